@@ -1,0 +1,52 @@
+"""Plain-PyTorch reference of the fusion's two heavy operations: what every other path must equal.
+
+It is what ``torch.compile`` and ``torch.export`` see.
+
+Shapes throughout: N sequences (batch × persons), C channels, T frames, V joints, H heads;
+head h serves the channels h·C/H … (h+1)·C/H − 1.
+"""
+
+import torch
+
+
+def pool_reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean over frames and mean over joints.
+
+    Args:
+        x: Feature map (N, C, T, V).
+
+    Returns:
+        ``xs`` (N, C, V), the mean over T, and ``xt`` (N, C, T), the mean over V.
+    """
+    # Dividing the sums keeps the division out of the backward pass over the whole map.
+    return x.sum(2) / x.shape[2], x.sum(3) / x.shape[3]
+
+
+def mix_reference(
+    x: torch.Tensor, As: torch.Tensor, At: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    """``y = x + a·(x·As) + b·(At·x)``, for every sequence and channel.
+
+    ``(x·As)[t, v] = Σ_u x[t, u] As[u, v]`` goes over joints and
+    ``(At·x)[t, v] = Σ_s At[t, s] x[s, v]`` over frames, both with the graph of the channel's head.
+
+    Args:
+        x: Feature map (N, C, T, V).
+        As: Joint graphs (N, H, V, V), source joint u by target joint v.
+        At: Frame graphs (N, H, T, T), target frame t by source frame s.
+        a: Share of the spatial stream (N, C).
+        b: Share of the temporal stream (N, C).
+
+    Returns:
+        The fused feature map (N, C, T, V).
+    """
+    n, c, t, v = x.shape
+    heads = As.shape[1]
+    per_head = c // heads
+    # One large product a head: its channels and frames (or joints) side by side.
+    by_joint = x.reshape(n * heads, per_head * t, v)
+    ys = torch.bmm(by_joint, As.reshape(n * heads, v, v)).view(n, c, t, v)
+    by_frame = x.reshape(n * heads, per_head, t, v).transpose(1, 2)
+    yt = torch.bmm(At.reshape(n * heads, t, t), by_frame.reshape(n * heads, t, per_head * v))
+    yt = yt.view(n * heads, t, per_head, v).transpose(1, 2).reshape(n, c, t, v)
+    return torch.addcmul(torch.addcmul(x, a[..., None, None], ys), b[..., None, None], yt)

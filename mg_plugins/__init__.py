@@ -1,0 +1,20 @@
+"""Micro-gesture plug-ins for skeleton-action frameworks.
+
+Importing this package mends MMAction2 on current PyTorch (:mod:`mg_plugins.compat`) and registers
+datasets, transforms, models, losses, metrics and hooks with it. Without OpenMMLab nothing is
+registered, and the fusion and the kernels work with torch alone.
+"""
+
+import sys
+import warnings
+
+from . import compat
+
+__version__ = '0.1.0'
+
+compat.apply()
+if compat.openmmlab_problem() is None:
+    from . import registration  # noqa: F401
+elif 'mmengine' in sys.modules:
+    # A config that imports this package would only say later that some type is not registered.
+    warnings.warn(f'mg_plugins has registered nothing: {compat.openmmlab_problem()}', stacklevel=2)

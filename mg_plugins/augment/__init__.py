@@ -1,0 +1,1 @@
+"""Augmentations of skeleton clips: pure functions in ``functional``, transforms beside them."""

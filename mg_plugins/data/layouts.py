@@ -1,0 +1,396 @@
+"""Joint layouts: which joint is which, how joints are linked, and which belong together.
+
+One table (`layouts.json`) serves graphs, flips, bones, masks, normalisation, pictures and the
+synthetic set. A layout of your own is a dict in a config, a JSON file, or a registered name:
+
+    get_layout('imigue22')
+    get_layout(dict(name='mine', joints=['hip', 'knee', 'foot'],
+                    bones=[('knee', 'hip'), ('foot', 'knee')], centre='hip'))
+    get_layout('my_layout.json')
+
+Joints are given by name or by index, counted from 0. Needs the standard library and numpy only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TABLE = Path(__file__).with_name('layouts.json')
+GRAPH_MODES = ('stgcn_spatial', 'spatial', 'binary_adj')
+_KEYS = ('name', 'joints', 'bones', 'centre', 'pairs', 'regions', 'note', 'tree')
+
+
+class LayoutError(ValueError):
+    """A layout that does not exist or contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and structure of the joints of one skeleton format (V joints).
+
+    Args:
+        name: Name under which it can be registered.
+        joints: V joint names, in the order of the data.
+        bones: (child, parent) index pairs. They form a tree over all joints unless ``tree`` is
+            False.
+        centre: Index of the joint that the body is centred on; the centre of graphs too.
+        pairs: (left, right) index pairs that a mirrored body exchanges.
+        regions: Body part name to joint indices. Usual names: head, torso, left_arm, right_arm,
+            left_hand, right_hand, left_leg, right_leg. A joint may be in several (a wrist belongs
+            to its arm and its hand) or in none.
+        note: What a reader should know about it.
+        tree: False allows bones that form no tree (`imigue22_released`).
+
+    Raises:
+        LayoutError: Unknown or out-of-range joints, a bone graph that is no tree, overlapping
+            pairs. Every message names the layout and the joint.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    centre: int
+    pairs: tuple[tuple[int, int], ...] = ()
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    note: str = ''
+    tree: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints V."""
+        return len(self.joints)
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """Parent index of every joint (V); a joint without a parent points to itself.
+
+        Where the bones form no tree, the first bone listed for a joint counts.
+        """
+        parents = list(range(self.num_joints))
+        for child, parent in reversed(self.bones):
+            parents[child] = parent
+        return tuple(parents)
+
+    @property
+    def swap(self) -> tuple[int, ...]:
+        """Permutation (V) that exchanges left and right: ``keypoint[..., swap, :]``."""
+        order = list(range(self.num_joints))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+    def index(self, joint: str | int) -> int:
+        """Index of a joint given by name or index.
+
+        Raises:
+            LayoutError: No such joint.
+        """
+        return _joint_index(joint, self.joints, self.name)
+
+    def graph_cfg(self, mode: str = 'stgcn_spatial', max_hop: int = 1) -> dict:
+        """The ``graph_cfg`` of MMAction2's GCN backbones, of plain numbers, strings and lists.
+
+        Args:
+            mode: 'stgcn_spatial' (ST-GCN), 'spatial' (2s-AGCN, ST-GCN++) or 'binary_adj'.
+            max_hop: Largest distance in bones between joints that count as neighbours.
+        """
+        if mode not in GRAPH_MODES:
+            raise LayoutError(f'graph mode {mode!r} is unknown; use one of {list(GRAPH_MODES)}')
+        layout = dict(
+            num_node=self.num_joints, inward=[list(bone) for bone in self.bones], center=self.centre
+        )
+        return dict(layout=layout, mode=mode, max_hop=max_hop)
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-able dict that `get_layout` turns back into this layout."""
+        names = self.joints
+        return dict(
+            name=self.name,
+            joints=list(names),
+            bones=[[names[child], names[parent]] for child, parent in self.bones],
+            centre=names[self.centre],
+            pairs=[[names[left], names[right]] for left, right in self.pairs],
+            regions={part: [names[j] for j in joints] for part, joints in self.regions.items()},
+            note=self.note,
+            tree=self.tree,
+        )
+
+
+_registered: dict[str, Layout] = {}
+
+
+def layout_names() -> list[str]:
+    """Names that `get_layout` knows: those of the table, then those registered."""
+    return [*_builtin(), *(name for name in _registered if name not in _builtin())]
+
+
+def register_layout(layout: Layout | Mapping | str | os.PathLike) -> Layout:
+    """Make a layout available by its name.
+
+    Registering the same layout twice is fine; another layout under a taken name is an error.
+    """
+    layout = get_layout(layout)
+    known = _registered.get(layout.name) or _builtin().get(layout.name)
+    if known is not None and known != layout:
+        raise LayoutError(
+            f'a different layout is already called {layout.name!r}; choose another name'
+        )
+    _registered[layout.name] = layout
+    return layout
+
+
+def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
+    """Find or build a layout.
+
+    Args:
+        layout: A name of `layout_names`, a dict (keys ``joints`` and ``bones``; optional ``name``,
+            ``centre``, ``pairs``, ``regions``, ``note``, ``tree``), the path of a JSON file with
+            such a dict, or a `Layout`.
+
+    Raises:
+        LayoutError: Unknown name, unreadable file, or a definition that contradicts itself.
+    """
+    if isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, Mapping):
+        return _from_dict(layout)
+    if not isinstance(layout, (str, os.PathLike)):
+        raise LayoutError(
+            f'a layout is a name, a dict, a JSON file or a Layout, not {type(layout).__name__}'
+        )
+    if isinstance(layout, str):
+        known = _registered.get(layout) or _builtin().get(layout)
+        if known is not None:
+            return known
+    path = Path(layout)
+    if path.suffix == '.json':
+        return _from_file(path)
+    raise LayoutError(
+        f'no layout is called {str(layout)!r}; known are {", ".join(layout_names())}. '
+        'Give a dict or the path of a .json file for one of your own.'
+    )
+
+
+def attach_hands(
+    layout: Layout | str, keypoints: np.ndarray | list, scores: np.ndarray | list | None = None
+) -> tuple[Layout, dict]:
+    """Decide from data which wrist carries which fingertips.
+
+    For every frame in which a wrist and a fingertip are both detected, their distance counts; the
+    assignment of the two sets of fingertips to the two wrists with the smaller sum of median
+    distances wins. Where it is the other one than the layout's, fingertips change their wrist,
+    their side and their names.
+
+    Args:
+        layout: A layout with joints left_wrist, right_wrist and left_finger*, right_finger*
+            (`imigue22`).
+        keypoints: (..., V, C) coordinates, or a list of such arrays.
+        scores: (..., V) detection scores to match, 0 for a missing joint; without them a joint
+            with coordinates all 0 is missing.
+
+    Returns:
+        The layout to use, and a report with ``swapped``, ``median_distance`` (in the data's unit,
+        by 'fingers of left hand -> left_wrist' and so on), ``frames`` (measured wrist-to-finger
+        distances) and ``decided`` (False when the data says too little; the layout then stays).
+    """
+    layout = get_layout(layout)
+    wrists = {side: layout.index(f'{side}_wrist') for side in ('left', 'right')}
+    fingers = {
+        side: [j for j, name in enumerate(layout.joints) if name.startswith(f'{side}_finger')]
+        for side in wrists
+    }
+    if not fingers['left'] or len(fingers['left']) != len(fingers['right']):
+        raise LayoutError(f'layout {layout.name!r} has no equal sets of left and right fingertips')
+
+    points, detected = _flatten(keypoints, scores, layout.num_joints)
+    median, frames = {}, {}
+    for hand, tips in fingers.items():
+        for side, wrist in wrists.items():
+            both = detected[:, tips] & detected[:, [wrist]]
+            distance = np.linalg.norm(points[:, tips] - points[:, [wrist]], axis=-1)[both]
+            median[hand, side] = float(np.median(distance)) if distance.size else float('nan')
+            frames[hand, side] = int(distance.size)
+
+    same = median['left', 'left'] + median['right', 'right']
+    crossed = median['left', 'right'] + median['right', 'left']
+    decided = bool(np.isfinite(same) and np.isfinite(crossed) and same != crossed)
+    swapped = decided and crossed < same
+
+    def label(key: tuple[str, str]) -> str:
+        return f'{key[0]}_finger* -> {key[1]}_wrist (joint {wrists[key[1]]})'
+
+    report = dict(
+        swapped=swapped,
+        decided=decided,
+        median_distance={label(key): value for key, value in median.items()},
+        frames={label(key): value for key, value in frames.items()},
+    )
+    return (_exchange_hands(layout, fingers, wrists) if swapped else layout), report
+
+
+def _exchange_hands(layout: Layout, fingers: dict, wrists: dict) -> Layout:
+    """The layout with the two sets of fingertips on each other's wrist, renamed to match."""
+    exchange = dict(zip(fingers['left'], fingers['right'], strict=True))
+    exchange.update({right: left for left, right in exchange.items()})
+    # Moving a bone to the mirrored fingertip and renaming both is one permutation of indices.
+    move = [exchange.get(j, j) for j in range(layout.num_joints)]
+    name = f'{layout.name}_hands_exchanged'
+    return replace(
+        layout,
+        name=name,
+        joints=tuple(layout.joints[move[j]] for j in range(layout.num_joints)),
+        bones=tuple((move[child], move[parent]) for child, parent in layout.bones),
+        pairs=tuple((move[left], move[right]) for left, right in layout.pairs),
+        regions={part: tuple(move[j] for j in js) for part, js in layout.regions.items()},
+        note=f'{layout.note} Here attach_hands() found joints {fingers["right"]} at joint '
+        f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.',
+    )
+
+
+def _flatten(keypoints, scores, num_joints: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (F, V, C) and detected (F, V) of an array or a list of arrays."""
+    clips = [keypoints] if isinstance(keypoints, np.ndarray) else list(keypoints)
+    points = [np.asarray(clip).reshape(-1, num_joints, np.shape(clip)[-1]) for clip in clips]
+    points = np.concatenate(points).astype(np.float64)
+    detected = (points != 0).any(-1)
+    if scores is not None:
+        parts = [scores] if isinstance(scores, np.ndarray) else list(scores)
+        parts = [np.asarray(part).reshape(-1, num_joints) for part in parts]
+        detected &= np.concatenate(parts) > 0
+    return points, detected
+
+
+@cache
+def _builtin() -> dict[str, Layout]:
+    """The layouts of the table, by name."""
+    table = json.loads(TABLE.read_text(encoding='utf-8'))
+    return {name: _from_dict(dict(entry, name=name)) for name, entry in table.items()}
+
+
+def _from_file(path: Path) -> Layout:
+    try:
+        entry = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise LayoutError(f'layout file {path} cannot be read: {error}') from error
+    if not isinstance(entry, dict):
+        raise LayoutError(f'layout file {path} holds a {type(entry).__name__}, expected a dict')
+    return _from_dict({'name': path.stem, **entry})
+
+
+def _from_dict(entry: Mapping) -> Layout:
+    name = entry.get('name', 'custom')
+    unknown = sorted(set(entry) - set(_KEYS))
+    if unknown:
+        raise LayoutError(f'layout {name!r} has unknown keys {unknown}; allowed are {list(_KEYS)}')
+    for key in ('joints', 'bones'):
+        if key not in entry:
+            raise LayoutError(f'layout {name!r} lacks the key {key!r}')
+    joints = entry['joints']
+    if isinstance(joints, int):
+        joints = [f'joint{j}' for j in range(joints)]
+    if isinstance(joints, str) or not all(isinstance(joint, str) for joint in joints):
+        raise LayoutError(f"layout {name!r}: 'joints' is a list of names or their number")
+    joints = tuple(joints)
+
+    def number(joint: str | int) -> int:
+        return _joint_index(joint, joints, name)
+
+    def couples(key: str) -> tuple[tuple[int, int], ...]:
+        values = [tuple(couple) for couple in entry.get(key) or ()]
+        wrong = [couple for couple in values if len(couple) != 2]
+        if wrong:
+            raise LayoutError(f'layout {name!r}: {key!r} holds {wrong[0]}, expected two joints')
+        return tuple((number(a), number(b)) for a, b in values)
+
+    bones = couples('bones')
+    centre = entry.get('centre')
+    return Layout(
+        name=name,
+        joints=joints,
+        bones=bones,
+        centre=_root(joints, bones) if centre is None else number(centre),
+        pairs=couples('pairs'),
+        regions={
+            part: tuple(number(j) for j in js) for part, js in (entry.get('regions') or {}).items()
+        },
+        note=entry.get('note', ''),
+        tree=entry.get('tree', True),
+    )
+
+
+def _root(joints: tuple[str, ...], bones: tuple[tuple[int, int], ...]) -> int:
+    """First joint that is nobody's child."""
+    children = {child for child, _ in bones}
+    return next((j for j in range(len(joints)) if j not in children), 0)
+
+
+def _joint_index(joint: str | int, joints: tuple[str, ...], name: str) -> int:
+    if isinstance(joint, str):
+        if joint not in joints:
+            raise LayoutError(
+                f'layout {name!r} has no joint {joint!r}; its joints are {", ".join(joints)}'
+            )
+        return joints.index(joint)
+    if isinstance(joint, bool) or not isinstance(joint, (int, np.integer)):
+        raise LayoutError(f'layout {name!r}: {joint!r} is neither a joint name nor an index')
+    if not 0 <= joint < len(joints):
+        raise LayoutError(
+            f'layout {name!r}: joint {joint} is out of range, indices go from 0 to '
+            f'{len(joints) - 1}'
+        )
+    return int(joint)
+
+
+def _check(layout: Layout) -> None:
+    """Raise LayoutError for a layout that contradicts itself."""
+    name, joints = layout.name, layout.joints
+    if not joints:
+        raise LayoutError(f'layout {name!r} has no joints')
+    twice = sorted({joint for joint in joints if joints.count(joint) > 1})
+    if twice:
+        raise LayoutError(f'layout {name!r} names {twice} more than once')
+    used = [layout.centre, *(j for couple in (*layout.bones, *layout.pairs) for j in couple)]
+    for joint in (*used, *(j for part in layout.regions.values() for j in part)):
+        _joint_index(joint, joints, name)
+    if layout.tree:
+        _check_tree(layout)
+    paired = [j for couple in layout.pairs for j in couple]
+    overlap = sorted({joints[j] for j in paired if paired.count(j) > 1})
+    if overlap:
+        raise LayoutError(f'layout {name!r}: {overlap} are in more than one left/right pair')
+
+
+def _check_tree(layout: Layout) -> None:
+    """Every joint but one is a child once, and all lead to that one."""
+    name, joints, parent = layout.name, layout.joints, {}
+    for child, up in layout.bones:
+        if child in parent:
+            raise LayoutError(
+                f'layout {name!r}: {joints[child]} has two parents, {joints[parent[child]]} and '
+                f'{joints[up]}; a bone is (child, parent)'
+            )
+        parent[child] = up
+    for start in range(len(joints)):
+        seen, joint = {start}, start
+        while joint in parent:
+            joint = parent[joint]
+            if joint in seen:
+                raise LayoutError(f'layout {name!r}: the bones form a cycle at {joints[joint]}')
+            seen.add(joint)
+    roots = [joints[j] for j in range(len(joints)) if j not in parent]
+    if len(roots) > 1:
+        raise LayoutError(
+            f'layout {name!r} is not connected: {", ".join(roots)} have no parent, only one '
+            'joint (the root) may lack one'
+        )

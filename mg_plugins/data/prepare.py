@@ -1,0 +1,275 @@
+"""Turn a dataset in its own format into an annotation file: `prepare('imigue', folder)`.
+
+Runs a reader of `mg_plugins.data.readers` in parallel over its files, keeps going past clips that
+cannot be used, and writes the annotation file and a JSON log of what was left out beside it, each
+at once and whole: stopped at any moment, it leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
+from .readers.common import DUPLICATE
+
+# Called with (jobs done, jobs in all) from the process that called `prepare`.
+Progress = Callable[[int, int], None]
+
+
+class PrepareError(RuntimeError):
+    """Nothing was written: no clip could be used, or `strict` met a rejected one.
+
+    Attributes:
+        rejects: Every clip that could not be used.
+    """
+
+    def __init__(self, message: str, rejects: list[Reject]):
+        super().__init__(message)
+        self.rejects = rejects
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of `prepare` did."""
+
+    format: str
+    source: str
+    out: Path
+    log: Path
+    clips: int
+    splits: dict[str, int]
+    classes: int
+    subjects: int
+    layout: str
+    config: str | None
+    rejects: list[Reject]
+    notes: list[str]
+    seconds: float
+
+    @property
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Rejected clips of each reason, the most frequent first."""
+        return dict(Counter(reject.reason for reject in self.rejects).most_common())
+
+    @property
+    def next_command(self) -> str:
+        """What to run next, with the options that make the config read this file."""
+        sets = {}
+        if READERS[self.format].out is None or Path(READERS[self.format].out) != self.out:
+            sets['ann_file'] = dict.fromkeys(('train', 'val', 'test'), str(self.out))
+        if not self.splits.get('xsub_train') and {'train', 'val'} <= set(self.splits):
+            sets['split'] = dict(train='train', val='val', test='val')
+        options = [
+            f'{part}_dataloader.dataset.{key}={value}'
+            for key, values in sets.items()
+            for part, value in values.items()
+        ]
+        command = f'python tools/train.py {self.config or "YOUR_CONFIG.py"}'
+        return ' '.join([command, '--cfg-options', *options] if options else [command])
+
+
+def prepare(
+    format_name: str,
+    source: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Report:
+    """Read a dataset and write its annotation file.
+
+    Args:
+        format_name: A key of `READERS`.
+        source: Folder or file to read; None for a format that needs none (synthetic).
+        out: `.pkl` or `.npz` to write; the format's default path if None.
+        workers: Processes; every CPU this process may use if None; 1 stays in this process.
+        strict: Refuse to write anything when any clip is rejected.
+        progress: Called as jobs finish.
+        options: The format's own options, as its command line names them, with underscores.
+
+    Returns:
+        What was written and what was left out.
+
+    Raises:
+        FormatError: The source is not of that format, or an option does not fit.
+        PrepareError: No clip could be used, or `strict` and some could not.
+    """
+    began = time.perf_counter()
+    if format_name not in READERS:
+        raise FormatError(f'{format_name!r} is no format; known: {", ".join(READERS)}')
+    reader = READERS[format_name]
+    options = complete_options(reader, options)
+    source = None if source is None else Path(source)
+    if reader.needs_source and source is None:
+        raise FormatError(f'{reader.name} needs a source. Expected: {reader.expects}')
+    out = check_out(out, reader, source)
+    if workers is not None and workers < 1:
+        raise FormatError(f'--workers {workers} must be at least 1')
+
+    plan = reader.plan(source, options)
+    rejects, notes = list(plan.rejects), list(plan.notes)
+    clips, extras = [], []
+    for parsed in run_jobs(reader, plan, workers, progress):
+        clips += parsed.clips
+        rejects += parsed.rejects
+        notes += parsed.notes
+        extras.append(parsed.extra)
+    clips = drop_duplicates(clips, rejects)
+    if not clips:
+        raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
+    if strict and rejects:
+        message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
+        raise PrepareError(message, rejects)
+
+    dataset = reader.collect(clips, extras, plan, options)
+    # Loaded late: this module serves `--help` without touching the annotation schema.
+    from .annotations import save_annotations
+
+    annotations = [clip.annotation for clip in clips]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_annotations(out, dataset.split, annotations, dataset.meta)
+    layout = dataset.meta['layout']
+    report = Report(
+        format=reader.name,
+        source=str(source or ''),
+        out=out,
+        log=out.with_name(out.name + '.log.json'),
+        clips=len(annotations),
+        splits={name: len(members) for name, members in dataset.split.items()},
+        classes=len(dataset.meta['classes']),
+        subjects=len({a['subject'] for a in annotations if 'subject' in a}),
+        layout=layout if isinstance(layout, str) else layout['name'],
+        config=dataset.config or reader.config,
+        rejects=rejects,
+        notes=notes + dataset.notes,
+        seconds=time.perf_counter() - began,
+    )
+    write_log(report, options)
+    return report
+
+
+def complete_options(reader: Reader, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The reader's options with their defaults; refuses names that it does not know."""
+    parser = argparse.ArgumentParser(add_help=False)
+    reader.add_arguments(parser)
+    options = vars(parser.parse_args([]))
+    unknown = sorted(set(given) - set(options))
+    if unknown:
+        known = ', '.join(sorted(options)) or 'none'
+        raise FormatError(f'{reader.name} has no option {", ".join(unknown)}; its options: {known}')
+    return {**options, **given}
+
+
+def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None) -> Path:
+    """The output path, by default the one that the configs read."""
+    if out is None:
+        name = reader.name if source is None else source.resolve().name.split('.')[0]
+        out = reader.out or f'data/{name}/{name}.pkl'
+    out = Path(out)
+    if out.suffix not in ('.pkl', '.npz'):
+        raise FormatError(f'--out {out} must end in .pkl or .npz, which decides how it is written')
+    if out.is_dir():
+        raise FormatError(f'--out {out} is a folder; give a file name in it')
+    return out
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use (fewer than the machine has, in a container)."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_jobs(
+    reader: Reader, plan: Plan, workers: int | None, progress: Progress | None
+) -> Iterator[Parsed]:
+    """Results of `plan.jobs`, in their order whatever the number of workers.
+
+    Raises:
+        PrepareError: A worker process died.
+    """
+    total = len(plan.jobs)
+    report = progress or (lambda done, total: None)
+    workers = min(workers or usable_cpus(), total)
+    if workers <= 1:
+        for done, job in enumerate(plan.jobs, 1):
+            yield reader.read(job)
+            report(done, total)
+        return
+
+    # Forked workers need not import anything again; elsewhere the platform's own way is used.
+    context = multiprocessing.get_context('fork' if sys.platform == 'linux' else None)
+    pool = ProcessPoolExecutor(workers, context, initializer=end_on_interrupt)
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside threads; the workers use no thread of the parent.
+            warnings.simplefilter('ignore', DeprecationWarning)
+            results = pool.map(reader.read, plan.jobs)
+        for done, parsed in enumerate(results, 1):
+            yield parsed
+            report(done, total)
+    except BrokenProcessPool:
+        message = 'a worker process died, perhaps out of memory; try --workers 1'
+        raise PrepareError(message, []) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def end_on_interrupt() -> None:
+    """Make Ctrl-C end a worker at once and without a traceback; the parent reports it.
+
+    A shell without job control starts background commands with SIGINT ignored; then both ignore it.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def drop_duplicates(clips: list[Clip], rejects: list[Reject]) -> list[Clip]:
+    """The first clip of every id; the others are added to `rejects`."""
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        clip_id = clip.annotation['frame_dir']
+        if clip_id in first:
+            kept = first[clip_id]
+            where = kept.file if kept.line is None else f'{kept.file}, line {kept.line}'
+            rejects.append(Reject(clip_id, clip.file, clip.line, DUPLICATE, f'kept: {where}'))
+        else:
+            first[clip_id] = clip
+    return list(first.values())
+
+
+def write_log(report: Report, options: Mapping[str, Any]) -> None:
+    """Write the report as JSON, whole or not at all."""
+    content = {
+        **asdict(report),
+        'rejected': len(report.rejects),
+        'rejected_by_reason': report.rejected_by_reason,
+        'options': dict(options),
+    }
+    handle, temporary = tempfile.mkstemp(dir=report.log.parent, prefix='.log')
+    try:
+        with os.fdopen(handle, 'w', encoding='utf-8') as file:
+            json.dump(content, file, indent=2, ensure_ascii=False, default=str)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, report.log)
+    except BaseException:
+        os.unlink(temporary)
+        raise

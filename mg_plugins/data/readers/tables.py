@@ -1,0 +1,248 @@
+"""Tables that users write by hand: labels of clips, subjects of videos, lists of classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mg_plugins.data.classes import dataset_names, get_classes
+
+from . import common
+from .common import Clip, ClipError, FormatError, Reject
+
+KNOWN_COLUMNS = ('subject', 'session', 'outcome', 'fps')
+
+
+def read_table(
+    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file with a header, as (1-based line, {column: text}); blank rows are skipped.
+
+    Raises:
+        FormatError: No such file, a required column is missing, a column is unknown, or a row is
+            wider than the header.
+    """
+    try:
+        lines = common.read_lines(Path(path))
+    except ClipError as error:
+        raise FormatError(f'{path}: {error.detail}') from None
+    reader = csv.reader(io.StringIO('\n'.join(lines)))
+    header = [name.strip().lower() for name in next(reader, [])]
+    expected = ','.join(required) + ''.join(f'[,{name}]' for name in optional)
+    missing = [name for name in required if name not in header]
+    unknown = [name for name in header if name not in (*required, *optional)]
+    if missing or unknown or len(set(header)) != len(header):
+        found = ','.join(header) or 'nothing'
+        raise FormatError(f'{path} must begin with the header {expected}; found {found}')
+    rows = []
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) > len(header):
+            raise FormatError(
+                f'{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns'
+            )
+        cells += [''] * (len(header) - len(cells))
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        rows.append((reader.line_num, row))
+    return rows
+
+
+def read_classes(name_or_file: str) -> list[str]:
+    """Class names: of a data set we know, from a JSON list, or one a line.
+
+    Raises:
+        FormatError: Neither, or names that repeat.
+    """
+    if name_or_file in dataset_names():
+        return list(get_classes(name_or_file))
+    path = Path(name_or_file)
+    try:
+        lines = common.read_lines(path)
+    except ClipError as error:
+        known = ', '.join(dataset_names())
+        raise FormatError(f'--classes {path}: {error.detail}; or give one of {known}') from None
+    if path.suffix == '.json':
+        try:
+            names = json.loads('\n'.join(lines))
+        except json.JSONDecodeError as error:
+            raise FormatError(f'--classes {path}, line {error.lineno}: {error.msg}') from None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise FormatError(f'--classes {path} must hold a JSON list of names')
+    else:
+        names = [line.strip() for line in lines if line.strip()]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated or not names:
+        detail = f'repeats {", ".join(repeated)}' if repeated else 'holds no name'
+        raise FormatError(f'--classes {path} {detail}')
+    return names
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One row of a labels CSV: a clip, or a window (end included) of a longer recording."""
+
+    clip: str
+    label: int
+    file: str
+    line: int
+    start: int | None = None
+    end: int | None = None
+    size: tuple[int, int] | None = None
+    split: str | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame_dir(self) -> str:
+        if self.start is None:
+            return self.clip
+        return f'{self.clip}_{self.start:05d}_{self.end:05d}_{self.label:02d}'
+
+
+@dataclass
+class LabelTable:
+    """A labels CSV: usable rows by recording, class names, and rows that were rejected."""
+
+    file: str
+    rows: dict[str, list[LabelRow]]
+    classes: list[str]
+    rejects: list[Reject]
+
+
+def read_labels(path: str | None, classes: str | None) -> LabelTable:
+    """Read a labels CSV: columns clip and label, and those of `LabelRow` as far as known.
+
+    `label` is a class name, or an index from 0. Without `classes`, names are those of the column in
+    alphabetical order, and indices are called 'class 0', 'class 1' …
+
+    Args:
+        path: The CSV.
+        classes: See `read_classes`.
+
+    Raises:
+        FormatError: No CSV given, or it is no such table.
+    """
+    if not path:
+        raise FormatError(
+            '--labels CSV is needed: a file with the header clip,label and a row a clip'
+        )
+    optional = ('start', 'end', *KNOWN_COLUMNS, 'split', 'width', 'height')
+    table = read_table(path, ('clip', 'label'), optional)
+    if not table:
+        raise FormatError(f'{path} holds a header and no rows')
+    file = Path(path).name
+    if classes:
+        names = read_classes(classes)
+    else:
+        names = infer_classes([row['label'] for _, row in table])
+    labels = LabelTable(file, {}, names, [])
+    for line, row in table:
+        try:
+            parsed = parse_label_row(row, names, file, line)
+        except ClipError as error:
+            labels.rejects.append(error.reject(row['clip'] or f'{file} line {line}'))
+        else:
+            labels.rows.setdefault(parsed.clip, []).append(parsed)
+    return labels
+
+
+def infer_classes(cells: Sequence[str]) -> list[str]:
+    """Class names from a label column."""
+    cells = [cell for cell in cells if cell]
+    indices = [common.parse_int(cell) for cell in cells]
+    if any(index is None for index in indices):
+        return sorted({cell for cell, index in zip(cells, indices, strict=True) if index is None})
+    return [f'class {index}' for index in range(max([*indices, -1]) + 1)]
+
+
+def parse_label_row(row: Mapping[str, str], names: list[str], file: str, line: int) -> LabelRow:
+    """Check one row.
+
+    Raises:
+        ClipError: A cell is missing, is no number, or is out of range.
+    """
+
+    def number(column: str, parse=common.parse_int):
+        text = row.get(column, '')
+        value = parse(text)
+        if text and value is None:
+            detail = f'{column} {common.shorten(text)!r} is not a number'
+            raise ClipError(common.NON_NUMERIC, file, line, detail)
+        return value
+
+    if not row['clip'] or not row['label']:
+        empty = 'clip' if not row['clip'] else 'label'
+        raise ClipError(common.EMPTY, file, line, f'the column {empty} is empty')
+    label = names.index(row['label']) if row['label'] in names else common.parse_int(row['label'])
+    if label is None or not 0 <= label < len(names):
+        detail = f'{row["label"]!r} is neither a class name nor an index from 0 to {len(names) - 1}'
+        raise ClipError(common.LABEL_RANGE, file, line, detail)
+    start, end = number('start'), number('end')
+    if (start is None) != (end is None):
+        raise ClipError(common.EMPTY, file, line, 'start and end must both be given, or neither')
+    width, height = number('width'), number('height')
+    if (width is None) != (height is None):
+        raise ClipError(common.EMPTY, file, line, 'width and height must both be given, or neither')
+    known = {name: row[name] for name in ('subject', 'session', 'outcome') if row.get(name)}
+    fps = number('fps', common.parse_float)
+    if fps is not None:
+        known['fps'] = fps
+    return LabelRow(
+        clip=row['clip'],
+        label=label,
+        file=file,
+        line=line,
+        start=start,
+        end=end,
+        size=None if width is None else (width, height),
+        split=row.get('split') or None,
+        known=known,
+    )
+
+
+def user_splits(
+    clips: Sequence[Clip], val_subjects: str | None
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Splits of a user's own set, and notes on them.
+
+    By `--val-subjects` (`xsub_train`, `xsub_val`), by the `split` column, or one split `all`.
+
+    Raises:
+        FormatError: Both are given, or a subject that no clip has.
+    """
+    named = [clip.split for clip in clips]
+    if val_subjects and any(named):
+        raise FormatError('give either --val-subjects or a split column, not both')
+    split: dict[str, list[str]] = {}
+    if val_subjects:
+        wanted = {name.strip() for name in val_subjects.split(',') if name.strip()}
+        known = {clip.annotation['subject'] for clip in clips if 'subject' in clip.annotation}
+        if wanted - known:
+            raise FormatError(
+                f'--val-subjects: no clip has the subject {", ".join(sorted(wanted - known))}; '
+                f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
+            )
+        split = dict(xsub_train=[], xsub_val=[])
+        for clip in clips:
+            subject = clip.annotation.get('subject')
+            if subject is not None:
+                name = 'xsub_val' if subject in wanted else 'xsub_train'
+                split[name].append(clip.annotation['frame_dir'])
+    elif any(named):
+        for clip in clips:
+            if clip.split:
+                split.setdefault(clip.split, []).append(clip.annotation['frame_dir'])
+    else:
+        split['all'] = [clip.annotation['frame_dir'] for clip in clips]
+        return split, [
+            'there is one split, "all": add a column split to the labels, or give --val-subjects'
+        ]
+    left = len(clips) - sum(map(len, split.values()))
+    return split, [f'{left} clips are in no split: their subject or split is not given'] * (
+        left > 0
+    )

@@ -1,0 +1,114 @@
+"""Class-balanced sampling for long-tailed training sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sized
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+
+def dataset_labels(dataset) -> np.ndarray:
+    """Integer label (N) of every sample, through RepeatDataset and ConcatDataset.
+
+    Raises:
+        TypeError: The dataset is none of these and has no ``labels``.
+    """
+    if isinstance(dataset, RepeatDataset):
+        return np.tile(dataset_labels(dataset.dataset), dataset.times)
+    if isinstance(dataset, ConcatDataset):
+        return np.concatenate([dataset_labels(part) for part in dataset.datasets])
+    labels = getattr(dataset, 'labels', None)
+    if labels is None and isinstance(dataset, BaseDataset):
+        labels = [
+            BaseDataset.get_data_info(dataset, index)['label'] for index in range(len(dataset))
+        ]
+    if labels is None:
+        raise TypeError(
+            f'class-balanced sampling needs the labels of {type(dataset).__name__}: use '
+            'MGPoseDataset, another MMEngine dataset, or give it a property "labels"'
+        )
+    return np.asarray(labels, dtype=np.int64)
+
+
+@DATA_SAMPLERS.register_module()
+class MGClassBalancedSampler(Sampler):
+    """Draws every class c with probability proportional to count(c) ** (1 - power).
+
+    A clip of class c is therefore weighted by count(c) ** -power: power 0 is the data set as it
+    is, 0.5 takes square roots, 1 gives all classes the same share. An epoch has as many draws as
+    the data set has clips, by systematic sampling: a clip, and a class, whose expected number of
+    draws is e comes floor(e) or ceil(e) times, in another order and selection each epoch. At
+    power 0 every clip comes exactly once, as with DefaultSampler.
+
+    Draws depend on ``seed + epoch`` alone, so a resumed run goes on as the killed one would have.
+    Ranks share one sequence, each taking every world_size-th draw.
+
+    Args:
+        dataset: A data set with labels, see `dataset_labels`.
+        power: Strength of the balancing, 0 to 1.
+        shuffle: False repeats the same draws in data set order every epoch.
+        seed: Seed shared by all ranks; drawn and shared if None.
+        round_up: Add draws so that every rank has equally many.
+
+    Raises:
+        ValueError: ``power`` outside 0 to 1.
+        TypeError: A data set without labels.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        power: float = 0.5,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+    ) -> None:
+        if not 0 <= power <= 1:
+            raise ValueError(f'power is {power}, expected 0 (no balancing) to 1 (equal classes)')
+        self.rank, self.world_size = get_dist_info()
+        self.dataset, self.power, self.shuffle, self.round_up = dataset, power, shuffle, round_up
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+
+        self.labels = labels = dataset_labels(dataset)
+        weights = np.bincount(labels)[labels].astype(np.float64) ** -power
+        self.expected = weights * (len(labels) / weights.sum())
+        if round_up:
+            self.num_samples = math.ceil(len(labels) / self.world_size)
+            self.total_size = self.num_samples * self.world_size
+        else:
+            self.num_samples = math.ceil((len(labels) - self.rank) / self.world_size)
+            self.total_size = len(labels)
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of this rank for this epoch."""
+        generator = torch.Generator()
+        generator.manual_seed(self.seed + (self.epoch if self.shuffle else 0))
+        size = len(self.expected)
+        order = torch.randperm(size, generator=generator).numpy()
+        order = order[np.argsort(self.labels[order], kind='stable')]
+        start = torch.rand((), generator=generator, dtype=torch.float64).item()
+        # Points start, start + 1, ... on a line where every clip owns a stretch as long as its
+        # expected number of draws, the clips of a class side by side.
+        edges = np.cumsum(self.expected[order])
+        picks = np.searchsorted(edges, start + np.arange(size), side='right')
+        drawn = order[np.minimum(picks, size - 1)]
+        if self.shuffle:
+            drawn = drawn[torch.randperm(size, generator=generator).numpy()]
+        else:
+            drawn = np.sort(drawn)
+        return iter(np.resize(drawn, self.total_size)[self.rank :: self.world_size].tolist())
+
+    def __len__(self) -> int:
+        """Number of draws of this rank in an epoch."""
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draws of an epoch; MMEngine calls it before each."""
+        self.epoch = epoch

@@ -1,0 +1,192 @@
+"""Normalised coordinates, bones and motion of skeleton clips, from any layout; numpy only.
+
+Shapes: M persons, T frames, V joints, C coordinates (2 or 3). A missing joint has coordinates 0
+and, where there are scores, score 0; these functions keep it so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .layouts import Layout
+
+FEATURES = ('joint', 'bone', 'joint_motion', 'bone_motion')
+
+# Lengths as shares of body height, after Drillis and Contini (in D. A. Winter, Biomechanics and
+# Motor Control of Human Movement). Several estimates of one size survive missing joints.
+SEGMENTS = {
+    ('left_shoulder', 'right_shoulder'): 0.259,
+    ('left_shoulder', 'left_elbow'): 0.186,
+    ('right_shoulder', 'right_elbow'): 0.186,
+    ('left_elbow', 'left_wrist'): 0.146,
+    ('right_elbow', 'right_wrist'): 0.146,
+    ('left_hip', 'left_knee'): 0.245,
+    ('right_hip', 'right_knee'): 0.245,
+    ('left_knee', 'left_ankle'): 0.246,
+    ('right_knee', 'right_ankle'): 0.246,
+}
+SHOULDER_WIDTH = 0.259
+
+
+def detected_joints(keypoint: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
+    """Which joints of raw coordinates are there, (M, T, V) bool.
+
+    A joint is missing where all its coordinates are 0, or its score where scores are given.
+    """
+    detected = (keypoint != 0).any(-1)
+    return detected if score is None else detected & (score > 0)
+
+
+def normalise(
+    keypoint: np.ndarray,
+    detected: np.ndarray,
+    layout: Layout,
+    scale: bool | None = None,
+    per_frame: bool = False,
+) -> np.ndarray:
+    """Put the body's centre at the origin and, for 2D, its shoulder width to about 1.
+
+    The person with most detected joints is the reference for all, so that persons keep their
+    places towards each other. The centre is the layout's centre joint: its median position over
+    the clip in 2D, its first detected position in 3D, or its position in every frame
+    (``per_frame``; interpolated where it is missing). A centre joint that is never detected is
+    replaced by the median of all detected joints. The size is that of `body_size`.
+
+    Args:
+        keypoint: (M, T, V, C) coordinates.
+        detected: (M, T, V) bool, from `detected_joints`.
+        layout: Layout of the V joints.
+        scale: Divide by the body size; None does so for 2D only, since 3D is in metres.
+        per_frame: Follow the centre through the clip, which removes the body's own travel.
+
+    Returns:
+        (M, T, V, C) float32, 0 where not detected.
+    """
+    dims = keypoint.shape[-1]
+    persons = detected.sum((1, 2))
+    person = int(persons.argmax())
+    if not persons[person]:
+        return np.zeros(keypoint.shape, np.float32)
+    points, seen = keypoint[person], detected[person]
+
+    centre = points[:, layout.centre]
+    at = np.flatnonzero(seen[:, layout.centre])
+    if not at.size:
+        origin = np.median(points[seen], axis=0)
+    elif per_frame:
+        frames = np.arange(len(points))
+        origin = np.stack([np.interp(frames, at, centre[at, c]) for c in range(dims)], axis=-1)
+        origin = origin[:, None]
+    elif dims == 2:
+        origin = np.median(centre[at], axis=0)
+    else:
+        origin = centre[at[0]]
+    moved = keypoint - origin
+    if scale is None:
+        scale = dims == 2
+    if scale:
+        moved = moved / body_size(points, seen, layout)
+    return (moved * detected[..., None]).astype(np.float32)
+
+
+def body_size(points: np.ndarray, seen: np.ndarray, layout: Layout) -> float:
+    """Shoulder width of one person in the data's unit, from whatever limbs were detected.
+
+    Every segment of `SEGMENTS` gives an estimate of body height: its median length over the frames
+    that show both ends, divided by its share. An image can only shorten a limb, so in 2D the
+    largest estimate counts; in 3D the median of them. Shoulder width is 0.259 of it. Without any
+    such segment, the root mean square distance of the detected joints from their mean is taken.
+
+    Args:
+        points: (T, V, C) coordinates of one person.
+        seen: (T, V) bool.
+        layout: Layout of the V joints; segments are found by joint names.
+
+    Returns:
+        A positive size; 1.0 where nothing can be measured.
+    """
+    joints = layout.joints
+    known = [(a, b, share) for (a, b), share in SEGMENTS.items() if a in joints and b in joints]
+    if known:
+        first = [joints.index(a) for a, _, _ in known]
+        second = [joints.index(b) for _, b, _ in known]
+        difference = points[:, first] - points[:, second]
+        length = np.sqrt((difference * difference).sum(-1))
+        both = seen[:, first] & seen[:, second]
+        # A median along each column of what is there: missing lengths sort to the end.
+        count = both.sum(0)
+        ordered = np.sort(np.where(both, length, np.inf), axis=0)
+        column = np.arange(len(known))
+        median = ordered[np.maximum(count - 1, 0) // 2, column]
+        heights = (median / [share for _, _, share in known])[count > 0]
+        if heights.size:
+            height = heights.max() if points.shape[-1] == 2 else np.median(heights)
+            if height > 0:
+                return float(height * SHOULDER_WIDTH)
+    there = points[seen]
+    if there.size:
+        spread = float(np.sqrt(((there - there.mean(0)) ** 2).sum(-1).mean()))
+        if spread > 0:
+            return spread
+    return 1.0
+
+
+def features(
+    keypoint: np.ndarray,
+    score: np.ndarray | None,
+    layout: Layout,
+    feat: tuple[str, ...] = ('joint',),
+) -> np.ndarray:
+    """Input channels of a GCN.
+
+    A bone is a joint minus its parent (0 for the root), a motion is the next frame minus this one
+    (0 in the last frame). Where one end is missing, the bone or motion is 0. In 2D each feature
+    gets a score as third channel: the joint's own, the mean of both joints of a bone, the mean of
+    both frames of a motion.
+
+    Args:
+        keypoint: (M, T, V, C) coordinates.
+        score: (M, T, V) scores, or None where joints with coordinates are all certain.
+        layout: Layout of the V joints.
+        feat: Some of `FEATURES`.
+
+    Returns:
+        (M, T, V, 3 * len(feat)) float32, features in the given order.
+    """
+    # Of normalised coordinates only the score can tell: the centre joint itself is at the origin.
+    detected = detected_joints(keypoint) if score is None else score > 0
+    joint = keypoint * detected[..., None]
+    if keypoint.shape[-1] == 2:
+        certainty = detected if score is None else score
+        joint = np.concatenate([joint, certainty[..., None]], axis=-1, dtype=np.float32)
+    joint = joint.astype(np.float32, copy=False)
+
+    values: dict[str, np.ndarray] = {'joint': joint}
+    wanted = set(feat)
+    if wanted & {'bone', 'bone_motion'}:
+        parents = list(layout.parents)
+        there = detected & detected[:, :, parents]
+        values['bone'] = bone = _difference(joint, joint[:, :, parents], there, keypoint.shape[-1])
+        if 'bone_motion' in wanted:
+            values['bone_motion'] = _motion(bone, there, keypoint.shape[-1])
+    if 'joint_motion' in wanted:
+        values['joint_motion'] = _motion(joint, detected, keypoint.shape[-1])
+    if len(feat) == 1:
+        return values[feat[0]]
+    return np.concatenate([values[name] for name in feat], axis=-1)
+
+
+def _motion(values: np.ndarray, there: np.ndarray, dims: int) -> np.ndarray:
+    motion = np.zeros_like(values)
+    both = there[:, 1:] & there[:, :-1]
+    motion[:, :-1] = _difference(values[:, 1:], values[:, :-1], both, dims)
+    return motion
+
+
+def _difference(head: np.ndarray, tail: np.ndarray, there: np.ndarray, dims: int) -> np.ndarray:
+    """head - tail where both are there, else 0; a score channel is averaged."""
+    difference = head - tail
+    if dims == 2:
+        difference[..., 2] = (head[..., 2] + tail[..., 2]) / 2
+    difference *= there[..., None]
+    return difference

@@ -1,0 +1,342 @@
+"""Kinematics of the synthetic set: a 3D body that performs movements given as data.
+
+A clip is one movement (an entry of ``synthetic_gestures.json``) by one subject. Body channels (lean
+of the torso, pitch of the head, lift of a shoulder ...) and the two hands go from the subject's
+resting posture to the movement's target along a minimum-jerk course, stay there, possibly rub to
+and fro, and return. Fingertips are led; wrists follow from the direction of the hand, elbows from
+two-bone inverse kinematics.
+
+Everything is computed for a block of clips at once. Shapes: n clips, T frames (the longest clip of
+the block), lengths in metres, angles in degrees. World axes: x to the subject's left, y up, z to
+the front; the origin lies between the hips. A clip does not depend on those it shares a block with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .synthetic_tables import (
+    CHANNELS,
+    FRAMES,
+    NO_HAND,
+    PER_LIMB,
+    Movements,
+    Subjects,
+    gesture_table,
+)
+
+# Standard deviation of each channel between a subject's clips, and of slow motion during a clip.
+POSTURE = np.array([2, 1.5, 3, 0.004, 0.01, 4, 9, 2.5, 0.006, 0.002, 0.004, 0.004])
+SWAY = np.array([1.2, 1.0, 2.0, 0.002, 0.006, 3.0, 5.0, 2.0, 0.004, 0.002, 0.004, 0.004])
+HAND_SWAY = 0.008
+# A hand without a task gestures along with the talk in one clip of five.
+BUSY_SHARE, BUSY_SWAY = 0.2, 0.045
+FACE = {
+    'nose': (0, -0.015, 0.11), 'head': (0, 0.03, 0), 'head_top': (0, 0.13, 0),
+    'left_eye': (0.033, 0.025, 0.085), 'right_eye': (-0.033, 0.025, 0.085),
+    'left_eye_inner': (0.018, 0.025, 0.09), 'right_eye_inner': (-0.018, 0.025, 0.09),
+    'left_eye_outer': (0.047, 0.025, 0.075), 'right_eye_outer': (-0.047, 0.025, 0.075),
+    'left_ear': (0.075, 0, 0), 'right_ear': (-0.075, 0, 0),
+    'mouth_left': (0.025, -0.065, 0.09), 'mouth_right': (-0.025, -0.065, 0.09),
+}  # fmt: skip
+# A fingertip's place as shares of the hand's length: along it, and towards the thumb.
+FINGERS = {
+    'thumb': (0.65, 0.32), 'index': (0.95, 0.13), 'middle': (1.0, 0.01),
+    'ring': (0.94, -0.10), 'little': (0.8, -0.21),
+}  # fmt: skip
+
+
+def minimum_jerk(share: np.ndarray) -> np.ndarray:
+    """Course of a reaching movement from 0 to 1.
+
+    Source: Flash and Hogan, The coordination of arm movements, J. Neuroscience 5, 1985.
+    """
+    s = np.clip(share, 0, 1)
+    return s**3 * (10 - 15 * s + 6 * s**2)
+
+
+def two_bone_ik(
+    base: np.ndarray, goal: np.ndarray, upper: np.ndarray, lower: np.ndarray, pole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places the middle and the end joint of a two-bone limb.
+
+    Args:
+        base: (..., 3) first joint. goal: (..., 3) wanted place of the end joint.
+        upper, lower: (..., 1) lengths of the bones.
+        pole: (..., 3) direction to which the middle joint bends.
+
+    Returns:
+        (..., 3) middle joint and (..., 3) end joint: the goal itself, or the nearest reachable
+        point on the line to it. By the law of cosines the middle joint's foot on that line lies
+        (u^2 - l^2 + d^2) / 2d away from the base.
+    """
+    line = goal - base
+    wanted = np.sqrt((line**2).sum(-1, keepdims=True))
+    along = line / np.maximum(wanted, 1e-6)
+    span = np.clip(wanted, 1.02 * np.abs(upper - lower) + 1e-3, 0.98 * (upper + lower))
+    foot = (upper**2 - lower**2 + span**2) / (2 * span)
+    height = np.sqrt(np.maximum(upper**2 - foot**2, 0))
+    across = pole - (pole * along).sum(-1, keepdims=True) * along
+    across = across / np.maximum(np.sqrt((across**2).sum(-1, keepdims=True)), 1e-6)
+    return base + foot * along + height * across, base + span * along
+
+
+def rotation(twist: np.ndarray, lean: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) matrices Ry(twist) Rx(lean) Rz(side): to the left, forward, to the right side."""
+    (cy, sy), (cx, sx), (cz, sz) = (
+        (np.cos(a), np.sin(a)) for a in (np.radians(twist), np.radians(lean), np.radians(side))
+    )
+    rows = [
+        [cy * cz + sy * sx * sz, -cy * sz + sy * sx * cz, sy * cx],
+        [cx * sz, cx * cz, -sx],
+        [-sy * cz + cy * sx * sz, sy * sz + cy * sx * cz, cy * cx],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def _turn(matrix: np.ndarray, point: np.ndarray) -> np.ndarray:
+    return (matrix * point[..., None, :]).sum(-1)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.maximum(np.sqrt((vector**2).sum(-1, keepdims=True)), 1e-6)
+
+
+class BodyMotion:
+    """Moves the bodies of a block of clips; :meth:`points` is the result.
+
+    Args:
+        moves: the movements, one row a clip (``Movements`` indexed by label).
+        who: the subjects, one row a clip.
+        normals, uniforms: (n,) records of ``NORMALS`` and ``UNIFORMS``.
+        frames: (n,) lengths in frames. fps: (n,) frames a second.
+        posture: 'seated' or 'standing'.
+    """
+
+    def __init__(
+        self,
+        moves: Movements,
+        who: Subjects,
+        normals: np.ndarray,
+        uniforms: np.ndarray,
+        frames: np.ndarray,
+        fps: np.ndarray,
+        posture: str,
+    ) -> None:
+        self.moves, self.who, self.normals, self.uniforms = moves, who, normals, uniforms
+        self.posture = posture
+        right = uniforms['hand'] < who.right_handed
+        self.side = np.where(right, -1.0, 1.0)
+        self.gain = who.vigour * np.exp(0.2 * normals['gain'])
+        self.time = np.arange(frames.max()) / fps[:, None]
+        self.used = moves.frame != NO_HAND
+        self.used[:, 1] &= uniforms['both'] < moves.both
+        self.busy = ~self.used & (uniforms['busy'] < BUSY_SHARE)
+        self._set_course(frames / fps)
+        self._set_sway()
+        self._set_channels()
+
+    def _set_course(self, duration: np.ndarray) -> None:
+        """`course` (n, T): 0 at rest, 1 at the target. `beat` (n, T): the oscillation, -1 to 1."""
+        moves, draw = self.moves, self.uniforms
+        pace = self.who.tempo * np.exp(0.15 * self.normals['speed'])
+        rise = (moves.approach[:, 0] + np.ptp(moves.approach, 1) * draw['timing'][:, 0]) / pace
+        fall = (0.25 + 0.3 * draw['timing'][:, 1]) / pace
+        squeeze = np.minimum(1, 0.65 * duration / (rise + fall))
+        rise, fall = rise * squeeze, fall * squeeze
+        begin = (-0.1 + 0.3 * draw['timing'][:, 2]) * squeeze
+        end = duration - (-0.1 + 0.25 * draw['timing'][:, 3]) * squeeze
+        returns = draw['stay'] >= moves.stay
+        up = minimum_jerk((self.time - begin[:, None]) / rise[:, None])
+        down = minimum_jerk((self.time - (end - fall)[:, None]) / fall[:, None])
+        self.course = up * (1 - down * returns[:, None])
+        rate = (moves.hz[:, 0] + np.ptp(moves.hz, 1) * draw['rub'][:, 0]) * pace
+        rubs = draw['rub'][:, 1] < moves.rub_share
+        phase = 2 * np.pi * (rate[:, None] * self.time + draw['rub'][:, 2, None])
+        self.beat = rubs[:, None] * self.course**3 * np.sin(phase)
+
+    def _set_sway(self) -> None:
+        """`noise` (n, T, 18): slow signals of unit variance for 12 channels and two hands."""
+        rate = 0.15 + 0.75 * self.uniforms['sway'][..., 0]
+        # Free gesturing is the hands' own sway, made faster and larger.
+        free = (self.moves.wander > 0)[:, None] | self.busy
+        rate[:, 12:] *= np.where(np.repeat(free, 3, 1), 2.0, 1.0)[..., None]
+        phase = rate[:, None] * self.time[:, :, None, None]
+        phase += self.uniforms['sway'][:, None, :, :, 1]
+        self.noise = np.sin(2 * np.pi * phase).sum(-1) * np.sqrt(2 / 3)
+
+    def _set_channels(self) -> None:
+        moves = self.moves
+        still = self.who.habit + POSTURE * self.normals['posture']
+        moved = (
+            self.course[..., None] * moves.body[:, None]
+            + self.beat[..., None] * moves.sway[:, None]
+        )
+        value = still[:, None] + SWAY * self.noise[..., :12] + self.gain[:, None, None] * moved
+        self.channel = dict(zip(CHANNELS, np.moveaxis(value, -1, 0), strict=True))
+        for name in ('side', 'twist', 'shift', 'yaw', 'roll'):
+            # These have a left and a right: mirror the movement's own part with the hand.
+            part = self.gain[:, None] * moved[..., CHANNELS.index(name)]
+            self.channel[name] = self.channel[name] + (self.side[:, None] - 1) * part
+
+    def _mirror(self, points: np.ndarray, limb: int) -> np.ndarray:
+        """Near-side axes to world axes for the near (0) or far (1) limb; ``points`` is (n, 3)."""
+        sign = self.side * (1, -1)[limb]
+        return points * np.stack([sign, np.ones_like(sign), np.ones_like(sign)], -1)
+
+    def points(self) -> dict[str, np.ndarray]:
+        """Joint and landmark name to (n, T, 3) world coordinates in metres."""
+        size = {name: value[:, None, None] for name, value in self.who.size.items()}
+        self._trunk(size)
+        # The far arm first: a near hand may touch it.
+        limbs: list[dict] = [{}, {}]
+        for limb in (1, 0):
+            limbs[limb] = {**self._arm(limb, size), **self._leg(limb, size)}
+        points = dict(self.trunk)
+        left = (self.side > 0)[:, None, None]
+        for name in limbs[0]:
+            near, far = limbs[0][name], limbs[1][name]
+            points[f'left_{name}'] = np.where(left, near, far)
+            points[f'right_{name}'] = np.where(left, far, near)
+        return points
+
+    def _trunk(self, size: dict[str, np.ndarray]) -> None:
+        c = self.channel
+        zero = np.zeros_like(self.time)
+        self.torso = rotation(c['twist'], c['lean'], c['side'])
+        turn = rotation(
+            c['yaw'] + 0.6 * c['twist'], c['pitch'] + 0.4 * c['lean'], c['roll'] + 0.5 * c['side']
+        )
+        self.turn_head = turn
+        hip = np.stack([c['shift'], zero, zero], -1)
+        spine = np.stack([zero, size['spine'][..., 0] + c['rise'], zero], -1)
+        self.hip, self.neck = hip, hip + _turn(self.torso, spine)
+        stalk = np.stack([zero, 0.185 - c['sink'], 0.02 + c['forward']], -1) * size['skull']
+        self.skull = self.neck + _turn(self.torso, stalk)
+        self.trunk = {
+            'mid_hip': hip,
+            'spine_mid': hip + 0.5 * (self.neck - hip),
+            'spine_shoulder': hip + 0.95 * (self.neck - hip),
+            'neck': self.neck,
+        }
+        for name, at in FACE.items():
+            self.trunk[name] = self.skull + _turn(turn, np.array(at, float) * size['skull'])
+
+    def _place(self, limb: int, other: tuple | None, size: dict[str, np.ndarray]) -> np.ndarray:
+        """(n, T, 3) world place of the movement's target for one hand."""
+        offset = self.who.touch_habit[:, limb] + 0.01 * self.normals['target'][:, limb]
+        at = self._mirror(self.moves.at[:, limb] + offset, limb)[:, None]
+        on_arm = self.moves.at[:, limb, 0][:, None, None]
+        elbow, wrist = other or (self.hip, self.hip)
+        places = [
+            at + 0 * self.hip,
+            self.neck + _turn(self.torso, at),
+            self.skull + _turn(self.turn_head, at * size['skull']),
+            elbow + on_arm * (wrist - elbow) + at * (0, 1, 1),
+        ]
+        frame = self.moves.frame[:, limb][:, None, None]
+        return np.select([frame == i for i in range(len(FRAMES))], places, at + 0 * self.hip)
+
+    def _rest(self, limb: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 3) place and direction of a resting hand, in world axes."""
+        rests = gesture_table()['rests'][self.posture]
+        share = np.cumsum(self.who.rest_weights, 1)
+        share /= share[:, -1:]
+        draw = self.uniforms['rest']
+        # Hands mostly rest alike; one time in six each takes its own place.
+        pick = np.where(draw[:, 2] < 1 / 6, draw[:, limb], draw[:, 0])
+        choice = np.minimum((pick[:, None] >= share).sum(1), len(rests) - 1)
+        choice = np.where(self.moves.rest >= 0, self.moves.rest, choice)
+        at = np.array([rest['at'] for rest in rests])[choice]
+        at = at + self.who.rest_habit[:, limb] + 0.02 * self.normals['rest'][:, limb]
+        reach = np.array([rest['reach'] for rest in rests])[choice]
+        return self._mirror(at, limb), self._mirror(reach, limb)
+
+    def _arm(self, limb: int, size: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        moves = self.moves
+        used = self.used[:, limb]
+        course = (self.course * used[:, None])[..., None]
+        other = getattr(self, 'far_arm', None) if limb == 0 else None
+        rest, rest_reach = self._rest(limb)
+        target = self._place(limb, other, size)
+
+        sign = (self.side * (1, -1)[limb])[:, None, None]
+        amplitude = (self._mirror(moves.rub[:, limb], limb) * self.gain[:, None])[:, None]
+        wander = moves.wander * used * self.gain * np.exp(0.5 * self.normals['wander'])
+        loose = (
+            HAND_SWAY + BUSY_SWAY * self.busy[:, limb, None, None] + wander[:, None, None] * course
+        )
+        swing = self.noise[..., 12 + 3 * limb : 15 + 3 * limb] * (1.3, 1.0, 0.7)
+        arc = (
+            4 * course * (1 - course) * np.concatenate([0.03 * sign, 0 * sign, 0 * sign + 0.05], -1)
+        )
+        tip = rest[:, None] * (1 - course) + target * course + arc
+        tip = tip + amplitude * self.beat[..., None] * used[:, None, None] + loose * swing
+
+        reach = self._mirror(moves.reach[:, limb] + 0.12 * self.normals['reach'][:, limb], limb)
+        along = _unit(rest_reach[:, None] * (1 - course) + reach[:, None] * course)
+        shift_up = self.channel[f'raise_{PER_LIMB[limb]}'][..., None]
+        out = np.concatenate(
+            [sign * size['half_shoulders'] + 0 * shift_up, shift_up - 0.015, 0 * shift_up], -1
+        )
+        shoulder = self.neck + _turn(self.torso, out)
+        pole = np.array(gesture_table()['default_pole']) * (1 - course)
+        pole = pole + moves.pole[:, limb][:, None] * course
+        pole = pole * np.concatenate([sign, sign**2, sign**2], -1)
+        # The longest stretched finger is the one that touches.
+        far = np.array([far for far, _ in FINGERS.values()])
+        length = 1 + ((far * moves.fingers).max(1)[:, None, None] - 1) * course
+        elbow, wrist = two_bone_ik(
+            shoulder, tip - length * size['hand'] * along, size['upper_arm'], size['forearm'], pole
+        )
+        if limb == 1:
+            self.far_arm = (elbow, wrist)
+        arm = {'shoulder': shoulder, 'elbow': elbow, 'wrist': wrist}
+        return {**arm, **self._hand(wrist, along, course, sign, size['hand'])}
+
+    def _hand(
+        self,
+        wrist: np.ndarray,
+        along: np.ndarray,
+        course: np.ndarray,
+        sign: np.ndarray,
+        length: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        # At rest the palm looks down, at a target it looks to the body.
+        palm = np.array([0, -1.0, 0]) * (1 - course) + np.array([0, -0.25, -1.0]) * course
+        across = -sign * _unit(np.cross(along, palm))
+        palm = sign * np.cross(along, across)
+        stretch = 1 + (self.moves.fingers[:, None] - 1) * course
+        hand = {'hand': wrist + 0.45 * length * along}
+        for i, (name, (far, out)) in enumerate(FINGERS.items()):
+            straight = stretch[..., i : i + 1]
+            hand[f'{name}_tip'] = wrist + length * (
+                far * straight * along + out * across + 0.5 * (1 - straight) * palm
+            )
+            hand[f'{name}_knuckle'] = wrist + length * (0.5 * far * along + 0.8 * out * across)
+        return hand
+
+    def _leg(self, limb: int, size: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        sign = (self.side * (1, -1)[limb])[:, None, None]
+        hip = self.hip + np.concatenate([sign, 0 * sign, 0 * sign], -1) * size['half_hips']
+        seated = self.posture == 'seated'
+        down, ahead = (0.0, size['thigh']) if seated else (size['thigh'], 0.03)
+        spread = np.concatenate(
+            [sign * 0.12, 0 * sign - 0.98 * (down + size['shank']), 0 * sign + ahead], -1
+        )
+        foot = np.zeros_like(self.hip) + spread
+        if limb == 0:
+            step = self._mirror(self.moves.foot * self.gain[:, None], 0)[:, None]
+            foot = foot + step * (self.course * (1 + 0.5 * self.beat))[..., None]
+        knee, ankle = two_bone_ik(
+            hip, foot, size['thigh'], size['shank'], np.array([0, 0.3, 1.0]) + 0 * hip
+        )
+        return {
+            'hip': hip,
+            'knee': knee,
+            'ankle': ankle,
+            'heel': ankle + (0, -0.06, -0.05),
+            'foot': ankle + (0, -0.06, 0.16),
+            'small_toe': ankle
+            + np.concatenate([0.05 * sign, 0 * sign - 0.06, 0 * sign + 0.13], -1),
+        }

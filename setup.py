@@ -1,0 +1,50 @@
+"""Packaging of mg-plugins: `pip install -e '.[openmmlab]'` for use, add `test` to run the tests."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# mmcv-lite carries the same import name as mmcv, without the compiled operators that skeleton
+# models do not need. It sits in an extra so that it never lands on top of an existing mmcv.
+OPENMMLAB = [
+    'mmengine>=0.10.4,<0.11',
+    'mmcv-lite>=2.0.0,<2.2.0',
+    'mmaction2==1.2.0',
+    'importlib_metadata',
+    'setuptools<81',
+]
+VIZ = ['matplotlib>=3.7']
+STATS = ['scipy>=1.11', 'scikit-learn>=1.3']
+TRITON = ['triton>=3.6,<3.10; platform_system == "Linux"']
+TEST = [
+    'pytest>=8',
+    'pytest-benchmark>=4',
+    'pytest-xdist>=3.5',
+    'hypothesis>=6.100',
+    'pandas>=2',
+    'ruff>=0.6',
+]
+
+setup(
+    name='mg-plugins',
+    version='0.1.0',
+    description='The micro-gesture method as plug-ins for skeleton-action frameworks',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10,<3.13',
+    packages=[*find_packages(include=['mg_plugins', 'mg_plugins.*']), 'mg_plugins.kernels'],
+    package_dir={'mg_plugins.kernels': 'kernels'},
+    package_data={'mg_plugins.data': ['*.json']},
+    install_requires=['torch>=2.6', 'numpy>=1.26', 'tqdm>=4.60', 'rich>=13'],
+    extras_require={
+        'openmmlab': OPENMMLAB + VIZ + STATS,
+        'viz': VIZ,
+        'stats': STATS,
+        'triton': TRITON,
+        'test': TEST,
+        'all': OPENMMLAB + VIZ + STATS + TRITON + TEST,
+    },
+)

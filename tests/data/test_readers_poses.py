@@ -1,0 +1,250 @@
+"""Readers of OpenPose and COCO files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.readers import FormatError
+
+import make_raw as raw
+from make_raw import by_name, labels, run, where
+
+# ---- OpenPose
+
+
+def test_openpose_clips(tmp_path):
+    bodies = [raw.body(seed) for seed in range(4)]
+    bodies[1][3] = 0
+    source = tmp_path / 'poses'
+    raw.write_openpose_clip(source / 'one', [[raw.openpose_person(b)] for b in bodies], first=9)
+    raw.write_openpose_clip(source / 'two', [[], [raw.openpose_person(bodies[0])], []])
+    path = labels(
+        tmp_path,
+        'one,wave,1,train,',
+        'two,nod,2,val,25',
+        header='clip,label,subject,split,fps',
+    )
+    report, content = run(tmp_path, 'openpose', source, labels=path, size='640x480')
+    clips = by_name(content)
+    assert content['split'] == dict(train=['one'], val=['two']) and not report.rejects
+    expected = np.float32(bodies)[None]
+    np.testing.assert_array_equal(clips['one']['keypoint'], expected[..., :2])
+    np.testing.assert_array_equal(clips['one']['keypoint_score'], expected[..., 2])
+    assert clips['one']['img_shape'] == (480, 640) and clips['one']['label'] == 1
+    assert clips['two']['total_frames'] == 3 and clips['two']['fps'] == 25.0
+    assert not clips['two']['keypoint'][0, [0, 2]].any() and clips['two']['keypoint'][0, 1].any()
+    assert content['meta'] == dict(
+        layout='body25', classes=['nod', 'wave'], source='openpose', note=''
+    )
+
+
+def test_openpose_rejects(tmp_path):
+    source = tmp_path / 'poses'
+    person = raw.openpose_person(raw.body(0))
+    for name in ('fine', 'cut', 'text', 'short', 'nan', 'empty', 'nobody', 'unlabelled'):
+        raw.write_openpose_clip(source / name, [[person]] * 6)
+    broken = 'video_000000000002_keypoints.json'
+    (source / 'cut' / broken).write_text('{"people": [\n{"pose')
+    (source / 'empty' / broken).write_text('')
+    for name, values in (('text', ['x'] * 75), ('short', [1.0] * 54), ('nan', [float('nan')] * 75)):
+        people_ = [dict(pose_keypoints_2d=values)]
+        (source / name / broken).write_text(json.dumps(dict(people=people_)))
+    raw.write_openpose_clip(source / 'nobody', [[]] * 6)
+    rows = [
+        f'{n},0,0,5' for n in ('fine', 'cut', 'text', 'short', 'nan', 'empty', 'nobody', 'gone')
+    ]
+    path = labels(
+        tmp_path, *rows, 'cut,0,3,5', 'fine,0,3,6', 'fine,0,4,3', 'fine,0,0,5', header=WINDOWS
+    )
+    report, content = run(tmp_path, 'openpose', source, labels=path, size='640x480')
+    assert list(by_name(content)) == ['cut_00003_00005_00', 'fine_00000_00005_00']
+    name = '{}_00000_00005_00'.format
+    assert sorted(where(report.rejects), key=str) == sorted(
+        [
+            (name('cut'), f'cut/{broken}', 2, 'unreadable'),
+            (name('text'), f'text/{broken}', None, 'non-numeric'),
+            (name('short'), f'short/{broken}', None, 'short row'),
+            (name('nan'), f'nan/{broken}', None, 'NaN'),
+            (name('empty'), f'empty/{broken}', None, 'empty'),
+            (name('nobody'), 'labels.csv', 8, 'all-zero joints'),
+            (name('gone'), 'labels.csv', 9, 'missing file'),
+            ('unlabelled', 'labels.csv', None, 'no label'),
+            ('fine_00003_00006_00', 'labels.csv', 11, 'frames beyond the file'),
+            ('fine_00004_00003_00', 'labels.csv', 12, 'end before start'),
+            (name('fine'), 'labels.csv', 13, 'duplicate clip'),
+        ],
+        key=str,
+    )
+
+
+WINDOWS = 'clip,label,start,end'
+
+
+def test_openpose_several_recordings_in_one_folder(tmp_path):
+    source = tmp_path / 'poses'
+    for number, name in enumerate(('left_cam', 'right_cam')):
+        raw.write_openpose_clip(source, [[raw.openpose_person(raw.body(number))]] * 2, name)
+    path = labels(tmp_path, 'left_cam,0', 'right_cam,1')
+    _, content = run(tmp_path, 'openpose', source, labels=path, size='640x480')
+    assert list(by_name(content)) == ['left_cam', 'right_cam']
+
+
+def test_openpose_frames_are_in_the_order_of_numbers(tmp_path):
+    source = tmp_path / 'poses' / 'one'
+    source.mkdir(parents=True)
+    for number in (2, 10, 1):
+        body = np.full((25, 3), float(number))
+        (source / f'v_{number}_keypoints.json').write_text(
+            json.dumps(dict(people=[raw.openpose_person(body)]))
+        )
+    path = labels(tmp_path, 'one,0')
+    report, content = run(tmp_path, 'openpose', source.parent, labels=path, size='640x480')
+    np.testing.assert_array_equal(content['annotations'][0]['keypoint'][0, :, 0, 0], [1, 2, 10])
+    assert '7 frame numbers have no file' in report.notes[0]
+
+
+def test_openpose_as_the_22_joints_of_imigue(tmp_path):
+    body, right, left = raw.body(0), raw.body(1, 21), raw.body(2, 21)
+    source = tmp_path / 'poses'
+    frames = [[raw.openpose_person(body, right, left)], [raw.openpose_person(body)]]
+    raw.write_openpose_clip(source / 'one', frames)
+    path = labels(tmp_path, 'one,touch hat')
+    _, content = run(
+        tmp_path,
+        'openpose',
+        source,
+        labels=path,
+        size='640x480',
+        layout='imigue22',
+        classes='imigue',
+    )
+    clip = content['annotations'][0]
+    layout = get_layout('imigue22')
+    assert clip['keypoint'].shape == (1, 2, 22, 2) and clip['label'] == 2
+    for joint, expected in (
+        ('right_wrist', body[4]),
+        ('left_wrist', body[7]),
+        ('right_eye', body[15]),
+        ('left_ear', body[18]),
+        ('right_finger1', right[4]),
+        ('left_finger5', left[20]),
+    ):
+        index = layout.index(joint)
+        np.testing.assert_array_equal(clip['keypoint'][0, 0, index], np.float32(expected[:2]))
+    assert not clip['keypoint'][0, 1, 12:].any()
+
+
+def test_pixels_need_a_size(tmp_path):
+    source = tmp_path / 'poses'
+    raw.write_openpose_clip(source / 'one', [[raw.openpose_person(raw.body(0))]])
+    path = labels(tmp_path, 'one,0')
+    with pytest.raises(FormatError, match='--size WIDTHxHEIGHT is needed'):
+        run(tmp_path, 'openpose', source, labels=path)
+    with pytest.raises(FormatError, match="--size '640' must be"):
+        run(tmp_path, 'openpose', source, labels=path, size='640')
+    path = labels(tmp_path, 'one,0,320,240', header='clip,label,width,height')
+    _, content = run(tmp_path, 'openpose', source, labels=path)
+    assert content['annotations'][0]['img_shape'] == (240, 320)
+
+
+# ---- COCO
+
+
+def test_coco_three_forms_give_the_same(tmp_path):
+    bodies = [raw.body(seed, 17) for seed in range(3)]
+    source = tmp_path / 'poses'
+    frames = [dict(frame_id=t, instances=[raw.coco_instance(b)]) for t, b in enumerate(bodies)]
+    frames[1:] = frames[:0:-1]
+    raw.write_json(source / 'inferencer.json', frames)
+    raw.write_json(source / 'demo.json', dict(meta_info={}, instance_info=frames))
+    results = [
+        dict(image_id=5 + t, category_id=1, keypoints=b.ravel().tolist(), score=0.9)
+        for t, b in enumerate(bodies)
+    ]
+    raw.write_json(source / 'results.json', results)
+    path = labels(tmp_path, 'inferencer,0', 'demo,0', 'results,0')
+    _, content = run(tmp_path, 'coco', source, labels=path, size='640x480')
+    assert len(content['annotations']) == 3 and content['meta']['layout'] == 'coco17'
+    for clip in content['annotations']:
+        np.testing.assert_array_equal(clip['keypoint'], np.float32(bodies)[None, ..., :2])
+        np.testing.assert_array_equal(clip['keypoint_score'], np.float32(bodies)[None, ..., 2])
+
+
+def test_coco_whole_body_and_two_persons(tmp_path):
+    here, there = raw.body(0, 133), raw.body(1, 133, place=(1000, 300))
+    there[:, 2] = 0.4
+    frames = [
+        dict(frame_id=0, instances=[raw.coco_instance(there), raw.coco_instance(here)]),
+        dict(frame_id=1, instances=[raw.coco_instance(here), raw.coco_instance(there)]),
+        dict(frame_id=2, instances=[]),
+    ]
+    path = raw.write_json(tmp_path / 'poses' / 'one.json', frames)
+    _, content = run(tmp_path, 'coco', path, labels=labels(tmp_path, 'one,0'), size='640x480')
+    keypoint = content['annotations'][0]['keypoint']
+    assert keypoint.shape == (2, 3, 17, 2)
+    for m, body in enumerate((here, there)):
+        for t in (0, 1):
+            np.testing.assert_array_equal(keypoint[m, t], np.float32(body[:17, :2]))
+    assert not keypoint[:, 2].any()
+
+
+def test_coco_results_of_many_recordings(tmp_path):
+    bodies = [raw.body(seed, 17) for seed in range(3)]
+    images = [
+        dict(id=101, file_name='one/000002.jpg'),
+        dict(id=102, file_name='one/000010.jpg'),
+        dict(id=103, file_name='two_0001.jpg'),
+    ]
+    results = [
+        dict(image_id=i, keypoints=b.ravel().tolist())
+        for i, b in zip((102, 101, 103), bodies, strict=True)
+    ]
+    source = raw.write_json(tmp_path / 'results.json', results)
+    images_file = raw.write_json(tmp_path / 'images.json', dict(images=images))
+    options = dict(labels=labels(tmp_path, 'one,0', 'two,1'), size='640x480')
+    _, content = run(tmp_path, 'coco', source, images=str(images_file), **options)
+    clips = by_name(content)
+    expected = np.float32([bodies[1], bodies[0]])[None, ..., :2]
+    np.testing.assert_array_equal(clips['one']['keypoint'], expected)
+    assert clips['two']['total_frames'] == 1
+    results[0]['image_id'] = 999
+    raw.write_json(source, results)
+    with pytest.raises(FormatError, match='image_id 999 is not in'):
+        run(tmp_path, 'coco', source, images=str(images_file), **options)
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason', 'detail'),
+    [
+        ({'a': 1}, 'unreadable', 'neither'),
+        ([], 'empty', 'no frames'),
+        ([{'keypoints': [[1, 2]] * 17}], 'unreadable', 'one picture'),
+        ([{'instances': []}, {}], 'unreadable', 'lack the list'),
+        ([{'instances': [{'bbox': []}]}], 'unreadable', 'no "keypoints"'),
+        ([{'instances': [3]}], 'unreadable', 'not an object'),
+        ([{'instances': [{'keypoints': [[1, 2]] * 16}]}], 'short row', 'expected 17'),
+        ([{'instances': [{'keypoints': [[1, 2]] * 18}]}], 'long row', 'expected 17'),
+        ([{'instances': [{'keypoints': [['x', 2]] * 17}]}], 'non-numeric', 'frame 0'),
+        ([{'instances': [{'keypoints': [[1, None]] * 17}]}], 'NaN', 'not finite'),
+        ([{'instances': [{'keypoints': [[0, 0]] * 17}]}], 'all-zero joints', 'nobody'),
+        (
+            [{'instances': [{'keypoints': [[1, 2]] * 17, 'keypoint_scores': [1] * 5}]}],
+            'short row',
+            '5 keypoint_scores',
+        ),
+        ([{'image_id': 'cat', 'keypoints': [1] * 51}], 'unreadable', '--images'),
+        ([{'image_id': i, 'keypoints': [1] * 51} for i in (3, 90000)], 'unreadable', '--images'),
+    ],
+)
+def test_coco_rejects(tmp_path, content, reason, detail):
+    source = tmp_path / 'poses'
+    raw.write_json(source / 'bad.json', content)
+    good = [dict(frame_id=0, instances=[raw.coco_instance(raw.body(0, 17))])]
+    raw.write_json(source / 'good.json', good)
+    path = labels(tmp_path, 'bad,0', 'good,0')
+    report, result = run(tmp_path, 'coco', source, labels=path, size='640x480')
+    assert list(by_name(result)) == ['good']
+    assert [(r.clip, r.reason) for r in report.rejects] == [('bad', reason)]
+    assert detail in report.rejects[0].detail

@@ -1,0 +1,132 @@
+"""Turn a dataset in its own format into the annotation file that training reads.
+
+python tools/prepare_data.py FORMAT SOURCE [options]
+python tools/prepare_data.py FORMAT --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from mg_plugins.data.prepare import PrepareError, Report, prepare
+from mg_plugins.data.readers import READERS, FormatError, Reject
+
+# More rejected clips than this are in the log only, which always lists every one.
+SHOWN_REJECTS = 50
+SHARED_OPTIONS = ('format', 'source', 'out', 'workers', 'strict', 'quiet')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One sub-command a format."""
+    parser = argparse.ArgumentParser(
+        description='Turn a dataset in its own format into an annotation file for training.',
+        epilog='What each format looks like, its options and an example: FORMAT --help',
+    )
+    formats = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
+    for reader in READERS.values():
+        sub = formats.add_parser(
+            reader.name,
+            help=reader.summary,
+            description=f'{reader.doc.strip()}\n\nSOURCE: {reader.expects}.',
+            epilog=f'example:\n  {reader.example}',
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if reader.needs_source:
+            sub.add_argument('source', metavar='SOURCE', help='folder or file to read; see above')
+        default = reader.out or 'data/<source>/<source>.pkl'
+        sub.add_argument('--out', help=f'.pkl or .npz file to write (default: {default})')
+        sub.add_argument('--workers', type=int, help='processes (default: all CPUs)')
+        sub.add_argument(
+            '--strict',
+            action='store_true',
+            help='write nothing and exit with 1 when any clip is rejected',
+        )
+        sub.add_argument('--quiet', action='store_true', help='no progress bar')
+        reader.add_arguments(sub)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, 1 (bad data), 2 (bad usage) or 130 (stopped)."""
+    args = build_parser().parse_args(argv)
+    options = {name: value for name, value in vars(args).items() if name not in SHARED_OPTIONS}
+    try:
+        report = run(args, options)
+    except FormatError as error:
+        print(f'{args.format}: {error}', file=sys.stderr)
+        return 2
+    except PrepareError as error:
+        print_rejects(error.rejects, len(error.rejects))
+        print(f'{args.format}: {error}.', file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f'{args.format}: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('Stopped; nothing was written.', file=sys.stderr)
+        return 130
+    print_rejects(report.rejects, SHOWN_REJECTS, f'all of them are in {report.log}')
+    print_report(report)
+    return 0
+
+
+def run(args: argparse.Namespace, options: dict) -> Report:
+    """Call `prepare` under a progress bar."""
+    from tqdm import tqdm
+
+    with tqdm(desc=args.format, unit='job', disable=args.quiet or None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return prepare(
+            args.format,
+            getattr(args, 'source', None),
+            args.out,
+            workers=args.workers,
+            strict=args.strict,
+            progress=show,
+            **options,
+        )
+
+
+def print_rejects(rejects: list[Reject], limit: int, rest: str = '') -> None:
+    """List rejected clips on stderr."""
+    for reject in rejects[:limit]:
+        print(f'rejected {reject}', file=sys.stderr)
+    if len(rejects) > limit:
+        print(f'… and {len(rejects) - limit} more; {rest}', file=sys.stderr)
+
+
+def print_report(report: Report) -> None:
+    """Print the summary table, the notes and the next command."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f'{report.format}: {report.clips} clips in {report.seconds:.1f} s')
+    table.add_column('what')
+    table.add_column('', overflow='fold')
+    for name, clips in report.splits.items():
+        table.add_row(escape(f'split {name}'), f'{clips} clips')
+    table.add_row('classes', str(report.classes))
+    table.add_row('subjects', str(report.subjects) if report.subjects else 'not known')
+    table.add_row('layout', escape(report.layout))
+    table.add_row('rejected', str(len(report.rejects)))
+    for reason, clips in report.rejected_by_reason.items():
+        table.add_row(f'  {reason}', str(clips))
+    table.add_row('written', escape(str(report.out)))
+    table.add_row('log', escape(str(report.log)))
+    Console().print(table)
+    for note in report.notes:
+        print(f'note: {note}')
+    print(f'next: {report.next_command}')
+
+
+if __name__ == '__main__':
+    # A polite kill ends the run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Test a checkpoint: ``python tools/test.py configs/stgcn_mgfuse_imigue.py CHECKPOINT``."""
+
+import argparse
+import sys
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line; it takes everything that MMAction2's own test.py takes."""
+    from mg_plugins import launch
+
+    parser = argparse.ArgumentParser(
+        description='Test a recognizer; writes metrics, predictions, the confusion matrix and '
+        'per-class figures (CSV and PNG) to WORK_DIR/test.'
+    )
+    launch.common_arguments(parser)
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file (default: the last one in the work directory)',
+    )
+    parser.add_argument('--dump', metavar='FILE.pkl', help='also dump predictions to a pickle')
+    parser.add_argument('--show-dir', help='where to put pictures of the predictions')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--interval', type=int, default=1, help='show every n-th sample')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds that a window stays open'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    from mg_plugins.compat import openmmlab_problem
+
+    problem = openmmlab_problem()
+    if problem is not None:
+        sys.exit(f'test.py: {problem}')
+    from mg_plugins import launch
+
+    args = parse_args()
+    try:
+        cfg = launch.load_config(args)
+        launch.apply_test_options(cfg, args)
+        runner = launch.build_runner(cfg)
+        launch.check_weights(runner, cfg.load_from)
+        runner.test()
+    except launch.EXPLAINED as error:
+        sys.exit(f'test.py: {error}')
+
+
+if __name__ == '__main__':
+    main()
