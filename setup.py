@@ -21,6 +21,7 @@ TRITON = ['triton>=3.6,<3.10; platform_system == "Linux"']
 TEST = [
     'pytest>=8',
     'pytest-benchmark>=4',
+    'pytest-timeout>=2.3',
     'pytest-xdist>=3.5',
     'hypothesis>=6.100',
     'pandas>=2',

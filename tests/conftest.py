@@ -12,6 +12,8 @@ import torch
 
 # Inherited by the processes that tests start; this one is told by torch.set_num_threads below.
 os.environ['OMP_NUM_THREADS'] = '1'
+# Ranks meet on the loopback interface, whatever address the machine's name resolves to.
+os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
 
 SEED = 20240520
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +44,7 @@ def cache(tmp_path_factory):
 def run_tool():
     """Run ``tools/NAME.py`` as a user would; returns the finished process, output merged."""
 
-    def run(name, *arguments, cwd, check=True, timeout=300, prefix=(), **environment):
+    def run(name, *arguments, cwd, check=True, timeout=280, prefix=(), **environment):
         command = [*(prefix or [sys.executable]), str(ROOT / 'tools' / f'{name}.py')]
         done = subprocess.run(
             [*command, *map(str, arguments)],

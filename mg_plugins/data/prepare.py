@@ -217,6 +217,7 @@ def run_jobs(
     # Forked workers need not import anything again; elsewhere the platform's own way is used.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else None)
     pool = ProcessPoolExecutor(workers, context, initializer=end_on_interrupt)
+    interrupted = True
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside threads; the workers use no thread of the parent.
@@ -225,11 +226,14 @@ def run_jobs(
         for done, parsed in enumerate(results, 1):
             yield parsed
             report(done, total)
+        interrupted = False
     except BrokenProcessPool:
+        interrupted = False
         message = 'a worker process died, perhaps out of memory; try --workers 1'
         raise PrepareError(message, []) from None
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # The pool's own thread must not be left behind: a later fork beside it could hang.
+        pool.shutdown(wait=not interrupted, cancel_futures=True)
 
 
 def end_on_interrupt() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from mg_plugins.fusion import PlugError, STBalancedFusion, fusions, is_fused, plug, unplug
 
+from ranks import run_on_ranks
 from toy_models import (
     JOINTS,
     Branched,
@@ -433,10 +434,6 @@ def test_mixed_precision(fused):
 
 
 def train_on_a_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
-    )
     torch.manual_seed(rank)  # different weights and data: DDP has to make the weights equal
     model = nn.parallel.DistributedDataParallel(plug(PlainSTGCN()).train())
     with pytest.raises(PlugError, match='plug first, then wrap'):
@@ -449,12 +446,11 @@ def train_on_a_rank(rank: int, folder: str) -> None:
     fusion = fusions(model.module)['l4']
     result = {name: (p.detach(), p.grad) for name, p in fusion.named_parameters()}
     torch.save(result, f'{folder}/{rank}.pt')
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_distributed_training_agrees_on_the_fusion(tmp_path):
-    torch.multiprocessing.spawn(train_on_a_rank, (str(tmp_path),), nprocs=2)
+    run_on_ranks(train_on_a_rank, str(tmp_path))
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
     assert first.keys() == second.keys()
     for name in first:
