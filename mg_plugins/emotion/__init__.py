@@ -1,0 +1,1 @@
+"""Emotion understanding: scenarios, judges, and their evaluation with and without gestures."""

@@ -1,0 +1,108 @@
+"""What is asked of a judge, what comes back, and how the answer is read from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .scenarios import Gesture
+
+# What became of a question. Every one of them is counted and shown.
+ANSWERED, REFUSED, UNPARSABLE, FAILED = 'answered', 'refused', 'unparsable', 'failed'
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question in one arm, ready to be asked.
+
+    A language model sees ``system`` and ``user`` and nothing else; the lexicon judge, which reads
+    no prose, takes the other fields.
+
+    Attributes:
+        system: First message.
+        user: Second message: the scenario, rendered.
+        schema: JSON schema of the answer, for endpoints that hold to one.
+        context: The scenario's context.
+        gestures: The timeline that is shown; None in the arm that shows none.
+        options: The options in the order shown; none if open-ended.
+        states: State behind each option, in the same order.
+        valences: Pleasantness of each state, in the same order.
+        domain: Name of the scenario's template.
+        sample: Number of the draw, for voting over several.
+    """
+
+    system: str
+    user: str
+    schema: dict[str, Any] | None = field(compare=False)
+    context: str
+    gestures: tuple[Gesture, ...] | None
+    options: tuple[str, ...]
+    states: tuple[str, ...]
+    valences: tuple[float, ...]
+    domain: str
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a judge sent back, as it came.
+
+    Attributes:
+        text: The message.
+        tokens: Tokens of prompt and answer together, as the judge counts them; 0 if it does not.
+        refusal: The judge marked it as a refusal.
+    """
+
+    text: str
+    tokens: int = 0
+    refusal: bool = False
+
+
+class JudgeError(RuntimeError):
+    """A question that got no reply.
+
+    Args:
+        message: What happened, without any key.
+        retry: Whether asking again may help.
+        after: Seconds that the endpoint asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, retry: bool = False, after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry, self.after = retry, after
+
+
+class Judge(Protocol):
+    """Answers tasks. ``name`` is for people (``'lexicon'``, ``'openai: qwen3-8b'``)."""
+
+    name: str
+
+    def identity(self) -> dict[str, Any]:
+        """What an answer depends on beside the task: kind, model, parameters. Never a key."""
+
+    async def reply(self, task: Task) -> Reply:
+        """Answer one task.
+
+        Raises:
+            JudgeError: There is no reply.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections and memory."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a reply says.
+
+    Attributes:
+        status: One of ANSWERED, REFUSED, UNPARSABLE, FAILED.
+        choice: Index of the option chosen, in the order shown; None unless answered.
+        confidence: The judge's own, in [0, 1], where it gave one.
+        text: The judge's reason, or its open-ended answer, or the error.
+    """
+
+    status: str
+    choice: int | None = None
+    confidence: float | None = None
+    text: str = ''
