@@ -17,6 +17,10 @@ OPENMMLAB = [
 ]
 VIZ = ['matplotlib>=3.7']
 STATS = ['scipy>=1.11', 'scikit-learn>=1.3']
+# The embedded judge of emotion scenarios reads the tone of a text with VADER.
+EMOTION = ['vaderSentiment>=3.3.2', *STATS]
+LLM = ['openai>=2', *EMOTION]
+LOCAL = ['transformers>=4.50', *EMOTION]
 TRITON = ['triton>=3.6,<3.10; platform_system == "Linux"']
 TEST = [
     'pytest>=8',
@@ -38,14 +42,21 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=[*find_packages(include=['mg_plugins', 'mg_plugins.*']), 'mg_plugins.kernels'],
     package_dir={'mg_plugins.kernels': 'kernels'},
-    package_data={'mg_plugins.data': ['*.json']},
+    package_data={
+        'mg_plugins.augment': ['*.json'],
+        'mg_plugins.data': ['*.json'],
+        'mg_plugins.emotion': ['templates/*', 'judges/*.json', 'report_template/*'],
+    },
     install_requires=['torch>=2.6', 'numpy>=1.26', 'tqdm>=4.60', 'rich>=13'],
     extras_require={
-        'openmmlab': OPENMMLAB + VIZ + STATS,
+        'openmmlab': OPENMMLAB + VIZ + EMOTION,
         'viz': VIZ,
         'stats': STATS,
+        'emotion': EMOTION,
+        'llm': LLM,
+        'local': LOCAL,
         'triton': TRITON,
         'test': TEST,
-        'all': OPENMMLAB + VIZ + STATS + TRITON + TEST,
+        'all': OPENMMLAB + VIZ + LLM + LOCAL + TRITON + TEST,
     },
 )

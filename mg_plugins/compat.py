@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import importlib
 import importlib.util
 import inspect
 import re
@@ -280,8 +281,37 @@ def score_in_float32(module: ModuleType) -> None:
     module.BaseHead.loss_by_feat = loss_by_feat
 
 
+# What MMAction2's VindLU imports and today's releases may lack, the quickest to fail first.
+_VINDLU_NEEDS = (
+    ('timm.models.layers', 'DropPath'),
+    ('transformers.modeling_utils', 'apply_chunking_to_forward'),
+    ('transformers.models.beit.modeling_beit', 'BeitDropPath'),
+)
+
+
+def offer_multimodal_where_it_can_be(module: ModuleType) -> None:
+    """Import MMAction2 without its language models where they cannot be imported.
+
+    MMAction2 imports VindLU wherever transformers is installed. VindLU imports timm too (which may
+    want torchvision), and names that transformers 5 dropped: the import of every model died of it.
+    MMAction2's own placeholders then stand in for VindLU, as they do without transformers, and say
+    what to install.
+    """
+    if not module.WITH_MULTIMODAL:
+        return
+    for name, needed in _VINDLU_NEEDS:
+        try:
+            there = hasattr(importlib.import_module(name), needed)
+        except (ImportError, RuntimeError):
+            there = False
+        if not there:
+            module.WITH_MULTIMODAL = False
+            return
+
+
 # Module to be mended, and the fixes that wait for it.
 _MENDS = {
+    'mmaction.utils.dependency': (offer_multimodal_where_it_can_be,),
     'mmaction.datasets.transforms.pose_transforms': (restore_inf,),
     'mmaction.utils.misc': (restore_inf,),
     'mmengine.runner.checkpoint': (

@@ -265,6 +265,30 @@ print(json.dumps(found))
         assert found['whole'] == (drn == 'whole')
 
 
+@pytest.mark.parametrize('timm', ['missing', 'without torchvision', 'there'])
+def test_transformers_alone_do_not_stop_the_import_of_models(tmp_path, timm):
+    """MMAction2 imports VindLU where transformers is; these transformers lack what VindLU needs."""
+    pytest.importorskip('transformers', reason='transformers is not installed')
+    if timm != 'missing':
+        (tmp_path / 'timm/models').mkdir(parents=True)
+        (tmp_path / 'timm/__init__.py').write_text('')
+        (tmp_path / 'timm/models/__init__.py').write_text('')
+        layers = 'import torchvision_that_is_not_there' if timm.startswith('w') else 'DropPath = 1'
+        (tmp_path / 'timm/models/layers.py').write_text(layers)
+    code = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import mg_plugins
+from mmaction.registry import MODELS
+from mmaction.models import STGCN
+try:
+    MODELS.get('VindLUVQA')()
+except ImportError as error:
+    print(json.dumps(str(error)))
+"""
+    assert 'mmaction2[multimodal]' in run_code(code, tmp_path)
+
+
 # --- the main job ------------------------------------------------------------------------------
 
 

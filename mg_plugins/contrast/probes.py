@@ -1,0 +1,221 @@
+"""How good frozen features are: nearest neighbours, linear, few labels, retrieval, and a picture.
+
+Everything here is functions on features (N, D) that were extracted already. Whatever is fitted
+(centring, a regularisation strength, a classifier) is fitted on the training side alone; the test
+side is only ever predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# Inverse regularisation strengths that the linear probe chooses from, on training subjects.
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a set of clips.
+
+    Attributes:
+        vectors: One row a clip (N, D), float32.
+        labels: Class of each clip (N,).
+        clips: Id of each clip (N,).
+        subjects: Subject of each clip (N,), empty texts where unknown.
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    clips: np.ndarray
+    subjects: np.ndarray
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.vectors), len(self.labels), len(self.clips), len(self.subjects)}
+        if len(sizes) > 1:
+            raise ValueError(f'features, labels, clips and subjects differ in number: {sizes}')
+        if not np.isfinite(self.vectors).all():
+            raise ValueError('there are features that are not finite: has the training diverged?')
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of(self, index: np.ndarray) -> Features:
+        """The clips that an index or a mask picks."""
+        return Features(
+            self.vectors[index], self.labels[index], self.clips[index], self.subjects[index]
+        )
+
+
+def is_collapsed(vectors: np.ndarray, tolerance: float = 1e-3) -> bool:
+    """Whether all clips have nearly the same features.
+
+    Compares the spread of the L2-normalised rows, √(Σ_d Var_n), which is near 1 for rows that
+    point anywhere, with ``tolerance``.
+    """
+    return len(vectors) > 1 and float(np.sqrt(unit(vectors).var(0).sum())) < tolerance
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1 (N, D); rows of zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def knn_probe(
+    train: Features, test: Features, neighbours: int = 20, temperature: float = 0.07
+) -> np.ndarray:
+    """Labels (N_test,) by a weighted vote of the nearest training clips.
+
+    A neighbour with cosine similarity s votes with weight exp(s / temperature), as is usual for
+    contrastive features (Wu et al., 2018, arXiv 1805.01978). With fewer training clips than
+    ``neighbours`` all of them vote.
+    """
+    similarity = unit(test.vectors) @ unit(train.vectors).T
+    count = min(neighbours, len(train))
+    nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    # The largest similarity is taken off first: the ratio of weights stays and nothing overflows.
+    own = np.take_along_axis(similarity, nearest, 1)
+    weights = np.exp((own - own.max(1, keepdims=True)) / temperature)
+    votes = np.zeros((len(test), int(train.labels.max()) + 1))
+    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[nearest]), weights)
+    return votes.argmax(1)
+
+
+def linear_probe(train: Features, test: Features, seed: int = 0) -> np.ndarray:
+    """Labels (N_test,) by multinomial logistic regression on standardised features.
+
+    Its strength is chosen by cross-validation over training subjects (over clips where no subject
+    is known or there is one only), unless there are too few clips for two folds.
+    """
+    model, _ = fit_linear(train, seed)
+    return model.predict(test.vectors)
+
+
+def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
+    """The linear probe's fitted scikit-learn pipeline, and the strength C that was chosen."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def pipeline(strength: float):
+        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+
+    groups = np.unique(train.subjects)
+    rarest = np.unique(train.labels, return_counts=True)[1].min()
+    if len(groups) > 1:
+        folds = GroupKFold(min(5, len(groups))).split(train.vectors, train.labels, train.subjects)
+    elif rarest > 1:
+        shuffled = StratifiedKFold(min(5, rarest), shuffle=True, random_state=seed)
+        folds = shuffled.split(train.vectors, train.labels)
+    else:
+        folds = ()
+    folds = [(a, b) for a, b in folds if len(np.unique(train.labels[a])) > 1]
+    strength = 1.0
+    if folds:
+        scores = [
+            cross_val_score(pipeline(c), train.vectors, train.labels, cv=folds).mean()
+            for c in STRENGTHS
+        ]
+        strength = STRENGTHS[int(np.argmax(scores))]
+    return pipeline(strength).fit(train.vectors, train.labels), strength
+
+
+def draw_labelled(
+    labels: Sequence[int], clips: Sequence[str], share: float, seed: int = 0
+) -> np.ndarray:
+    """Indices of the clips whose labels may be used, sorted.
+
+    ``ceil(share · N_c)`` clips of each class c, so at least one. The draw depends on the seed and
+    on the clips' ids and labels alone, not on their order nor on the method that asks, and the
+    clips of a smaller share are among those of a larger one.
+
+    Args:
+        labels: Class of each clip (N,).
+        clips: Id of each clip (N,).
+        share: Part of each class, above 0 and up to 1.
+        seed: Which draw.
+
+    Raises:
+        ValueError: A share that is not above 0 and up to 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f'share must be above 0 and up to 1, got {share}')
+    labels, clips = np.asarray(labels), np.asarray(clips)
+    rank = np.empty(len(labels), int)
+    order = np.argsort(clips)
+    rank[order] = np.random.default_rng(seed).permutation(len(labels))
+    chosen = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        # Rounded first: 0.1 · 30 is a little more than 3 in binary.
+        count = int(np.ceil(round(share * len(own), 9)))
+        chosen.append(own[np.argsort(rank[own])][:count])
+    return np.sort(np.concatenate(chosen))
+
+
+def retrieval(gallery: Features, queries: Features) -> dict[str, float]:
+    """Mean average precision, R@1 and R@5 of finding training clips of a test clip's class.
+
+    The gallery is ranked by cosine similarity. Average precision of a query is the mean, over the
+    gallery's clips of its class, of the precision at their ranks; R@k says whether one of them is
+    among the first k. Queries whose class is not in the gallery count as 0.
+    """
+    similarity = unit(queries.vectors) @ unit(gallery.vectors).T
+    order = np.argsort(-similarity, axis=1, kind='stable')
+    hit = gallery.labels[order] == queries.labels[:, None]
+    precision = hit.cumsum(1) / np.arange(1, hit.shape[1] + 1)
+    average = (precision * hit).sum(1) / np.maximum(hit.sum(1), 1)
+    return dict(
+        mAP=float(average.mean()),
+        R1=float(hit[:, :1].any(1).mean()),
+        R5=float(hit[:, :5].any(1).mean()),
+    )
+
+
+def left_out_knn(features: Features, neighbours: int = 20) -> float:
+    """Share of clips whose class their neighbours among the *other* subjects' clips name.
+
+    Needs training clips alone, so it may be watched during pre-training and may choose a
+    checkpoint. With fewer than two subjects each clip is left out by itself.
+    """
+    right = 0
+    groups = features.subjects
+    if len(np.unique(groups)) < 2:
+        groups = np.arange(len(features))
+    for group in np.unique(groups):
+        own = groups == group
+        guess = knn_probe(features.of(~own), features.of(own), neighbours)
+        right += int((guess == features.labels[own]).sum())
+    return right / len(features)
+
+
+def draw_features(
+    path: Path, features: Features, classes: Sequence[str] | None = None, seed: int = 0
+) -> None:
+    """Write a t-SNE picture of the features (cosine distances), a colour a class."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    if len(features) < 5:
+        raise ValueError(f'a picture needs at least 5 clips, got {len(features)}')
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    embedding = TSNE(metric='cosine', init='random', perplexity=perplexity, random_state=seed)
+    points = embedding.fit_transform(features.vectors)
+    present = np.unique(features.labels)
+    colours = colormaps['turbo'](np.linspace(0.03, 0.97, len(present)))
+    figure = Figure(figsize=(9, 6.5), layout='constrained')
+    axes = figure.subplots()
+    for label, colour in zip(present, colours, strict=True):
+        own = features.labels == label
+        name = str(label) if classes is None else classes[label]
+        axes.scatter(*points[own].T, s=14, color=colour, label=name, alpha=0.8, linewidths=0)
+    axes.set(xticks=[], yticks=[], title=f't-SNE of the features of {len(features)} clips')
+    axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)

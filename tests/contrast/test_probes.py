@@ -1,0 +1,154 @@
+"""Probes on features whose answer is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from mg_plugins.contrast import probes
+from mg_plugins.contrast.probes import Features
+
+
+def features(seed=0, clips=120, classes=4, subjects=5, dims=8, spread=0.3):
+    """Clusters, one a class, with the same centres for every seed."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(classes, dims))
+    labels = np.arange(clips) % classes
+    vectors = centres[labels] + spread * rng.normal(size=(clips, dims))
+    return Features(
+        vectors.astype(np.float32),
+        labels,
+        np.array([f'c{seed}_{i:04d}' for i in range(clips)]),
+        np.array([f'p{i % subjects}' for i in range(clips)]),
+    )
+
+
+def shuffled(given, seed=0):
+    labels = np.random.default_rng(seed).permutation(given.labels)
+    return Features(given.vectors, labels, given.clips, given.subjects)
+
+
+def accuracy(guess, test):
+    return (guess == test.labels).mean()
+
+
+@pytest.mark.parametrize('probe', [probes.knn_probe, probes.linear_probe])
+def test_classes_that_lie_apart_are_told_apart_and_noise_is_not(probe):
+    train, test = features(1), features(2)
+    assert accuracy(probe(train, test), test) > 0.95
+    noise = shuffled(test)
+    assert 0.05 < accuracy(probe(shuffled(train, 3), noise), noise) < 0.5
+
+
+@pytest.mark.parametrize('probe', [probes.knn_probe, probes.linear_probe])
+def test_a_prediction_depends_on_no_other_test_clip(probe):
+    """Nothing of the test side is fitted: neither labels nor the company of a clip matter."""
+    train, test = features(1), features(2, spread=2.0)
+    whole = probe(train, test)
+    np.testing.assert_array_equal(probe(train, test.of(np.arange(7))), whole[:7])
+    strange = Features(test.vectors * 50 + 9, test.labels, test.clips, test.subjects)
+    mixed = Features(*(np.concatenate(pair) for pair in zip(fields(test), fields(strange))))  # noqa: B905
+    np.testing.assert_array_equal(probe(train, mixed)[: len(test)], whole)
+    np.testing.assert_array_equal(probe(train, shuffled(test)), whole)
+
+
+def fields(given):
+    return given.vectors, given.labels, given.clips, given.subjects
+
+
+def test_the_vote_of_neighbours_by_hand():
+    train = Features(
+        np.array([[1, 0], [0.9, 0.1], [0, 1]], np.float32),
+        np.array([0, 1, 2]),
+        np.array(['a', 'b', 'c']),
+        np.array(['p', 'p', 'p']),
+    )
+    test = train.of(np.array([0, 2]))
+    np.testing.assert_array_equal(probes.knn_probe(train, test, neighbours=1), [0, 2])
+    two = Features(train.vectors, np.array([0, 2, 2]), train.clips, train.subjects)
+    # Two nearly as near neighbours of class 2 outvote the one of class 0 at a high temperature.
+    np.testing.assert_array_equal(probes.knn_probe(two, two.of([0]), 3, temperature=100.0), [2])
+
+
+def test_a_linear_probe_of_few_clips_needs_no_folds():
+    train = features(1).of(np.arange(4))
+    one = Features(train.vectors, train.labels, train.clips, np.array(['p'] * 4))
+    model, strength = probes.fit_linear(one)
+    assert strength == 1.0 and len(model.predict(one.vectors)) == 4
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=80),
+    st.sampled_from([0.01, 0.05, 0.1, 0.5, 1.0]),
+    st.integers(0, 9),
+)
+def test_labelled_draws(labels, share, seed):
+    clips = [f'{i:03d}' for i in range(len(labels))]
+    chosen = probes.draw_labelled(labels, clips, share, seed)
+    labels = np.array(labels)
+    for label in np.unique(labels):
+        count = (labels == label).sum()
+        expected = max(1, -(-count * round(share * 100) // 100))
+        assert (labels[chosen] == label).sum() == expected
+    order = np.random.default_rng(seed + 1).permutation(len(labels))
+    again = probes.draw_labelled(labels[order], np.array(clips)[order], share, seed)
+    assert set(order[again]) == set(chosen)
+    assert set(chosen) <= set(probes.draw_labelled(labels, clips, 1.0, seed))
+    if share < 0.5:
+        assert set(chosen) <= set(probes.draw_labelled(labels, clips, 0.5, seed))
+
+
+def test_a_share_must_be_one():
+    with pytest.raises(ValueError, match='above 0 and up to 1, got 10'):
+        probes.draw_labelled([0, 1], ['a', 'b'], 10)
+
+
+def test_retrieval_agrees_with_scikit_learn():
+    gallery, queries = features(1, spread=1.5), features(2, clips=40, spread=1.5)
+    found = probes.retrieval(gallery, queries)
+    similarity = probes.unit(queries.vectors) @ probes.unit(gallery.vectors).T
+    expected = [
+        average_precision_score(gallery.labels == label, row)
+        for label, row in zip(queries.labels, similarity, strict=True)
+    ]
+    assert found['mAP'] == pytest.approx(np.mean(expected), abs=1e-6)
+    nearest = gallery.labels[similarity.argmax(1)]
+    assert found['R1'] == pytest.approx((nearest == queries.labels).mean())
+    assert found['R1'] < found['R5'] < 1
+    missing = probes.retrieval(gallery.of(gallery.labels != 0), queries.of(queries.labels == 0))
+    assert missing == dict(mAP=0.0, R1=0.0, R5=0.0)
+
+
+def test_left_out_neighbours_are_of_other_subjects():
+    own = features(1, spread=0.01)
+    assert probes.left_out_knn(own) == 1.0
+    # Every subject has a class of its own: the others' clips cannot name it.
+    subjects = own.labels.astype(str)
+    alone = Features(own.vectors, own.labels, own.clips, subjects)
+    assert probes.left_out_knn(alone) == 0.0
+
+
+def test_collapse_is_seen():
+    good = features()
+    assert not probes.is_collapsed(good.vectors)
+    assert probes.is_collapsed(np.ones((10, 4)) + 1e-6 * good.vectors[:10, :4])
+
+
+def test_what_does_not_fit_is_refused():
+    good = features()
+    with pytest.raises(ValueError, match='differ in number'):
+        Features(good.vectors[:3], good.labels, good.clips, good.subjects)
+    bad = good.vectors.copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(ValueError, match='not finite'):
+        Features(bad, good.labels, good.clips, good.subjects)
+
+
+def test_a_picture_is_drawn(tmp_path):
+    path = tmp_path / 'out' / 'features.png'
+    probes.draw_features(path, features(clips=30), ['a', 'b', 'c', 'd'])
+    assert path.read_bytes()[:4] == b'\x89PNG'
+    with pytest.raises(ValueError, match='at least 5 clips'):
+        probes.draw_features(path, features().of(np.arange(4)))
