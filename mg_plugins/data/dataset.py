@@ -10,6 +10,7 @@ from mmaction.registry import DATASETS
 from mmengine.dataset import BaseDataset
 
 from .annotations import AnnotationError, load_annotations
+from .labelled import draw_labelled
 from .layouts import Layout, get_layout
 from .sampler import MGClassBalancedSampler, dataset_labels
 
@@ -30,6 +31,10 @@ class MGPoseDataset(PoseDataset):
         subjects: Keep only clips of these subjects (numbers or texts).
         exclude_subjects: Drop clips of these subjects; with ``subjects`` given on the test side
             this leaves subjects out within a split.
+        share: Keep only this part of each class's clips, at least one clip a class, as if the others
+            had no label; above 0 and up to 1. The draw is that of `labelled.draw_labelled`, taken
+            after the choices above.
+        share_seed: Which draw.
         layout: Joint layout of the clips; None takes the one that the file names.
         with_score: Give ``keypoint_score`` to the pipeline. MMAction2's own pipelines over NTU's
             joints in metres have no place for it.
@@ -47,12 +52,15 @@ class MGPoseDataset(PoseDataset):
         split: str | None = None,
         subjects: Sequence[int | str] | None = None,
         exclude_subjects: Sequence[int | str] | None = None,
+        share: float | None = None,
+        share_seed: int = 0,
         layout: str | dict | None = None,
         with_score: bool = True,
         **kwargs,
     ) -> None:
         self.subjects = _texts(subjects)
         self.exclude_subjects = _texts(exclude_subjects)
+        self.share, self.share_seed = share, share_seed
         self._layout = layout
         self.with_score = with_score
         self._labels: np.ndarray | None = None
@@ -70,6 +78,9 @@ class MGPoseDataset(PoseDataset):
                 f'no clip of {self.ann_file} is left after split {self.split!r}, subjects '
                 f'{self.subjects} and exclude_subjects {self.exclude_subjects}'
             )
+        if self.share is not None:
+            labels, ids = [c['label'] for c in clips], [c['frame_dir'] for c in clips]
+            clips = [clips[i] for i in draw_labelled(labels, ids, self.share, self.share_seed)]
         layout = self.layout
         joints = clips[0]['keypoint'].shape[2]
         if layout is not None and layout.num_joints != joints:

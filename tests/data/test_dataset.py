@@ -131,6 +131,21 @@ def test_wrong_choices_are_explained(files, options, message):
         MGPoseDataset(files / 'set.pkl', [], **options)
 
 
+def test_a_share_of_the_labels(files):
+    def ids(**options):
+        dataset = MGPoseDataset(files / 'set.pkl', [], **options)
+        return [dataset.get_data_info(i)['frame_dir'] for i in range(len(dataset))]
+
+    few = MGPoseDataset(files / 'set.pkl', [], share=0.1)
+    np.testing.assert_array_equal(few.class_counts, [4, 1, 1, 1])
+    whole = ids()
+    assert ids(share=1) == whole
+    assert ids(share=0.1) == ids(share=0.1) != ids(share=0.1, share_seed=1)
+    assert set(ids(share=0.1)) < set(ids(share=0.5)) < set(whole)
+    with pytest.raises(ValueError, match='share must be above 0'):
+        ids(share=0)
+
+
 def test_subjects_as_a_text_are_refused(files):
     with pytest.raises(TypeError, match=r'such as \[1, 3\]'):
         MGPoseDataset(files / 'set.pkl', [], subjects='13')
