@@ -31,9 +31,9 @@ class MGPoseDataset(PoseDataset):
         subjects: Keep only clips of these subjects (numbers or texts).
         exclude_subjects: Drop clips of these subjects; with ``subjects`` given on the test side
             this leaves subjects out within a split.
-        share: Keep only this part of each class's clips, at least one clip a class, as if the others
-            had no label; above 0 and up to 1. The draw is that of `labelled.draw_labelled`, taken
-            after the choices above.
+        share: Keep only this part of each class's clips, at least one clip a class, as if the
+            others had no label; above 0 and up to 1. The draw is that of `labelled.draw_labelled`,
+            taken after the choices above.
         share_seed: Which draw.
         layout: Joint layout of the clips; None takes the one that the file names.
         with_score: Give ``keypoint_score`` to the pipeline. MMAction2's own pipelines over NTU's
