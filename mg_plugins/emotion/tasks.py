@@ -9,6 +9,7 @@ from .scenarios import Gesture
 
 # What became of a question. Every one of them is counted and shown.
 ANSWERED, REFUSED, UNPARSABLE, FAILED = 'answered', 'refused', 'unparsable', 'failed'
+NOT_ASKED = 'not asked'  # the budget ended before
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Answer:
     """What a reply says.
 
     Attributes:
-        status: One of ANSWERED, REFUSED, UNPARSABLE, FAILED.
+        status: One of ANSWERED, REFUSED, UNPARSABLE, FAILED, NOT_ASKED.
         choice: Index of the option chosen, in the order shown; None unless answered.
         confidence: The judge's own, in [0, 1], where it gave one.
         text: The judge's reason, or its open-ended answer, or the error.

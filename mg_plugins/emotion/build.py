@@ -1,0 +1,191 @@
+"""Scenarios from sessions: a template asks, names, subjects and recordings are hidden.
+
+Nothing here draws a random number but the salt of the ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .redact import Redactor, new_salt, opaque_id
+from .scenarios import Scenario, ScenarioError
+from .sessions import (
+    Session,
+    sessions_from_annotations,
+    sessions_from_clips,
+    sessions_from_predictions,
+)
+from .template import Template
+
+__all__ = [
+    'Session',
+    'build_scenarios',
+    'fitting_sessions',
+    'load_sessions',
+    'save_mapping',
+    'sessions_from_annotations',
+    'sessions_from_clips',
+    'sessions_from_predictions',
+]
+
+
+def load_sessions(
+    paths: Sequence[str | os.PathLike],
+    split: str | None = None,
+    *,
+    notes: list[str] | None = None,
+) -> tuple[list[Session], str]:
+    """Sessions of one annotation file, or of one or several predictions files, and their source.
+
+    Args:
+        paths: A .pkl or .npz file, or .csv files.
+        split: For annotations, the split to take; for predictions, 'train' or 'test', which they
+            are from then on.
+        notes: What had to be assumed is added to it.
+
+    Returns:
+        Sessions, and what to call their source: 'synthetic' where the files say so, else the name
+        of the first file or, for predictions, of its folder.
+
+    Raises:
+        ScenarioError: Another kind of file, or as `sessions_from_annotations` and
+            `sessions_from_predictions`.
+        AnnotationError: An annotation file that cannot be read.
+    """
+    paths = [Path(path) for path in paths]
+    kinds = {path.suffix for path in paths}
+    if kinds == {'.csv'}:
+        if split not in (None, 'train', 'test'):
+            raise ScenarioError(f'the split of predictions is train or test, not {split!r}')
+        sessions = sessions_from_predictions(paths, split=split or '', notes=notes)
+        synthetic = any(_says_synthetic(path.with_name('metrics.json')) for path in paths)
+        source = paths[0].resolve().parent.name
+    elif len(paths) == 1 and kinds <= {'.pkl', '.npz'}:
+        from mg_plugins.data.annotations import load_annotations
+
+        content = load_annotations(paths[0])
+        sessions = sessions_from_annotations(content, split, notes=notes)
+        synthetic = content['meta'].get('source') == 'synthetic'
+        source = paths[0].stem
+    else:
+        raise ScenarioError(
+            'expected one annotation file (.pkl or .npz), or one or several predictions files '
+            f'(.csv), not {", ".join(map(str, paths)) or "nothing"}'
+        )
+    return sessions, 'synthetic' if synthetic else source
+
+
+def fitting_sessions(
+    sessions: Iterable[Session], template: Template
+) -> tuple[list[Session], dict[str, list[str]]]:
+    """Sessions whose state the template knows, or who have none, and why others are left out.
+
+    Returns:
+        Sessions, their states in the template's spelling; and reason to ids of those left out.
+    """
+    fitting: list[Session] = []
+    left_out: dict[str, list[str]] = {}
+    known = ', '.join(state.name for state in template.states)
+    for session in sessions:
+        state = template.state(session.state)
+        if session.state and not state:
+            reason = f'state {session.state!r} is none of the template: {known}'
+            left_out.setdefault(reason, []).append(session.id)
+        else:
+            fitting.append(replace(session, state=state))
+    return fitting, left_out
+
+
+def build_scenarios(
+    sessions: Iterable[Session],
+    template: Template,
+    *,
+    open_ended: bool = False,
+    source: str,
+    names: Iterable[str] = (),
+    redactor: Redactor | None = None,
+    salt: str | None = None,
+    mapping: dict[str, str] | None = None,
+) -> list[Scenario]:
+    """A scenario a session, with opaque ids and redacted text, in the order of the ids.
+
+    Args:
+        sessions: Their states must be the template's or empty; see `fitting_sessions`.
+        template: How to ask.
+        open_ended: Ask for free text instead of an option.
+        source: Where the sessions come from, for reports; it is not sent.
+        names: Names to mask; see `Redactor`.
+        redactor: Used instead of one made from ``names``, so that its counts can be read.
+        salt: Of the ids; random by default, so that nobody can recompute them from known names.
+        mapping: What each opaque id stands for is added to it. Never to be sent.
+
+    Raises:
+        ScenarioError: A state that the template does not know, or a session that comes twice.
+    """
+    redactor = redactor or Redactor(names)
+    salt = salt or new_salt()
+    mapping = {} if mapping is None else mapping
+    scenarios: list[Scenario] = []
+    seen: set[str] = set()
+    for session in sessions:
+        state = template.state(session.state)
+        if session.state and not state:
+            raise ScenarioError(
+                f'session {session.id!r}: the template {template.name} has no state '
+                f'{session.state!r}; it has {", ".join(s.name for s in template.states)}'
+            )
+        if session.id in seen:
+            raise ScenarioError(f'session {session.id!r} comes twice')
+        seen.add(session.id)
+        ids = {
+            kind: opaque_id(kind, text, salt)
+            for kind, text in (('person', session.subject), ('recording', session.id))
+        }
+        mapping.update({ids['person']: session.subject, ids['recording']: session.id})
+        scenarios.append(
+            Scenario(
+                id=f'{template.name}-{ids["recording"]}' + '-open' * open_ended,
+                subject=ids['person'],
+                session=ids['recording'],
+                domain=template.name,
+                source=source,
+                context=template.render_context(redactor.mask(session.transcript, session.id)),
+                gestures=session.gestures,
+                question=template.open_question if open_ended else template.question,
+                options=() if open_ended else tuple(s.option for s in template.states),
+                states=tuple(s.name for s in template.states),
+                valences=tuple(s.valence for s in template.states),
+                state=state,
+                split=session.split,
+            )
+        )
+    return sorted(scenarios, key=lambda scenario: scenario.id)
+
+
+def save_mapping(
+    path: str | os.PathLike, ids: Mapping[str, str], persons: Mapping[str, str]
+) -> None:
+    """Write what ids and placeholders stand for, readable by its owner only. Never to be sent."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
+    try:
+        with os.fdopen(handle, 'w', encoding='utf-8') as file:
+            json.dump({'ids': dict(ids), 'persons': dict(persons)}, file, ensure_ascii=False)
+        os.replace(temporary, path)  # mkstemp has made it with mode 0600
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _says_synthetic(metrics: Path) -> bool:
+    """Whether the metrics beside predictions are called synthetic."""
+    try:
+        return any(name.startswith('synthetic') for name in json.loads(metrics.read_text()))
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,318 @@
+"""How well people can be told apart from what is kept of them: a probe, not a promise.
+
+The unit is a session: its features are the mean over its clips. A standardised logistic
+regression names the subject of sessions that it was not fitted on. What it reaches is compared with
+chance (1 / number of subjects) and with the same procedure after the subjects have been shuffled
+among the sessions. A simple probe gives a lower bound: a better one may tell more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .scenarios import Scenario
+
+FOLDS = 5
+LEVEL = 0.95
+
+
+class IdentityError(ValueError):
+    """Data on which subjects cannot be probed; says why."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the probe sees of each session.
+
+    Attributes:
+        name: What kind of data it is.
+        features: (sessions, D).
+        subjects: Subject of each session.
+        sessions: Its id.
+    """
+
+    name: str
+    features: np.ndarray
+    subjects: tuple[str, ...]
+    sessions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well subjects were told apart.
+
+    Attributes:
+        name: What kind of data it was.
+        accuracy: Share of held-out sessions whose subject was named, with its 95% interval by
+            bootstrap over sessions (``low``, ``high``; both equal it at 0 and 1).
+        chance: 1 / number of subjects.
+        null_mean, null_high: Mean and 95th percentile of the accuracy with shuffled subjects.
+        p: How often shuffled subjects do as well, (1 + so many) / (1 + shuffles).
+        subjects, sessions, features: Their numbers.
+    """
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    chance: float
+    null_mean: float
+    null_high: float
+    p: float
+    subjects: int
+    sessions: int
+    features: int
+
+
+def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> Samples:
+    """Statistics of body and posture from the key points of an annotation file.
+
+    Per clip, of the person with most detected joints, in body-centred coordinates (2D: in
+    shoulder widths): the mean and the standard deviation over time of every coordinate, and the
+    median length of every bone. Joints that are never detected count as 0.
+
+    Args:
+        content: What `mg_plugins.data.annotations.load_annotations` returns.
+        layout: Name of the joint layout; by default what the file says.
+
+    Raises:
+        IdentityError: No layout, another number of joints, or clips without subject or session.
+    """
+    from mg_plugins.data.layouts import get_layout
+    from mg_plugins.data.skeleton import detected_joints, normalise
+
+    name = layout or content['meta'].get('layout')
+    if not name:
+        raise IdentityError('the annotation file does not say its joint layout; give --layout')
+    table = get_layout(name)
+    rows, subjects, sessions = [], [], []
+    for clip in content['annotations']:
+        missing = [key for key in ('subject', 'session') if not str(clip.get(key, '')).strip()]
+        if missing:
+            raise IdentityError(f'clip {clip["frame_dir"]!r} has no {missing[0]}')
+        keypoint = clip['keypoint']
+        if keypoint.shape[2] != table.num_joints:
+            raise IdentityError(
+                f'clip {clip["frame_dir"]!r} has {keypoint.shape[2]} joints, but the layout '
+                f'{table.name} has {table.num_joints}; give another --layout'
+            )
+        detected = detected_joints(keypoint, clip.get('keypoint_score'))
+        person = int(detected.sum((1, 2)).argmax())
+        points = normalise(keypoint, detected, table)[person].astype(float)
+        rows.append(_body(points, detected[person], table.bones))
+        subjects.append(str(clip['subject']))
+        sessions.append(str(clip['session']))
+    return _by_session('key points', np.array(rows), subjects, sessions)
+
+
+def feature_samples(path: str | os.PathLike) -> Samples:
+    """Features of an .npz file: ``features`` (N, …), ``subject`` (N,) and ``session`` (N,).
+
+    Raises:
+        IdentityError: Not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            features, subject, session = (file[k] for k in ('features', 'subject', 'session'))
+    except KeyError as error:
+        raise IdentityError(
+            f'{path}: {error}; expected arrays features (N, …), subject (N,) and session (N,), '
+            'because a session must not be in training and test'
+        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # the zip and array readers have errors of their own
+        raise IdentityError(f'{path} is no .npz file of plain arrays: {error}') from None
+    if features.ndim < 2 or not len(features) == len(subject) == len(session):
+        raise IdentityError(
+            f'{path}: features {features.shape}, subject {subject.shape} and session '
+            f'{session.shape} do not fit together'
+        )
+    if features.dtype.kind not in 'fiu' or not np.isfinite(features).all():
+        raise IdentityError(f'{path}: features must be finite numbers')
+    rows = features.reshape(len(features), -1).astype(float)
+    return _by_session('features', rows, [str(s) for s in subject], [str(s) for s in session])
+
+
+def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
+    """Bags of gestures: of each session, the share of each class and gestures per minute."""
+    names = sorted({g.name for s in scenarios for g in s.gestures})
+    if not names:
+        raise IdentityError('the scenarios have no gestures')
+    rows = []
+    for scenario in scenarios:
+        count = Counter(g.name for g in scenario.gestures)
+        minutes = max((g.end for g in scenario.gestures), default=0) / 60
+        share = [count[name] / max(1, count.total()) for name in names]
+        rows.append([*share, count.total() / minutes if minutes else 0.0])
+    subjects = [s.subject for s in scenarios]
+    return _by_session(
+        'gesture timelines', np.array(rows), subjects, [s.session for s in scenarios]
+    )
+
+
+def probe_subjects(
+    samples: Samples,
+    *,
+    shuffles: int = 200,
+    bootstrap: int = 2000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Probe:
+    """Measure how well the subjects of held-out sessions are named.
+
+    Args:
+        samples: One row a session.
+        shuffles: Number of label shuffles of the null.
+        bootstrap: Number of draws of the interval.
+        seed: Of folds, shuffles and draws.
+        progress: Called with shuffles done and in all.
+
+    Raises:
+        IdentityError: Fewer than two subjects, or subjects with one session only.
+    """
+    subjects = np.array(samples.subjects)
+    counts = Counter(samples.subjects)
+    if len(counts) < 2:
+        raise IdentityError(
+            f'{samples.name}: two subjects or more were expected, not {list(counts)}'
+        )
+    single = sorted(subject for subject, count in counts.items() if count < 2)
+    if single:
+        shown = ', '.join(single[:10]) + ' …' * (len(single) > 10)
+        raise IdentityError(
+            f'{samples.name}: {len(single)} subjects have one session only ({shown}); a subject '
+            'needs two, one to learn from and one to be recognised in: leave those subjects out'
+        )
+    folds = min(FOLDS, min(counts.values()))
+    correct = _held_out(samples.features, subjects, folds, seed)
+    stream = np.random.default_rng(seed)
+    null = []
+    for done in range(shuffles):
+        null.append(_held_out(samples.features, stream.permutation(subjects), folds, seed).mean())
+        if progress:
+            progress(done + 1, shuffles)
+    draws = stream.choice(correct, (bootstrap, len(correct))).mean(1)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return Probe(
+        name=samples.name,
+        accuracy=float(correct.mean()),
+        low=low,
+        high=high,
+        chance=1 / len(counts),
+        null_mean=float(np.mean(null)) if null else float('nan'),
+        null_high=float(np.quantile(null, LEVEL)) if null else float('nan'),
+        p=(1 + sum(value >= correct.mean() for value in null)) / (1 + shuffles),
+        subjects=len(counts),
+        sessions=len(subjects),
+        features=samples.features.shape[1],
+    )
+
+
+def write_probes(folder: str | os.PathLike, probes: Sequence[Probe], source: str) -> list[Path]:
+    """Write ``identity.json`` and ``identity.png``; each appears whole or not at all."""
+    from matplotlib.figure import Figure
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {'version': 1, 'source': source, 'probes': [asdict(probe) for probe in probes]}
+    with _replacing(folder / 'identity.json') as path:
+        path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+
+    figure = Figure(figsize=(6.5, 1.6 + 0.6 * len(probes)), layout='constrained')
+    axes = figure.subplots()
+    rows = np.arange(len(probes))[::-1]
+    value = np.array([probe.accuracy for probe in probes])
+    limits = np.array([[probe.low, probe.high] for probe in probes]).T
+    axes.barh(rows, value, 0.6, color='#4477aa', label='accuracy, 95% interval over sessions')
+    axes.errorbar(value, rows, xerr=np.abs(limits - value), fmt='none', ecolor='black', capsize=3)
+    for row, probe in zip(rows, probes, strict=True):
+        null = axes.barh(row, probe.null_high, 0.6, color='#bbbbbb', alpha=0.85)
+        axes.plot([probe.chance] * 2, [row - 0.3, row + 0.3], color='#ee6677')
+    null.set_label('shuffled subjects, 95th percentile')
+    axes.lines[-1].set_label('chance')
+    axes.set_yticks(rows, [probe.name for probe in probes])
+    axes.set(xlim=(0, 1), title=f'Subjects told apart, {source}', xlabel='sessions named rightly')
+    figure.legend(loc='outside lower center', ncols=3, fontsize=7)
+    with _replacing(folder / 'identity.png') as path:
+        figure.savefig(path, dpi=120, format='png')
+    return [folder / 'identity.json', folder / 'identity.png']
+
+
+def _held_out(features: np.ndarray, subjects: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Whether each session's subject is named right when the session was not fitted on."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # A row is a whole session, so that no session is ever on both sides of a fold.
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    correct = np.zeros(len(subjects), bool)
+    for train, test in splitter.split(features, subjects):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+        model.fit(features[train], subjects[train])
+        correct[test] = model.predict(features[test]) == subjects[test]
+    return correct
+
+
+def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Mean, spread and bone lengths of one person: points (T, V, C), seen (T, V)."""
+    weight = seen[..., None]
+    count = np.maximum(seen.sum(0), 1)[:, None]
+    mean = (points * weight).sum(0) / count
+    spread = np.sqrt((((points - mean) ** 2) * weight).sum(0) / count)
+    lengths = []
+    for a, b in bones:
+        both = seen[:, a] & seen[:, b]
+        length = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
+        lengths.append(float(np.median(length)) if length.size else 0.0)
+    return np.concatenate([mean.ravel(), spread.ravel(), lengths])
+
+
+def _by_session(
+    name: str, rows: np.ndarray, subjects: Sequence[str], sessions: Sequence[str]
+) -> Samples:
+    """Mean of the rows of each session.
+
+    Raises:
+        IdentityError: A session of two subjects, or no row at all.
+    """
+    if not len(rows):
+        raise IdentityError(f'{name}: there is nothing to probe')
+    owner: dict[str, str] = {}
+    for subject, session in zip(subjects, sessions, strict=True):
+        if owner.setdefault(session, subject) != subject:
+            raise IdentityError(
+                f'{name}: session {session!r} is of the subjects {owner[session]!r} and {subject!r}'
+            )
+    order = sorted(owner)
+    place = {session: i for i, session in enumerate(order)}
+    at = np.array([place[session] for session in sessions])
+    total = np.zeros((len(order), rows.shape[1]))
+    np.add.at(total, at, rows)
+    features = total / np.bincount(at)[:, None]
+    return Samples(name, features, tuple(owner[s] for s in order), tuple(order))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of ``path`` at the end, unless there is an error."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

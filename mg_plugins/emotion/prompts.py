@@ -1,0 +1,125 @@
+"""From a scenario to what a judge reads.
+
+The arms of an evaluation differ in the timeline and in nothing else: the system text is the same
+in all of them and mentions no gestures, and the arm without them has no word about any. What is
+sent is the context, gesture names with times and confidences, the question and the options; ids,
+subject, session, states, valences and the truth never are.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .scenarios import Gesture, Scenario
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from .template import Template
+
+LETTERS = string.ascii_uppercase
+
+ROLE = (
+    'You are given a short scenario about one person and a question about that person. '
+    'Judge only from what the scenario says.'
+)
+CHOOSE = (
+    'Exactly one option is right; when the scenario leaves it open, choose the likelier one.\n'
+    'Answer with one JSON object and nothing else: {"answer": "<letter of the option>", '
+    '"confidence": <from 0 to 1, how probable it is that your answer is right>, '
+    '"reason": "<one short sentence>"}'
+)
+WRITE = 'Answer in plain prose of 3 to 6 sentences. Name what in the scenario supports your answer.'
+TIMELINE = 'Micro-gestures of the person, from the beginning of the recording (minutes:seconds):'
+NO_GESTURES = 'Micro-gestures of the person: none was seen in this recording.'
+
+
+def render(
+    scenario: Scenario,
+    gestures: Sequence[Gesture] | None,
+    order: Sequence[int],
+    template: Template | None = None,
+) -> Task:
+    """Turn a scenario into the question of one arm.
+
+    Args:
+        scenario: What is asked about.
+        gestures: The timeline to show, the scenario's own or another's; None shows none.
+        order: The options (open-ended: the states, which nobody is shown) in the order wanted, as
+            indices: a permutation.
+        template: The scenario's template, whose sentence on the domain begins the system text.
+
+    Raises:
+        ValueError: ``order`` is no permutation, or there are more options than letters.
+    """
+    if sorted(order) != list(range(len(scenario.states))):
+        raise ValueError(
+            f'order {list(order)} is no permutation of the {len(scenario.states)} states of '
+            f'scenario {scenario.id!r}'
+        )
+    if len(scenario.options) > len(LETTERS):
+        raise ValueError(
+            f'scenario {scenario.id!r} has {len(scenario.options)} options; at most '
+            f'{len(LETTERS)} can be lettered'
+        )
+    options = () if scenario.open_ended else tuple(scenario.options[i] for i in order)
+    parts = [f'Context:\n{scenario.context.strip() or "(nothing is known)"}']
+    if gestures is not None:
+        parts.append(timeline(gestures))
+    parts.append(f'Question: {scenario.question.strip()}')
+    if options:
+        lettered = zip(LETTERS, options, strict=False)
+        parts.append('\n'.join(['Options:', *(f'{a}. {_line(text)}' for a, text in lettered)]))
+    domain = [template.instruction.strip()] if template else []
+    return Task(
+        system='\n'.join([*domain, ROLE, CHOOSE if options else WRITE]),
+        user='\n\n'.join(parts),
+        schema=answer_schema(len(options)) if options else None,
+        context=scenario.context,
+        gestures=None if gestures is None else tuple(gestures),
+        options=options,
+        states=tuple(scenario.states[i] for i in order),
+        valences=tuple(scenario.valences[i] for i in order),
+        domain=scenario.domain,
+    )
+
+
+def timeline(gestures: Sequence[Gesture]) -> str:
+    """The gestures as text, a line each: ``00:03.2-00:04.0 rub hand (confidence 0.81)``.
+
+    The confidence is left out where it is 1, as in ground truth.
+    """
+    if not gestures:
+        return NO_GESTURES
+    lines = [
+        f'{clock(g.start)}-{clock(g.end)} {_line(g.name)}'
+        + (f' (confidence {g.confidence:.2f})' if g.confidence < 1 else '')
+        for g in gestures
+    ]
+    return '\n'.join([TIMELINE, *lines])
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``mm:ss.s``."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    return f'{minutes:02d}:{tenths // 10:02d}.{tenths % 10}'
+
+
+def answer_schema(options: int) -> dict[str, Any]:
+    """Strict JSON schema of an answer that chooses among so many options."""
+    return {
+        'type': 'object',
+        'properties': {
+            'answer': {'type': 'string', 'enum': list(LETTERS[:options])},
+            'confidence': {'type': 'number'},
+            'reason': {'type': 'string'},
+        },
+        'required': ['answer', 'confidence', 'reason'],
+        'additionalProperties': False,
+    }
+
+
+def _line(text: str) -> str:
+    """Without line breaks: a class name must not be able to begin a part of its own."""
+    return ' '.join(text.split())

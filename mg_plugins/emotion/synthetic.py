@@ -1,0 +1,172 @@
+"""Scenarios of the embedded synthetic set, with and without a link of gestures and outcome.
+
+Subjects, sessions, outcomes and timelines are those of `mg_plugins.data.synthetic`; bodies are not
+needed and not made. To each session belongs an invented answer to a reporter whose tone agrees
+with the outcome in `AGREEMENT` of the sessions, drawn without a look at the gestures: the linked
+and the unlinked set differ in nothing but the names of gestures. Figures measured on either are
+synthetic figures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .build import Session, build_scenarios
+from .scenarios import Gesture, Scenario
+from .template import load_template
+
+SOURCE = 'synthetic'
+AGREEMENT = 0.65
+# A recogniser's share of right names, near the state of the art on real micro-gestures, and how
+# its confidences are distributed where it is right and where it is wrong (beta distributions).
+RECOGNISED = 0.65
+RIGHT, WRONG = (6, 2.5), (3.5, 3.5)
+# Streams of random numbers.
+TONE, TEXT, RECOGNISER = range(3)
+
+PLEASED = (
+    'I felt good out there from the first minute.',
+    'The crowd gave me a lot of energy, and I am grateful for it.',
+    'I am happy with how I moved today.',
+    'My serve was a real strength this week.',
+    'It was a pleasure to play in front of these people.',
+    'I enjoyed the long rallies more than I expected.',
+    'The team did a great job with the preparation.',
+    'I was calm when it was close, and that helped me.',
+    'There is a lot to smile about, honestly.',
+    'I love playing on this court.',
+    'The plan worked well for most of the evening.',
+    'I am proud of the way we kept going.',
+)
+DISPLEASED = (
+    'I felt tired and a bit slow in the second set.',
+    'There were too many mistakes on my side.',
+    'I am disappointed with how I moved today.',
+    'My back was a problem for most of the evening.',
+    'It was a hard week, and I was worried before the start.',
+    'I missed some chances, and that hurts.',
+    'The wind was terrible, and I got frustrated.',
+    'I was nervous when it was close.',
+    'It is sad that it took me so long to wake up.',
+    'I hate the way I started.',
+    'The plan failed early on, and I was angry about it.',
+    'I had bad luck with a few line calls.',
+)
+NEUTRAL = (
+    'We started at seven and finished after ten.',
+    'The roof was closed for the last part.',
+    'I changed the racket after the first set.',
+    'We had two days between the rounds.',
+    'My coach and I talked about the return games this morning.',
+    'It was slower than on the practice court.',
+    'I stood further back than usual.',
+    'The next event begins in two weeks.',
+    'I watched some of the earlier rounds on the screen.',
+    'We travel tomorrow in the afternoon.',
+)
+
+
+def synthetic_scenarios(
+    linked: bool,
+    *,
+    seed: int = 0,
+    subjects: int = 24,
+    sessions: int = 6,
+    clips: int = 2000,
+    open_ended: bool = False,
+    predicted: bool = False,
+) -> list[Scenario]:
+    """Sessions of the synthetic set as scenarios; the same ones for the same arguments.
+
+    Args:
+        linked: Whether the outcome shifts how often gestures occur; if not, they tell nothing.
+        seed: Everything random follows from it.
+        subjects: Number of people, a third of them (held out, as in the set) in split 'test'.
+        sessions: Sessions of each.
+        clips: Gestures in all.
+        open_ended: Ask for free text.
+        predicted: Gestures as an imperfect recogniser would name them, with its confidences.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+    from mg_plugins.data.synthetic import SyntheticOptions, make_plan, make_task
+
+    options = SyntheticOptions(
+        seed=seed, subjects=subjects, sessions=sessions, clips=clips, linked=linked
+    )
+    task = make_task(options)
+    plan = make_plan(options, task)
+    seconds = 1 / plan.fps[plan.session]
+    label, confidence = plan.label, np.ones(clips)
+    if predicted:
+        label, confidence = _recognise(label, task.counts, _stream(seed, RECOGNISER))
+    times = [plan.start * seconds, (plan.start + plan.frames - 1) * seconds, confidence]
+    timeline: dict[int, list[Gesture]] = {}
+    for session, k, *numbers in zip(
+        plan.session.tolist(), label, *(n.round(2).tolist() for n in times), strict=True
+    ):
+        timeline.setdefault(session, []).append(Gesture(task.names[k], *numbers))
+
+    held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
+    agrees = _agreements(plan.outcome, held_out, subjects, seed)
+    made = []
+    for session in sorted(timeline):
+        subject, won = session % subjects, bool(plan.outcome[session])
+        made.append(
+            Session(
+                id=f'V{session:04d}',
+                subject=f'S{subject:03d}',
+                gestures=tuple(timeline[session]),
+                state='win' if won else 'lose',
+                transcript=_answer(won == agrees[session], _stream(seed, TEXT, session)),
+                split='test' if held_out[subject] else 'train',
+            )
+        )
+    return build_scenarios(
+        made,
+        load_template('post_match'),
+        open_ended=open_ended,
+        source=SOURCE,
+        salt=f'{SOURCE} {seed}',
+    )
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(97, *key)))
+
+
+def _agreements(
+    outcome: np.ndarray, held_out: dict[int, bool], subjects: int, seed: int
+) -> np.ndarray:
+    """Whether tone and outcome agree, a bool a session, in the same share of every stratum.
+
+    A quota in each split and outcome instead of a draw for each session, so that the text alone
+    is worth as much in small sets as in large ones.
+    """
+    stream = _stream(seed, TONE)
+    agrees = np.zeros(len(outcome), bool)
+    held = np.array([held_out.get(s % subjects, False) for s in range(len(outcome))])
+    for test in (False, True):
+        for won in (0, 1):
+            members = stream.permutation(np.flatnonzero((held == test) & (outcome == won)))
+            agrees[members[: round(AGREEMENT * len(members))]] = True
+    return agrees
+
+
+def _answer(pleased: bool, stream: np.random.Generator) -> str:
+    """Four sentences, one of which has a tone."""
+    sentences = [str(s) for s in stream.choice(NEUTRAL, 3, replace=False)]
+    tone = str(stream.choice(PLEASED if pleased else DISPLEASED))
+    sentences.insert(int(stream.integers(1, 4)), tone)
+    return ' '.join(sentences)
+
+
+def _recognise(
+    label: np.ndarray, counts: np.ndarray, stream: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) and confidences (N,) of an imperfect recogniser: it errs towards common ones."""
+    right = stream.random(len(label)) < RECOGNISED
+    guess = stream.choice(len(counts), len(label), p=counts / counts.sum())
+    confidence = np.where(right, stream.beta(*RIGHT, len(label)), stream.beta(*WRONG, len(label)))
+    return np.where(right, label, guess), confidence

@@ -1,0 +1,282 @@
+"""Transcripts with times: SubRip (.srt), WebVTT (.vtt) and speech recognisers' JSON.
+
+JSON is a list of ``{"start": seconds, "end": seconds, "text": "…", "speaker": "…"}`` (speaker if
+known) or an object with such a list as ``"segments"``; other fields are ignored. Needs the
+standard library only.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = ('.srt', '.vtt', '.json')
+ARROW = '-->'
+CLOCK = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,3}))?')
+SKIPPED_BLOCK = re.compile(r'(NOTE|STYLE|REGION)(\s|$)')
+VOICE = re.compile(r'<v(?:\.[^\s>]*)?\s+([^>]+)>')
+TAG = re.compile(r'<[^<>]*>|\{\\[^}]*\}')
+# "NAME:" or "First Last:" at the beginning of a cue.
+LABEL = re.compile(r"(?:>>\s*|-\s*)?((?:[^\W\d_a-z][\w.'’-]*\s?){1,3}\d*)\s?:\s+(?=\S)")
+# Labels that are no names.
+ROLES = frozenset(
+    'a answer applicant athlete audience candidate coach female guest host interviewee interviewer '
+    'journalist male man moderator narrator participant person player presenter press q question '
+    'reporter speaker spk subject translator unknown voice woman '
+    'he i me she they us we yes no you'.split()
+)
+
+
+class TranscriptError(ValueError):
+    """A transcript that cannot be read; names file, cue and line."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What somebody said.
+
+    Attributes:
+        start: Seconds from the beginning of the recording.
+        end: Seconds from the beginning of the recording, not before ``start``.
+        text: Without markup, on one line.
+        speaker: As the file calls them; empty where it does not.
+    """
+
+    start: float
+    end: float
+    text: str
+    speaker: str = ''
+
+
+def read_transcript(path: str | os.PathLike) -> list[Utterance]:
+    """Read a transcript by its suffix, in order of time; cues without text are left out.
+
+    Raises:
+        TranscriptError: Another suffix, or what is wrong and where.
+        OSError: The file cannot be opened.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[str, Path], list[Utterance]]] = {
+        '.srt': _read_srt,
+        '.vtt': _read_vtt,
+        '.json': _read_json,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise TranscriptError(f'{path}: expected a file that ends in {", ".join(SUFFIXES)}')
+    content = path.read_bytes()
+    encoding = 'utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise TranscriptError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
+    return sorted((u for u in reader(text, path) if u.text), key=lambda u: (u.start, u.end))
+
+
+def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
+    """Transcripts of a folder, by session: the file's name without its suffix.
+
+    Raises:
+        TranscriptError: No folder, no transcript in it, two of one session, or one that cannot be
+            read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TranscriptError(f'{folder} is no folder; expected one of SESSION.srt, .vtt or .json')
+    found: dict[str, list[Utterance]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            if path.stem in found:
+                raise TranscriptError(f'{folder}: two transcripts are of session {path.stem!r}')
+            found[path.stem] = read_transcript(path)
+    if not found:
+        raise TranscriptError(f'{folder} has no file that ends in {", ".join(SUFFIXES)}')
+    return found
+
+
+def speaker_names(utterances: Iterable[Utterance]) -> list[str]:
+    """Speaker labels that look like names, because such names occur in what is said as well."""
+    names = []
+    for label in dict.fromkeys(u.speaker for u in utterances):
+        words = re.findall(r'[^\W\d_]+', label)
+        if len(''.join(words)) > 1 and all(
+            w[0].isupper() and w.casefold() not in ROLES for w in words
+        ):
+            names.append(label)
+    return names
+
+
+def mask_speakers(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """Speakers as "Speaker A", "Speaker B", … in order of appearance."""
+    masked, labels = [], {}
+    for utterance in utterances:
+        if utterance.speaker:
+            label = labels.setdefault(utterance.speaker, f'Speaker {_letters(len(labels))}')
+            utterance = replace(utterance, speaker=label)
+        masked.append(utterance)
+    return masked
+
+
+def as_text(utterances: Iterable[Utterance]) -> str:
+    """A line an utterance: "[01:12] Speaker A: …" (minutes and seconds)."""
+    return '\n'.join(
+        f'[{int(u.start) // 60:02d}:{int(u.start) % 60:02d}] '
+        + (f'{u.speaker}: ' if u.speaker else '')
+        + u.text
+        for u in utterances
+    )
+
+
+def _read_srt(text: str, path: Path) -> list[Utterance]:
+    return _speakers_from_text(_cues(text.splitlines(), 0, path))
+
+
+def _read_vtt(text: str, path: Path) -> list[Utterance]:
+    lines = text.splitlines()
+    if not lines or not re.match(r'WEBVTT(\s|$)', lines[0]):
+        raise TranscriptError(f'{path}, line 1: "WEBVTT" was expected')
+    first = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+    return _speakers_from_text(_cues(lines, first, path))
+
+
+def _cues(lines: Sequence[str], first: int, path: Path) -> list[Utterance]:
+    """Cues of both formats: an optional number or name, a line with times, lines of text."""
+    cues: list[Utterance] = []
+    number, at = 1, first
+    while at < len(lines):
+        line = lines[at].strip()
+        if not line:
+            at += 1
+        elif SKIPPED_BLOCK.match(line) and ARROW not in line:
+            while at < len(lines) and lines[at].strip():
+                at += 1
+        elif ARROW in line:
+            where = f'{path}, cue {number}, line {at + 1}'
+            start, end = _times(line, where)
+            at, begin = at + 1, at + 1
+            while at < len(lines) and lines[at].strip() and not _begins_cue(lines, at):
+                at += 1
+            number += 1
+            cues += _utterances(start, end, ' '.join(lines[begin:at]))
+        elif _begins_cue(lines, at):
+            at += 1
+        else:
+            raise TranscriptError(
+                f'{path}, cue {number}, line {at + 1}: a line such as "00:00:01,000 {ARROW} '
+                f'00:00:02,500" was expected, not {line[:60]!r}'
+            )
+    return cues
+
+
+def _begins_cue(lines: Sequence[str], at: int) -> bool:
+    """Whether a line has the times of a cue, or is the number or name above them."""
+    if ARROW in lines[at]:
+        return True
+    below = lines[at + 1] if at + 1 < len(lines) else ''
+    named = not lines[at - 1].strip() if at else True
+    return ARROW in below and (named or lines[at].strip().isdecimal())
+
+
+def _times(line: str, where: str) -> tuple[float, float]:
+    """Start and end in seconds; settings after them are ignored."""
+    left, _, right = line.partition(ARROW)
+    right = (right.split() or [''])[0]
+    start, end = _seconds(left.strip(), where), _seconds(right, where)
+    if end < start:
+        raise TranscriptError(f'{where}: the end {right} comes before the start {left.strip()}')
+    return start, end
+
+
+def _seconds(text: str, where: str) -> float:
+    match = CLOCK.fullmatch(text)
+    if not match or int(match[2]) > 59 or int(match[3]) > 59:
+        raise TranscriptError(f'{where}: a time such as 00:01:02.500 was expected, not {text!r}')
+    hours, minutes, seconds, fraction = match.groups()
+    whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+    return whole + int((fraction or '0').ljust(3, '0')) / 1000
+
+
+def _utterances(start: float, end: float, text: str) -> list[Utterance]:
+    """What a cue holds: one utterance, or one for each of its voices."""
+    before, *voices = VOICE.split(text)
+    parts = [('', before), *zip(voices[::2], voices[1::2], strict=True)]
+    return [
+        Utterance(start, end, _plain(said), _plain(speaker))
+        for speaker, said in parts
+        if said.strip() or len(parts) == 1
+    ]
+
+
+def _plain(text: str) -> str:
+    return ' '.join(html.unescape(TAG.sub('', text)).split())
+
+
+def _speakers_from_text(cues: list[Utterance]) -> list[Utterance]:
+    """Take "NAME:" from the beginning of cues that have no speaker of their own.
+
+    In capitals it is a label; otherwise only a role or what labels two cues or more, because
+    "Look: …" is none.
+    """
+    labels = [None if cue.speaker else LABEL.match(cue.text) for cue in cues]
+    counts = Counter(label[1].strip() for label in labels if label)
+    found = []
+    for cue, label in zip(cues, labels, strict=True):
+        name = label[1].strip() if label else ''
+        role = name.rstrip(' 0123456789').casefold() in ROLES
+        if name and (name.isupper() or role or counts[name] > 1):
+            cue = replace(cue, speaker=name, text=cue.text[label.end() :])
+        found.append(cue)
+    return found
+
+
+def _read_json(text: str, path: Path) -> list[Utterance]:
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = getattr(error, 'lineno', 1)
+        raise TranscriptError(f'{path}, line {line}: no JSON ({error})') from None
+    if isinstance(content, dict):
+        content = content.get('segments')
+    if not isinstance(content, list):
+        raise TranscriptError(
+            f'{path}: a list of segments, or an object with a list "segments", was expected'
+        )
+    return [_segment(item, f'{path}, segment {i}') for i, item in enumerate(content, 1)]
+
+
+def _segment(item: Any, where: str) -> Utterance:
+    if not isinstance(item, dict):
+        raise TranscriptError(f'{where}: an object was expected, not {item!r}')
+    times = []
+    for name in ('start', 'end'):
+        value = item.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0:
+            raise TranscriptError(f'{where}, {name}: seconds were expected, not {value!r}')
+        times.append(float(value))
+    if times[1] < times[0]:
+        raise TranscriptError(f'{where}, end: {times[1]} comes before the start {times[0]}')
+    text, speaker = item.get('text'), item.get('speaker')
+    if not isinstance(text, str):
+        raise TranscriptError(f'{where}, text: a text was expected, not {text!r}')
+    return Utterance(
+        *times, ' '.join(text.split()), '' if speaker is None else str(speaker).strip()
+    )
+
+
+def _letters(number: int) -> str:
+    """0 is A, 25 is Z, 26 is AA."""
+    letters = ''
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord('A') + rest) + letters
+    return letters

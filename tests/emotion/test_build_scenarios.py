@@ -1,0 +1,346 @@
+import json
+import runpy
+import shutil
+import stat
+
+import numpy as np
+import pytest
+
+from mg_plugins.data.annotations import save_annotations
+from mg_plugins.emotion.build import (
+    Session,
+    build_scenarios,
+    fitting_sessions,
+    load_sessions,
+    sessions_from_annotations,
+    sessions_from_clips,
+    sessions_from_predictions,
+)
+from mg_plugins.emotion.redact import Redactor
+from mg_plugins.emotion.scenarios import Gesture, ScenarioError, load_scenarios
+from mg_plugins.emotion.sessions import choose_gestures, with_outcomes, with_transcripts
+from mg_plugins.emotion.template import FOLDER, load_template
+from mg_plugins.emotion.transcripts import Utterance
+
+from conftest import ROOT
+
+MATCH = load_template('post_match')
+CLASSES = ['rub hand', 'head up', 'fold arm']
+
+
+def clip(session, first, **fields):
+    base = dict(session=session, subject='p', start=first, end=first + 30, fps=30.0, outcome='win')
+    return {k: v for k, v in (base | fields).items() if v is not ...}
+
+
+def annotations(path, count=6, **meta):
+    """Sessions a, b, c of subjects Ann, Bob, Ann with two clips each; c is held out."""
+    made = []
+    for i in range(count):
+        session = 'abc'[i // 2]
+        fields = clip(session, 60 * (i % 2), subject='Bob' if session == 'b' else 'Ann')
+        fields |= dict(frame_dir=f'{session}{i}', label=i % 3, outcome='lose' if i < 2 else 'win')
+        made.append(fields | dict(keypoint=np.ones((1, 31, 22, 2), np.float32)))
+    split = dict(
+        sessions_train=['a0', 'a1', 'b2', 'b3'],
+        sessions_test=['c4', 'c5'],
+        xsub_val=['a0', 'a1', 'b2'],
+    )
+    save_annotations(path, split, made, dict(classes=CLASSES) | meta)
+    return path
+
+
+def predictions(
+    path, rows, header='frame_dir,session,subject,start,end,fps,outcome,label,predicted'
+):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('\n'.join([f'{header},predicted_class,score', *rows]) + '\n')
+    return path
+
+
+def test_clips_become_sessions():
+    clips = [
+        clip('b', 90),
+        clip('a', 0),
+        clip('b', 15, fps='25', subject=...),
+        clip('a', 60, fps=...),
+    ]
+    notes = []
+    found = sessions_from_clips(clips, ['x', 'y', 'z', 'w'], [0.5, 1, 0.25, 1], notes=notes)
+    assert [(s.id, s.subject, s.state) for s in found] == [('b', 'p', 'win'), ('a', 'p', 'win')]
+    assert found[0].gestures == (Gesture('z', 0.6, 1.8, 0.25), Gesture('x', 3.0, 4.0, 0.5))
+    assert found[1].gestures == (Gesture('y', 0.0, 1.0), Gesture('w', 2.0, 3.0))
+    assert notes == [
+        '1 clips without fps were taken to have 30',
+        '1 clips without subject: their session stands for it',
+    ]
+    (alone,) = sessions_from_clips([clip('a', 0, subject=..., outcome=...)], ['x'])
+    assert (alone.subject, alone.state) == ('a', '')
+
+
+@pytest.mark.parametrize(
+    'clips, message',
+    [
+        ([clip(None, 0, frame_dir='v1')], "clip 'v1' has no session"),
+        ([clip(' ', 0)], 'clip 0 has no session'),
+        ([clip('a', 0, start=...)], 'clip 0, field start'),
+        ([clip('a', 0, end='soon')], 'clip 0, field end'),
+        ([clip('a', 40, end=30)], 'no span of time'),
+        ([clip('a', 0), clip('a', 40, outcome='lose')], "the outcome 'lose' here and 'win' before"),
+        ([clip('a', 0), clip('a', 40, subject='q')], 'subject'),
+    ],
+)
+def test_clips_that_make_no_session(clips, message):
+    with pytest.raises(ScenarioError, match=message):
+        sessions_from_clips(clips, ['x'] * len(clips))
+
+
+@pytest.mark.parametrize('suffix', ['pkl', 'npz'])
+def test_annotations(tmp_path, suffix):
+    path = annotations(tmp_path / f'set.{suffix}')
+    sessions = sessions_from_annotations(path)
+    assert [(s.id, s.split) for s in sessions] == [('a', 'train'), ('b', 'train'), ('c', 'test')]
+    assert [g.name for s in sessions for g in s.gestures] == CLASSES * 2
+    # A split holds its own clips only, even of half a session.
+    assert [len(s.gestures) for s in sessions_from_annotations(path, 'xsub_val')] == [2, 1]
+    assert {s.split for s in sessions_from_annotations(path, 'xsub_val')} == {'test'}
+    with pytest.raises(ScenarioError, match="no split 'nope'; it has sessions_train"):
+        sessions_from_annotations(path, 'nope')
+
+
+def test_annotations_without_names_of_classes(tmp_path):
+    with pytest.raises(ScenarioError, match='no class names'):
+        sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=[]))
+    with pytest.raises(ScenarioError, match="'a1' has label 1, but there are 1"):
+        sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=['x']))
+
+
+def test_the_predictions_that_a_test_writes(tmp_path):
+    from mg_plugins.evaluation import write_report
+
+    clips = [clip('a', 0, frame_dir='a0'), clip('a', 60, frame_dir='a1'), clip('b', 0)]
+    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.2, 0.5, 0.3]])
+    write_report(
+        tmp_path / 'test', {'synthetic/top1': 1.0}, scores, np.array([0, 2, 1]), clips, CLASSES
+    )
+    sessions, source = load_sessions([tmp_path / 'test' / 'predictions.csv'], 'train')
+    assert source == 'synthetic'
+    assert [(s.id, s.split, s.state) for s in sessions] == [
+        ('a', 'train', 'win'),
+        ('b', 'train', 'win'),
+    ]
+    assert sessions[0].gestures == (Gesture('rub hand', 0, 1, 0.7), Gesture('fold arm', 2, 3, 0.8))
+
+
+def test_predictions_of_several_folds(tmp_path):
+    one = predictions(tmp_path / '1' / 'p.csv', ['c1,a,Ann,0,30,30,win,0,1,head up,0.9'])
+    two = predictions(tmp_path / '2' / 'p.csv', ['c2,b,Bob,0,30,30,,0,0,rub hand,0.5'])
+    sessions = sessions_from_predictions([one, two])
+    assert [(s.id, s.state) for s in sessions] == [('a', 'win'), ('b', '')]
+    with pytest.raises(
+        ScenarioError, match=r"2/p\.csv, line 2: clip 'c2' is already in .*2/p\.csv"
+    ):
+        sessions_from_predictions([one, two, two])
+
+
+@pytest.mark.parametrize(
+    'row, message',
+    [
+        ('c,a,Ann,0,30,30,win,0,1,head up,7.5', 'line 2, column score: a probability'),
+        ('c,a,Ann,0,30,30,win,0,1,head up,', 'line 2, field score'),
+        ('c,a,Ann,0,30,30,win,0,1,,0.5', 'line 2, column predicted_class'),
+        ('c,a,Ann,0,30', 'line 2: 11 cells'),
+        ('c,,Ann,0,30,30,win,0,1,head up,0.5', "clip 'c' has no session"),
+    ],
+)
+def test_predictions_with_errors(tmp_path, row, message):
+    with pytest.raises(ScenarioError, match=message):
+        sessions_from_predictions([predictions(tmp_path / 'p.csv', [row])])
+
+
+def test_sources_that_are_none(tmp_path):
+    path = predictions(tmp_path / 'p.csv', [], header='frame_dir,start,end')
+    with pytest.raises(ScenarioError, match='column session is missing'):
+        load_sessions([path])
+    with pytest.raises(ScenarioError, match='train or test'):
+        load_sessions([path], 'xsub_val')
+    with pytest.raises(ScenarioError, match='cannot be read'):
+        load_sessions([tmp_path / 'none.csv'])
+    for paths in ([], ['a.pkl', 'b.pkl'], ['a.txt'], ['a.pkl', 'b.csv']):
+        with pytest.raises(ScenarioError, match='expected one annotation file'):
+            load_sessions(paths)
+
+
+def test_outcomes_and_transcripts_join(tmp_path):
+    sessions = [Session('a', 'p', ()), Session('b', 'q', (), 'win'), Session('c', 'r', (), 'win')]
+    table = tmp_path / 'o.csv'
+    table.write_text('session,subject,state\na,Ann,lose\nb,,\nd,,win\n')
+    joined, unused = with_outcomes(sessions, table)
+    assert [(s.subject, s.state) for s in joined] == [('Ann', 'lose'), ('q', 'win'), ('r', 'win')]
+    assert unused == ['d']
+    table.write_text('session,state\na,lose\na,win\n')
+    with pytest.raises(ScenarioError, match=r"line 3: session 'a' comes twice"):
+        with_outcomes(sessions, table)
+    said = {'a': [Utterance(61, 62, 'Hi Bob.', 'Ann Lee'), Utterance(63, 64, 'Yes.', 'Guest')]}
+    joined, names = with_transcripts(sessions, said)
+    assert joined[0].transcript == '[01:01] Speaker A: Hi Bob.\n[01:03] Speaker B: Yes.'
+    assert joined[1].transcript == '' and names == ['Ann Lee']
+
+
+def test_gestures_are_chosen_by_confidence():
+    timeline = tuple(Gesture('x', i, i + 1, c) for i, c in enumerate((0.9, 0.2, 0.5, 0.8)))
+    (chosen,) = choose_gestures([Session('a', 'p', timeline)], 0.3, 2)
+    assert [g.start for g in chosen.gestures] == [0, 3]
+    assert choose_gestures([Session('a', 'p', timeline)])[0].gestures == timeline
+
+
+def test_states_must_be_the_templates():
+    sessions = [
+        Session(i, 'p', (), state) for i, state in zip('abc', ('WIN', '', 'draw'), strict=True)
+    ]
+    fitting, left_out = fitting_sessions(sessions, MATCH)
+    assert [(s.id, s.state) for s in fitting] == [('a', 'win'), ('b', '')]
+    assert left_out == {"state 'draw' is none of the template: win, lose": ['c']}
+    with pytest.raises(ScenarioError, match="session 'c': .* no state 'draw'"):
+        build_scenarios(sessions, MATCH, source='x')
+    with pytest.raises(ScenarioError, match="'a' comes twice"):
+        build_scenarios([sessions[0]] * 2, MATCH, source='x')
+
+
+def test_nothing_of_the_person_stays():
+    sessions = [
+        Session(f'final-{i}', ('Ann', 'Bob')[i % 2], (), 'win', f'Well, Ann. {i}') for i in range(8)
+    ]
+    mapping = {}
+    made = build_scenarios(sessions, MATCH, source='real', names=['Ann'], mapping=mapping)
+    text = json.dumps([s.to_json() for s in made])
+    assert not any(word in text for word in ('Ann', 'Bob', 'final'))
+    assert len({s.subject for s in made}) == 2 and len({s.session for s in made}) == 8
+    assert [s.id for s in made] == sorted(s.id for s in made)
+    assert {mapping[s.session] for s in made} == {s.id for s in sessions}
+    # Ids of another build are others, unless the salt is given.
+    again = build_scenarios(sessions, MATCH, source='real')
+    assert not {s.session for s in made} & {s.session for s in again}
+    fixed = [build_scenarios(sessions, MATCH, source='real', salt='x') for _ in range(2)]
+    assert fixed[0] == fixed[1]
+
+
+def test_open_ended_and_redactor():
+    redactor = Redactor(['Ann'])
+    (made,) = build_scenarios(
+        [Session('a', 'p', (), '', 'Ann met Roger')],
+        MATCH,
+        open_ended=True,
+        source='x',
+        redactor=redactor,
+    )
+    assert made.open_ended and made.question == MATCH.open_question and made.state == ''
+    assert made.states == ('win', 'lose') and made.valences == (1, -1)
+    assert dict(redactor.possible) == {'Roger': {'a': 1}}
+
+
+def tool():
+    return runpy.run_path(str(ROOT / 'tools' / 'build_scenarios.py'))['main']
+
+
+def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    annotations(tmp_path / 'set.pkl')
+    (tmp_path / 'said').mkdir()
+    (tmp_path / 'said' / 'a.srt').write_text(
+        '1\n00:00:01,000 --> 00:00:02,000\nANN LEE: I met Roger, and Carol called me, says Lee.\n'
+    )
+    (tmp_path / 'outcomes.csv').write_text('session,state\nb,\nc,draw\n')
+    (tmp_path / 'names.txt').write_text('Roger Stone\n')
+    options = (
+        '--out s.jsonl --transcripts said --outcomes outcomes.csv --names-file names.txt '
+        '--source-name league --keep-mapping secret.json'
+    )
+    assert tool()(['set.pkl', *options.split()]) == 0
+    printed = capsys.readouterr().out
+    assert '2 scenarios, source: league' in printed
+    assert "state 'draw' is none" in ' '.join(printed.replace('│', ' ').split())
+    assert 'Carol (1×: a)' in printed and '1 sessions have no transcript' not in printed
+    scenarios = load_scenarios('s.jsonl')
+    assert len(scenarios) == 2 and {s.state for s in scenarios} == {'lose', 'win'}
+    said = next(s.context for s in scenarios if s.state == 'lose')
+    assert said.endswith(
+        '[00:01] Speaker A: I met [PERSON 1], and Carol called me, says [PERSON 2].'
+    )
+    assert stat.S_IMODE((tmp_path / 'secret.json').stat().st_mode) == 0o600
+    secret = json.loads((tmp_path / 'secret.json').read_text())
+    assert secret['ids'][scenarios[0].session] in 'abc'
+    assert secret['persons'] == {'[PERSON 1]': 'Roger Stone', '[PERSON 2]': 'ANN LEE'}
+
+    # What is shown is what would be sent: no id, no state, no valence.
+    assert tool()(['s.jsonl', '--show', scenarios[0].id]) == 0
+    shown = capsys.readouterr().out
+    sent = ''.join(line for line in shown.splitlines() if not line.startswith('---'))
+    assert scenarios[0].gestures[0].name in sent and scenarios[0].question in sent
+    assert not any(text in sent for text in (scenarios[0].id, scenarios[0].subject, 'league'))
+    assert 'valence' not in sent
+
+
+def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    annotations(tmp_path / 'set.pkl', source='synthetic')
+    text = (FOLDER / 'post_match.json').read_text()
+    (tmp_path / 'mine.json').write_text(
+        text.replace('"post_match"', '"mine"').replace('How did the match end', 'Who knows')
+    )
+    command = [
+        'set.pkl',
+        '--template',
+        'mine.json',
+        '--split',
+        'sessions_test',
+        '--out',
+        'd/s.jsonl',
+    ]
+    assert tool()([*command, '--min-confidence', '0.5', '--max-gestures', '1', '--show']) == 0
+    shown = capsys.readouterr().out
+    assert 'Who knows' in shown and 'source: synthetic' in shown
+    (made,) = load_scenarios('d/s.jsonl')
+    assert (made.domain, made.split, len(made.gestures)) == ('mine', 'test', 1)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ('', 'no SOURCE'),
+        ('set.pkl', 'give --out'),
+        ('set.pkl --out s.jsonl --template nope', "no template 'nope'"),
+        ('set.pkl --out s.jsonl --template deception', "no session is left: state 'lose' is none"),
+        ('set.pkl --out s.jsonl --split nope', 'no split'),
+        ('set.pkl --out s.jsonl --transcripts nope', 'no folder'),
+        ('set.pkl --out s.jsonl --names-file nope', 'nope'),
+        ('set.pkl --out s.jsonl --min-confidence 2', '--min-confidence'),
+        ('set.pkl --out s.jsonl --max-gestures 0', '--max-gestures'),
+        ('set.pkl --show nothing', "no scenario has the id 'nothing'"),
+        ('none.pkl --out s.jsonl', 'does not exist'),
+        ('s.jsonl --out t.jsonl', 'can only be shown'),
+    ],
+)
+def test_tool_errors(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    annotations(tmp_path / 'set.pkl')
+    assert tool()(arguments.split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and message in error
+    assert not (tmp_path / 's.jsonl').exists()
+
+
+def test_templates_are_listed(capsys):
+    assert tool()(['--list-templates']) == 0
+    assert 'deception (truthful/deceptive)' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_tool_as_a_process(tmp_path, run_tool):
+    annotations(tmp_path / 'set.pkl')
+    shutil.copy(FOLDER / 'deception.json', tmp_path / 'mine.json')
+    failed = run_tool(
+        'build_scenarios', 'set.pkl', '--template', 'mine.json', '--show', cwd=tmp_path, check=False
+    )
+    assert failed.returncode == 1 and 'Traceback' not in failed.stdout
+    assert 'error: mine.json, field name' in failed.stdout

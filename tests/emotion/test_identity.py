@@ -1,0 +1,161 @@
+import json
+import runpy
+
+import numpy as np
+import pytest
+
+from mg_plugins.data.annotations import save_annotations
+from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.synthetic import make_synthetic
+from mg_plugins.emotion.identity import (
+    IdentityError,
+    Samples,
+    feature_samples,
+    keypoint_samples,
+    probe_subjects,
+    timeline_samples,
+)
+from mg_plugins.emotion.scenarios import Gesture, Scenario, save_scenarios
+from mg_plugins.emotion.synthetic import synthetic_scenarios
+
+from conftest import ROOT
+
+
+def samples(strength, people=6, sessions=5, seed=0):
+    stream = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(people), sessions)
+    own = strength * stream.standard_normal((people, 8))
+    features = own[subject] + stream.standard_normal((len(subject), 8))
+    names = [f'p{s}' for s in subject]
+    return Samples('made up', features, tuple(names), tuple(map(str, range(len(subject)))))
+
+
+def test_people_who_differ_are_told_apart_and_others_are_not():
+    clear = probe_subjects(samples(6.0), shuffles=20)
+    assert clear.accuracy > 0.9 and clear.low > clear.null_high and clear.p == pytest.approx(1 / 21)
+    assert (clear.subjects, clear.sessions, clear.features) == (6, 30, 8)
+    assert clear.chance == pytest.approx(1 / 6) and abs(clear.null_mean - clear.chance) < 0.06
+    p = [probe_subjects(samples(0.0, seed=s), shuffles=10).p for s in range(4)]
+    assert np.mean(p) > 0.2
+    assert probe_subjects(samples(1.0), shuffles=5) == probe_subjects(samples(1.0), shuffles=5)
+
+
+def test_progress():
+    calls = []
+    probe_subjects(samples(1.0), shuffles=3, progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_session_is_one_row_so_that_it_is_on_one_side_only(tmp_path):
+    # Each session has a mark of its own that would name the subject if the session leaked.
+    stream = np.random.default_rng(0)
+    subject = np.repeat(np.arange(8), 20)
+    session = np.repeat(np.arange(32), 5)
+    features = np.eye(32)[session] * 50 + stream.standard_normal((160, 32))
+    np.savez(tmp_path / 'f.npz', features=features, subject=subject, session=session)
+    made = feature_samples(tmp_path / 'f.npz')
+    assert made.features.shape == (32, 32)
+    assert probe_subjects(made, shuffles=10).accuracy < 0.3
+
+
+def test_a_subject_with_one_session_is_named():
+    few = samples(1.0)
+    alone = Samples('x', few.features, ('alone', *few.subjects[1:]), few.sessions)
+    with pytest.raises(IdentityError, match=r'1 subjects have one session only \(alone\)'):
+        probe_subjects(alone)
+    one = Samples('x', few.features[:3], ('a',) * 3, few.sessions[:3])
+    with pytest.raises(IdentityError, match='two subjects'):
+        probe_subjects(one)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'session': None}, 'session.*expected arrays'),
+        ({'subject': np.zeros(3)}, 'do not fit'),
+        ({'features': np.full((4, 2), np.nan)}, 'finite'),
+        ({'features': np.array([['a']] * 4)}, 'finite numbers'),
+        ({'subject': np.array(['a', 'b', 'c', 'd'])}, "session '0' is of the subjects"),
+        ({'subject': np.array([None] * 4, object)}, 'plain arrays'),
+    ],
+)
+def test_feature_files(tmp_path, change, message):
+    arrays = dict(features=np.zeros((4, 2)), subject=np.array([1, 1, 2, 2]), session=[0, 0, 1, 1])
+    arrays |= change
+    np.savez(tmp_path / 'f.npz', **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(IdentityError, match=message):
+        feature_samples(tmp_path / 'f.npz')
+
+
+def test_keypoint_statistics_by_hand():
+    layout = get_layout('imigue22')
+    stream = np.random.default_rng(0)
+    pose = stream.uniform(100, 300, (22, 2))
+    keypoint = np.stack([pose, pose])[None].astype(np.float32)
+    clip = dict(frame_dir='c', subject='a', session='s', keypoint=keypoint, label=0)
+    moved = dict(clip, session='t', keypoint=keypoint * 2 + 50)  # nearer to the camera, elsewhere
+    made = keypoint_samples({'meta': {'layout': 'imigue22'}, 'annotations': [clip, moved]})
+    assert made.features.shape == (2, 22 * 4 + len(layout.bones))
+    np.testing.assert_allclose(made.features[0], made.features[1], atol=1e-4)
+    mean, spread, bones = np.split(made.features[0], [44, 88])
+    assert mean.reshape(22, 2)[layout.centre] == pytest.approx([0, 0], abs=1e-5)
+    np.testing.assert_allclose(spread, 0, atol=1e-5)
+    a, b = layout.bones[0]
+    assert bones[0] == pytest.approx(
+        np.linalg.norm(mean.reshape(22, 2)[a] - mean.reshape(22, 2)[b])
+    )
+
+
+def test_keypoint_errors():
+    clip = dict(frame_dir='c', subject='a', session='s', keypoint=np.ones((1, 2, 22, 2)), label=0)
+    with pytest.raises(IdentityError, match='--layout'):
+        keypoint_samples({'meta': {}, 'annotations': [clip]})
+    with pytest.raises(IdentityError, match="clip 'c' has 22 joints"):
+        keypoint_samples({'meta': {}, 'annotations': [clip]}, 'coco17')
+    with pytest.raises(IdentityError, match="clip 'c' has no session"):
+        keypoint_samples({'meta': {}, 'annotations': [clip | {'session': ''}]}, 'imigue22')
+    with pytest.raises(IdentityError, match='nothing to probe'):
+        keypoint_samples({'meta': {}, 'annotations': []}, 'imigue22')
+
+
+def test_timelines_by_hand():
+    def scenario(number, *gestures):
+        return Scenario(
+            str(number), 'p', f'v{number}', 'd', 's', '', gestures, 'q', (), ('a', 'b'), (0.0, 0.0)
+        )
+
+    rub, nod = Gesture('rub', 0, 10), Gesture('nod', 20, 30)
+    made = timeline_samples([scenario(1, rub, rub, nod, nod), scenario(2, rub), scenario(3)])
+    np.testing.assert_allclose(made.features, [[0.5, 0.5, 8], [0, 1, 6], [0, 0, 0]])
+    with pytest.raises(IdentityError, match='no gestures'):
+        timeline_samples([scenario(1)])
+
+
+@pytest.mark.slow
+def test_tool(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(ROOT / 'tools' / 'probe_identity.py'))['main']
+    save_annotations(
+        tmp_path / 'set.pkl', *make_synthetic(subjects=6, sessions=4, clips=120, noise=0.5)
+    )
+    scenarios = synthetic_scenarios(True, subjects=6, sessions=4, clips=120)
+    save_scenarios(tmp_path / 's.jsonl', scenarios)
+    options = '--keypoints set.pkl --scenarios s.jsonl --shuffles 5 --out out'.split()
+    assert main(options) == 0
+    printed = capsys.readouterr().out
+    assert 'synthetic' in printed and 'gesture timelines' in printed
+    content = json.loads((tmp_path / 'out' / 'identity.json').read_text())
+    assert content['source'] == 'synthetic'
+    points, timelines = content['probes']
+    assert (points['sessions'], timelines['sessions']) == (24, 24)
+    # The bodies of the synthetic set differ more than its gesture habits do.
+    assert points['accuracy'] > points['chance'] and points['accuracy'] > timelines['accuracy']
+    assert (tmp_path / 'out' / 'identity.png').read_bytes().startswith(b'\x89PNG')
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['identity.json', 'identity.png']
+
+
+def test_tool_errors(tmp_path, capsys):
+    main = runpy.run_path(str(ROOT / 'tools' / 'probe_identity.py'))['main']
+    assert main(['--features', str(tmp_path / 'no.npz')]) == 1
+    assert capsys.readouterr().err.startswith('error: ')
+    assert main(['--shuffles', '0']) == 1

@@ -1,0 +1,219 @@
+"""Make emotion scenarios from micro-gestures, transcripts and outcomes.
+
+python tools/build_scenarios.py SOURCE [SOURCE …] --template NAME --out FILE [options]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+SHOWN = 20
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Make scenarios (JSON lines), which tools/eval_emotion.py asks a judge about.\n'
+        'What leaves a machine later is what --show prints, and nothing else.',
+        epilog='examples:\n'
+        '  python tools/build_scenarios.py data/imigue/imigue.pkl --transcripts transcripts/ \\\n'
+        '      --names-file players.txt --out scenarios.jsonl\n'
+        '  python tools/build_scenarios.py work_dirs/compare/a/*/s0/test/predictions.csv \\\n'
+        '      --split train --salt "a secret" --out train.jsonl\n'
+        '  python tools/build_scenarios.py scenarios.jsonl --show\n'
+        'Files that were built with one --salt can be put together: cat train.jsonl test.jsonl',
+    )
+    add = parser.add_argument
+    add(
+        'sources',
+        nargs='*',
+        metavar='SOURCE',
+        help='an annotation file (.pkl, .npz: true labels), or one or several predictions.csv of '
+        'a test (several: of different clips); with --show also a scenarios file (.jsonl)',
+    )
+    add('--out', type=Path, help='scenarios file to write (.jsonl)')
+    add('--template', help="name or path (default: post_match; to show: the scenario's own)")
+    add('--list-templates', action='store_true', help='print the templates and end')
+    add('--open-ended', action='store_true', help='ask for free text instead of an option')
+    add('--transcripts', type=Path, metavar='DIR', help='folder of SESSION.srt, .vtt or .json')
+    add('--outcomes', type=Path, metavar='CSV', help='file with session,subject,state')
+    add('--names', nargs='+', default=[], metavar='NAME', help='names to mask, one word or quoted')
+    add('--names-file', type=Path, help='names to mask: a person a line, aliases after commas')
+    add(
+        '--split',
+        help='annotations: take this split only; predictions: train or test, which they then are',
+    )
+    add('--min-confidence', type=float, default=0.0, help='leave out less confident gestures')
+    add('--max-gestures', type=int, help='keep the most confident ones of each session')
+    add('--source-name', help="what reports call the source (default: the file's own name)")
+    add('--salt', help='of the opaque ids; random by default, so that ids differ in every build')
+    add('--keep-mapping', type=Path, metavar='FILE', help='write what ids and placeholders hide')
+    add(
+        '--show',
+        nargs='?',
+        const='',
+        metavar='ID',
+        help='print exactly what would be sent for a scenario (default: the first one)',
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 1 with an error."""
+    args = build_parser().parse_args(argv)
+    try:
+        run(args)
+    except (ValueError, OSError) as error:  # the package's own errors are ValueErrors
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    """List, show or build."""
+    from mg_plugins.emotion.scenarios import ScenarioError, load_scenarios, save_scenarios
+    from mg_plugins.emotion.template import load_template, template_names
+
+    if args.list_templates:
+        for name in template_names():
+            template = load_template(name)
+            print(f'{name} ({"/".join(s.name for s in template.states)}): {template.question}')
+        return
+    if not args.sources:
+        raise ScenarioError('no SOURCE was given; --help shows examples')
+    if args.out is None and args.show is None:
+        raise ScenarioError('give --out FILE to write scenarios, or --show to look at one')
+    if args.min_confidence < 0 or args.min_confidence > 1:
+        raise ScenarioError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
+    if args.max_gestures is not None and args.max_gestures < 1:
+        raise ScenarioError(f'--max-gestures {args.max_gestures} is not at least 1')
+
+    if args.sources[0].endswith('.jsonl'):
+        if len(args.sources) > 1 or args.out:
+            raise ScenarioError('a scenarios file can only be shown, alone, with --show')
+        show(load_scenarios(args.sources[0]), args.show, args.template)
+        return
+    template = load_template(args.template or 'post_match')
+    scenarios = build(args, template)
+    if args.out:
+        save_scenarios(args.out, scenarios)
+        print(f'written: {args.out}')
+    if args.show is not None:
+        show(scenarios, args.show, args.template)
+
+
+def build(args: argparse.Namespace, template: object) -> list:
+    """Sessions to scenarios, with a summary of both."""
+    from mg_plugins.emotion import build as package
+    from mg_plugins.emotion import sessions as steps
+    from mg_plugins.emotion.redact import Redactor, read_names
+    from mg_plugins.emotion.scenarios import ScenarioError
+    from mg_plugins.emotion.transcripts import read_transcripts
+
+    notes: list[str] = []
+    sessions, source = package.load_sessions(args.sources, args.split, notes=notes)
+    if args.outcomes:
+        sessions, unused = steps.with_outcomes(sessions, args.outcomes)
+        if unused:
+            notes.append(f'{args.outcomes} has {len(unused)} sessions without gestures')
+    names = [*args.names, *(read_names(args.names_file) if args.names_file else ())]
+    if args.transcripts:
+        transcripts = read_transcripts(args.transcripts)
+        without = [session.id for session in sessions if session.id not in transcripts]
+        unused = sorted(set(transcripts) - {session.id for session in sessions})
+        sessions, labels = steps.with_transcripts(sessions, transcripts)
+        given = Redactor(names)
+        labels = [label for label in labels if given.mask(label) == label]
+        names += labels
+        if labels:
+            notes.append(f'speakers, masked in what is said as well: {", ".join(labels)}')
+        if without:
+            notes.append(f'{len(without)} sessions have no transcript, such as {without[0]}')
+        if unused:
+            notes.append(f'{len(unused)} transcripts are of no session, such as {unused[0]}')
+    sessions = steps.choose_gestures(sessions, args.min_confidence, args.max_gestures)
+    sessions, left_out = package.fitting_sessions(sessions, template)
+    if not sessions:
+        reason = next(iter(left_out), 'the source has no clip')
+        raise ScenarioError(f'no session is left: {reason}; is --template right?')
+    empty = sum(not session.gestures for session in sessions)
+    if empty:
+        notes.append(f'{empty} sessions have no gesture')
+
+    redactor, mapping = Redactor(names), {}
+    scenarios = package.build_scenarios(
+        sessions,
+        template,
+        open_ended=args.open_ended,
+        source=args.source_name or source,
+        redactor=redactor,
+        salt=args.salt,
+        mapping=mapping,
+    )
+    if args.keep_mapping:
+        package.save_mapping(args.keep_mapping, mapping, redactor.persons)
+    summarise(scenarios, left_out, redactor, notes)
+    return scenarios
+
+
+def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str]) -> None:
+    """Print what was made, what was masked, and what may be names still."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f'{len(scenarios)} scenarios, source: {escape(scenarios[0].source)}')
+    table.add_column('what')
+    table.add_column('', overflow='fold')
+    table.add_row('subjects', str(len({scenario.subject for scenario in scenarios})))
+    table.add_row('gestures', str(sum(len(scenario.gestures) for scenario in scenarios)))
+    for name, count in Counter(s.state or 'not known' for s in scenarios).most_common():
+        table.add_row(escape(f'state {name}'), str(count))
+    for name, count in sorted(Counter(s.split or 'none' for s in scenarios).items()):
+        table.add_row(escape(f'split {name}'), str(count))
+    for reason, ids in left_out.items():
+        table.add_row('left out', escape(f'{len(ids)}, such as {ids[0]}: {reason}'))
+    for placeholder, count in sorted(redactor.masked.items()):
+        table.add_row(escape(f'masked as {placeholder}'), str(count))
+    console = Console(stderr=False)
+    console.print(table)
+    for note in notes:
+        print(f'note: {note}')
+    found = redactor.report()
+    if found:
+        print(f'{len(found)} things may be names still; give those that are with --names-file:')
+        for line in found[:SHOWN]:
+            print(f'  {line}')
+        if len(found) > SHOWN:
+            print(f'  … and {len(found) - SHOWN} more')
+    if redactor.uncased:
+        print(
+            f'note: {len(redactor.uncased)} transcripts have no capital letters, so names that '
+            'were not given cannot be spotted in them'
+        )
+
+
+def show(scenarios: list, wanted: str, named: str | None) -> None:
+    """Print the messages of the arm with gestures, as a judge would get them."""
+    from mg_plugins.emotion.prompts import render
+    from mg_plugins.emotion.scenarios import ScenarioError
+    from mg_plugins.emotion.template import load_template, template_names
+
+    chosen = [s for s in scenarios if wanted in ('', s.id)][:1]
+    if not chosen:
+        raise ScenarioError(f'no scenario has the id {wanted!r}; the first is {scenarios[0].id!r}')
+    scenario = chosen[0]
+    own = scenario.domain if scenario.domain in template_names() else None
+    template = load_template(named or own) if named or own else None
+    task = render(scenario, scenario.gestures, range(len(scenario.states)), template)
+    print(f'--- {scenario.id}: system message\n{task.system}')
+    print(f'--- {scenario.id}: user message\n{task.user}\n---')
+    print('Every arm, with the orders of the options: tools/eval_emotion.py --show')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
