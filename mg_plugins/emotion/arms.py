@@ -1,0 +1,171 @@
+"""The arms of an evaluation: without gestures, with them, and with those of another scenario.
+
+A longer prompt can change a model's answers whatever it says, and a judge may simply like one
+answer better once gestures are mentioned. The placebo shows a real timeline, but another
+scenario's; what the arm with gestures gains over *it* comes from what these gestures say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .prompts import render
+from .scenarios import Scenario, ScenarioError
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from .template import Template
+
+WITHOUT, WITH, PLACEBO = ARMS = ('without', 'with', 'placebo')
+# Options up to which every rotation is asked.
+ALL_ROTATIONS = 3
+
+# What an exchange of timelines avoids, from the worst; one weighs as much as a hundred of the next
+# or more. LENGTH is for the whole range of lengths; chance weighs up to 1.
+OWN, OTHER_DOMAIN, SAME_SUBJECT, AGAIN, LENGTH = 1e12, 1e8, 1e4, 1e2, 3.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question, and where it stands in the evaluation.
+
+    Attributes:
+        scenario: Index of the scenario.
+        arm: One of ``ARMS``.
+        draw: Number of the exchange of timelines; 0 outside the placebo.
+        rotation: Number of the rotation of the options.
+        order: The options in the order shown, as indices into the scenario's.
+        gestures_of: Index of the scenario whose timeline is shown; None where none is.
+        task: What is asked.
+    """
+
+    scenario: int
+    arm: str
+    draw: int
+    rotation: int
+    order: tuple[int, ...]
+    gestures_of: int | None
+    task: Task
+
+
+def plan_questions(
+    scenarios: Sequence[Scenario],
+    *,
+    arms: Sequence[str] = ARMS,
+    derangements: int = 3,
+    rotations: int | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    templates: Mapping[str, Template] | None = None,
+) -> list[Question]:
+    """Every question of an evaluation, scenario by scenario.
+
+    All arms of a scenario stand together, so that a budget that ends early leaves whole scenarios.
+
+    Args:
+        scenarios: What is asked about.
+        arms: Those wanted of ``ARMS``.
+        derangements: Exchanges of timelines in the placebo.
+        rotations: Rotations of the options, so that liking a position gains nothing: all of them
+            with up to 3 options, else 3, unless given. An open-ended question has one.
+        samples: How often each question is asked.
+        seed: Of the exchanges.
+        templates: By domain, for the system text.
+
+    Raises:
+        ScenarioError: The placebo has fewer than two scenarios to exchange timelines between.
+        ValueError: An unknown arm, or a number below 1.
+    """
+    unknown = [arm for arm in arms if arm not in ARMS]
+    if unknown or not arms:
+        raise ValueError(f'arms {list(arms)}: some of {", ".join(ARMS)} were expected')
+    given = {'derangements': derangements, 'rotations': rotations, 'samples': samples}
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise ValueError(f'{name} must be at least 1, not {value}')
+    exchanged = derange(scenarios, derangements, seed) if PLACEBO in arms else []
+    questions = []
+    for i, scenario in enumerate(scenarios):
+        sources = {WITHOUT: [None], WITH: [i], PLACEBO: [int(draw[i]) for draw in exchanged]}
+        orders = rotate(len(scenario.states), 1 if scenario.open_ended else rotations)
+        template = (templates or {}).get(scenario.domain)
+        for arm in ARMS:
+            if arm not in arms:
+                continue
+            for draw, source in enumerate(sources[arm]):
+                gestures = None if source is None else scenarios[source].gestures
+                for rotation, order in enumerate(orders):
+                    task = render(scenario, gestures, order, template)
+                    questions += [
+                        Question(
+                            i, arm, draw, rotation, order, source, replace(task, sample=sample)
+                        )
+                        for sample in range(samples)
+                    ]
+    return questions
+
+
+def rotate(options: int, rotations: int | None = None) -> list[tuple[int, ...]]:
+    """Rotations of so many options, evenly spread; never more than there are options."""
+    if rotations is None:
+        rotations = options if options <= ALL_ROTATIONS else ALL_ROTATIONS
+    rotations = min(rotations, options)
+    shifts = [r * options // rotations for r in range(rotations)]
+    return [tuple((i + shift) % options for i in range(options)) for shift in shifts]
+
+
+def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[np.ndarray]:
+    """Exchanges of timelines in which no scenario keeps its own.
+
+    Each is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
+    keep to the domain and the split, avoid the own subject and pairs of an earlier exchange, and
+    match the number of gestures loosely, with chance breaking the ties. The lengths are matched
+    so that the placebo's prompts are about as long as the real ones: otherwise a gain over the
+    placebo could come from length. What the mere number of gestures says therefore stays in
+    the placebo and is not counted as something that the gestures say. Time and memory grow with
+    n², to about a second and 100 MB for 2,000 scenarios.
+
+    Args:
+        scenarios: n of them.
+        number: How many exchanges.
+        seed: Of the chance in them.
+
+    Returns:
+        ``number`` permutations (n,): scenario i is shown the timeline of scenario p[i].
+
+    Raises:
+        ScenarioError: Fewer than two scenarios.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.stats import rankdata
+
+    n = len(scenarios)
+    if n < 2:
+        raise ScenarioError(
+            f'the placebo exchanges timelines between scenarios, and there is {n}: give two or '
+            f'more, or leave this arm out'
+        )
+    cost = OTHER_DOMAIN * ~_same((s.domain, s.split) for s in scenarios)
+    cost += SAME_SUBJECT * _same(s.subject for s in scenarios)
+    # As ranks: a session with very many gestures would otherwise rule the whole assignment.
+    ranks = rankdata([len(s.gestures) for s in scenarios]) / n
+    cost += LENGTH * abs(ranks[:, None] - ranks)
+    np.fill_diagonal(cost, OWN)
+    random = np.random.default_rng((seed, n))
+    draws = []
+    for _ in range(number):
+        rows, columns = linear_sum_assignment(cost + random.random((n, n)))
+        cost[rows, columns] += AGAIN
+        draws.append(columns)
+    return draws
+
+
+def _same(keys: Iterable[object]) -> np.ndarray:
+    """(n, n) whether two scenarios share a key."""
+    numbers: dict[object, int] = {}
+    codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    return codes[:, None] == codes

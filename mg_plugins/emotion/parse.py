@@ -1,0 +1,216 @@
+"""Reading an answer out of what a judge wrote, however it wrote it.
+
+A judge is asked for ``{"answer": "A", "confidence": 0.7, "reason": "…"}``. Endpoints that cannot be
+held to a schema also send fenced JSON, broken JSON, prose, thoughts, refusals. An answer is read
+where it is unmistakable, and never guessed: two letters, or a letter that no option has, is
+UNPARSABLE. Needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .prompts import LETTERS
+from .tasks import ANSWERED, REFUSED, UNPARSABLE, Answer, Reply, Task
+
+MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of them
+
+_THOUGHT = re.compile(r'<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)', re.S | re.I)
+# Some chat templates put the opening tag into the prompt: only the closing one comes back.
+_THOUGHT_END = re.compile(r'\A.*</think(?:ing)?>', re.S | re.I)
+_ANSWER_VALUE = re.compile(r"""["'](?:answer|choice)["']\s*:\s*(["'])(.*?)\1(?=\s*[,}\n])""", re.I)
+_CUT_ANSWER = re.compile(r"""["'](?:answer|choice)["']\s*:\s*(["'])([^"']*)\1""", re.I)
+_CONFIDENCE = re.compile(
+    r"""\bconfidence\b["'*]*\s*(?:level|score)?\s*(?:is|[:=])?[\s"'*]*"""
+    r"""(-?\d+(?:\.\d+)?)(?:\s*(%|/\s*\d+))?(?=["'*\s,;)}]|\.\s|\.?\Z)""",
+    re.I,
+)
+# In JSON that is cut off the last number may be cut off too.
+_WHOLE_CONFIDENCE = re.compile(
+    r"""["']confidence["']\s*:\s*["']?(-?\d+(?:\.\d+)?)\s*(%)?(?=["'\s,}])""", re.I
+)
+# In prose an "A" may be the article and an "I" the pronoun: what follows has to end the letter.
+_END = (
+    r"""(?=\s*(?:\Z|[).,:;!"'*`\]}—–\n]|-\s|because\b|since\b|as\b|with\b|\(|[oO]r\b|[aA]nd\b|/))"""
+)
+_SAID = re.compile(
+    r"""\b(?:[aA]nswer|ANSWER|[cC]hoice|choose|select|pick)\b(?:\s+would\s+be|\s+is)?\s*[:=]?[\s*_`"']*"""
+    r"""(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s+)?[*_`"'(\[]*([A-Z])\b""" + _END,
+)
+_SAID_LOWER = re.compile(
+    r"""\banswer\s*[:=]\s*[*_`"'(\[]*([a-z])\b[*_`"')\].]*\s*(?:\n|\Z)""", re.I
+)
+_FIRST = re.compile(
+    r"""\A[\s*_`"'(\[]*(?:[oO]ption\s+)?([A-Z])\b(?:\s*[).:*\]]|["'`]?\s*(?:\n|\Z))"""
+)
+_MARKED = re.compile(r'\(([A-Z])\)|\*\*([A-Z])\b[.)]?\*\*|\b[oO]ption\s+([A-Z])\b')
+_LETTER = re.compile(r'(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([A-Z])[)\].:]?', re.I)
+_LETTERED = re.compile(r'(?:[oO]ption\s+)?[(\[]?([A-Z])(?:[)\].:]|\s+[-–—:(])\s*([^\n]*)')
+_OTHER = re.compile(
+    r"""\A[)*_`"'\].,\s]*(?:or|and|/)\s+(?:\w+\s+)?(?:option\s+)?[(*"']*([A-Z])\b"""
+)
+_QUOTED = re.compile(r"""["“'‘*`]{1,2}([^"“”'‘’*`\n]+?)[.,]?["”'’*`]{1,2}""")
+_REFUSAL = re.compile(
+    r"\bI(?:\s+am|['’]m)?\s+(?:really\s+|very\s+)?sorry\b"
+    r'|\bas an? (?:AI|artificial|language model)\b'
+    r"|\bI(?:\s+am|['’]m)\s+(?:unable|not\s+able|not\s+comfortable)\b"
+    r'|\bI\s+(?:must|have\s+to)\s+(?:decline|refuse)\b'
+    r"|\bI\s+(?:cannot|can\s*not|can['’]t|could\s+not|will\s+not|won['’]t|do\s+not|don['’]t|decline)\b",
+    re.I,
+)
+# Careful prose says "I cannot be sure"; a refusal of an open question opens with not helping.
+_OPEN_REFUSAL = re.compile(
+    r"\A\W*(?:(?:(?:I(?:\s+am|['’]m)\s+)?(?:really\s+|very\s+)?sorry|(?:I\s+)?apologi[sz]e|unfortunately"
+    r'|as an? (?:AI|artificial|(?:large )?language)[^,.]*)\W+(?:but\s+)?)*'
+    r"I(?:\s+(?:cannot|can\s*not|can['’]t|will\s+not|won['’]t|must|have\s+to|decline)"
+    r"|(?:\s+am|['’]m)\s+(?:unable|not\s+able|not\s+comfortable))\s+(?:to\s+)?"
+    r'(?:help|assist|answer|provide|comply|fulfil+|do\s+th|engage|infer|make\s+|judge|speculate'
+    r'|determine|analy[sz]e|assess|decline|refuse|continue|participate)',
+    re.I,
+)
+
+
+def parse_reply(reply: Reply, task: Task) -> Answer:
+    """Read a reply; never raises.
+
+    Thoughts (``<think>…</think>``) are dropped first. Of a multiple-choice task the letter, or the
+    option itself, is looked for in JSON, in JSON that is cut off or badly quoted, and in prose, in
+    this order. Of an open-ended task any text is an answer.
+
+    Args:
+        reply: What came.
+        task: What was asked; ``options`` in the order shown.
+
+    Returns:
+        ANSWERED with the choice, REFUSED, or UNPARSABLE. The confidence is in [0, 1], or None
+        where none was given or the number makes no sense as one.
+    """
+    text = _THOUGHT_END.sub('', _THOUGHT.sub('', reply.text)).strip()
+    if reply.refusal:
+        return Answer(REFUSED, text=text)
+    objects = _objects(text)
+    if not task.options:
+        return _open_answer(text, objects)
+    choices, confidence, reason = set(), None, ''
+    if objects:
+        choices = {_choice(content.get('answer'), task.options) for content in objects}
+        confidence = _confidence(objects[-1].get('confidence'))
+        reason = objects[-1].get('reason', '')
+    if not objects:
+        found = _ANSWER_VALUE.findall(text) or _CUT_ANSWER.findall(text)
+        choices = {_choice(value, task.options) for _, value in found}
+        confidence = _confidence_in(text, _WHOLE_CONFIDENCE if found else _CONFIDENCE)
+        if not found:
+            choices = _said(text, task.options)
+    if len(choices) == 1 and None not in choices:
+        reason = reason if isinstance(reason, str) and reason else text
+        return Answer(ANSWERED, choices.pop(), confidence, reason)
+    return Answer(REFUSED if _REFUSAL.search(text) else UNPARSABLE, text=text)
+
+
+def _open_answer(text: str, objects: list[dict]) -> Answer:
+    confidence = None
+    for content in objects[:1]:
+        if isinstance(content.get('answer'), str):
+            text, confidence = content['answer'].strip(), _confidence(content.get('confidence'))
+    if not text:
+        return Answer(UNPARSABLE)
+    if _OPEN_REFUSAL.search(text):
+        return Answer(REFUSED, text=text)
+    return Answer(ANSWERED, None, confidence, text)
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Every whole JSON object in the text that has an answer, its keys in lower case."""
+    found, at, decoder = [], text.find('{'), json.JSONDecoder(strict=False)
+    for _ in range(MOST_OBJECTS):
+        if at < 0:
+            break
+        try:
+            content, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            content, end = None, at + 1
+        if isinstance(content, Mapping):
+            content = {str(key).lower(): value for key, value in content.items()}
+            if 'answer' not in content and 'choice' in content:
+                content['answer'] = content['choice']
+            if 'answer' in content:
+                found.append(content)
+        at = text.find('{', end)
+    return found
+
+
+def _choice(value: Any, options: tuple[str, ...]) -> int | None:
+    """The option that the value of an ``answer`` field names, or None."""
+    if not isinstance(value, str):
+        return None
+    value = value.strip().strip('"\'`*“”').strip()
+    named = _named(value, options)
+    match = re.fullmatch(
+        r'(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([A-Za-z])[)\].:]?', value, re.I
+    )
+    if match and named is None:
+        return _index(match[1].upper(), options)
+    match = _LETTERED.match(value)
+    if match:
+        letter, rest = _index(match[1], options), _named(match[2].strip(' ")\''), options)
+        named = letter if rest in (None, letter) and not _OTHER.match(match[2]) else None
+    return named
+
+
+def _named(value: str, options: tuple[str, ...]) -> int | None:
+    value = value.strip().rstrip('.').casefold()
+    matches = [i for i, option in enumerate(options) if option.rstrip('.').casefold() == value]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _index(letter: str, options: tuple[str, ...]) -> int | None:
+    index = LETTERS.find(letter)
+    return index if 0 <= index < len(options) else None
+
+
+def _said(text: str, options: tuple[str, ...]) -> set[int | None]:
+    """The options that prose names as its answer; None stands for a letter that no option has."""
+    whole = text.strip().strip('"\'`*“”').strip()
+    if _LETTER.fullmatch(whole) or _LETTERED.match(whole) or _named(whole, options) is not None:
+        return {_choice(whole, options)}
+    for pattern in (_SAID, _SAID_LOWER, _FIRST, _MARKED):
+        letters = set()
+        for match in pattern.finditer(text):
+            letters.add(next(group for group in match.groups() if group).upper())
+            other = _OTHER.match(text[match.end() :])
+            if other:
+                letters.add(other[1])
+        if letters:
+            return {_index(letter, options) for letter in letters}
+    said = re.findall(r'\banswer(?:\s+is|\s*[:=])\s*([^\n]+)', text, re.I)
+    quoted = [*said, *_QUOTED.findall(text)]
+    found = {_named(value.strip(' "\'`*“”'), options) for value in quoted}
+    return found - {None}
+
+
+def _confidence(value: Any) -> float | None:
+    """A share in [0, 1], also from ``'85%'`` and from 85; None for what is neither."""
+    percent = False
+    if isinstance(value, str):
+        value, percent = value.strip(), value.strip().endswith('%')
+        try:
+            value = float(value.rstrip('% '))
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    if percent or 2 <= value <= 100:  # nobody means 1.2%
+        value = value / 100
+    return float(value) if 0 <= value <= 1 else None
+
+
+def _confidence_in(text: str, pattern: re.Pattern) -> float | None:
+    found = pattern.search(text)
+    if found is None or (found[2] or '').startswith('/'):
+        return None
+    return _confidence(found[1] + (found[2] or ''))

@@ -1,0 +1,196 @@
+"""Scores of open-ended answers: how complete they are and how deep.
+
+Completeness is the share of the rubric's items that an answer covers. Depth runs from 0 to 4:
+
+    0  nothing about the person's state
+    1  a bare verdict
+    2  a verdict with one piece of evidence
+    3  several pieces of evidence, each tied to the verdict
+    4  as 3, and weighs what speaks against it or how sure one can be
+
+Who scores sees the question, the rubric and one answer; never the arm, the scenario or the true
+state, and answers come in shuffled order. One limit cannot be removed: an answer that speaks of
+gestures gives away that it saw some. It does not give away whose, so the comparison of the arm
+with gestures against the placebo stays blind.
+
+Scores come from a language model, or from the embedded *keyword rubric*. The latter counts words:
+it knows no meaning, and an answer can please it with the right words in any order. It is there to
+try the machinery without a model, not to be cited.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .tasks import ANSWERED, Judge, Task
+
+KEYWORD = 'keyword rubric'
+DEPTHS = 4
+# For scenarios whose template is not at hand.
+GENERAL_RUBRIC = (
+    'names the most probable state of the person',
+    'refers to what was said or to the tone of it',
+    'refers to at least one particular moment or observation',
+    'explains how the evidence leads to the conclusion',
+    'says how certain the conclusion is or what speaks against it',
+)
+
+SYSTEM = (
+    'You grade one answer to a question about a person. Judge only what the answer says, not '
+    'whether you agree with it, and do not reward length.\n'
+    'Depth: 0 nothing about the state; 1 a bare verdict; 2 a verdict with one piece of evidence; '
+    '3 several pieces of evidence, each tied to the verdict; 4 as 3, and weighs what speaks '
+    'against it or how sure one can be.\n'
+    'Answer with one JSON object and nothing else: {"covered": [<numbers of the rubric items that '
+    'the answer covers>], "depth": <0 to 4>}'
+)
+
+# Words that say nothing about whether an item is covered, beside those of the question.
+COMMON = frozenset(
+    'about after against all also and answer any are both but can could does each else explains '
+    'for from gives has have how into known least less like likely mentions more most names not '
+    'only other others over own particular person refers said say says several should some such '
+    'than that the their them then there these they this those through very was what when where '
+    'whether which who why with would'.split()
+)
+STEM = 5  # letters that two forms of a word share
+LINKS = re.compile(
+    r'\b(because|since|therefore|thus|hence|so that|suggest\w*|indicat\w*|impl(?:y|ies)|'
+    r'shows?|consistent with|taken together|points? to|which is why|reflect\w*)\b',
+    re.I,
+)
+HEDGES = re.compile(
+    r'\b(although|though|however|but|despite|may|might|could|perhaps|possibly|uncertain\w*|'
+    r'leans?|not certain|less sure|on the other hand|ambiguous|cannot be sure)\b',
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one answer: ``completeness`` in [0, 1] and ``depth`` in [0, 4]."""
+
+    completeness: float
+    depth: float
+
+
+@dataclass(frozen=True)
+class OpenAnswer:
+    """What the rubric sees of an answer."""
+
+    question: str
+    rubric: tuple[str, ...]
+    text: str
+
+
+def keyword_rubric(answer: OpenAnswer) -> Score:
+    """Score an answer by counting words.
+
+    An item is covered when any of its words of three letters or more, but for common ones and those
+    of the question, occurs in the answer with the same first five letters; items without a word of
+    their own do not count. Depth is 0 for an empty answer; else 1, and 1 more each for the first
+    and the second linking word (because, suggests, …), and for a hedge (although, might, …).
+    """
+    text = answer.text.strip()
+    if not text:
+        return Score(0.0, 0)
+    said, asked = _stems(text), _stems(answer.question)
+    items = [words for words in (_stems(item) - asked for item in answer.rubric) if words]
+    covered = sum(bool(words & said) for words in items)
+    depth = 1 + min(2, len(LINKS.findall(text))) + bool(HEDGES.search(text))
+    return Score(covered / max(len(items), 1), depth)
+
+
+def grade(
+    answers: Sequence[OpenAnswer],
+    judge: Judge | None = None,
+    *,
+    seed: int = 0,
+    cache: Any = None,
+    ask: Mapping[str, Any] | None = None,
+) -> tuple[list[Score | None], Any]:
+    """Score answers, blind and in shuffled order.
+
+    Equal answers are graded once.
+
+    Args:
+        answers: What to score.
+        judge: A language model; None for the keyword rubric.
+        seed: Of the order.
+        cache: Where replies are kept.
+        ask: Further arguments of `ask.ask_all`.
+
+    Returns:
+        A score an answer, None where the judge gave none, and what `ask.ask_all` returned (None
+        with the keyword rubric).
+    """
+    if judge is None:
+        return [keyword_rubric(answer) for answer in answers], None
+    from .ask import ask_all
+
+    different = list(dict.fromkeys(answers))
+    order = np.random.default_rng(seed).permutation(len(different))
+    tasks = [rubric_task(different[i]) for i in order]
+    asked = ask_all(judge, tasks, cache=cache, **(ask or {}))
+    scores = {
+        different[i]: parse_score(told.text, len(different[i].rubric))
+        for i, told in zip(order, asked.answers, strict=True)
+        if told.status == ANSWERED
+    }
+    return [scores.get(answer) for answer in answers], asked
+
+
+def rubric_task(answer: OpenAnswer) -> Task:
+    """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
+    items = '\n'.join(f'{i}. {item}' for i, item in enumerate(answer.rubric, 1))
+    numbers = list(range(1, len(answer.rubric) + 1))
+    return Task(
+        system=SYSTEM,
+        user=f'Question: {answer.question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer.text}',
+        schema={
+            'type': 'object',
+            'properties': {
+                'covered': {'type': 'array', 'items': {'type': 'integer', 'enum': numbers}},
+                'depth': {'type': 'integer', 'enum': list(range(DEPTHS + 1))},
+            },
+            'required': ['covered', 'depth'],
+            'additionalProperties': False,
+        },
+        context='',
+        gestures=None,
+        options=(),
+        states=(),
+        valences=(),
+        domain='rubric',
+    )
+
+
+def parse_score(text: str, items: int) -> Score | None:
+    """Read a rubric judge's reply: the first JSON object in it with both fields, if any."""
+    decoder = json.JSONDecoder()
+    for match in re.finditer(r'\{', text):
+        try:
+            content, _ = decoder.raw_decode(text, match.start())
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        covered, depth = content.get('covered'), content.get('depth')
+        if not isinstance(covered, list) or not _is_number(depth) or not 0 <= depth <= DEPTHS:
+            continue
+        if all(_is_number(i) and 1 <= i <= items for i in covered):
+            return Score(len(set(covered)) / items, float(depth))
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r'[a-z]{3,}', text.lower())
+    return {word[:STEM] for word in words if word not in COMMON}

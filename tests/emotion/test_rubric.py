@@ -1,0 +1,115 @@
+"""Scores of open-ended answers, by words and by a judge that does not see the arm."""
+
+import json
+
+import pytest
+
+from mg_plugins.emotion.rubric import (
+    OpenAnswer,
+    Score,
+    grade,
+    keyword_rubric,
+    parse_score,
+    rubric_task,
+)
+from mg_plugins.emotion.tasks import JudgeError, Reply
+
+RUBRIC = (
+    'Names the feeling, such as relief or disappointment.',
+    'Refers to the hands.',
+    'Says how the athlete feels.',  # no word beside common ones and the question's
+)
+
+
+def answer(text):
+    return OpenAnswer('How does the athlete feel, how do athletes feel?', RUBRIC[:2], text)
+
+
+@pytest.mark.parametrize(
+    ('text', 'completeness', 'depth'),
+    [
+        ('', 0, 0),
+        ('The athlete feels such as it is.', 0, 1),
+        ('A sort of relief.', 0.5, 1),
+        ('Relieved, because the voice is calm.', 0.5, 2),
+        ('Disappointed: the hands show it because it suggests so; therefore sad.', 1, 3),
+        ('It may be relief because the hand rests, which indicates calm.', 0.5, 4),
+    ],
+)
+def test_keyword_rubric_by_hand(text, completeness, depth):
+    assert keyword_rubric(answer(text)) == Score(completeness, depth)
+
+
+def test_items_without_words_of_their_own_do_not_count():
+    case = OpenAnswer('How does the athlete feel, how do feels go?', RUBRIC, 'It is relief.')
+    assert keyword_rubric(case).completeness == 0.5
+
+
+def test_the_rubric_judge_sees_question_items_and_answer_only():
+    task = rubric_task(answer('Relieved.'))
+    assert task.user == (
+        'Question: How does the athlete feel, how do athletes feel?\n\n'
+        f'Rubric:\n1. {RUBRIC[0]}\n2. {RUBRIC[1]}\n\n'
+        'Answer to grade:\nRelieved.'
+    )
+    assert (task.context, task.gestures, task.states, task.options) == ('', None, (), ())
+    assert task.schema['properties']['covered']['items']['enum'] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ('text', 'score'),
+    [
+        ('{"covered": [1, 2], "depth": 3}', Score(1.0, 3)),
+        ('{"covered": [], "depth": 0}', Score(0.0, 0)),
+        ('Sure {here}: ```json\n{"depth": 2, "covered": [2, 2]}\n``` done', Score(0.5, 2)),
+        ('{"covered": [3], "depth": 2}', None),
+        ('{"covered": [1], "depth": 5}', None),
+        ('{"covered": [true], "depth": 2}', None),
+        ('{"covered": 1, "depth": 2}', None),
+        ('{"covered": [1', None),
+        ('a fine answer', None),
+    ],
+)
+def test_parse_score(text, score):
+    assert parse_score(text, 2) == score
+
+
+class Grader:
+    """Covers item 1 where the answer is long, and keeps what it saw."""
+
+    name = 'grader'
+
+    def __init__(self):
+        self.seen = []
+
+    def identity(self):
+        return {'kind': 'grader'}
+
+    async def reply(self, task):
+        self.seen.append(task.user)
+        text = task.user.rsplit('grade:\n', 1)[1]
+        if text == 'fail':
+            raise JudgeError('no')
+        if text == 'prose':
+            return Reply('That is a good answer.')
+        covered = [1] if len(text) > 5 else []
+        return Reply(json.dumps({'covered': covered, 'depth': len(covered) + 1}))
+
+    async def close(self):
+        pass
+
+
+def test_a_judge_grades_shuffled_and_each_answer_once():
+    judge = Grader()
+    texts = [f'answer {i}' for i in range(10)] + ['no', 'fail', 'prose', 'no']
+    scores, asked = grade([answer(t) for t in texts], judge, seed=1, ask=dict(concurrency=1))
+    assert scores[:10] == [Score(0.5, 2)] * 10
+    assert scores[10:] == [Score(0.0, 1), None, None, Score(0.0, 1)]
+    order = [user.rsplit('grade:\n', 1)[1] for user in judge.seen]
+    assert sorted(set(order)) == sorted(set(texts)) and order[:10] != texts[:10]
+    assert asked.answers
+
+
+def test_without_a_judge_words_are_counted():
+    scores, asked = grade([answer('A sort of relief.')])
+    assert scores == [Score(0.5, 1)] and asked is None

@@ -1,0 +1,400 @@
+"""Does a judge understand more when it sees micro-gestures? Three arms, paired, with intervals.
+
+python tools/eval_emotion.py --scenarios synthetic|FILE.jsonl --out DIR [options]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+ERROR, STOPPED_EARLY, INTERRUPTED = 1, 3, 130
+# Subjects, sessions of each and gestures of the synthetic sets: large enough that the link is found
+# whatever the seed, small enough for one core and a minute.
+SYNTHETIC = {'subjects': 60, 'sessions': 6, 'clips': 5000}
+GO_ON = 'The same command goes on from here: what was answered is in the cache.'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Ask a judge about scenarios without micro-gestures, with them, and with those '
+        'of other\nscenarios (placebo), and compare the arms. Writes metrics.json, answers.jsonl '
+        'and report.html.',
+        epilog='examples:\n'
+        '  python tools/eval_emotion.py --scenarios synthetic --out work_dirs/emotion\n'
+        '  python tools/eval_emotion.py --scenarios my.jsonl --judge openai --model qwen3-8b \\\n'
+        '      --base-url http://localhost:8000/v1 --out work_dirs/mine\n'
+        '  python tools/eval_emotion.py --scenarios my.jsonl --show\n'
+        '\nexit codes: 0 done, 1 error, 2 wrong usage, 3 stopped early (the same command goes on), '
+        '130 Ctrl-C',
+    )
+    group = parser.add_argument_group('what is judged')
+    group.add_argument(
+        '--scenarios',
+        required=True,
+        metavar='FILE',
+        help="scenarios file of tools/build_scenarios.py, or 'synthetic': sessions with and "
+        'without a link between gestures and outcome',
+    )
+    group.add_argument('--limit', type=_positive, metavar='N', help='judge N of a set, by chance')
+    group.add_argument(
+        '--open-ended', action='store_true', help='synthetic: ask for free text instead of a choice'
+    )
+    group.add_argument(
+        '--template',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='own template that scenarios were built with (for the system text and the rubric)',
+    )
+    group.add_argument(
+        '--show',
+        nargs='?',
+        const='',
+        metavar='ID',
+        help='print exactly what would be sent for a scenario (default: the first), and end',
+    )
+
+    group = parser.add_argument_group('the judge')
+    group.add_argument(
+        '--judge',
+        choices=('lexicon', 'openai', 'local'),
+        default='lexicon',
+        help='the embedded word and gesture counter (default), any OpenAI-compatible endpoint, or '
+        'a transformers model on this machine',
+    )
+    group.add_argument('--base-url', help='openai: the endpoint, such as http://localhost:8000/v1')
+    group.add_argument('--model', help='openai: its name there; local: folder or name')
+    group.add_argument('--key-env', metavar='NAME', help='openai: variable that holds the key')
+    group.add_argument(
+        '--allow-remote', action='store_true', help='openai: the endpoint may be another machine'
+    )
+    group.add_argument(
+        '--allow-download', action='store_true', help='local: fetch a model that is not here yet'
+    )
+    group.add_argument(
+        '--prior',
+        metavar='fitted|documented|FILE',
+        help='lexicon: fit it to the training scenarios (default where 20 or more have a known '
+        'state), take the documented one (default else), or fit it to another scenarios file',
+    )
+    group.add_argument(
+        '--rubric-judge',
+        metavar='keyword|judge|MODEL',
+        help='who scores free text: the embedded keyword rubric (default with lexicon), the judge '
+        'itself (default else), or another model of its kind and endpoint',
+    )
+
+    group = parser.add_argument_group('the design')
+    group.add_argument(
+        '--arms',
+        nargs='+',
+        choices=('without', 'with', 'placebo'),
+        default=('without', 'with', 'placebo'),
+        help='(default: all three)',
+    )
+    group.add_argument(
+        '--derangements', type=_positive, default=3, help='exchanges in the placebo (default: 3)'
+    )
+    group.add_argument('--no-rotate', action='store_true', help='ask in one order of options only')
+    group.add_argument('--samples', type=_positive, default=1, help='draws of each (default: 1)')
+    group.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    group.add_argument('--no-baselines', action='store_true', help='fit no learned baselines')
+
+    group = parser.add_argument_group('asking')
+    group.add_argument('--concurrency', type=_positive, default=8, help='at a time (default: 8)')
+    group.add_argument('--timeout', type=float, default=60.0, help='seconds (default: 60)')
+    group.add_argument('--retries', type=int, default=6, help='after an error (default: 6)')
+    group.add_argument('--max-calls', type=int, metavar='N', help='stop after so many requests')
+    group.add_argument('--max-tokens', type=int, metavar='N', help='stop after so many tokens')
+
+    group = parser.add_argument_group('output')
+    group.add_argument(
+        '--out', type=Path, default=Path('work_dirs/emotion'), help='folder (%(default)s)'
+    )
+    group.add_argument(
+        '--cache', metavar='FILE|none', help='where replies are kept (default: OUT/cache.sqlite)'
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print(f'Stopped. {GO_ON}', file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return ERROR
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show or evaluate every set."""
+    from mg_plugins.emotion.ask import Budget
+    from mg_plugins.emotion.cache import Cache
+    from mg_plugins.emotion.evaluate import write_results
+    from mg_plugins.emotion.template import load_template
+
+    templates = {t.name: t for t in map(load_template, args.template)}
+    sets = load_sets(args)
+    if args.show is not None:
+        show(args, sets, templates)
+        return 0
+    judges = [make_judges(args, scenarios) for scenarios in sets.values()]
+    for key in ('max_calls', 'max_tokens'):
+        if getattr(args, key) is not None and getattr(args, key) < 1:
+            raise ValueError(f'--{key.replace("_", "-")} {getattr(args, key)}: at least 1 expected')
+    budget = Budget(args.max_calls, args.max_tokens)
+    cache = None
+    if args.cache != 'none':
+        cache = Cache(args.cache or args.out / 'cache.sqlite')
+    try:
+        evaluations = [
+            evaluate_set(args, name, scenarios, judge, rubric_judge, templates, cache, budget)
+            for (name, scenarios), (judge, rubric_judge) in zip(sets.items(), judges, strict=True)
+        ]
+    finally:
+        if cache is not None:
+            cache.close()
+    stopped = [e.metrics['stopped'] for e in evaluations if e.metrics['stopped']]
+    if not any(record['reply'] is not None for e in evaluations for record in e.records):
+        why = stopped or [e.records[0]['text'] for e in evaluations]
+        raise RuntimeError(f'no question got a reply, so nothing was written: {why[0]}')
+    paths = write_results(args.out, evaluations)
+    for evaluation in evaluations:
+        print_tables(evaluation.metrics)
+    print('Written: ' + ', '.join(str(path) for path in paths.values()))
+    if stopped:
+        print(f'Stopped early: {stopped[0]}. {GO_ON}', file=sys.stderr)
+        return STOPPED_EARLY
+    return 0
+
+
+def load_sets(args: argparse.Namespace) -> dict[str, list]:
+    """Scenarios by the name of their set."""
+    from mg_plugins.emotion.evaluate import limit, split_by_kind
+    from mg_plugins.emotion.scenarios import load_scenarios
+    from mg_plugins.emotion.synthetic import synthetic_scenarios
+
+    if args.scenarios == 'synthetic':
+        kind = ', open-ended' if args.open_ended else ''
+        sets = {
+            f'synthetic, {name}{kind}': synthetic_scenarios(
+                linked, seed=args.seed, open_ended=args.open_ended, **SYNTHETIC
+            )
+            for name, linked in (('linked', True), ('unlinked', False))
+        }
+    else:
+        if args.open_ended:
+            raise ValueError(
+                '--open-ended is for --scenarios synthetic; your own scenarios are open-ended '
+                'where tools/build_scenarios.py --open-ended made them'
+            )
+        sets = split_by_kind(load_scenarios(args.scenarios), Path(args.scenarios).stem)
+    if args.limit:
+        sets = {name: limit(scenarios, args.limit, args.seed) for name, scenarios in sets.items()}
+    return sets
+
+
+def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
+    """The judge of a set, and who scores free text (None for the keyword rubric)."""
+    from mg_plugins.emotion.evaluate import choose_prior
+    from mg_plugins.emotion.judges import make_judge
+
+    given = {
+        'openai': {'base_url', 'model', 'key_env', 'allow_remote'},
+        'local': {'model', 'allow_download'},
+        'lexicon': {'prior'},
+    }
+    for key in sorted(set().union(*given.values()) - given[args.judge]):
+        if getattr(args, key):
+            raise ValueError(f'--{key.replace("_", "-")} says nothing to --judge {args.judge}')
+    if args.judge == 'lexicon':
+        if args.rubric_judge not in (None, 'keyword'):
+            raise ValueError('--judge lexicon has no other rubric than --rubric-judge keyword')
+        return make_judge('lexicon', prior=choose_prior(scenarios, args.prior)), None
+    if not args.model:
+        raise ValueError(f'--judge {args.judge} needs --model')
+    keys = sorted(key for key in given[args.judge] if getattr(args, key))
+    options = {key: getattr(args, key) for key in keys}
+    judge = make_judge(args.judge, **options)
+    if args.rubric_judge == 'keyword':
+        return judge, None
+    if args.rubric_judge in (None, 'judge'):
+        return judge, make_judge(args.judge, **options)
+    return judge, make_judge(args.judge, **{**options, 'model': args.rubric_judge})
+
+
+def evaluate_set(
+    args: argparse.Namespace,
+    name: str,
+    scenarios: list,
+    judge: object,
+    rubric_judge: object,
+    templates: dict,
+    cache: object,
+    budget: object,
+) -> object:
+    """Evaluate one set under a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from mg_plugins.emotion.evaluate import evaluate, shipped_templates
+
+    columns = ('{task.description}', BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task(name, total=None)
+        return evaluate(
+            scenarios,
+            judge,
+            name=name,
+            cache=cache,
+            arms=args.arms,
+            derangements=args.derangements,
+            rotations=1 if args.no_rotate else None,
+            samples=args.samples,
+            seed=args.seed,
+            ask={
+                'concurrency': args.concurrency,
+                'timeout': args.timeout,
+                'retries': args.retries,
+                'budget': budget,
+            },
+            baselines=not args.no_baselines,
+            templates={**shipped_templates(scenarios), **templates},
+            rubric_judge=rubric_judge,
+            progress=lambda done, total: bar.update(line, completed=done, total=total),
+        )
+
+
+def show(args: argparse.Namespace, sets: dict[str, list], templates: dict) -> None:
+    """Print the messages of one scenario, an arm after the other."""
+    from mg_plugins.emotion.evaluate import previews, shipped_templates
+
+    # The first set that has it; exchanges of timelines stay within a set.
+    having = [of for of in sets.values() if any(s.id == args.show for s in of)]
+    scenarios = (having or list(sets.values()))[0]
+    shown = previews(
+        scenarios,
+        args.show,
+        arms=args.arms,
+        derangements=args.derangements,
+        rotations=1 if args.no_rotate else None,
+        samples=args.samples,
+        seed=args.seed,
+        templates={**shipped_templates(scenarios), **templates},
+    )
+    for title, task in shown:
+        print(f'===== {title}\n--- system\n{task.system}\n--- user\n{task.user}\n')
+    if args.judge == 'lexicon':
+        print('(The lexicon judge runs in this process: nothing is sent anywhere.)')
+        return
+    for schema in {json.dumps(task.schema) for _, task in shown if task.schema}:
+        print(f'===== sent along: the JSON schema of the answer\n{schema}')
+    if not all(task.options for _, task in shown) and args.rubric_judge != 'keyword':
+        print('===== sent later: question, rubric and each answer, for scoring')
+
+
+def print_tables(metrics: dict) -> None:
+    """One set on the terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    synthetic = 'SYNTHETIC data, ' if 'synthetic' in metrics['source'] else ''
+    lexicon = metrics['judge'].get('kind') == 'lexicon'
+    who = 'lexicon judge (not a language model)' if lexicon else metrics['judge']['name']
+    console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
+    counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
+    console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
+    console.print(_arms_table(metrics))
+    if metrics['comparisons']:
+        table = _table('paired', 'gain, points', 'b : c', 'McNemar p')
+        for title, comparison in metrics['comparisons'].items():
+            test, gain = comparison['mcnemar'], _interval(comparison['gain'], sign='+')
+            table.add_row(title, gain, f'{test["b"]} : {test["c"]}', f'{test["p"]:.2g}')
+        console.print(table)
+        console.print('b : c = scenarios right in the first arm only : in the second only')
+    if metrics['open_comparisons']:
+        table = _table('paired', 'gain in completeness, points', 'gain in depth')
+        for title, gains in metrics['open_comparisons'].items():
+            completeness = _interval(gains['completeness'], sign='+')
+            table.add_row(title, completeness, _interval(gains['depth'], 1, '+'))
+        console.print(table)
+        console.print(f'scored by: {metrics["rubric_judge"]}', markup=False)
+    if metrics['baselines']:
+        table = _table('fitted on training sessions', 'accuracy, %', 'macro F1, %')
+        for title, baseline in metrics['baselines'].items():
+            table.add_row(title, _interval(baseline['accuracy']), _interval(baseline['macro_f1']))
+        console.print(table)
+    for note in metrics['notes']:
+        console.print(f'note: {note}', markup=False)
+
+
+def _arms_table(metrics: dict) -> object:
+    """Figures and counts, a column an arm."""
+    arms = metrics['arms']
+    table = _table('', *arms)
+    if metrics['open_ended']:
+        for figure, title, scale in (
+            ('completeness', 'completeness, %', 100),
+            ('depth', 'depth, 0 to 4', 1),
+        ):
+            cells = (_interval(metrics['open'][arm][figure], scale) for arm in arms)
+            table.add_row(title, *cells)
+    else:
+        for figure, title in (
+            ('accuracy', 'accuracy, %'),
+            ('accuracy_when_answered', 'if answered, %'),
+            ('macro_f1', 'macro F1, %'),
+        ):
+            table.add_row(title, *(_interval(of[figure]) for of in arms.values()))
+        for figure, title in (('ece', 'calibr. error'), ('brier', 'Brier score')):
+            values = [of[figure] for of in arms.values()]
+            table.add_row(title, *('–' if v is None else f'{v:.3f}' for v in values))
+    for status in ('asked', 'refused', 'unparsable', 'failed', 'not asked'):
+        counts = [of[status] for of in arms.values()]
+        if status == 'asked' or any(counts):
+            table.add_row(status, *map(str, counts))
+    return table
+
+
+def _table(*headers: str) -> object:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(*headers, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+
+def _interval(figure: dict, scale: float = 100, sign: str = '') -> str:
+    if figure['value'] is None:
+        return '–'
+    digits = 1 if scale > 1 else 2
+    # The sum turns -0.0 into 0.0.
+    value, *ends = (
+        f'{round(figure[key] * scale, digits) + 0.0:{sign}.{digits}f}'
+        for key in ('value', 'low', 'high')
+        if figure[key] is not None
+    )
+    return f'{value} [{", ".join(ends)}]' if ends else value
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'at least 1 was expected, not {number}')
+    return number
+
+
+if __name__ == '__main__':
+    sys.exit(main())
