@@ -8,6 +8,7 @@ from mg_plugins import engine, evaluation, losses  # noqa: F401
 from mg_plugins.augment import transforms as augmentations  # noqa: F401
 from mg_plugins.data import dataset, transforms  # noqa: F401
 from mg_plugins.data.layouts import get_layout
+from mg_plugins.emotion import hook  # noqa: F401
 from mg_plugins.fusion import registry  # noqa: F401
 
 UPSTREAM_LAYOUTS = ('openpose', 'nturgb+d', 'coco')

@@ -28,7 +28,7 @@ from typing import Any
 FOLDER = Path(__file__).with_name('templates')
 SUFFIX = '.json'
 SLOT = '{transcript}'
-NO_TRANSCRIPT = '(There is no transcript of what was said.)'
+NO_TRANSCRIPT = '(What was said is not known.)'
 NAME = re.compile(r'[\w.-]+')
 
 

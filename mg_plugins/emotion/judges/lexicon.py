@@ -226,7 +226,7 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
     smoothed towards the gesture's overall share by as many gestures as there are classes. The two
     weights and the bias are a logistic regression's (L2, C = 1, features scaled to unit variance)
     whose gesture feature comes from folds of subjects, so that a chance pattern in the training
-    sessions earns no weight.
+    sessions earns no weight; a negative weight of the gestures becomes 0.
 
     Args:
         scenarios: Those of split ``'test'``, or without a state, are left out.
@@ -260,7 +260,11 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
     features = np.stack([[bag.tone for bag in bags], leans], axis=1)
     scale = features.std(axis=0)
     scale[scale == 0] = 1.0
-    model = LogisticRegression(C=C).fit(features / scale, [bag.pleasant for bag in bags])
+    pleasant = [bag.pleasant for bag in bags]
+    model = LogisticRegression(C=C).fit(features / scale, pleasant)
+    if model.coef_[0, 1] < 0:  # against their own log-odds: the sign of no link at all
+        features[:, 1] = 0
+        model = LogisticRegression(C=C).fit(features / scale, pleasant)
     text, gestures = (model.coef_[0] / scale).tolist()
     prior = _affect(bags, names)
     return Prior(

@@ -22,6 +22,7 @@ REMINDER = (
     'not remove it: make sure that the data agreement of your recordings allows this. '
     '--show prints exactly what is sent.'
 )
+CLEAR = ' The connection is not encrypted: https:// would be.'
 _reminded: set[str] = set()
 
 
@@ -84,7 +85,8 @@ class OpenAIJudge:
             )
         if not self.loopback and host not in _reminded:
             _reminded.add(host)
-            print(REMINDER.format(host=host), file=sys.stderr)
+            clear = self.base_url.startswith('http:')
+            print(REMINDER.format(host=host) + CLEAR * clear, file=sys.stderr)
         self._client: Any = None
         # What the endpoint has been found not to take, for the rest of the run.
         self._format, self._limit, self._without = 0, 'max_tokens', frozenset()

@@ -1,0 +1,129 @@
+"""The learned baselines: they learn what is there, and only that."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mg_plugins.emotion.baselines import BaselineError, bag_baseline, gru_baseline
+from mg_plugins.emotion.scenarios import Gesture, Scenario
+
+BASELINES = [bag_baseline, gru_baseline]
+
+
+def scenario(number, subject, state, names):
+    gestures = tuple(Gesture(n, 4.0 * k, 4.0 * k + 1.5, 0.8) for k, n in enumerate(names))
+    return Scenario(
+        id=f'q{number}',
+        subject=subject,
+        session=f's{number}',
+        domain='post_match',
+        source='synthetic',
+        context='',
+        gestures=gestures,
+        question='?',
+        options=('won', 'lost'),
+        states=('win', 'lose'),
+        valences=(1.0, -1.0),
+        state=state,
+    )
+
+
+def sessions(number, names, seed, subjects=12):
+    """Sessions whose gestures `names(state, random generator)` draws, states in turn."""
+    draw = random.Random(seed)
+    states = [('win', 'lose')[k // subjects % 2] for k in range(number)]
+    return [
+        scenario(f'{seed}-{k}', f'p{seed}-{k % subjects}', state, names(state, draw))
+        for k, state in enumerate(states)
+    ]
+
+
+def counted(state, draw):
+    names = draw.choices(['rub hand', 'bite lip', 'fold arm'], k=14)
+    return names + ['cover face' if state == 'lose' else 'head up'] * draw.choice([1, 2, 3])
+
+
+def unlinked(state, draw):
+    return draw.choices(['rub hand', 'bite lip', 'fold arm', 'cover face', 'head up'], k=15)
+
+
+def ordered(state, draw):
+    """The same gestures for both states; only what comes last tells them apart."""
+    names = ['rub hand', 'bite lip'] * 3
+    draw.shuffle(names)
+    return names + (['head up', 'cover face'] if state == 'lose' else ['cover face', 'head up'])
+
+
+def accuracy(result, test):
+    return np.mean([p == s.state for p, s in zip(result['predictions'], test, strict=True)])
+
+
+@pytest.mark.parametrize('baseline', BASELINES)
+def test_learns_a_link_and_finds_none_where_there_is_none(baseline):
+    train, test = sessions(120, counted, 1), sessions(96, counted, 2)
+    result = baseline(train, test)
+    assert accuracy(result, test) > 0.9
+    assert result['train_sessions'] == 120
+    for shares, guess in zip(result['probabilities'], result['predictions'], strict=True):
+        assert set(shares) == {'win', 'lose'} and sum(shares.values()) == pytest.approx(1)
+        assert max(shares, key=shares.get) == guess
+    train, test = sessions(120, unlinked, 1), sessions(96, unlinked, 2)
+    # Three standard errors of a coin.
+    assert abs(accuracy(baseline(train, test), test) - 0.5) < 3 * 0.5 / 96**0.5
+
+
+def test_only_the_network_reads_order():
+    train, test = sessions(150, ordered, 1), sessions(96, ordered, 2)
+    assert accuracy(gru_baseline(train, test), test) > 0.9
+    assert accuracy(bag_baseline(train, test), test) < 0.7
+
+
+@pytest.mark.parametrize('baseline', BASELINES)
+def test_same_seed_same_figures_and_nobody_else_s_random_state(baseline):
+    train, test = sessions(48, counted, 1), sessions(24, counted, 2)
+    before = torch.random.get_rng_state()
+    first = baseline(train, test, seed=3)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert baseline(train, test, seed=3) == first
+    # True states of the test scenarios play no part.
+    assert baseline(train, [replace(s, state='') for s in test], seed=3) == first
+    with torch.no_grad():  # as inside a runner's validation
+        assert baseline(train, test, seed=3) == first
+
+
+@pytest.mark.parametrize('baseline', BASELINES)
+def test_odd_sessions(baseline):
+    train = sessions(48, counted, 1)
+    # Twice the same session, asked in two ways, is one; without a state it is none.
+    twice = [*train, *[replace(s, id=f'{s.id}b') for s in train], replace(train[0], session='u')]
+    twice[-1] = replace(twice[-1], state='')
+    empty, strange = scenario(900, 'x', '', []), scenario(901, 'x', '', ['juggle'] * 4)
+    long = scenario(902, 'x', '', ['head up'] * 2000)
+    result = baseline([*twice, scenario(903, 'y', 'win', [])], [empty, strange, long])
+    assert result['train_sessions'] == 49
+    assert all(np.isfinite(list(p.values())).all() for p in result['probabilities'])
+    assert baseline(train, [])['predictions'] == []
+    # A name that training never saw says as much as any other such name.
+    other = scenario(901, 'x', '', ['whistle'] * 4)
+    same = baseline(train, [strange, other])['probabilities']
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize('baseline', BASELINES)
+def test_one_subject_and_tiny_sets(baseline):
+    train = sessions(6, counted, 1, subjects=1)
+    assert len(baseline(train, train)['predictions']) == 6
+
+
+@pytest.mark.parametrize('baseline', BASELINES)
+def test_what_cannot_be_learned_is_said(baseline):
+    train = sessions(24, counted, 1)
+    with pytest.raises(BaselineError, match="all 12 training sessions have the state 'win'"):
+        baseline([s for s in train if s.state == 'win'], train)
+    with pytest.raises(BaselineError, match='no training session with a known state'):
+        baseline([replace(s, state='') for s in train], train)

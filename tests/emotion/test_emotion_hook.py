@@ -1,0 +1,302 @@
+"""EmotionEvalHook inside real runs: a toy recogniser in this process, and the shipped config."""
+
+import json
+import math
+import socket
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from mmaction.structures import ActionDataSample
+from mmengine.dataset import BaseDataset
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+import mg_plugins  # noqa: F401  registers MGMetric and others
+from mg_plugins.emotion import hook
+from mg_plugins.emotion.hook import EmotionEvalError, EmotionEvalHook
+
+from conftest import ROOT
+from ranks import run_on_ranks
+
+CLASSES = ['rub hand', 'cover face', 'head up', 'fold arm', 'sit straight']
+SIGNS = {'win': 2, 'lose': 1}
+
+
+class Clips(BaseDataset):
+    """Eight clips of each of 20 sessions of ten persons; the state shows in half of the clips."""
+
+    def load_data_list(self):
+        draw = np.random.default_rng(0)
+        clips = []
+        for session in range(20):
+            outcome = ('win', 'lose')[session % 2]
+            for k in range(8):
+                label = SIGNS[outcome] if k % 2 else int(draw.choice([0, 3, 4]))
+                clip = dict(session=f's{session}', subject=f'p{session // 2}', outcome=outcome)
+                clip |= dict(start=60 * k, end=60 * k + 30, fps=30.0, frame_dir=f's{session}_{k}')
+                clips.append(clip | dict(label=label))
+        return clips
+
+    def prepare_data(self, index):
+        clip = self.get_data_info(index)
+        label = clip.pop('label')
+        sample = ActionDataSample().set_gt_label(label)
+        sample.set_metainfo({k: v for k, v in clip.items() if k != 'sample_idx'})
+        return dict(
+            inputs=torch.nn.functional.one_hot(torch.tensor(label), 5) * 9.0, data_samples=sample
+        )
+
+
+class Toy(BaseModel):
+    """Knows the class of each clip; its one weight is trained to nothing in particular."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        if isinstance(inputs, list):
+            inputs = torch.stack(inputs)
+        if mode == 'loss':
+            return dict(loss=(self.weight * inputs).mean() ** 2)
+        scores = (inputs + 0 * self.weight).softmax(1)
+        return [s.set_pred_score(row) for s, row in zip(data_samples, scores, strict=True)]
+
+
+def make_runner(
+    folder, epochs=2, metric='MGMetric', source='', classes=CLASSES, checkpoint=None, **options
+):
+    metainfo = dict(classes=classes, source=source)
+    dataset = Clips(metainfo=metainfo)
+    loader = dict(
+        dataset=dataset,
+        batch_size=32,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'),
+    )
+    return Runner(
+        model=Toy(),
+        work_dir=str(folder),
+        train_dataloader=loader,
+        val_dataloader=dict(loader),
+        test_dataloader=dict(loader),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
+        val_cfg=dict(),
+        test_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        val_evaluator=[dict(type=metric)],
+        test_evaluator=[dict(type=metric)],
+        default_hooks=dict(checkpoint=checkpoint and dict(type='CheckpointHook', **checkpoint)),
+        custom_hooks=[dict(type='EmotionEvalHook', bootstrap=100, **options)],
+        default_scope='mmaction',
+        experiment_name=f'{folder.name}_{id(options)}',
+        randomness=dict(seed=0),
+        log_level='WARNING',
+    )
+
+
+def logged(folder):
+    """The lines of the JSON log that hold a validation."""
+    (path,) = folder.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if any('emotion/' in key for key in line)]
+
+
+def dead_endpoint():
+    with closing(socket.socket()) as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    return dict(kind='openai', model='none', base_url=f'http://127.0.0.1:{port}/v1')
+
+
+@pytest.fixture
+def transcripts(tmp_path):
+    """What was said in each session: glad or not, whatever the outcome; with a name in it."""
+    folder = tmp_path / 'said'
+    folder.mkdir()
+    for session in range(20):
+        said = ('a wonderful day', 'a terrible day')[session // 2 % 2]
+        cue = f'1\n00:00:01,000 --> 00:00:03,000\nMaria Sand told me it was {said}.\n'
+        (folder / f's{session}.srt').write_text(cue)
+    (tmp_path / 'names.txt').write_text('Maria Sand\n')
+    return dict(transcripts=str(folder), names=str(tmp_path / 'names.txt'))
+
+
+def test_figures_are_logged_and_files_written(tmp_path, transcripts):
+    runner = make_runner(
+        tmp_path,
+        prior='fitted',
+        **transcripts,
+        checkpoint=dict(save_best='emotion/gain', rule='greater'),
+    )
+    runner.train()
+    lines = logged(tmp_path)
+    assert [line['step'] for line in lines] == [1, 2]
+    figures = {name: lines[-1][f'emotion/{name}'] for name in hook.FIGURES}
+    # What was said tells nothing, so without gestures it is a guess; the fitted prior knows which
+    # two gestures tell, and the toy recogniser finds them.
+    assert figures['acc_without_mg'] == 0.5 and figures['acc_with_mg'] == 1.0
+    assert figures['gain'] == 0.5 and figures['gain_low'] > 0.2
+    assert figures['gain_over_placebo'] > 0.2
+    assert figures['answered'] == 1.0 and figures['failed'] == 0.0
+    assert list(tmp_path.glob('best_emotion_gain_epoch_1.pth'))
+    for epoch in (1, 2):
+        folder = tmp_path / f'emotion/epoch_{epoch}'
+        assert {p.name for p in folder.iterdir()} == {
+            'metrics.json',
+            'answers.jsonl',
+            'report.html',
+        }
+    (metrics,) = json.loads((folder / 'metrics.json').read_text())['evaluations']
+    assert metrics['judge']['prior'] == 'fitted on 20 sessions, true labels of the training set'
+    assert metrics['calls'] == 0 and metrics['cached'] > 0  # the same predictions as in epoch 1
+    # Neither persons nor recordings stand in the files by name.
+    text = (folder / 'answers.jsonl').read_text()
+    assert '"p3"' not in text and '"s3"' not in text and 'Maria' not in text
+    assert 'told me it was a wonderful day' in text
+    assert (tmp_path / 'emotion/cache.sqlite').stat().st_mode & 0o77 == 0
+
+
+def test_the_test_epoch_alone_on_synthetic_data_says_synthetic(tmp_path):
+    figures = make_runner(tmp_path, source='synthetic').test()
+    assert {f'synthetic/emotion/{name}' for name in hook.FIGURES} <= set(figures)
+    assert not [name for name in figures if not name.startswith('synthetic')]
+    (metrics,) = json.loads((tmp_path / 'emotion/test/metrics.json').read_text())['evaluations']
+    assert metrics['source'] == 'synthetic' and 'synthetic' in metrics['name']
+
+
+def test_gestures_count_where_nothing_was_said(tmp_path):
+    """The note that stands for a missing transcript has no tone of its own."""
+    for prior, right in (('documented', 0.9), ('fitted', 1.0)):
+        figures = make_runner(tmp_path / prior, prior=prior, source='synthetic').test()
+        assert figures['synthetic/emotion/acc_without_mg'] == 0.5
+        assert figures['synthetic/emotion/acc_with_mg'] >= right
+
+
+def test_when_and_interval(tmp_path):
+    best = dict(save_best='emotion/acc_with_mg')
+    runner = make_runner(tmp_path, epochs=5, when=['val'], interval=2, checkpoint=best)
+    runner.train()
+    told = [line['emotion/acc_with_mg'] for line in logged(tmp_path)]
+    # Not the last figures again, as the runner's log would have it.
+    assert [math.isnan(value) for value in told] == [True, False, True, False, True]
+    assert len(list(tmp_path.glob('best_emotion_acc_with_mg_epoch_2.pth'))) == 1
+    assert not any('emotion/' in name for name in runner.test())
+
+
+def test_a_dead_endpoint_is_a_warning_and_a_marked_metric(tmp_path, caplog):
+    runner = make_runner(
+        tmp_path,
+        judge=dead_endpoint(),
+        ask=dict(retries=0),
+        checkpoint=dict(save_best='emotion/gain', rule='greater'),
+    )
+    runner.train()
+    assert runner.epoch == 2
+    lines = logged(tmp_path)
+    assert [line['emotion/failed'] for line in lines] == [1.0, 1.0]
+    assert all(math.isnan(line['emotion/gain']) for line in lines)
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert log.count('failed, the run goes on: EmotionEvalError: 16 failures in a row') == 2
+    # Nothing is the best of nothing; what happened to each question can be read.
+    assert not list(tmp_path.glob('best*'))
+    (metrics,) = json.loads((tmp_path / 'emotion/epoch_2/metrics.json').read_text())['evaluations']
+    assert metrics['stopped'] and metrics['arms']['with']['answered'] == 0
+
+
+def test_on_error_raise(tmp_path):
+    runner = make_runner(tmp_path, judge=dead_endpoint(), ask=dict(retries=0), on_error='raise')
+    with pytest.raises(EmotionEvalError, match='emotion evaluation after val: '):
+        runner.train()
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(time_limit=1e-9), 'given up after time_limit=1e-09 s'),
+        (dict(template='job_interview'), "20 sessions left out|20 sessions|'win' is none of"),
+        (dict(classes=None), 'the dataset names no classes'),
+    ],
+)
+def test_what_can_go_wrong_within_an_evaluation_is_named(options, message, tmp_path):
+    with pytest.raises(EmotionEvalError, match=message):
+        make_runner(tmp_path, on_error='raise', **options).test()
+    assert make_runner(tmp_path, **options).test()['emotion/failed'] == 1
+
+
+def test_a_budget_ends_an_evaluation_without_failing(tmp_path):
+    figures = make_runner(tmp_path, budget=dict(calls=30)).test()
+    assert figures['emotion/failed'] == 0 and 0 < figures['emotion/answered'] < 1
+    assert 0 <= figures['emotion/acc_without_mg'] <= 1
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(prior='guessed'), "prior='guessed': one of 'documented', 'fitted' expected"),
+        (dict(on_error='ignore'), "on_error='ignore'"),
+        (dict(when=['train']), "when='train': one of 'val', 'test' expected"),
+        (dict(interval=0), 'interval=0'),
+        (dict(judge=dict(kind='oracle')), "no judge is called 'oracle'"),
+        (dict(judge=dict(kind='openai', model='m'), prior='fitted'), 'for the lexicon judge'),
+        (dict(template='wedding'), "there is no template 'wedding'"),
+        (dict(judge=dict(kind='openai', model='m', base_url='http://example.org')), 'allow_remote'),
+    ],
+)
+def test_settings_that_cannot_be_are_named_at_once(options, message):
+    with pytest.raises(ValueError, match=message):
+        EmotionEvalHook(**options)
+
+
+def test_a_loop_without_our_metric_is_an_error_before_training(tmp_path):
+    runner = make_runner(tmp_path, metric='AccMetric')
+    with pytest.raises(ValueError, match=r"val_evaluator = \[dict\(type='MGMetric'\)\]"):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_scores_become_probabilities():
+    shares = np.array([[0.2, 0.8], [1.0, 0.0]], np.float32)
+    assert np.array_equal(hook._shares(shares), shares)
+    assert hook._shares(np.array([[0.0, math.log(3)]])) == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def on_rank(rank, folder):
+    for name, options in (('well', {}), ('badly', dict(time_limit=1e-9, on_error='raise'))):
+        runner = make_runner(folder / name, epochs=1, **options)
+        try:
+            runner.train()
+            told = float(runner.message_hub.get_scalar('val/emotion/gain').current())
+        except EmotionEvalError as error:
+            told = error
+        (folder / f'{name}_{rank}.txt').write_text(str(told))
+
+
+@pytest.mark.slow
+def test_two_ranks_get_the_figures_of_the_first(tmp_path):
+    run_on_ranks(on_rank, tmp_path)
+    for name in ('well', 'badly'):
+        told = [(tmp_path / f'{name}_{rank}.txt').read_text() for rank in (0, 1)]
+        assert told[0] == told[1]
+        assert ('given up' in told[0]) == (name == 'badly')
+
+
+@pytest.mark.slow
+def test_the_shipped_config_trains_with_it(run_tool, tmp_path):
+    config = tmp_path / 'emotion.py'
+    config.write_text(f'_base_ = {str(ROOT / "configs/stgcn_mgfuse_imigue_emotion.py")!r}\n')
+    options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+    options += ['synthetic.clips=96', 'synthetic.subjects=6']
+    out = run_tool('train', config, '--cfg-options', *options, cwd=tmp_path).stdout
+    assert 'lexicon judge, not a language model' in out
+    folder = tmp_path / 'work_dirs/emotion_synthetic'
+    for line in logged(folder):
+        assert line['synthetic/emotion/failed'] == 0
+        assert 'emotion/gain' not in line
+    assert len(logged(folder)) == 1
+    metrics = json.loads((folder / 'test/metrics.json').read_text())
+    assert metrics['synthetic/emotion/answered'] == 1
+    assert 'SYNTHETIC' in (folder / 'emotion/test/report.html').read_text()

@@ -1,0 +1,198 @@
+"""Answers are read where they are unmistakable, however they are wrapped, and never guessed."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mg_plugins.emotion.parse import parse_reply
+from mg_plugins.emotion.tasks import ANSWERED, REFUSED, UNPARSABLE, Reply, Task
+
+
+def task(options=('the player lost', 'the player won')):
+    states = tuple(f's{i}' for i in range(len(options) or 2))
+    valences = tuple(-1.0 + i for i in range(len(states)))
+    return Task('system', 'user', None, '', None, options, states, valences, 'post_match')
+
+
+def read(text, **changes):
+    return parse_reply(Reply(text), task(**changes))
+
+
+@pytest.mark.parametrize(
+    ('text', 'confidence'),
+    [
+        ('{"answer": "B", "confidence": 0.7, "reason": "x"}', 0.7),
+        ('{"confidence": 0.7, "reason": "A is less likely", "answer": "b"}', 0.7),
+        ('```json\n{"answer": "B", "confidence": 0.7}\n```', 0.7),
+        ('Here it is: {"answer": "B", "confidence": "70%"} I hope this helps with (A).', 0.7),
+        ("{'answer': 'B', 'confidence': 0.7,}", 0.7),
+        ('{"answer": "B", "confidence": 70, "sure": true,}', 0.7),
+        ('{"answer": "B", "confidence": 0.7, "reason": "because the pl', 0.7),
+        ('{"answer": "B", "confidence": 0.', None),
+        ('{"answer": "B"', None),
+        ('{"Answer": "(B)"}', None),
+        ('{"answer": "B. the player won"}', None),
+        ('{"answer": "B) the player won"}', None),
+        ('{"answer": "The player won."}', None),
+        ('{"answer": "Option B"}', None),
+        ('{"choice": "B", "confidence": null}', None),
+        ('{"answer": "B", "confidence": true}', None),
+        ('{"answer": "B", "confidence": 1.3}', None),
+        ('{"answer": "B", "confidence": -0.2}', None),
+        ('{"answer": "B", "confidence": NaN}', None),
+        ('{"answer": "B", "confidence": "high"}', None),
+        ('{"answer": "B", "reason": "a line\nbreak"}', None),
+        ('{"answer": "B"} and again {"answer": "B"}', None),
+        ('{"reason": {"for": "A"}, "answer": "B"}', None),
+        ('B', None),
+        ('b', None),
+        ('(B)', None),
+        ('**B**', None),
+        ('B. The player won', None),
+        ('B) the player won', None),
+        ('B\nbecause of the posture', None),
+        ('Answer: B', None),
+        ('answer: b', None),
+        ('**Answer:** B', None),
+        ('Answer: (B), confidence: 0.7', 0.7),
+        ('Answer: B\nConfidence: 70%', 0.7),
+        ('Answer: B\nConfidence: 7/10', None),
+        ('The answer is B.', None),
+        ('The answer is A player thing: no. The answer is B.', None),
+        ('The correct answer would be **B**, since they smile.', None),
+        ('My answer is option B', None),
+        ('I would choose B because of the raised head.', None),
+        ('All things weighed, (B).', None),
+        ('The player won', None),
+        ('"the player won"', None),
+        ('I think it is "the player won".', None),
+        ('The answer is the player won.', None),
+        ('<think>The answer is A. Or is it {"answer": "A"}?</think>{"answer": "B"}', None),
+        ('answer: A, no…</think>\n\nAnswer: B', None),
+        ("I'm sorry, but this is hard. Answer: B", None),
+    ],
+)
+def test_the_answer_is_found(text, confidence):
+    answer = read(text)
+    assert (answer.status, answer.choice) == (ANSWERED, 1), answer
+    assert answer.confidence == (None if confidence is None else pytest.approx(confidence))
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '{}',
+        '{"answer": "',
+        '{"answer": null}',
+        '{"answer": 1}',
+        '{"answer": "C"}',
+        '{"answer": "A or B"}',
+        '{"answer": "A. the player won"}',
+        '{"answer": "B, or perhaps A"}',
+        '{"answer": "A"} no, {"answer": "B"}',
+        'C',
+        'A. The player won',
+        'Answer: C',
+        'The answer is A or B.',
+        'The answer is either.',
+        'Answer: A\nAnswer: B',
+        'Either (A) or (B).',
+        'The answer is A, or B.',
+        'A player who shows this may have lost.',
+        'I think so.',
+        'The answer is not B.',
+        'They did not show that the player won.',
+        '"the player won" or "the player lost"',
+        'That depends.',
+        '<think>The answer is B',
+        '[1, 2, 3]',
+        '{' * 100_000,
+        '[' * 100_000,
+    ],
+)
+def test_what_is_not_plain_is_unparsable(text):
+    assert read(text).status == UNPARSABLE
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'I cannot judge the emotional state of a person.',
+        "I'm sorry, but I can't help with that.",
+        'As an AI language model, I have no way to know (A) or (B).',
+        'I am unable to determine this.',
+        '{"answer": null, "reason": "I cannot tell from this."}',
+        '{"answer": "", "reason": "I won’t speculate about a person."}',
+    ],
+)
+def test_refusals_are_their_own_outcome(text):
+    assert read(text).status == REFUSED
+    assert read(text).text == text
+
+
+def test_a_marked_refusal_is_one_whatever_it_says():
+    assert parse_reply(Reply('{"answer": "A"}', refusal=True), task()).status == REFUSED
+
+
+def test_the_reason_is_kept():
+    assert read('{"answer": "B", "reason": "head up"}').text == 'head up'
+    assert read('Answer: B, see the posture').text == 'Answer: B, see the posture'
+
+
+def test_an_option_inside_another_is_told_apart():
+    options = ('truthful', 'not truthful')
+    assert read('{"answer": "not truthful"}', options=options).choice == 1
+    assert read('The answer is truthful.', options=options).choice == 0
+
+
+def test_many_options():
+    options = tuple(f'state {i}' for i in range(9))
+    assert read('Answer: I', options=options).choice == 8
+    assert read('I think (C)', options=options).choice == 2
+    assert read('Answer: I think C', options=options).status == UNPARSABLE
+
+
+@pytest.mark.parametrize(
+    ('text', 'status', 'said'),
+    [
+        ('They look tense.', ANSWERED, 'They look tense.'),
+        ('<think>hm</think>They look tense.', ANSWERED, 'They look tense.'),
+        ('{"answer": "They look tense.", "confidence": 0.5}', ANSWERED, 'They look tense.'),
+        ('I cannot be certain, but they look tense.', ANSWERED, None),
+        ('They say "I can\'t help it" and look tense.', ANSWERED, None),
+        ('', UNPARSABLE, ''),
+        ('<think>only thoughts', UNPARSABLE, ''),
+        ("I'm sorry, but I can't help with that.", REFUSED, None),
+        ('As an AI, I cannot infer the feelings of real people.', REFUSED, None),
+    ],
+)
+def test_open_answers(text, status, said):
+    answer = read(text, options=())
+    assert (answer.status, answer.choice) == (status, None)
+    assert answer.text == (text if said is None else said)
+
+
+PIECES = [
+    '{',
+    '}',
+    '"answer"',
+    ':',
+    '"B"',
+    '(A)',
+    'answer is ',
+    '<think>',
+    '</think>',
+    ',',
+    "'",
+    '\\',
+]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map(''.join)), st.booleans())
+def test_it_never_raises(text, is_open):
+    answer = read(text, options=() if is_open else ('lost', 'won'))
+    assert answer.status in (ANSWERED, REFUSED, UNPARSABLE)
+    assert (answer.choice is not None) == (answer.status == ANSWERED and not is_open)
+    assert answer.confidence is None or 0 <= answer.confidence <= 1
