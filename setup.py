@@ -20,7 +20,7 @@ STATS = ['scipy>=1.11', 'scikit-learn>=1.3']
 # The embedded judge of emotion scenarios reads the tone of a text with VADER.
 EMOTION = ['vaderSentiment>=3.3.2', *STATS]
 LLM = ['openai>=2', *EMOTION]
-LOCAL = ['transformers>=4.50', *EMOTION]
+LOCAL = ['transformers>=4.56', *EMOTION]
 TRITON = ['triton>=3.6,<3.10; platform_system == "Linux"']
 TEST = [
     'pytest>=8',

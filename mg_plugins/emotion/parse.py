@@ -153,8 +153,10 @@ def _choice(value: Any, options: tuple[str, ...]) -> int | None:
     match = re.fullmatch(
         r'(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([A-Za-z])[)\].:]?', value, re.I
     )
-    if match and named is None:
-        return _index(match[1].upper(), options)
+    if match:
+        # A letter was asked for: it counts before an option whose text is a single letter.
+        index = _index(match[1].upper(), options)
+        return named if index is None else index
     match = _LETTERED.match(value)
     if match:
         letter, rest = _index(match[1], options), _named(match[2].strip(' ")\''), options)

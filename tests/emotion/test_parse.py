@@ -196,3 +196,9 @@ def test_it_never_raises(text, is_open):
     assert answer.status in (ANSWERED, REFUSED, UNPARSABLE)
     assert (answer.choice is not None) == (answer.status == ANSWERED and not is_open)
     assert answer.confidence is None or 0 <= answer.confidence <= 1
+
+
+@pytest.mark.parametrize('text', ['A', '{"answer": "A"}', '(a)', 'Answer: A'])
+def test_a_letter_means_the_position_where_options_are_letters_too(text):
+    letters = task(('b', 'c', 'a'))
+    assert parse_reply(Reply(text), letters).choice == 0

@@ -66,9 +66,7 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
         }
         if open_ended
         else None,
-        open_comparisons={
-            'with - without': dict(completeness=_interval(0.1), depth=_interval(0.5))
-        }
+        open_comparisons={'with - without': dict(completeness=_interval(0.1), depth=_interval(0.5))}
         if open_ended
         else {},
         rubric_judge='keyword rubric' if open_ended else None,
