@@ -15,7 +15,6 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from fake_server import serve
 
 from mg_plugins.emotion import ask
 from mg_plugins.emotion.ask import Budget, ask_all
@@ -34,6 +33,7 @@ from mg_plugins.emotion.tasks import (
 )
 
 from conftest import ROOT
+from fake_server import serve
 
 FAULTS = {
     '429': 0.05,

@@ -11,7 +11,6 @@ from email.utils import formatdate
 from time import time
 
 import pytest
-from fake_server import serve
 
 from mg_plugins.data.classes import class_counts, get_classes
 from mg_plugins.emotion.ask import ask_all
@@ -25,6 +24,7 @@ from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task
 
 from conftest import ROOT
+from fake_server import serve
 
 KEY = 'sk-secret-0123456789abcdef'
 TASK = Task(
