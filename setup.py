@@ -15,7 +15,7 @@ OPENMMLAB = [
     'importlib_metadata',
     'setuptools<81',
 ]
-VIZ = ['matplotlib>=3.7']
+VIZ = ['matplotlib>=3.7', 'pillow>=10']
 STATS = ['scipy>=1.11', 'scikit-learn>=1.3']
 # The embedded judge of emotion scenarios reads the tone of a text with VADER.
 EMOTION = ['vaderSentiment>=3.3.2', *STATS]

@@ -1,0 +1,132 @@
+"""What an augmentation is: a strength, a probability, a draw, and a function that is applied."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mg_plugins.data.layouts import Layout
+
+AUGMENTATIONS: dict[str, type[Augmentation]] = {}
+
+
+class Draws:
+    """Random numbers for one clip, or for N clips at once.
+
+    Args:
+        rng: Source of everything small: angles, factors, places.
+        clips: Number of clips N of a batch; None for one clip, without a leading axis.
+        noise: Makes standard normal numbers of a shape (N, M, T, V, C), for a batch whose noise
+            should be drawn on its own device; None takes them from ``rng``.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        clips: int | None = None,
+        noise: Callable[[tuple[int, ...]], Any] | None = None,
+    ) -> None:
+        self.rng, self._noise = rng, noise
+        self.batch = () if clips is None else (clips,)
+
+    def some(self, clips: int) -> Draws:
+        """The same source for another number of clips of the batch."""
+        return Draws(self.rng, clips, self._noise)
+
+    def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
+        """(*batch, *shape) float32, uniform in [low, high)."""
+        values = self.rng.random((*self.batch, *shape), dtype=np.float32)
+        return np.asarray(low + (high - low) * values, dtype=np.float32)
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """(*batch, *shape) float32, standard normal."""
+        values = self.rng.standard_normal((*self.batch, *shape), dtype=np.float32)
+        return np.asarray(values)
+
+    def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
+        """(*batch, *shape) int64, uniform in low … high, both included."""
+        values = self.rng.integers(low, high, (*self.batch, *shape), endpoint=True)
+        return np.asarray(values)
+
+    def noise(self, shape: tuple[int, ...]):
+        """(*batch, *shape) float32, standard normal, for something as large as the clips."""
+        if self._noise is not None:
+            return self._noise((*self.batch, *shape))
+        return self.normal(*shape)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One augmentation.
+
+    Subclasses have a field ``strength``, at which 0 changes nothing at all, and override `draw`
+    and `apply`. Shapes are those of `mg_plugins.augment.arrays`.
+
+    Attributes:
+        p: Share of the clips that it is applied to.
+        name: Its type in configs.
+        most: Largest strength that makes sense.
+        needs_layout: Whether it knows left from right, bones or body parts.
+    """
+
+    p: float = dataclasses.field(default=1.0, kw_only=True)
+
+    name: ClassVar[str] = ''
+    most: ClassVar[float] = float('inf')
+    needs_layout: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            most = {'p': 1.0, 'strength': self.most}.get(field.name, float('inf'))
+            if isinstance(value, (int, float)) and not 0 <= value <= most:
+                bound = 'not be negative' if value < 0 else f'be at most {most:g}'
+                raise ValueError(f'{self.name}: {field.name} must {bound}, got {value!r}')
+
+    def check(self, layout: Layout) -> None:
+        """Raise LayoutError if this layout lacks what the augmentation needs."""
+
+    def draw(self, draws: Draws, shape: tuple[int, int, int, int], layout: Layout | None) -> dict:
+        """Draw the parameters of `apply` for clips of shape (M, T, V, C)."""
+        raise NotImplementedError
+
+    def apply(self, keypoint, score, params: Mapping[str, Any], layout: Layout | None):
+        """Augment one clip or a batch with drawn parameters; returns keypoint and score."""
+        raise NotImplementedError
+
+
+def register(name: str) -> Callable[[type[Augmentation]], type[Augmentation]]:
+    """Class decorator: enter an augmentation into the table under its name in configs."""
+
+    def enter(cls: type[Augmentation]) -> type[Augmentation]:
+        cls.name = name
+        AUGMENTATIONS[name] = cls
+        return cls
+
+    return enter
+
+
+def build_augmentation(entry: Mapping[str, Any] | str | Augmentation) -> Augmentation:
+    """An augmentation from ``dict(type='MGShear', strength=0.5)``, its name, or itself.
+
+    Raises:
+        ValueError: Unknown type or option, or a value out of range.
+    """
+    if isinstance(entry, Augmentation):
+        return entry
+    options = dict(type=entry) if isinstance(entry, str) else dict(entry)
+    name = options.pop('type', None)
+    if name not in AUGMENTATIONS:
+        raise ValueError(
+            f'augmentation {name!r} is unknown; there are {", ".join(sorted(AUGMENTATIONS))}'
+        )
+    cls = AUGMENTATIONS[name]
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f'{name} has no option {unknown[0]!r}; its options are {known}')
+    return cls(**options)

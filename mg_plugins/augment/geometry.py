@@ -1,0 +1,248 @@
+"""Augmentations that move all joints alike: rotations, shears, scales, shifts, mirrors.
+
+All but the mirror are one matrix a clip, ``p ↦ A p``; a chain multiplies neighbouring ones.
+Axes: x to the side, y along the body, z (3D) in depth. Coordinates are body-centred (MGNormalize),
+in shoulder widths in 2D and in metres in 3D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import like, mix_axes, positive, take_joints
+from .base import Augmentation, Draws, register
+
+
+def rotation_matrix(angles: np.ndarray) -> np.ndarray:
+    """Rotation from angles in radians.
+
+    Args:
+        angles: (..., 3) angles about x, y and z (applied in this order), or (..., 1) in the plane.
+
+    Returns:
+        (..., 3, 3), or (..., 2, 2) for one angle, float32.
+    """
+    cos, sin = np.cos(angles), np.sin(angles)
+    if cos.shape[-1] == 1:
+        turn = np.concatenate([cos, -sin, sin, cos], axis=-1)
+        return turn.reshape(*cos.shape[:-1], 2, 2).astype(np.float32)
+    x, y, z = range(3)
+    turn = np.stack(
+        [
+            cos[..., y] * cos[..., z],
+            sin[..., x] * sin[..., y] * cos[..., z] - cos[..., x] * sin[..., z],
+            cos[..., x] * sin[..., y] * cos[..., z] + sin[..., x] * sin[..., z],
+            cos[..., y] * sin[..., z],
+            sin[..., x] * sin[..., y] * sin[..., z] + cos[..., x] * cos[..., z],
+            cos[..., x] * sin[..., y] * sin[..., z] - sin[..., x] * cos[..., z],
+            -sin[..., y],
+            sin[..., x] * cos[..., y],
+            cos[..., x] * cos[..., y],
+        ],
+        axis=-1,
+    )
+    return turn.reshape(*cos.shape[:-1], 3, 3).astype(np.float32)
+
+
+def rotate(keypoint, angles: np.ndarray):
+    """Turn every joint about the origin: ``p ↦ R p``. Angles as in :func:`rotation_matrix`."""
+    return transform(keypoint, rotation_matrix(np.asarray(angles)))
+
+
+def scale(keypoint, factors: np.ndarray):
+    """Stretch each coordinate axis by its own factor (..., C): ``p ↦ factors · p``."""
+    factors = np.asarray(factors)
+    return transform(keypoint, factors[..., None] * np.eye(factors.shape[-1]))
+
+
+def transform(keypoint, matrix: np.ndarray):
+    """``p ↦ A p`` with ``matrix`` A (C, C), or (N, C, C) of a batch. Missing joints stay 0."""
+    return mix_axes(keypoint, like(matrix, keypoint))
+
+
+def translate(keypoint, score, offset: np.ndarray):
+    """``p ↦ p + offset`` (C,), or (N, C) of a batch, for joints that are there."""
+    offset = like(offset, keypoint)[..., None, None, None, :]
+    return keypoint + offset * positive(score, keypoint)[..., None]
+
+
+def flip(keypoint, score, swap: Sequence[int]):
+    """Mirror the body at x = 0: x ↦ −x, and left and right joints change places (``swap``)."""
+    mirror = np.ones(keypoint.shape[-1], np.float32)
+    mirror[0] = -1
+    return take_joints(keypoint, swap) * like(mirror, keypoint), take_joints(score, swap)
+
+
+@dataclass(frozen=True)
+class Linear(Augmentation):
+    """An augmentation that is one matrix, ``params['matrix']`` (C, C) or (N, C, C)."""
+
+    def apply(self, keypoint, score, params, layout):
+        return transform(keypoint, params['matrix']), score
+
+
+@register('MGRotate')
+@dataclass(frozen=True)
+class Rotate(Linear):
+    """Turn the clip: ``p ↦ R p``, about each axis in 3D, in the picture plane in 2D.
+
+    One draw a clip. Source: common in skeleton recognition, e.g. PYSKL's RandomRot.
+
+    Args:
+        max_angle: Largest angle, radians; angles are uniform in ±max_angle.
+    """
+
+    max_angle: float = 0.3
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        axes = 3 if shape[-1] == 3 else 1
+        return dict(matrix=rotation_matrix(draws.uniform(-self.max_angle, self.max_angle, axes)))
+
+
+@register('MGViewpoint')
+@dataclass(frozen=True)
+class Viewpoint(Linear):
+    """See the clip from another side: ``p ↦ R p``, or what that does to a flat body in 2D.
+
+    In 3D as MGRotate. In 2D a body lying in the picture plane is turned in space by the same R and
+    seen from afar: the upper left 2 × 2 block of R, which foreshortens and shears. Source:
+    viewpoint perturbation of the micro-gesture method (arXiv 2405.13206); the 2D form is ours.
+
+    Args:
+        strength: Largest angle about each axis, radians.
+    """
+
+    strength: float = 0.3
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        turn = rotation_matrix(draws.uniform(-self.strength, self.strength, 3))
+        return dict(matrix=turn[..., : shape[-1], : shape[-1]])
+
+
+@register('MGTurnAxis')
+@dataclass(frozen=True)
+class TurnAxis(Linear):
+    """Turn about one axis at random, and hardly about the others.
+
+    One axis has an angle uniform in ±strength, the others in ±strength / 30; in 2D the plane's own
+    angle is uniform in ±strength. Source: AimCLR's extreme augmentation (30° and 1°).
+
+    Args:
+        strength: Largest angle, radians (0.52 are 30°).
+    """
+
+    strength: float = 0.52
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        if shape[-1] == 2:
+            return dict(matrix=rotation_matrix(draws.uniform(-self.strength, self.strength, 1)))
+        main = draws.integers(0, 2)[..., None] == np.arange(3)
+        angles = draws.uniform(-self.strength, self.strength, 3)
+        return dict(matrix=rotation_matrix(np.where(main, angles, angles / 30)))
+
+
+@register('MGShear')
+@dataclass(frozen=True)
+class Shear(Linear):
+    """Slant the body: ``p ↦ (I + S) p``, S with a zero diagonal, the rest uniform in ±strength.
+
+    One draw a clip; no unit. Source: SkeletonCLR and AimCLR, there with strength 0.5.
+
+    Args:
+        strength: Largest entry of S.
+    """
+
+    strength: float = 0.5
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        dims = shape[-1]
+        slant = draws.uniform(-self.strength, self.strength, dims, dims)
+        one = np.eye(dims, dtype=np.float32)
+        return dict(matrix=one + slant * (1 - one))
+
+
+@register('MGScale')
+@dataclass(frozen=True)
+class Scale(Linear):
+    """Stretch the body along each axis by its own factor, uniform in 1 ± strength.
+
+    One draw a clip and axis; no unit. Source: common, e.g. PYSKL's RandomScale.
+
+    Args:
+        strength: Largest deviation of a factor from 1.
+    """
+
+    strength: float = 0.1
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        dims = shape[-1]
+        factors = 1 + draws.uniform(-self.strength, self.strength, dims)
+        return dict(matrix=factors[..., None] * np.eye(dims, dtype=np.float32))
+
+
+@register('MGAxisMask')
+@dataclass(frozen=True)
+class AxisMask(Linear):
+    """Flatten one coordinate axis, drawn for each clip: ``p_a ↦ (1 − strength) p_a``.
+
+    Source: AimCLR (axis mask), there to 0 and with probability 0.5.
+
+    Args:
+        strength: Share of the axis that is taken away; 1 sets it to 0.
+    """
+
+    strength: float = 1.0
+    most = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        dims = shape[-1]
+        hit = draws.integers(0, dims - 1)[..., None] == np.arange(dims)
+        factors = np.where(hit, np.float32(1 - self.strength), np.float32(1))
+        return dict(matrix=factors[..., None] * np.eye(dims, dtype=np.float32))
+
+
+@register('MGTranslate')
+@dataclass(frozen=True)
+class Translate(Augmentation):
+    """Shift the whole clip: ``p ↦ p + d``, d uniform in ±strength along each axis.
+
+    One draw a clip. Source: common (affine augmentation).
+
+    Args:
+        strength: Largest shift, in the data's unit: shoulder widths in 2D, metres in 3D.
+    """
+
+    strength: float = 0.1
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(offset=draws.uniform(-self.strength, self.strength, shape[-1]))
+
+    def apply(self, keypoint, score, params, layout):
+        return translate(keypoint, score, params['offset']), score
+
+
+@register('MGFlip')
+@dataclass(frozen=True)
+class Flip(Augmentation):
+    """Mirror the body: x ↦ −x, and left and right joints change places.
+
+    Coordinates must be body-centred (after MGNormalize): the mirror is at x = 0. Source: common;
+    AimCLR's spatial flip only exchanges the joints.
+
+    Args:
+        strength: 1 mirrors, 0 does not; how many clips are mirrored is ``p``.
+    """
+
+    strength: float = 1.0
+    p: float = 0.5
+    most = 1.0
+    needs_layout = True
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return {}
+
+    def apply(self, keypoint, score, params, layout):
+        return flip(keypoint, score, layout.swap) if self.strength else (keypoint, score)

@@ -1,0 +1,268 @@
+"""Augmentations made for micro-gestures: small, short, repeated movements, mostly of the hands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mg_plugins.data.layouts import Layout, LayoutError
+
+from .arrays import arange, largest, like, namespace, per_clip, positive, take_frames
+from .base import Augmentation, Draws, register
+from .joints import displacement
+from .temporal import resample_at, smooth
+
+HAND_REGIONS = ('left_arm', 'right_arm', 'left_hand', 'right_hand')
+
+
+def motion_energy(keypoint, score):
+    """Sum of squared movements of all joints into each frame, (T,) or (N, T); 0 in the first."""
+    moved, _ = displacement(keypoint, score)
+    energy = (moved * moved).sum(-1).sum(-1).sum(-2)
+    return namespace(keypoint).concatenate([0 * score[..., 0, :1, 0], energy], -1)
+
+
+def cycle_length(keypoint, score, smallest: int = 4):
+    """Length of the movement's cycle in frames, () or (N,); 0 where nothing repeats.
+
+    The movement of all joints from frame to frame is compared with itself ``lag`` frames later
+    (autocorrelation). The cycle is the lag of the highest local maximum, of at least a tenth of
+    the value at lag 0, between ``smallest`` and T / 2. Movements have a direction: the speed of a
+    movement there and back repeats twice a cycle. Each frame counts with the root of its speed, so
+    that bringing the hand to the face does not drown the rubbing once it is there.
+    """
+    xp = namespace(keypoint)
+    frames = keypoint.shape[-3] - 1
+    if frames < 2 * smallest + 2:
+        return 0 * score[..., 0, 0, 0]
+    calm = smooth(keypoint, score, np.ones(keypoint.shape[:-4], np.float32))
+    moved, _ = displacement(calm, score)
+    moved = xp.moveaxis(moved, -3, -1).reshape(*keypoint.shape[:-4], -1, frames)
+    speed = xp.sqrt((moved * moved).sum(-2))[..., None, :]
+    spectrum = xp.fft.rfft(moved / xp.sqrt(speed + 1e-9), 2 * frames)
+    power = (spectrum.real**2 + spectrum.imag**2).sum(-2)
+    match = xp.fft.irfft(power, 2 * frames)[..., : frames // 2 + 2]
+    middle = match[..., smallest:-1]
+    peak = (middle >= match[..., smallest - 1 : -2]) & (middle > match[..., smallest + 1 :])
+    height = xp.where(peak & (middle > 0.1 * match[..., :1]), middle, 0.0)
+    found = largest(height, (-1,))[..., 0]
+    return (height.argmax(-1) + smallest) * positive(found, keypoint)
+
+
+def pose_gap(keypoint, score, ahead):
+    """Squared distance of each frame's pose to that ``ahead`` frames later, (T,) or (N, T).
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores; joints missing in one of the two frames do not count.
+        ahead: Whole number of frames, (1,) or (N, 1).
+    """
+    xp = namespace(keypoint)
+    last = keypoint.shape[-3] - 1
+    later = xp.asarray((arange(last + 1, keypoint) + ahead).clip(0, last), dtype=xp.int64)
+    both = positive(score, keypoint) * positive(take_frames(score, later), keypoint)
+    apart = (keypoint - take_frames(keypoint, later)) * both[..., None]
+    return (apart * apart).sum(-1).sum(-1).sum(-2)
+
+
+def change_cycle(keypoint, score, cycles: float, place, repeat):
+    """Show a stretch of ``cycles`` cycles twice, or leave it out, within the clip's T frames.
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores.
+        cycles: Length of the stretch in cycles, see `cycle_length`; at most half the clip.
+        place: About where it begins, 0 … 1 of where it can, () or (N,).
+        repeat: True shows it twice, False leaves it out, () or (N,).
+    """
+    xp = namespace(keypoint)
+    last = keypoint.shape[-3] - 1
+    stretch = (cycles * cycle_length(keypoint, score)).round().clip(0, last // 2)[..., None]
+    time = arange(last + 1, keypoint)
+    # The pose at both ends should be the same, or the joint between them shows: near the wished
+    # place, where these poses differ little.
+    gap = pose_gap(keypoint, score, stretch)
+    wish = like(place, keypoint)[..., None] * (last - stretch)
+    cost = gap / gap.mean(-1)[..., None].clip(1e-9) + 2 * abs(time - wish) / max(last, 1)
+    late = positive(time - (last - stretch), keypoint)
+    begin = (cost + 1e6 * late).argmin(-1)[..., None]
+    more = like(np.where(repeat, 1.0, -1.0), keypoint)[..., None]
+    # Time on a strip that is longer (or shorter) by the stretch, then back to the clip's frames.
+    at = time * ((last + more * stretch) / max(last, 1))
+    turn = begin + xp.where(more > 0, stretch, 0 * stretch)
+    at = xp.where(at < turn, at, at - more * stretch)
+    return resample_at(keypoint, score, at.clip(0, last))
+
+
+def magnify(keypoint, score, gain, sigma: float):
+    """Scale each joint's deviation from its smoothed path: ``p ↦ s + gain · (p − s)``.
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores.
+        gain: () or (N,): above 1 magnifies, below attenuates.
+        sigma: σ of the smoothing in frames.
+    """
+    path = smooth(keypoint, score, np.full(np.shape(gain), sigma, np.float32))
+    # In this form a gain of 1 gives back every bit.
+    return keypoint + (per_clip(gain, keypoint) - 1) * (keypoint - path)
+
+
+def motion_crop(keypoint, score, before, after):
+    """Keep the frames in which the movement is, stretched to T frames.
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores.
+        before: Share of the motion energy that may be lost at the beginning, () or (N,).
+        after: The same at the end.
+    """
+    done = motion_energy(keypoint, score).cumsum(-1)
+    total = done[..., -1:]
+    last = done.shape[-1] - 1
+    start = positive(like(before, keypoint)[..., None] * total > done, keypoint).sum(-1)
+    stop = positive(like(after, keypoint)[..., None] * total > total - done, keypoint).sum(-1)
+    stop = last - stop
+    # The energy of a frame is that of the movement into it: begin one frame earlier.
+    start = (start - 1).clip(0, last)
+    share = arange(last + 1, keypoint) / max(last, 1)
+    at = start[..., None] + (stop - start)[..., None] * share
+    return resample_at(keypoint, score, at.clip(0, last))
+
+
+def zoom_on(keypoint, score, amount, joints: list[int]):
+    """Crop each person's picture around some joints and enlarge what is left.
+
+    The window is a cube around the mean of those joints over the clip; its half side is
+    ``1 − amount`` of what would hold all joints. Joints outside are missing, except those it is
+    made for; those inside are enlarged by ``1 / (1 − amount)`` about the window's middle.
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores.
+        amount: Share of the half side that is cut away, in [0, 1), () or (N,).
+        joints: Joints that the window is made for.
+    """
+    seen = positive(score, keypoint)[..., None]
+    wanted = np.zeros(keypoint.shape[-2], np.float32)
+    wanted[joints] = 1
+    wanted = like(wanted, keypoint)[:, None]
+    count = (seen * wanted).sum((-3, -2), keepdims=True)
+    middle = (keypoint * wanted).sum((-3, -2), keepdims=True) / count.clip(1)
+    away = (keypoint - middle) * seen
+    distance = largest(abs(away), (-1,))
+    left = 1 - per_clip(amount, keypoint)
+    inside = distance <= left * largest(distance, (-3, -2))
+    keep = positive(inside | (wanted > 0), keypoint)
+    # Where none of the joints is seen there is nothing to crop on.
+    some = positive(count, keypoint)
+    keep = keep * some + (1 - some)
+    points = (keypoint + some * away * (1 / left - 1)) * keep
+    return points, score * keep[..., 0]
+
+
+@register('MGCycle')
+@dataclass(frozen=True)
+class Cycle(Augmentation):
+    """Repeat or remove a cycle of the movement, found in the clip; see `change_cycle`.
+
+    Half of the clips gain a cycle, half lose one, near a place drawn at random where the poses
+    before and after it match; a clip in which nothing repeats stays as it is.
+    Source: ours, after the micro-gesture method's clip repetition (arXiv 2405.13206).
+
+    Args:
+        strength: Length of what is repeated or removed, in cycles.
+    """
+
+    strength: float = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(place=draws.uniform(0, 1), repeat=draws.uniform(0, 1) < 0.5)
+
+    def apply(self, keypoint, score, params, layout):
+        if not self.strength:
+            return keypoint, score
+        return change_cycle(keypoint, score, self.strength, params['place'], params['repeat'])
+
+
+@register('MGMagnify')
+@dataclass(frozen=True)
+class Magnify(Augmentation):
+    """Make small movements larger or smaller: ``p ↦ s + g · (p − s)``, s the smoothed path.
+
+    The gain g is log-uniform in [1 / (1 + strength), 1 + strength]. Source: ours, after video
+    motion magnification (Wu et al., SIGGRAPH 2012).
+
+    Args:
+        strength: Largest relative change of the deviation.
+        sigma: Width of the Gaussian that gives s, as a share of the clip.
+    """
+
+    strength: float = 0.5
+    sigma: float = 0.1
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        most = np.log1p(self.strength)
+        gain = np.exp(draws.uniform(-most, most))
+        return dict(gain=np.asarray(gain, np.float32))
+
+    def apply(self, keypoint, score, params, layout):
+        return magnify(keypoint, score, params['gain'], self.sigma * keypoint.shape[-3]), score
+
+
+@register('MGMotionCrop')
+@dataclass(frozen=True)
+class MotionCrop(Augmentation):
+    """Keep the frames in which the movement is, stretched to T frames; see `motion_crop`.
+
+    Up to ``strength`` of the motion energy is cut away, divided between the clip's two ends at
+    random. Source: ours.
+
+    Args:
+        strength: Largest share of the motion energy that is lost.
+    """
+
+    strength: float = 0.2
+    most = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        lost = self.strength * draws.uniform(0, 1)
+        before = lost * draws.uniform(0, 1)
+        return dict(before=before, after=lost - before)
+
+    def apply(self, keypoint, score, params, layout):
+        if not self.strength:
+            return keypoint, score
+        return motion_crop(keypoint, score, params['before'], params['after'])
+
+
+@register('MGHands')
+@dataclass(frozen=True)
+class Hands(Augmentation):
+    """Crop the picture around arms and hands and enlarge it; see `zoom_on`.
+
+    What is cut away is uniform in [0, strength]. Arms and hands are the layout's regions left_arm,
+    right_arm, left_hand and right_hand. Source: ours.
+
+    Args:
+        strength: Largest share of the window's half side that is cut away, below 1.
+    """
+
+    strength: float = 0.3
+    most = 0.95
+    needs_layout = True
+
+    def check(self, layout: Layout) -> None:
+        if not any(region in layout.regions for region in HAND_REGIONS):
+            raise LayoutError(
+                f'MGHands needs one of the regions {", ".join(HAND_REGIONS)}; layout '
+                f'{layout.name!r} has {", ".join(layout.regions) or "none"}'
+            )
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(amount=draws.uniform(0, self.strength))
+
+    def apply(self, keypoint, score, params, layout):
+        joints = sorted({j for part in HAND_REGIONS for j in layout.regions.get(part, ())})
+        return zoom_on(keypoint, score, params['amount'], joints)

@@ -1,0 +1,232 @@
+"""Augmentations of single joints and body parts: jitter, masks, limb lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mg_plugins.data.layouts import Layout, LayoutError
+
+from .arrays import like, mix_joints, namespace, positive, take_joints
+from .base import Augmentation, Draws, register
+
+
+def displacement(keypoint, score):
+    """Movement from each frame to the next, (..., M, T − 1, V, C), 0 where an end is missing."""
+    seen = positive(score, keypoint)
+    both = seen[..., 1:, :] * seen[..., :-1, :]
+    return (keypoint[..., 1:, :, :] - keypoint[..., :-1, :, :]) * both[..., None], both
+
+
+def own_motion(keypoint, score):
+    """Root mean square movement of every joint a frame and axis, (..., M, 1, V)."""
+    moved, both = displacement(keypoint, score)
+    energy = (moved * moved).mean(-1).sum(-2, keepdims=True)
+    return namespace(keypoint).sqrt(energy / both.sum(-2, keepdims=True).clip(1))
+
+
+def jitter(keypoint, score, noise, amount: float):
+    """``p ↦ p + amount · motion_j · score · n`` with n standard normal, shaped as keypoint."""
+    reach = amount * own_motion(keypoint, score) * score.clip(0, 1)
+    return keypoint + reach[..., None] * like(noise, keypoint)
+
+
+def add_noise(keypoint, score, noise, amount: float):
+    """``p ↦ p + amount · n`` with n standard normal, for joints that are there."""
+    seen = amount * positive(score, keypoint)
+    return keypoint + seen[..., None] * like(noise, keypoint)
+
+
+def hide(keypoint, score, keep):
+    """Make joints missing where ``keep`` is False: broadcastable to the score's shape."""
+    keep = positive(like(keep, keypoint), keypoint)
+    return keypoint * keep[..., None], score * keep
+
+
+def change_limbs(keypoint, score, factors, layout: Layout):
+    """Stretch every bone by its factor, from the centre outwards.
+
+    A joint moves by the changes of all bones between it and the centre, which stays where it is:
+    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))``; bones with a missing end do not change.
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores.
+        factors: (V,), or (N, V) of a batch: the factor of the bone that ends in each joint.
+        layout: Layout of the V joints.
+    """
+    parents, path = bone_paths(layout)
+    seen = positive(score, keypoint)
+    both = seen * take_joints(seen, parents)
+    change = (like(factors, keypoint) - 1)[..., None, None, :] * both
+    bone = keypoint - take_joints(keypoint, parents)
+    # The sum over the bones on the way is one matrix of 0 and 1 over the joints.
+    moved = mix_joints(bone * change[..., None], like(path, keypoint))
+    return keypoint + moved * seen[..., None]
+
+
+@lru_cache(maxsize=64)
+def _bone_paths(bones: tuple, centre: int, joints: int) -> tuple[tuple[int, ...], np.ndarray]:
+    linked: dict[int, list[int]] = {joint: [] for joint in range(joints)}
+    for child, parent in bones:
+        linked[child].append(parent)
+        linked[parent].append(child)
+    parents = list(range(joints))
+    path = np.zeros((joints, joints), np.float32)
+    reached: set[int] = set()
+    for root in (centre, *range(joints)):
+        if root in reached:
+            continue
+        reached.add(root)
+        queue = [root]
+        for joint in queue:
+            for other in linked[joint]:
+                if other not in reached:
+                    reached.add(other)
+                    queue.append(other)
+                    parents[other] = joint
+                    path[other] = path[joint]
+                    path[other, other] = 1
+    return tuple(parents), path
+
+
+def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
+    """Bones seen from the centre joint.
+
+    Returns:
+        The neighbour of each joint on the way to the centre (V; its own index for the centre), and
+        (V, V) float32: 1 where the bone of joint b lies between joint j and the centre.
+    """
+    return _bone_paths(layout.bones, layout.centre, layout.num_joints)
+
+
+@register('MGJitter')
+@dataclass(frozen=True)
+class Jitter(Augmentation):
+    """Perturb coordinates as much as a joint moves itself: ``p ↦ p + strength · m_j · c · n``.
+
+    m_j is the joint's root mean square movement from frame to frame in this clip (per axis), c its
+    score (at most 1: what the detector doubts is not perturbed further), n standard normal for
+    each joint, frame and axis. Source: coordinate perturbation of the micro-gesture method
+    (arXiv 2405.13206); scaling by the joint's own motion is ours.
+
+    Args:
+        strength: Noise as a share of the joint's own motion.
+    """
+
+    strength: float = 0.5
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(noise=draws.noise(shape))
+
+    def apply(self, keypoint, score, params, layout):
+        return jitter(keypoint, score, params['noise'], self.strength), score
+
+
+@register('MGNoise')
+@dataclass(frozen=True)
+class Noise(Augmentation):
+    """Add the same Gaussian noise to every joint, frame and axis: ``p ↦ p + strength · n``.
+
+    Source: AimCLR (Gaussian noise), there with standard deviation 0.01 and probability 0.5.
+
+    Args:
+        strength: Standard deviation in the data's unit: shoulder widths in 2D, metres in 3D.
+    """
+
+    strength: float = 0.01
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(noise=draws.noise(shape))
+
+    def apply(self, keypoint, score, params, layout):
+        return add_noise(keypoint, score, params['noise'], self.strength), score
+
+
+@register('MGMaskJoints')
+@dataclass(frozen=True)
+class MaskJoints(Augmentation):
+    """Hide joints for the whole clip, each with probability ``strength``.
+
+    Source: common in masked skeleton learning.
+
+    Args:
+        strength: Expected share of hidden joints.
+    """
+
+    strength: float = 0.1
+    most = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(keep=draws.uniform(0, 1, 1, 1, shape[2]) >= self.strength)
+
+    def apply(self, keypoint, score, params, layout):
+        return hide(keypoint, score, params['keep'])
+
+
+@register('MGMaskRegion')
+@dataclass(frozen=True)
+class MaskRegion(Augmentation):
+    """Hide one body part, drawn from the layout's regions, during a part of the clip.
+
+    Source: body-part masking, common in masked skeleton learning; the limited time is ours, since
+    without its hands a micro-gesture is gone.
+
+    Args:
+        strength: Share of the clip during which the part is hidden; its place is random.
+    """
+
+    strength: float = 0.3
+    most = 1.0
+    needs_layout = True
+
+    def check(self, layout: Layout) -> None:
+        if not layout.regions:
+            raise LayoutError(
+                f'MGMaskRegion needs body regions, layout {layout.name!r} has none: add '
+                "regions=dict(left_hand=[joints], ...) to it, or use 'MGMaskJoints'"
+            )
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        table = np.zeros((len(layout.regions), shape[2]), bool)
+        for row, joints in zip(table, layout.regions.values(), strict=True):
+            row[list(joints)] = True
+        region = table[draws.integers(0, len(table) - 1)]
+        hidden = self.strength * shape[1]
+        start = (draws.uniform(0, 1) * (shape[1] - hidden))[..., None]
+        middle = np.arange(shape[1]) + 0.5
+        during = (middle >= start) & (middle < start + hidden)
+        hit = during[..., None] & region[..., None, :]
+        return dict(keep=~hit[..., None, :, :])
+
+    def apply(self, keypoint, score, params, layout):
+        return hide(keypoint, score, params['keep'])
+
+
+@register('MGLimbs')
+@dataclass(frozen=True)
+class Limbs(Augmentation):
+    """Another body: every bone gets its own length, its factor uniform in 1 ± strength.
+
+    Bones change along the kinematic tree, from the layout's centre outwards; left and right share
+    their factors. One draw a clip. Source: bone lengths as in 3D pose estimation (PoseAug, CVPR
+    2021); here over any layout.
+
+    Args:
+        strength: Largest relative change of a bone's length.
+    """
+
+    strength: float = 0.1
+    needs_layout = True
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        factors = 1 + draws.uniform(-self.strength, self.strength, shape[2])
+        left = [pair[0] for pair in layout.pairs]
+        right = [pair[1] for pair in layout.pairs]
+        factors[..., right] = factors[..., left]
+        return dict(factors=factors)
+
+    def apply(self, keypoint, score, params, layout):
+        return change_limbs(keypoint, score, params['factors'], layout), score

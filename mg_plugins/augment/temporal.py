@@ -1,0 +1,324 @@
+"""Augmentations of time. All but the smoothing read the clip at other positions.
+
+Positions are frames, 0 … T − 1. Whole positions (integers) pick frames; others interpolate by the
+rules of `resample_at`. Every clip keeps its number of frames T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import arange, like, mix_frames, namespace, positive, take_frames
+from .base import Augmentation, Draws, register
+
+
+def resample_at(keypoint, score, positions: np.ndarray):
+    """Read a clip at positions in time, interpolating.
+
+    A joint seen in one of the two neighbouring frames only takes its position there; a joint that
+    the nearer frame lacks is missing. Integer positions pick frames as they are.
+
+    Args:
+        keypoint: Coordinates (M, T, V, C), or (N, M, T, V, C).
+        score: Scores (M, T, V), or (N, M, T, V).
+        positions: (T',), or (N, T') of a batch, in frames, 0 ≤ position ≤ T − 1.
+
+    Returns:
+        Keypoints and scores with T' frames.
+    """
+    at = like(positions, keypoint)
+    if not is_fractional(positions):
+        return take_frames(keypoint, at), take_frames(score, at)
+    xp = namespace(keypoint)
+    whole = xp.floor(at)
+    before = xp.asarray(whole, dtype=xp.int64)
+    after = (before + 1).clip(0, keypoint.shape[-3] - 1)
+    share = (at - whole)[..., None]
+    if at.ndim == 2:
+        share = share[:, None]
+    left, right = take_frames(score, before), take_frames(score, after)
+    weight_left = (1 - share) * positive(left, keypoint)
+    weight_right = share * positive(right, keypoint)
+    total = weight_left + weight_right
+    nearer = xp.where(share < 0.5, left, right)
+    total = xp.where((nearer > 0) & (total > 0), total, float('inf'))
+    weight_left, weight_right = weight_left / total, weight_right / total
+    points = (
+        take_frames(keypoint, before) * weight_left[..., None]
+        + take_frames(keypoint, after) * weight_right[..., None]
+    )
+    return points, left * weight_left + right * weight_right
+
+
+def is_fractional(positions) -> bool:
+    """Whether positions are floats, to interpolate at, and not frame numbers."""
+    if isinstance(positions, np.ndarray):
+        return positions.dtype.kind == 'f'
+    return positions.is_floating_point()
+
+
+def resample(
+    keypoint: np.ndarray, score: np.ndarray, length: int, start: float, stop: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read ``length`` evenly spaced frames between frames ``start`` and ``stop``, interpolating.
+
+    The rules are those of `resample_at`.
+
+    Args:
+        keypoint: Coordinates (M, T, V, C).
+        score: Scores (M, T, V).
+        length: Number of frames of the result.
+        start: First position, in frames, 0 ≤ start ≤ stop.
+        stop: Last position, in frames, stop ≤ T − 1.
+
+    Returns:
+        Keypoints (M, length, V, C) and scores (M, length, V).
+    """
+    at = np.linspace(start, stop, length, dtype=np.float32)
+    points, scores = resample_at(keypoint, score, at)
+    return points.astype(keypoint.dtype), scores.astype(score.dtype)
+
+
+def smooth(keypoint, score, sigma: np.ndarray):
+    """Gaussian average over time, of joints that are there, with weights exp(−Δt² / 2σ²).
+
+    Args:
+        keypoint: Coordinates.
+        score: Scores; they stay as they are.
+        sigma: σ in frames, () or (N,); 0 changes nothing.
+
+    Returns:
+        Smoothed keypoints; missing joints stay 0.
+    """
+    frames = keypoint.shape[-3]
+    width = like(np.maximum(sigma, 0.02), keypoint)[..., None]
+    bell = namespace(keypoint).exp(-((arange(frames, keypoint) / width) ** 2) / 2)
+    weights = bell[..., np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))]
+    seen = positive(score, keypoint)
+    total = mix_frames(seen, weights)
+    return mix_frames(keypoint, weights) * (seen / total.clip(1e-6))[..., None]
+
+
+@dataclass(frozen=True)
+class Positions(Augmentation):
+    """An augmentation that reads the clip at drawn ``params['positions']`` (T,) or (N, T)."""
+
+    def apply(self, keypoint, score, params, layout):
+        return resample_at(keypoint, score, params['positions'])
+
+
+def spread(start: np.ndarray, stop: np.ndarray, frames: int) -> np.ndarray:
+    """T evenly spaced positions from ``start`` to ``stop``, both (...,): (..., T) float32."""
+    at = np.arange(frames, dtype=np.float64) / max(frames - 1, 1)
+    start, stop = np.asarray(start)[..., None], np.asarray(stop)[..., None]
+    return (start + (stop - start) * at).astype(np.float32)
+
+
+@register('MGCrop')
+@dataclass(frozen=True)
+class Crop(Positions):
+    """Keep a part of the clip and stretch it to T frames.
+
+    The share kept is uniform in [1 − strength, 1], its place is random. Source: temporal
+    crop-resize of skeleton contrast (Thoker et al., ACM MM 2021).
+
+    Args:
+        strength: Largest share of the clip that is cut away.
+    """
+
+    strength: float = 0.5
+    most = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        last = shape[1] - 1
+        cut = last * draws.uniform(0, self.strength)
+        start = cut * draws.uniform(0, 1)
+        return dict(positions=_inside(spread(start, start + last - cut, shape[1]), last))
+
+
+@register('MGShift')
+@dataclass(frozen=True)
+class Shift(Positions):
+    """Move the clip in time by whole frames; where it ends it is reflected: t ↦ t + s.
+
+    s is uniform in ±strength · T. Source: SkeletonCLR's and AimCLR's temporal crop, which pads the
+    clip by mirroring with T / 6 frames on both sides and takes T frames of the result.
+
+    Args:
+        strength: Largest shift as a share of T.
+    """
+
+    strength: float = 1 / 6
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        frames = shape[1]
+        reach = int(self.strength * frames)
+        at = np.arange(frames) + draws.integers(-reach, reach)[..., None]
+        return dict(positions=reflect(at, frames))
+
+
+def reflect(at: np.ndarray, frames: int) -> np.ndarray:
+    """Frame numbers beyond 0 … T − 1 walk back into the clip."""
+    period = max(2 * (frames - 1), 1)
+    at = at % period
+    return np.minimum(at, period - at) if frames > 1 else np.zeros_like(at)
+
+
+@register('MGRepeat')
+@dataclass(frozen=True)
+class Repeat(Positions):
+    """Play the clip several times over within its T frames: t ↦ (r · t) mod T.
+
+    r is uniform in [1, 1 + strength]; the last round may be cut short. Source: clip repetition of
+    the micro-gesture method (arXiv 2405.13206).
+
+    Args:
+        strength: Largest number of additional rounds.
+    """
+
+    strength: float = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        frames = shape[1]
+        rounds = 1 + draws.uniform(0, self.strength)[..., None]
+        at = (rounds * np.arange(frames, dtype=np.float32)) % frames
+        return dict(positions=_inside(at, frames - 1))
+
+
+@register('MGPosterise')
+@dataclass(frozen=True)
+class Posterise(Positions):
+    """Hold every k-th frame, so that time becomes coarse: t ↦ k ⌊t / k⌋.
+
+    k is uniform in 1 … 1 + strength. Source: time posterising of the micro-gesture method
+    (arXiv 2405.13206).
+
+    Args:
+        strength: Largest number of frames for which a frame is held on; whole.
+    """
+
+    strength: int = 3
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        hold = draws.integers(1, 1 + int(self.strength))[..., None]
+        return dict(positions=np.arange(shape[1]) // hold * hold)
+
+
+@register('MGSpeed')
+@dataclass(frozen=True)
+class Speed(Positions):
+    """Play faster or slower: t ↦ s + f · t, f log-uniform in [1 / (1 + strength), 1 + strength].
+
+    Slower shows a part of the clip, at a random place; faster shows all of it, in a random part of
+    the T frames, and holds its first and last pose around. Source: common (speed change).
+
+    Args:
+        strength: Largest relative change of speed.
+    """
+
+    strength: float = 0.5
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        last, most = shape[1] - 1, np.log1p(self.strength)
+        speed = np.exp(draws.uniform(-most, most))
+        start = (last - speed * last) * draws.uniform(0, 1)
+        at = start[..., None] + speed[..., None] * np.arange(shape[1], dtype=np.float32)
+        return dict(positions=_inside(at, last))
+
+
+@register('MGWarp')
+@dataclass(frozen=True)
+class Warp(Positions):
+    """Play some parts faster and others slower, smoothly; first and last frame stay.
+
+    The speed is exp(w(t)), w linear between ``knots`` values uniform in ±strength, scaled so that
+    the clip ends where it ended. Source: time warping (Um et al., ICMI 2017).
+
+    Args:
+        strength: Largest |w|; 0.5 is a speed between 0.6 and 1.65 times the mean's.
+        knots: Number of values of w over the clip, at least 2.
+    """
+
+    strength: float = 0.5
+    knots: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.knots < 2:
+            raise ValueError(f'MGWarp: knots must be at least 2, got {self.knots}')
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        steps = shape[1] - 1
+        values = draws.uniform(-self.strength, self.strength, self.knots).astype(np.float64)
+        where = np.linspace(0, self.knots - 1, max(steps, 1))
+        knot = np.minimum(where.astype(int), self.knots - 2)
+        share = where - knot
+        speed = np.exp(values[..., knot] * (1 - share) + values[..., knot + 1] * share)
+        at = np.concatenate([np.zeros_like(speed[..., :1]), speed.cumsum(-1)], axis=-1)
+        at = at * (steps / at[..., -1:])
+        return dict(positions=_inside(at[..., : steps + 1].astype(np.float32), steps))
+
+
+@register('MGReverse')
+@dataclass(frozen=True)
+class Reverse(Positions):
+    """Play the clip backwards: t ↦ T − 1 − t. Source: AimCLR (temporal flip), probability 0.5.
+
+    Args:
+        strength: 1 reverses, 0 does not; how many clips are reversed is ``p``.
+    """
+
+    strength: float = 1.0
+    p: float = 0.5
+    most = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        at = np.arange(shape[1])
+        at = at[::-1] if self.strength else at
+        return dict(positions=np.broadcast_to(at, (*draws.batch, shape[1])).copy())
+
+
+@register('MGDropFrames')
+@dataclass(frozen=True)
+class DropFrames(Positions):
+    """Lose frames: each is replaced, with probability ``strength``, by the last one not lost.
+
+    The first frame is never lost. Source: common (frame drop); here as a camera that stalls.
+
+    Args:
+        strength: Share of frames that is lost.
+    """
+
+    strength: float = 0.1
+    most = 1.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        lost = draws.uniform(0, 1, shape[1]) < self.strength
+        at = np.where(lost, 0, np.arange(shape[1]))
+        return dict(positions=np.maximum.accumulate(at, axis=-1))
+
+
+@register('MGSmooth')
+@dataclass(frozen=True)
+class Smooth(Augmentation):
+    """Average each joint over time with a Gaussian of σ frames, uniform in [0, strength].
+
+    Source: AimCLR (Gaussian blur over time, σ up to 2, probability 0.5).
+
+    Args:
+        strength: Largest σ, frames.
+    """
+
+    strength: float = 2.0
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        return dict(sigma=draws.uniform(0, self.strength))
+
+    def apply(self, keypoint, score, params, layout):
+        return smooth(keypoint, score, params['sigma']), score
+
+
+def _inside(at: np.ndarray, last: int) -> np.ndarray:
+    return np.clip(at, 0, last).astype(np.float32)

@@ -1,0 +1,79 @@
+"""The contact sheet and the animations, as a user makes them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mg_plugins.augment.base import AUGMENTATIONS
+from mg_plugins.augment.examples import PictureError, augment, describe, load_clip, names_of
+from mg_plugins.augment.pictures import animate, contact_sheet
+from mg_plugins.data.annotations import save_annotations
+from mg_plugins.data.synthetic import make_synthetic
+
+
+@pytest.fixture(scope='module')
+def ann_file(tmp_path_factory):
+    """A small synthetic set in metres."""
+    path = tmp_path_factory.mktemp('smg') / 'smg.pkl'
+    split, clips, meta = make_synthetic(subjects=2, clips=20, dataset='smg')
+    save_annotations(path, split, clips, meta)
+    return path
+
+
+@pytest.mark.slow
+def test_sheet_and_animations_of_the_synthetic_set(tmp_path, run_tool):
+    done = run_tool(
+        'show_augmentations', '--only', 'weak', 'MGShear', '--out', 'new/folder', cwd=tmp_path
+    )
+    assert 'synthetic' in done.stdout
+    folder = tmp_path / 'new/folder'
+    assert {file.name for file in folder.iterdir()} == {
+        'augmentations.png',
+        'MGShear.gif',
+        'weak.gif',
+    }
+    sheet = np.asarray(Image.open(folder / 'augmentations.png').convert('RGB'))
+    assert sheet.shape[1] >= 1000 and len(np.unique(sheet.reshape(-1, 3), axis=0)) > 50
+    with Image.open(folder / 'MGShear.gif') as moving:
+        assert moving.n_frames == 30
+        first = np.asarray(moving.convert('RGB')).astype(int)
+        moving.seek(12)
+        assert np.abs(np.asarray(moving.convert('RGB')).astype(int) - first).max() > 50
+
+
+@pytest.mark.slow
+def test_mistakes_are_named(tmp_path, run_tool):
+    done = run_tool('show_augmentations', '--only', 'MGWobble', cwd=tmp_path, check=False)
+    assert done.returncode == 1 and "error: 'MGWobble' is unknown; there are" in done.stdout
+    assert 'Traceback' not in done.stdout and not list(tmp_path.iterdir())
+
+
+def test_a_clip_by_its_name(ann_file):
+    clip = load_clip(ann_file)
+    name = clip.title.split('clip ')[1].split(',')[0]
+    assert load_clip(ann_file, name).title == clip.title and 'synthetic' in clip.title
+    with pytest.raises(PictureError, match="smg.pkl.* has no clip 'nobody'; it has S0"):
+        load_clip(ann_file, 'nobody')
+    with pytest.raises(ValueError, match='layout'):
+        load_clip(ann_file, layout='coco17')
+
+
+def test_every_name_has_a_picture(ann_file, tmp_path):
+    clip = load_clip(ann_file)
+    assert set(AUGMENTATIONS) < set(names_of())
+    for name in names_of():
+        changed = augment(clip, name, seed=1)
+        assert changed.keypoint.shape == clip.keypoint.shape
+        assert np.abs(changed.keypoint - clip.keypoint).max() > 0
+        what, strength = describe(name)
+        assert len(what) > 5 and ('strength' in strength or strength == 'recipe')
+    contact_sheet(clip, ['MGViewpoint', 'micro_gesture'], tmp_path / 'sheet.png', strength=0.5)
+    assert (tmp_path / 'sheet.png').stat().st_size > 10_000
+
+
+def test_a_failure_leaves_no_file(ann_file, tmp_path, monkeypatch):
+    clip = load_clip(ann_file)
+    monkeypatch.setattr(Image.Image, 'save', lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        animate(clip, 'MGShear', tmp_path / 'MGShear.gif')
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,73 @@
+"""Show what the augmentations do: a contact sheet (PNG) of all, an animation (GIF) of each.
+
+python tools/show_augmentations.py --out pictures
+python tools/show_augmentations.py --ann-file data/imigue/imigue.pkl --clip 0001_12 --only MGJitter
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description='Draw augmentations on a clip: a contact sheet of all, an animation of each.'
+    )
+    parser.add_argument('--ann-file', help='annotation file (default: the synthetic set)')
+    parser.add_argument('--clip', help='name of the clip (default: one with a lot of movement)')
+    parser.add_argument('--layout', help='joint layout, where the file does not name one')
+    parser.add_argument(
+        '--only', nargs='+', metavar='NAME', help='augmentations or recipes (default: all)'
+    )
+    parser.add_argument('--strength', type=float, help='instead of each default strength')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
+    parser.add_argument('--out', default='augmentations', help='folder (default: %(default)s)')
+    parser.add_argument('--no-gif', action='store_true', help='draw the contact sheet only')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 1 with a message."""
+    args = build_parser().parse_args(argv)
+    try:
+        import matplotlib  # noqa: F401
+        import PIL  # noqa: F401
+    except ImportError as error:
+        print(f'error: {error}. Install it: pip install "mg-plugins[viz]"', file=sys.stderr)
+        return 1
+    from tqdm import tqdm
+
+    from mg_plugins.augment.examples import load_clip, names_of
+    from mg_plugins.augment.pictures import animate, contact_sheet
+
+    out = Path(args.out)
+    try:
+        names = names_of(args.only)
+        clip = load_clip(args.ann_file, args.clip, args.layout)
+        total = len(names) * (1 if args.no_gif else 2)
+        with tqdm(total=total, unit='picture', disable=args.quiet or None, leave=False) as bar:
+            options = dict(strength=args.strength, seed=args.seed)
+            sheet = out / 'augmentations.png'
+            contact_sheet(clip, names, sheet, progress=lambda name: bar.update(), **options)
+            for name in [] if args.no_gif else names:
+                animate(clip, name, out / f'{name}.gif', **options)
+                bar.update()
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('Stopped; what is in the folder is whole.', file=sys.stderr)
+        return 130
+    print(f'clip: {clip.title}')
+    print(f'contact sheet: {sheet}')
+    if not args.no_gif:
+        print(f'animations: {len(names)} files {out}/NAME.gif')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
