@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
+from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import AnnotationError
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.fusion.probe import PlugError
@@ -29,7 +30,7 @@ from .settings import (
 )
 
 #: Errors whose message is all that a user needs.
-EXPLAINED = (LaunchError, AnnotationError, LayoutError, PlugError)
+EXPLAINED = (LaunchError, AnnotationError, LayoutError, PlugError, ContrastError)
 
 
 def common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +200,9 @@ def check_weights(runner: Runner, checkpoint: str) -> None:
 
 def is_for_people(record: logging.LogRecord) -> bool:
     """Keep listings of every parameter off the screen; the log file has them."""
-    return not record.getMessage().startswith('paramwise_options')
+    message = record.getMessage()
+    frozen = message.endswith('is skipped since its requires_grad=False')
+    return not (frozen or message.startswith('paramwise_options'))
 
 
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:

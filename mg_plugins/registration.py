@@ -6,6 +6,15 @@ from mmaction.models.utils import Graph
 
 from mg_plugins import engine, evaluation, losses  # noqa: F401
 from mg_plugins.augment import transforms as augmentations  # noqa: F401
+from mg_plugins.contrast import (  # noqa: F401
+    followers,
+    heads,
+    hooks,
+    preprocessor,
+    probe_hook,
+    recognizer,
+    streams,
+)
 from mg_plugins.data import dataset, transforms  # noqa: F401
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.emotion import hook  # noqa: F401

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from mg_plugins.data.transforms import META_KEYS
 
+WITH_GCN = ('RecognizerGCN', 'RecognizerDualStream', 'DualStreamContrast')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -45,9 +46,10 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
         LaunchError: If the config has no GCN backbone, or fuses by ``mg_plugins.autofuse``.
     """
     model = cfg.model
-    if model.get('type') not in ('RecognizerGCN', 'mmaction.RecognizerGCN'):
+    if model.get('type', '').removeprefix('mmaction.') not in WITH_GCN:
         raise LaunchError(
-            f'--fuse and --no-fuse need a RecognizerGCN, this config has a {model.get("type")}'
+            f'--fuse and --no-fuse need a {" or ".join(WITH_GCN)}, this config has a '
+            f'{model.get("type")}'
         )
     fused = model.backbone.get('type') == 'MGFuse'
     if wanted and not fused:
@@ -65,15 +67,22 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
 def set_feature(cfg: Config, feat: str) -> None:
     """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
 
+    In pre-training the views that the data preprocessor makes show it, and the training pipeline,
+    which ends before there are features, stays.
+
     Raises:
         LaunchError: If a pipeline has neither MGSkeFeat nor MMAction2's GenSkeFeat.
     """
     short = dict(joint='j', bone='b', joint_motion='jm', bone_motion='bm')
     if feat not in short:
         raise LaunchError(f'feat must be one of {", ".join(short)}, got {feat!r}')
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    views = bool(preprocessor.get('views'))
+    if views:
+        preprocessor['feat'] = feat
     for pipeline in pipelines(cfg):
         steps = [s for s in pipeline if s['type'] in ('MGSkeFeat', 'GenSkeFeat')]
-        if not steps:
+        if not steps and not views:
             raise LaunchError('feat can only be set where a pipeline has MGSkeFeat or GenSkeFeat')
         for step in steps:
             if step['type'] == 'MGSkeFeat':

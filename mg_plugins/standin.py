@@ -17,6 +17,7 @@ from .settings import LOADERS, datasets, datasets_of, pipelines
 # A run on the synthetic set ends within minutes on two CPU cores with these.
 SMALL_BACKBONE = dict(base_channels=32, num_stages=6, inflate_stages=[3, 5], down_stages=[3, 5])
 SMALL_WIDTH = 128
+SMALL_QUEUE = 128
 CLIP_LEN = 48
 BATCH_SIZE = 16
 EPOCHS = 12
@@ -126,7 +127,13 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
         if inner is not cfg.model.backbone:
             # Positions that were named for the whole model need not exist in the small one.
             cfg.model.backbone.positions = 'auto'
-        cfg.model.cls_head.in_channels = SMALL_WIDTH
+        if 'cls_head' in cfg.model:
+            double = 2 if cfg.model.get('fusion') == 'concat' else 1
+            cfg.model.cls_head.in_channels = double * SMALL_WIDTH
+        if 'in_channels' in cfg.model:
+            cfg.model.in_channels = SMALL_WIDTH
+        if 'head' in cfg.model:
+            cfg.model.head.queue_size = min(cfg.model.head.queue_size, SMALL_QUEUE)
     for pipeline in pipelines(cfg):
         for step in pipeline:
             if 'clip_len' in step:
@@ -182,8 +189,9 @@ def stand_in_options(cfg: Config) -> dict:
         options['layout'] = layout
     classes = own['classes']
     number = classes if isinstance(classes, int) else len(get_classes(classes))
-    if cfg.model.cls_head.num_classes != number:
-        options['classes'] = cfg.model.cls_head.num_classes
+    wanted = cfg.model.get('cls_head', {}).get('num_classes', number)
+    if wanted != number:
+        options['classes'] = wanted
     return options
 
 

@@ -50,7 +50,7 @@ def trained(place, run_tool):
 def test_train_ends_with_a_tested_fused_model(trained):
     folder, out = trained
     assert 'SYNTHETIC' not in out
-    weights = torch.load(folder / 'epoch_2.pth', weights_only=False)['state_dict']
+    weights = torch.load(folder / 'epoch_2.pth')['state_dict']
     assert weights['backbone.gcn.1.mg_fusion.gamma_t'].abs().max() > 0
     metrics = json.loads((folder / 'test/metrics.json').read_text())
     # The file says that it holds made clips, and so does every metric.
@@ -164,7 +164,7 @@ def test_every_family_of_configs_runs(config, run_tool, tmp_path):
     metrics = json.loads((report.parent / 'metrics.json').read_text())
     assert metrics and all(name.startswith('synthetic') for name in metrics)
     (weights,) = tmp_path.glob('work_dirs/*_synthetic/epoch_1.pth')
-    state = torch.load(weights, weights_only=False)['state_dict']
+    state = torch.load(weights)['state_dict']
     assert any('mg_fusion.gamma_s' in name for name in state)
 
 

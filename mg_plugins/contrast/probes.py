@@ -7,6 +7,7 @@ side is only ever predicted.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,9 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
     from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    # One clip a class is what few labels mean; scikit-learn takes that for a mistake.
+    warnings.filterwarnings('ignore', 'The number of unique classes is greater than 50%')
 
     def pipeline(strength: float):
         return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))

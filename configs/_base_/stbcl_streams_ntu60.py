@@ -1,0 +1,10 @@
+# The two streams on NTU RGB+D 60: 16 base channels, as is usual in learning without labels.
+graph = dict(
+    type='STGCN',
+    graph_cfg=dict(layout='ntu25', mode='stgcn_spatial'),
+    base_channels=16,
+    num_person=2,
+)
+backbone = dict(type='MGFuse', backbone=graph)
+in_channels = 64
+sequence = dict(type='GRUStream', num_joints=25)

@@ -1,0 +1,8 @@
+# Learning without labels on SMG: fused graph stream and GRU stream, within and across.
+_base_ = '_base_/stbcl_smg.py'
+
+model = dict(
+    backbone={{_base_.backbone}},
+    sequence={{_base_.sequence}},
+    data_preprocessor=dict(views=['micro_gesture', 'micro_gesture']),
+)

@@ -1,0 +1,70 @@
+"""Features of clips out of a model: what the probes look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .probes import Features
+from .queue import ContrastError
+from .streams import pool_graph
+
+
+@torch.no_grad()
+def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """Features (N, D) by stream of clips (N, crops, M, T, V, C), crops averaged.
+
+    :class:`DualStreamContrast` gives all its streams; of any other recognizer with a GCN backbone
+    the pooled feature map is ``'graph'``. The model must be in evaluation mode.
+
+    Raises:
+        ContrastError: The model has no backbone.
+    """
+    if hasattr(model, 'extract'):
+        return model.extract(inputs, None)
+    if not hasattr(model, 'backbone'):
+        raise ContrastError(f'{type(model).__name__} has no backbone whose features could be taken')
+    maps = model.backbone(inputs.flatten(0, 1))
+    return dict(graph=pool_graph(maps).float().view(*inputs.shape[:2], -1).mean(1))
+
+
+def extract_features(
+    model: nn.Module, loader: Iterable[dict], progress: str | None = None
+) -> dict[str, Features]:
+    """Features of every clip of a loader, by stream, in evaluation mode.
+
+    Args:
+        model: A recognizer of MMAction2's kind, with its data preprocessor.
+        loader: Batches as an evaluation pipeline collates them; samples carry ``gt_label`` and
+            ``frame_dir``, and ``subject`` where it is known.
+        progress: What the progress bar says; none if None.
+
+    Raises:
+        ContrastError: The model has no features, or the loader no clips.
+        ValueError: Features are not finite.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    if progress is not None:
+        loader = track(loader, progress, console=Console(stderr=True), transient=True)
+    training = model.training
+    model.eval()
+    vectors: dict[str, list[np.ndarray]] = {}
+    labels, clips, subjects = [], [], []
+    for data in loader:
+        data = model.data_preprocessor(data, training=False)
+        for stream, rows in features_of_batch(model, data['inputs']).items():
+            vectors.setdefault(stream, []).append(rows.float().cpu().numpy())
+        for sample in data['data_samples']:
+            labels.append(int(sample.gt_label))
+            clips.append(str(sample.get('frame_dir', len(clips))))
+            subjects.append(str(sample.get('subject', '')))
+    model.train(training)
+    if not labels:
+        raise ContrastError('there is no clip to take features of')
+    known = np.array(labels), np.array(clips), np.array(subjects)
+    return {stream: Features(np.concatenate(rows), *known) for stream, rows in vectors.items()}

@@ -1,0 +1,139 @@
+"""The configs as they are: every one trains, and what follows a pre-training starts from it."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mg_plugins.data.annotations import save_annotations
+from mg_plugins.data.synthetic import make_synthetic
+
+from conftest import ROOT
+from contrast_toys import run
+
+CONFIGS = ROOT / 'configs'
+SETS = ('msr_action3d', 'imigue', 'smg', 'ntu60')
+PRETRAINING = [f'stbcl_stgcn_{name}' for name in SETS]
+PRETRAINING += ['stbcl_stgcn_msr_action3d_pooling']
+PRETRAINING += [f'{kind}_{n}' for kind in ('skeletonclr', 'aimclr') for n in SETS[:2]]
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    """By data set, an annotation file of made clips with the splits of its configs."""
+    folder, files = tmp_path_factory.mktemp('clips'), {}
+
+    def of(name):
+        if name not in files:
+            split, made, meta = make_synthetic(dataset=name, subjects=4, clips=32)
+            files[name] = str(folder / f'{name}.pkl')
+            save_annotations(files[name], split, made, meta)
+        return files[name]
+
+    return of
+
+
+def load(name: str, clips, folder, **changes) -> Config:
+    """A config on few clips, for one epoch."""
+    config = Config.fromfile(CONFIGS / f'{name}.py')
+    data = next(n for n in SETS if n in name)
+    options = {f'{part}_dataloader.num_workers': 0 for part in ('train', 'test')}
+    options |= {f'{part}_dataloader.persistent_workers': False for part in ('train', 'test')}
+    config.merge_from_dict(options)
+    for dataset in (config.train_dataloader.dataset, config.test_dataloader.dataset):
+        dataset = dataset.get('dataset', dataset)
+        dataset.ann_file = clips(data)
+        for step in dataset.pipeline:
+            if 'clip_len' in step:
+                step.clip_len = 16
+    if config.model.type == 'DualStreamContrast':
+        config.model.head.queue_size = 12
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    config.train_dataloader.batch_size = 10
+    config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+    config.work_dir, config.log_level = str(folder), 'WARNING'
+    config.merge_from_dict(changes)
+    return config
+
+
+def weights(folder) -> dict:
+    return torch.load(folder / 'epoch_1.pth')['state_dict']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PRETRAINING)
+def test_pretraining_configs_train(name, clips, tmp_path):
+    runner = run(load(name, clips, tmp_path))
+    assert runner.model.heads['graph'].queue.filled == 12
+    assert runner.message_hub.get_scalar('train/loss').current() > 0
+    assert runner.test() == {}  # reads the test clips, figures nothing
+
+
+@pytest.mark.slow
+def test_the_tool_explains_a_queue_that_is_too_large(clips, run_tool, tmp_path):
+    (tmp_path / 'data/msr_action3d').mkdir(parents=True)
+    (tmp_path / 'data/msr_action3d/msr_action3d.pkl').symlink_to(clips('msr_action3d'))
+    config = CONFIGS / 'stbcl_stgcn_msr_action3d.py'
+    options = ['--cfg-options', 'model.head.queue_size=4096']
+    done = run_tool('train', config, '--feat', 'bone', *options, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and 'Traceback' not in done.stdout
+    assert 'train.py: a queue of 4096 keys is larger than the training set of' in done.stdout
+
+
+@pytest.mark.slow
+def test_followers_start_from_a_pretraining(clips, tmp_path):
+    name = 'stbcl_stgcn_msr_action3d'
+    run(load(name, clips, tmp_path / 'pre'))
+    before = weights(tmp_path / 'pre')
+    start = dict(load_from=str(tmp_path / 'pre/epoch_1.pth'))
+    encoder = [k for k in before if k.startswith(('backbone.', 'sequence.', 'fusion.'))]
+
+    run(load(f'{name}_linear', clips, tmp_path / 'linear', **start))
+    linear = weights(tmp_path / 'linear')
+    assert all(torch.equal(linear[k], before[k]) for k in encoder)
+    assert set(linear) - set(encoder) == {'cls_head.fc.weight', 'cls_head.fc.bias'}
+
+    runner = run(load(f'{name}_finetune', clips, tmp_path / 'finetune', **start))
+    assert any(not torch.equal(weights(tmp_path / 'finetune')[k], before[k]) for k in encoder)
+    every = len(runner.train_dataloader.dataset)
+    runner = run(load(f'{name}_semi', clips, tmp_path / 'semi', **start))
+    few = runner.train_dataloader.dataset
+    assert len(set(few.labels)) <= len(few) < every
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('way', ['load_from', 'init_cfg'])
+def test_a_plain_recognizer_starts_from_the_graph_stream(way, clips, tmp_path):
+    """The names of the backbone's weights are the same."""
+    run(load('skeletonclr_msr_action3d', clips, tmp_path / 'pre'))
+    before = weights(tmp_path / 'pre')
+    backbone = dict(load('skeletonclr_msr_action3d', clips, tmp_path).model.backbone)
+    file, changes = str(tmp_path / 'pre/epoch_1.pth'), {}
+    if way == 'load_from':
+        changes['load_from'] = file
+    else:
+        backbone['init_cfg'] = dict(type='Pretrained', checkpoint=file, prefix='backbone.')
+    changes |= {
+        'model.backbone': backbone,
+        'model.cls_head.in_channels': 64,
+        'optim_wrapper.optimizer.lr': 0.0,
+    }
+    run(load('stgcn_msr_action3d', clips, tmp_path / 'after', **changes))
+    after = weights(tmp_path / 'after')
+    learned = [k for k in after if k.startswith('backbone.') and 'running_' not in k]
+    learned = [k for k in learned if 'num_batches' not in k]
+    assert learned and all(torch.equal(after[k], before[k]) for k in learned)
+
+
+@pytest.mark.parametrize('name', ['stgcn_mgfuse_msr_action3d', 'stgcn_mgfuse_imigue'])
+def test_the_supervised_twin_only_adds_a_head(name, clips, tmp_path):
+    twin, plain = (load(f'{name}{end}', clips, tmp_path) for end in ('_supcon', ''))
+    assert twin.model.cls_head.type == 'GCNSupConHead'
+    twin.model.cls_head.type = 'GCNHead'
+    twin.pop('filename', None)
+    assert twin.to_dict() == plain.to_dict()
+
+
+@pytest.mark.slow
+def test_the_supervised_twin_trains(clips, tmp_path):
+    runner = run(load('stgcn_mgfuse_msr_action3d_supcon', clips, tmp_path))
+    assert runner.message_hub.get_scalar('train/loss_supcon').max() > 0

@@ -1,0 +1,130 @@
+"""The queue, the heads and the streams."""
+
+import math
+
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from mmengine.logging import MessageHub
+
+from mg_plugins.contrast.functional import NEVER
+from mg_plugins.contrast.heads import GCNSupConHead, InfoNCEHead, NearestNeighbourMining
+from mg_plugins.contrast.queue import ContrastError, FeatureQueue
+from mg_plugins.contrast.streams import GRUStream, StreamFusion, TemporalPooling
+
+
+def numbered(*values):
+    return torch.tensor(values, dtype=torch.float32)[:, None], torch.tensor(values)
+
+
+def test_queue_wraps_around_and_keeps_the_newest():
+    queue = FeatureQueue(1, 5)
+    assert len(queue.held()[0]) == 0
+    queue.put(*numbered(0, 1, 2))
+    assert queue.held()[1].tolist() == [0, 1, 2]
+    queue.put(*numbered(3, 4, 5))
+    features, clips = queue.held()
+    assert clips.tolist() == [5, 1, 2, 3, 4] and features[:, 0].tolist() == clips.tolist()
+    assert queue.pointer == 1 and queue.filled == 5
+    queue.put(*numbered(*range(6, 19)))
+    assert sorted(queue.held()[1].tolist()) == [14, 15, 16, 17, 18]
+    copy = FeatureQueue(1, 5)
+    copy.load_state_dict(queue.state_dict())
+    for old in (queue, copy):
+        old.put(*numbered(19))
+    assert copy.held()[1].tolist() == queue.held()[1].tolist()
+    assert 14 not in queue.held()[1]
+
+
+def test_info_nce_head_by_hand_and_own_older_keys_are_no_negatives():
+    head = InfoNCEHead(dim=2, queue_size=4, temperature=0.5)
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    head.queue.put(torch.stack([north, east]), torch.tensor([10, 11]))
+    query = torch.stack([east, east]).requires_grad_()
+    key = torch.stack([east, north])
+    logits = head.logits(query, key, torch.tensor([12, 11]))
+    assert logits.tolist() == [[2, 0, 2], [0, 0, NEVER]]
+    by_hand = (-2 + math.log(2 * math.exp(2) + 1) + math.log(2)) / 2
+    loss = head(query, key, torch.tensor([12, 11]))
+    assert loss.item() == pytest.approx(by_hand)
+    # Keys that come before the backward pass do not disturb it.
+    head.queue.put(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+    loss.backward()
+    assert query.grad.abs().max() > 0
+    # Clips that nothing is known of are told apart all the same.
+    head.queue.put(torch.ones(4, 2), torch.full((4,), -1))
+    assert (head.logits(query, key, torch.tensor([-1, -1])) > NEVER).all()
+
+
+def test_mining_adds_neighbours_from_its_epoch_on():
+    logits = torch.tensor([[5.0, 1.0, 3.0, NEVER], [5.0, 2.0, 1.0, 0.0]])
+    extreme = torch.tensor([[5.0, 4.0, 3.0, NEVER], [5.0, 2.0, 1.0, 0.0]])
+    hub = MessageHub.get_current_instance()
+    hub.update_info('epoch', 2)
+    try:
+        assert NearestNeighbourMining(1, begin=3)([logits, extreme]) is None
+        found = NearestNeighbourMining(1, begin=2)([logits, extreme])
+        assert found.tolist() == [[True, True, True, False], [True, True, False, False]]
+        # A key of the query's own clip is no neighbour, however many are asked for.
+        assert not NearestNeighbourMining(9)([logits])[0, 3]
+        assert NearestNeighbourMining(1)([logits[:, :1]]) is None
+    finally:
+        hub.update_info('epoch', 0)
+
+
+@pytest.mark.parametrize('stream', ['gru', 'temporal'])
+def test_second_streams_see_the_order_of_frames(stream):
+    clips, maps = torch.randn(3, 2, 7, 5, 3), torch.randn(3, 2, 8, 4, 5)
+    made = GRUStream(8, 5, layers=2) if stream == 'gru' else TemporalPooling(8)
+    features = made(clips, maps)
+    assert features.shape == (3, 8)
+    features.sum().backward()
+    assert all(p.grad is not None for p in made.parameters())
+    if stream == 'gru':
+        made.eval()
+        assert not torch.allclose(made(clips, maps), made(clips.flip(2), maps), atol=1e-4)
+        with pytest.raises(ContrastError, match='15 values a frame, got 6 joints of 3'):
+            made(torch.randn(3, 2, 7, 6, 3), maps)
+
+
+def test_the_balance_is_a_share_of_each_channel():
+    fusion = StreamFusion(8)
+    first, second = torch.randn(4, 8), 100 * torch.randn(4, 8)
+    torch.nn.init.constant_(fusion.gate[2].bias, 50)
+    expected = torch.nn.functional.layer_norm(first, (8,))
+    assert torch.allclose(fusion(first, second), expected, atol=1e-5)
+    assert torch.allclose(fusion.share(first, second), torch.ones(4, 8))
+    half = StreamFusion(8, 'mean')(first, second)
+    other = torch.nn.functional.layer_norm(second, (8,))
+    assert torch.allclose(half, (expected + other) / 2, atol=1e-5)
+    assert StreamFusion(8, 'concat')(first, second).shape == (4, 16)
+    with pytest.raises(ContrastError, match="got 'gated'"):
+        StreamFusion(8, 'gated')
+
+
+def test_supervised_head_adds_its_loss_to_that_of_the_plain_one():
+    config = dict(num_classes=3, in_channels=8, label_smooth_eps=0.1)
+    head = MODELS.build(dict(type='GCNSupConHead', **config, supcon=dict(loss_weight=0.7)))
+    assert isinstance(head, GCNSupConHead)
+    plain = MODELS.build(dict(type='GCNHead', **config))
+    plain.load_state_dict(head.state_dict(), strict=False)
+    maps = torch.randn(6, 2, 8, 4, 5, requires_grad=True)
+    samples = [ActionDataSample().set_gt_label(k % 3) for k in range(6)]
+    losses, expected = head.loss(maps, samples), plain.loss(maps, samples)
+    assert torch.equal(losses['loss_cls'], expected['loss_cls'])
+    assert set(losses) - set(expected) == {'loss_supcon'}
+    (gradient,) = torch.autograd.grad(losses['loss_supcon'], maps)
+    assert gradient.abs().max() > 0
+    assert torch.equal(head(maps), plain(maps))
+    with pytest.raises(ContrastError, match='multi_class'):
+        GCNSupConHead(3, 8, multi_class=True)
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ContrastError, match='temperature must be positive, got 0'):
+        InfoNCEHead(temperature=0)
+    with pytest.raises(ContrastError, match='queue_size must be a positive integer, got 0'):
+        InfoNCEHead(queue_size=0)
+    with pytest.raises(ContrastError, match='channels=7'):
+        GRUStream(7, 20)
