@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument('--no-rotate', action='store_true', help='ask in one order of options only')
     group.add_argument('--samples', type=_positive, default=1, help='draws of each (default: 1)')
-    group.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    group.add_argument('--seed', type=_seed, default=0, help='of everything random (default: 0)')
     group.add_argument('--no-baselines', action='store_true', help='fit no learned baselines')
 
     group = parser.add_argument_group('asking')
@@ -115,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group('output')
     group.add_argument(
-        '--out', type=Path, default=Path('work_dirs/emotion'), help='folder (%(default)s)'
+        '--out', type=Path, help='folder (default: work_dirs/emotion/SCENARIOS_JUDGE)'
     )
     group.add_argument(
         '--cache', metavar='FILE|none', help='where replies are kept (default: OUT/cache.sqlite)'
@@ -143,9 +144,10 @@ def run(args: argparse.Namespace) -> int:
     """Show or evaluate every set."""
     from mg_plugins.emotion.ask import Budget
     from mg_plugins.emotion.cache import Cache
-    from mg_plugins.emotion.evaluate import write_results
+    from mg_plugins.emotion.results import write_results
     from mg_plugins.emotion.template import load_template
 
+    args.out = args.out or default_folder(args)
     templates = {t.name: t for t in map(load_template, args.template)}
     sets = load_sets(args)
     if args.show is not None:
@@ -167,10 +169,15 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if cache is not None:
             cache.close()
+    if args.scenarios == 'synthetic':
+        for evaluation in evaluations:
+            evaluation.metrics['notes'].append(
+                'The gestures are the true ones of synthetic sessions, not a recogniser’s.'
+            )
     stopped = [e.metrics['stopped'] for e in evaluations if e.metrics['stopped']]
     if not any(record['reply'] is not None for e in evaluations for record in e.records):
         why = stopped or [e.records[0]['text'] for e in evaluations]
-        raise RuntimeError(f'no question got a reply, so nothing was written: {why[0]}')
+        raise RuntimeError(f'no question got a reply, so no figures were written: {why[0]}')
     paths = write_results(args.out, evaluations)
     for evaluation in evaluations:
         print_tables(evaluation.metrics)
@@ -179,6 +186,13 @@ def run(args: argparse.Namespace) -> int:
         print(f'Stopped early: {stopped[0]}. {GO_ON}', file=sys.stderr)
         return STOPPED_EARLY
     return 0
+
+
+def default_folder(args: argparse.Namespace) -> Path:
+    """One for each scenarios file, judge and model, so that no result replaces another's."""
+    parts = [Path(args.scenarios).stem, args.judge, args.model or '', 'open' * args.open_ended]
+    name = '_'.join(re.sub(r'[^\w.-]+', '_', part).strip('_.') for part in parts if part)
+    return Path('work_dirs/emotion') / name
 
 
 def load_sets(args: argparse.Namespace) -> dict[str, list]:
@@ -200,6 +214,11 @@ def load_sets(args: argparse.Namespace) -> dict[str, list]:
             raise ValueError(
                 '--open-ended is for --scenarios synthetic; your own scenarios are open-ended '
                 'where tools/build_scenarios.py --open-ended made them'
+            )
+        if not Path(args.scenarios).is_file():
+            raise ValueError(
+                f"--scenarios {args.scenarios}: there is no such file; 'synthetic' or a file that "
+                'tools/build_scenarios.py wrote was expected'
             )
         sets = split_by_kind(load_scenarios(args.scenarios), Path(args.scenarios).stem)
     if args.limit:
@@ -317,6 +336,12 @@ def print_tables(metrics: dict) -> None:
     console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
     counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
     console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
+    if lexicon:
+        weights = metrics['judge']['weights']
+        console.print(
+            f'prior: {metrics["judge"]["prior"]}; it weighs text by {weights["text"]:.2f}, '
+            f'gestures by {weights["gestures"]:.2f}'
+        )
     console.print(_arms_table(metrics))
     if metrics['comparisons']:
         table = _table('paired', 'gain, points', 'b : c', 'McNemar p')
@@ -387,6 +412,13 @@ def _interval(figure: dict, scale: float = 100, sign: str = '') -> str:
         if figure[key] is not None
     )
     return f'{value} [{", ".join(ends)}]' if ends else value
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'0 or more was expected, not {number}')
+    return number
 
 
 def _positive(text: str) -> int:

@@ -121,7 +121,8 @@ def rotate(options: int, rotations: int | None = None) -> list[tuple[int, ...]]:
 def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[np.ndarray]:
     """Exchanges of timelines in which no scenario keeps its own.
 
-    Each is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
+    Nor does one get a timeline of its own session, whose other questions may stand in the set. Each
+    is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
     keep to the domain and the split, avoid the own subject and pairs of an earlier exchange, and
     match the number of gestures loosely, with chance breaking the ties. The lengths are matched
     so that the placebo's prompts are about as long as the real ones: otherwise a gain over the
@@ -138,7 +139,8 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
         ``number`` permutations (n,): scenario i is shown the timeline of scenario p[i].
 
     Raises:
-        ScenarioError: Fewer than two scenarios.
+        ScenarioError: Fewer than two scenarios, or sessions so uneven that some scenario would keep
+            its own session's timeline.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.stats import rankdata
@@ -154,11 +156,17 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
     # As ranks: a session with very many gestures would otherwise rule the whole assignment.
     ranks = rankdata([len(s.gestures) for s in scenarios]) / n
     cost += LENGTH * abs(ranks[:, None] - ranks)
+    cost[_same(s.session for s in scenarios)] = OWN
     np.fill_diagonal(cost, OWN)
     random = np.random.default_rng((seed, n))
     draws = []
     for _ in range(number):
         rows, columns = linear_sum_assignment(cost + random.random((n, n)))
+        if (cost[rows, columns] >= OWN).any():
+            raise ScenarioError(
+                f'the placebo cannot give each of {n} scenarios the timeline of another session, '
+                'one session has more than half of them: give more sessions, or leave this arm out'
+            )
         cost[rows, columns] += AGAIN
         draws.append(columns)
     return draws

@@ -7,14 +7,10 @@ question, which is what happened.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +19,7 @@ from .arms import ARMS, PLACEBO, WITH, WITHOUT, Question, plan_questions
 from .figures import COMPARISONS, Books, chosen_state
 from .rubric import GENERAL_RUBRIC, KEYWORD, OpenAnswer, Score, grade
 from .scenarios import Scenario, ScenarioError, load_scenarios
-from .tasks import ANSWERED, Answer, Judge, Task
+from .tasks import ANSWERED, UNPARSABLE, Answer, Judge, Task
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -53,8 +49,10 @@ def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
 
 
 def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
-    """Those of split ``'train'`` whose state is known."""
-    return [s for s in scenarios if s.split == 'train' and s.state]
+    """Those of split ``'train'`` whose state is known and whose session is not judged."""
+    sessions = {s.session for s in judged(scenarios)}
+    train = [s for s in scenarios if s.split == 'train' and s.state]
+    return [s for s in train if s.session not in sessions]
 
 
 def split_by_kind(scenarios: Sequence[Scenario], name: str) -> dict[str, list[Scenario]]:
@@ -82,7 +80,8 @@ def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prio
     Args:
         scenarios: The set, of which only the labelled training scenarios are looked at.
         wish: ``'fitted'``, ``'documented'``, or a scenarios file to fit to; by default fitted where
-            there are 20 labelled training scenarios, else documented.
+            there are 20 labelled training scenarios, else documented. Of a file, scenarios of
+            sessions or subjects that are judged are left out.
 
     Raises:
         ValueError: There is too little to fit to; ScenarioError for a bad file.
@@ -94,7 +93,18 @@ def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prio
         wish = 'fitted' if len(train) >= ENOUGH_TO_FIT else 'documented'
     if wish == 'documented':
         return Prior.documented()
-    return fit_prior(train if wish == 'fitted' else load_scenarios(wish))
+    if wish == 'fitted':
+        return fit_prior(train)
+    cases = judged(scenarios)
+    sessions, subjects = {s.session for s in cases}, {s.subject for s in cases}
+    given = load_scenarios(wish)
+    apart = [s for s in given if s.session not in sessions and s.subject not in subjects]
+    if not apart:
+        raise ValueError(
+            f'--prior {wish}: all of its {len(given)} scenarios are of sessions or subjects that '
+            'are judged; a prior must be fitted to others'
+        )
+    return fit_prior(apart)
 
 
 def previews(
@@ -233,6 +243,11 @@ def evaluate(
         ungraded = sum(s is None for s in given)
         if ungraded:
             notes.append(f'{ungraded} open-ended answers got no score and are left out.')
+        if rubric_judge is None:
+            notes.append(
+                'The keyword rubric is crude: it counts words, and can hardly tell apart answers '
+                'of one form, such as the lexicon judge’s.'
+            )
     metrics = {
         'version': VERSION,
         'name': name,
@@ -281,6 +296,14 @@ def _notes(
     notes = []
     train = for_fitting(scenarios)
     left_out = len(scenarios) - len(cases)
+    both = {case.session for case in cases} & {s.session for s in scenarios if s.split == 'train'}
+    if both:
+        notes.append(
+            f'{len(both)} sessions of split train are judged as well: nothing is fitted to them.'
+        )
+    shared = {case.subject for case in cases} & {s.subject for s in train}
+    if shared:
+        notes.append(f'{len(shared)} subjects are judged that training sessions are of, too.')
     if left_out:
         notes.append(
             f'{left_out} scenarios of split train were not judged; {len(train)} of them have a '
@@ -294,9 +317,23 @@ def _notes(
             f'{len(books.cut)} scenarios were not asked to the end and are left out of scores.'
         )
     votes = books.votes
-    if {WITH, WITHOUT} <= set(votes) and not cases[0].open_ended:
+    statuses = Counter(answer.status for _, answer in books.pairs)
+    answered = statuses[ANSWERED]
+    if {WITH, WITHOUT} <= set(votes) and not cases[0].open_ended and answered:
         if books.known and (votes[WITH] == votes[WITHOUT]).all():
             notes.append('Seeing the gestures changed no choice of this judge.')
+    if statuses[UNPARSABLE] > answered:
+        notes.append(
+            f'Most replies could not be read ({statuses[UNPARSABLE]} of {len(books.pairs)}): this '
+            'judge does not follow the instruction, and its scores say nothing.'
+        )
+    exchanged = [q for q, _ in books.pairs if q.arm == PLACEBO]
+    own = sum(cases[q.scenario].subject == cases[q.gestures_of].subject for q in exchanged)
+    if own:
+        notes.append(
+            f'In {own / len(exchanged):.0%} of the placebo the gestures are of another session '
+            'of the same subject.'
+        )
     if len({case.subject for case in cases}) == 1:
         notes.append('One subject only: there are no intervals.')
     if rotations == 1 and not cases[0].open_ended:
@@ -341,40 +378,3 @@ def _record(
     if score is not None:
         record |= {'completeness': score.completeness, 'depth': score.depth}
     return record
-
-
-def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) -> dict[str, Path]:
-    """Write ``metrics.json``, ``answers.jsonl`` and ``report.html``, each whole or not at all.
-
-    Returns:
-        The paths, by what they are: ``metrics``, ``answers``, ``report``.
-    """
-    from .report import write_report
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {
-        'metrics': folder / 'metrics.json',
-        'answers': folder / 'answers.jsonl',
-        'report': folder / 'report.html',
-    }
-    metrics = [evaluation.metrics for evaluation in evaluations]
-    lines = [json.dumps(r, ensure_ascii=False) + '\n' for e in evaluations for r in e.records]
-    _write(
-        paths['metrics'],
-        [json.dumps({'version': VERSION, 'evaluations': metrics}, indent=1, ensure_ascii=False)],
-    )
-    _write(paths['answers'], lines)
-    write_report(paths['report'], metrics, [evaluation.records for evaluation in evaluations])
-    return paths
-
-
-def _write(path: Path, parts: Sequence[str]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.writelines(parts)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -142,7 +142,7 @@ class EmotionEvalHook(Hook):
         self.design = dict(derangements=derangements, bootstrap=bootstrap, seed=seed)
         self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
         self.time_limit, self.on_error = time_limit, on_error
-        self._validations, self._fitted = 0, None
+        self._validations, self._fitted, self._judged = 0, None, set()
 
     def before_run(self, runner: Runner) -> None:
         """See that each loop in question has an MGMetric.
@@ -204,8 +204,9 @@ class EmotionEvalHook(Hook):
         """Figures of one epoch; its files are written."""
         from .ask import Budget
         from .cache import Cache
-        from .evaluate import evaluate, write_results
+        from .evaluate import evaluate
         from .judges import make_judge
+        from .results import write_results
 
         if metric.latest is None:
             raise EmotionEvalError('the epoch has left no predictions in its MGMetric')
@@ -227,7 +228,8 @@ class EmotionEvalHook(Hook):
         scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, notes=notes)
         options = dict(self.judge)
         if self.prior == 'fitted':
-            options['prior'] = self._fit(runner, classes, synthetic)
+            sessions = {clip.get('session') for clip in clips}
+            options['prior'] = self._fit(runner, classes, synthetic, sessions)
         budget = Budget(**self.budget)
         with Cache(folder / 'cache.sqlite') as cache:
             evaluation = evaluate(
@@ -286,12 +288,15 @@ class EmotionEvalHook(Hook):
         )
         return sorted(scenarios, key=lambda scenario: mapping[scenario.session])
 
-    def _fit(self, runner: Runner, classes: Sequence[str], synthetic: bool) -> Prior:
-        """The prior fitted to the training dataset's true labels, made once."""
+    def _fit(self, runner: Runner, classes: Sequence[str], synthetic: bool, judged: set) -> Prior:
+        """The prior fitted to the true labels of training sessions that are not judged."""
         from .judges.lexicon import fit_prior
 
-        if self._fitted is None:
-            clips = _training_clips(runner.train_dataloader.dataset)
+        if self._fitted is None or judged != self._judged:
+            self._judged, clips = judged, _training_clips(runner.train_dataloader.dataset)
+            clips = [clip for clip in clips if clip[0].get('session') not in judged]
+            if not clips:
+                raise EmotionEvalError('no training session is left to fit to: all are judged')
             names = [classes[label] for _, label in clips]
             train = self._scenarios([c for c, _ in clips], names, None, synthetic, split='train')
             prior = fit_prior(train, classes)

@@ -15,7 +15,6 @@ Needs the standard library only.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,8 @@ from typing import Any
 
 VERSION = 1
 SPLITS = ('train', 'test', '')
+LONGEST = 1e7  # seconds; a session of months is a mistake
+SHOWN = 80  # characters of a wrong value that a message repeats
 
 
 class ScenarioError(ValueError):
@@ -112,7 +113,8 @@ def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
     unknown = sorted(set(content) - known - {'version'})
     if unknown:
         raise ScenarioError(
-            f'{where}, field {unknown[0]}: not in the schema; known: {", ".join(sorted(known))}'
+            f'{where}, field {unknown[0][:SHOWN]}: not in the schema; known: '
+            f'{", ".join(sorted(known))}'
         )
     texts = {
         name: _text(content, name, where, empty=name in ('context',))
@@ -158,15 +160,16 @@ def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
         ScenarioError: A line that is no valid scenario, an id that comes twice, or no line at all.
     """
     path, scenarios, seen = Path(path), [], {}
-    with path.open(encoding='utf-8') as file:
+    with path.open('rb') as file:
         for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
             where = f'{path}, line {number}'
             try:
-                content = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ScenarioError(f'{where}: no JSON ({error})') from None
+                text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
+                if not text.strip():
+                    continue
+                content = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise ScenarioError(f'{where}: no JSON in UTF-8 ({error})') from None
             scenario = scenario_from_json(content, where)
             if scenario.id in seen:
                 raise ScenarioError(
@@ -200,14 +203,16 @@ def _gesture(value: Any, where: str) -> Gesture:
     known = {field.name for field in fields(Gesture)}
     unknown = sorted(set(value) - known)
     if unknown:
-        raise ScenarioError(f'{where}.{unknown[0]}: not in the schema; known: {sorted(known)}')
+        raise ScenarioError(
+            f'{where}.{unknown[0][:SHOWN]}: not in the schema; known: {sorted(known)}'
+        )
     missing = [name for name in ('name', 'start', 'end') if name not in value]
     if missing:
         raise ScenarioError(f'{where}.{missing[0]}: missing')
-    if not isinstance(value['name'], str) or not value['name'].strip():
-        raise ScenarioError(f'{where}.name: a text was expected, not {value["name"]!r}')
-    start = _number(value['start'], f'{where}.start', 0)
-    end = _number(value['end'], f'{where}.end', 0)
+    if not _is_text(value['name']):
+        raise ScenarioError(f'{where}.name: a text was expected, not {_shown(value["name"])}')
+    start = _number(value['start'], f'{where}.start', 0, LONGEST)
+    end = _number(value['end'], f'{where}.end', 0, LONGEST)
     if end < start:
         raise ScenarioError(f'{where}.end: {end} comes before start {start}')
     confidence = _number(value.get('confidence', 1.0), f'{where}.confidence', 0, 1)
@@ -218,8 +223,8 @@ def _text(content: Mapping, name: str, where: str, empty: bool = False) -> str:
     if name not in content:
         raise ScenarioError(f'{where}, field {name}: missing')
     value = content[name]
-    if not isinstance(value, str) or not (empty or value.strip()):
-        raise ScenarioError(f'{where}, field {name}: a text was expected, not {value!r}')
+    if not _is_text(value, empty):
+        raise ScenarioError(f'{where}, field {name}: a text was expected, not {_shown(value)}')
     return value
 
 
@@ -227,23 +232,43 @@ def _list(content: Mapping, name: str, where: str) -> list:
     if name not in content:
         raise ScenarioError(f'{where}, field {name}: missing')
     if not isinstance(content[name], list | tuple):
-        raise ScenarioError(f'{where}, field {name}: a list was expected, not {content[name]!r}')
+        raise ScenarioError(
+            f'{where}, field {name}: a list was expected, not {_shown(content[name])}'
+        )
     return list(content[name])
 
 
 def _texts(content: Mapping, name: str, where: str) -> tuple[str, ...]:
     values = _list(content, name, where)
     for i, value in enumerate(values):
-        if not isinstance(value, str) or not value.strip():
-            raise ScenarioError(f'{where}, field {name}[{i}]: a text was expected, not {value!r}')
+        if not _is_text(value):
+            raise ScenarioError(
+                f'{where}, field {name}[{i}]: a text was expected, not {_shown(value)}'
+            )
     return tuple(values)
 
 
-def _number(value: Any, where: str, low: float, high: float = math.inf) -> float:
+def _is_text(value: Any, empty: bool = False) -> bool:
+    """A text that can be written as UTF-8, which half of a cut emoji cannot."""
+    if not isinstance(value, str) or not (empty or value.strip()):
+        return False
+    return not any('\ud800' <= character <= '\udfff' for character in value)
+
+
+def _number(value: Any, where: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        limits = f'of at least {low}' if high == math.inf else f'from {low} to {high}'
-        raise ScenarioError(f'{where}: a number {limits} was expected, not {value!r}')
+        raise ScenarioError(
+            f'{where}: a number from {low:g} to {high:g} was expected, not {_shown(value)}'
+        )
     return float(value)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut short."""
+    if isinstance(value, int) and abs(value) >= 10**SHOWN:
+        return 'a number of very many digits'
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'
 
 
 def _kind(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The plan of an evaluation: which question in which arm, and the placebo's exchanges."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,3 +117,16 @@ def test_open_ended_has_one_rotation():
 def test_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         plan_questions([scenario(0), scenario(1)], **settings)
+
+
+def test_a_session_s_other_questions_are_no_placebo():
+    """Two questions a session of few subjects: nobody is shown the own session's gestures."""
+    cases = [
+        replace(scenario(i), session=f'v{i // 2}', subject=f'p{i // 2 % 2}') for i in range(12)
+    ]
+    for draw in derange(cases, 4):
+        assert sorted(draw) == list(range(12))
+        assert all(cases[i].session != cases[j].session for i, j in enumerate(draw))
+    uneven = [replace(c, session='v0') for c in cases[:8]] + cases[8:]
+    with pytest.raises(ScenarioError, match='more than half'):
+        derange(uneven, 1)

@@ -27,6 +27,8 @@ SIGNS = {'win': 2, 'lose': 1}
 class Clips(BaseDataset):
     """Eight clips of each of 20 sessions of ten persons; the state shows in half of the clips."""
 
+    place = 's'
+
     def load_data_list(self):
         draw = np.random.default_rng(0)
         clips = []
@@ -34,7 +36,9 @@ class Clips(BaseDataset):
             outcome = ('win', 'lose')[session % 2]
             for k in range(8):
                 label = SIGNS[outcome] if k % 2 else int(draw.choice([0, 3, 4]))
-                clip = dict(session=f's{session}', subject=f'p{session // 2}', outcome=outcome)
+                clip = dict(
+                    session=f'{self.place}{session}', subject=f'p{session // 2}', outcome=outcome
+                )
                 clip |= dict(start=60 * k, end=60 * k + 30, fps=30.0, frame_dir=f's{session}_{k}')
                 clips.append(clip | dict(label=label))
         return clips
@@ -47,6 +51,10 @@ class Clips(BaseDataset):
         return dict(
             inputs=torch.nn.functional.one_hot(torch.tensor(label), 5) * 9.0, data_samples=sample
         )
+
+
+class TrainingClips(Clips):
+    place = 't'
 
 
 class Toy(BaseModel):
@@ -69,9 +77,8 @@ def make_runner(
     folder, epochs=2, metric='MGMetric', source='', classes=CLASSES, checkpoint=None, **options
 ):
     metainfo = dict(classes=classes, source=source)
-    dataset = Clips(metainfo=metainfo)
     loader = dict(
-        dataset=dataset,
+        dataset=Clips(metainfo=metainfo),
         batch_size=32,
         num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
@@ -80,7 +87,7 @@ def make_runner(
     return Runner(
         model=Toy(),
         work_dir=str(folder),
-        train_dataloader=loader,
+        train_dataloader=dict(loader, dataset=TrainingClips(metainfo=metainfo)),
         val_dataloader=dict(loader),
         test_dataloader=dict(loader),
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
@@ -300,3 +307,10 @@ def test_the_shipped_config_trains_with_it(run_tool, tmp_path):
     metrics = json.loads((folder / 'test/metrics.json').read_text())
     assert metrics['synthetic/emotion/answered'] == 1
     assert 'SYNTHETIC' in (folder / 'emotion/test/report.html').read_text()
+
+
+def test_a_prior_is_not_fitted_to_judged_sessions(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingClips, 'place', 's')
+    runner = make_runner(tmp_path, prior='fitted', on_error='raise')
+    with pytest.raises(EmotionEvalError, match='all are judged'):
+        runner.test()

@@ -8,17 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mg_plugins.emotion import evaluate as module
+from mg_plugins.emotion import results as module
 from mg_plugins.emotion.ask import Budget
 from mg_plugins.emotion.evaluate import (
     choose_prior,
     evaluate,
+    for_fitting,
     limit,
     previews,
     split_by_kind,
-    write_results,
 )
-from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError
+from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
+from mg_plugins.emotion.results import write_results
+from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError, save_scenarios
+from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import JudgeError, Reply
 
 SIGN = {'win': 'raise fist', 'lose': 'hang head'}
@@ -178,7 +181,10 @@ def test_nothing_is_known():
 
 
 def test_training_scenarios_are_not_judged_and_fit_the_baselines():
-    train = [replace(case, id=f't{i}', split='train') for i, case in enumerate(planted(24))]
+    train = [
+        replace(case, id=f't{i}', session=f't{i}', split='train')
+        for i, case in enumerate(planted(24))
+    ]
     cases = planted(16)
     result = run(train + cases, reads_gestures, baselines=True)
     assert {r['scenario'] for r in result.records} == {case.id for case in cases}
@@ -398,3 +404,21 @@ def test_previews_are_what_is_sent():
     assert previews(cases)[0][0].startswith('c000')
     with pytest.raises(ScenarioError, match="no scenario 'zzz' would be judged; there are 8"):
         previews(cases, 'zzz')
+
+
+def test_a_prior_is_fitted_to_others_than_are_judged(tmp_path):
+    """A file with the judged scenarios in it teaches nothing about them."""
+    both = synthetic_scenarios(True, subjects=12, clips=600)
+    cases = [replace(s, split='') for s in both if s.split != 'train']
+    path = tmp_path / 'all.jsonl'
+    save_scenarios(path, [replace(s, split='') for s in both])
+    train = [s for s in both if s.split == 'train']
+    assert choose_prior(cases, str(path)).affect == fit_prior(train).affect
+    save_scenarios(path, cases)
+    with pytest.raises(ValueError, match='sessions or subjects that are judged'):
+        choose_prior(cases, str(path))
+    # Copies of judged sessions among the training ones are not fitted to, and it is said.
+    copies = [replace(s, id=f'{s.id}-copy', split='train') for s in cases]
+    assert for_fitting([*cases, *copies]) == []
+    notes = evaluate([*cases, *copies], LexiconJudge(), name='x', bootstrap=50).metrics['notes']
+    assert any(f'{len(cases)} sessions of split train are judged' in note for note in notes)

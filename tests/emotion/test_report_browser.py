@@ -126,3 +126,12 @@ def test_nothing_stands_out_sideways(report, dom, tmp_path, width):
     shown, prompts, *wide = re.search('<title>(.*?)</title>', dom(page))[1].split()
     assert int(prompts) > 100
     assert int(shown) <= width and not wide
+
+
+def test_a_report_of_one_set_shows_no_stray_value(tmp_path, dom):
+    metrics, records = sample(4)
+    write_report(tmp_path / 'one.html', [metrics], [records])
+    shown = re.sub(r'<[^>]+>', '\n', dom(tmp_path / 'one.html'))
+    assert 'Accuracy' in shown
+    for stray in ('false', 'undefined', 'null', 'NaN', '[object Object]'):
+        assert not re.search(rf'^\s*{re.escape(stray)}\s*$', shown, re.M), stray

@@ -14,13 +14,16 @@ function header() {
     el('p', { class: 'badges' }, badges(evaluations)),
     el('p', { class: 'soft' },
       'Each scenario is judged three times: without its gestures, with them, and with the gestures '
-      + 'of another scenario in their place (the placebo). What gestures say is what they add over '
-      + 'the placebo. Bars are 95% intervals, drawn by subject. Nothing in this page loads from '
+      + 'of another scenario in their place (the placebo). Gestures that say something gain over '
+      + 'both: a longer prompt alone may raise the placebo, too, and somebody else’s gestures may '
+      + 'mislead. Bars are 95% intervals, drawn by subject. Nothing in this page loads from '
       + 'a network.'),
-    evaluations.length > 1 &&
+    // Element.append would write `false` as text.
+    ...(evaluations.length > 1 ? [
       el('nav', { 'aria-label': 'Sets' },
         el('ul', {}, evaluations.map((e, i) =>
           el('li', {}, el('a', { href: `#set-${i}` }, e.name || `set ${i + 1}`))))),
+    ] : []),
   );
 }
 
