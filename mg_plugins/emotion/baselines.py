@@ -144,7 +144,10 @@ def _folds(states: np.ndarray, subjects: Sequence[str], seed: int) -> list[tuple
     """Up to five splits by subject, every state on the fitting side; none where none exists."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    number = min(5, len(set(subjects)), *Counter(states.tolist()).values())
+    # Numbered by appearance: opaque ids differ in every build, and must not change the folds.
+    numbers = {subject: number for number, subject in enumerate(dict.fromkeys(subjects))}
+    subjects = [numbers[subject] for subject in subjects]
+    number = min(5, len(numbers), *Counter(states.tolist()).values())
     if number < 2:
         return []
     split = StratifiedGroupKFold(number, shuffle=True, random_state=seed)

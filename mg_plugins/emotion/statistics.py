@@ -36,8 +36,10 @@ class Bootstrap:
     ) -> None:
         from scipy.stats import norm, t
 
-        self.names, self._of = np.unique(np.asarray(subjects, str), return_inverse=True)
-        groups = len(self.names)
+        # In order of appearance: opaque ids differ in every build, and must not change a figure.
+        numbers: dict[str, int] = {}
+        self._of = np.array([numbers.setdefault(str(s), len(numbers)) for s in subjects], int)
+        self.groups = groups = len(numbers)
         self._weights = np.zeros((0, groups))
         if groups > 1:
             random = np.random.default_rng(seed)
@@ -62,7 +64,7 @@ class Bootstrap:
         values = np.asarray(values, float)
         if len(values) == 0:
             return dict(NO_INTERVAL)
-        sums = np.zeros((len(self.names), *values.shape[1:]))
+        sums = np.zeros((self.groups, *values.shape[1:]))
         np.add.at(sums, self._of, values)
         with np.errstate(invalid='ignore', divide='ignore'):
             value = float(figure(sums.sum(0)[None])[0])

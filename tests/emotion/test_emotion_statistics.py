@@ -185,3 +185,12 @@ def test_majority():
     votes = np.array([[2, 1, 0], [1, 1, 0], [0, 1, 2], [1, 1, 2], [0, 3, 3], [0, 1, 0]])
     assert majority(votes).tolist() == [0, -1, 2, 2, -1, 1]
     assert majority(np.zeros((0, 3))).tolist() == []
+
+
+def test_names_of_subjects_do_not_matter():
+    """Opaque ids differ in every build; the same people in the same order, the same interval."""
+    right = np.random.default_rng(0).random((24, 2))
+    figure = lambda sums: sums[:, 0] / sums[:, 1]  # noqa: E731
+    one = Bootstrap([f'p{i // 3}' for i in range(24)]).interval(right, figure)
+    other = Bootstrap([f'x{99 - i // 3}' for i in range(24)]).interval(right, figure)
+    assert one == other
