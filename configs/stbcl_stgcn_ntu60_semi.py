@@ -1,11 +1,4 @@
 # `stbcl_stgcn_ntu60.py`, then everything learns with a tenth of the labels.
 _base_ = './stbcl_stgcn_ntu60_finetune.py'
 
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='LabelledShare',
-        share=0.1,
-        dataset={{_base_.train_dataloader.dataset}},
-    ),
-)
+train_dataloader = dict(dataset=dict(share=0.1))

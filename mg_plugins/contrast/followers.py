@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from mmaction.models.recognizers import BaseRecognizer
-from mmaction.registry import DATASETS, MODELS
+from mmaction.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
-
-from mg_plugins.data.labelled import draw_labelled
 
 from .queue import ContrastError
 from .streams import StreamFusion, pool_graph
@@ -123,19 +121,3 @@ def backbone_state(checkpoint: str | Path) -> dict[str, Tensor]:
     if not found:
         raise ContrastError(f'{checkpoint} has no weights named backbone.…: {list(state)[:3]}')
     return found
-
-
-@DATASETS.register_module()
-def LabelledShare(dataset: dict, share: float, seed: int = 0):  # noqa: N802
-    """The clips of a dataset that ``draw_labelled`` keeps, for semi-supervised training.
-
-    Args:
-        dataset: Config of an ``MGPoseDataset``.
-        share: Share of each class.
-        seed: Of the draw.
-    """
-    built = DATASETS.build(dataset)
-    built.full_init()
-    clips = [built.get_data_info(index)['frame_dir'] for index in range(len(built))]
-    built.get_subset_(draw_labelled(built.labels, clips, share, seed).tolist())
-    return built
