@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         import matplotlib  # noqa: F401
         import PIL  # noqa: F401
     except ImportError as error:
-        print(f'error: {error}. Install it: pip install "mg-plugins[viz]"', file=sys.stderr)
+        print(f'error: {error}. Install it: pip install -e ".[viz]"', file=sys.stderr)
         return 1
     from tqdm import tqdm
 

@@ -1,7 +1,8 @@
 """Asking many questions at a time, without losing, repeating or hammering.
 
 Every question ends as one `Answer`, whatever happens to it. A reply is in the cache before anything
-is done with it, so that no question is asked again after its answer has arrived.
+is done with it, so that no question is asked again after its answer has arrived, be it in another
+process with the same cache.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -104,7 +106,8 @@ def ask_all(
     what has arrived is in the cache.
 
     Args:
-        judge: Who answers. One with an attribute ``concurrency`` is asked no more at a time.
+        judge: Who answers. One with an attribute ``concurrency`` is asked no more at a time. One
+            with a method ``scrub(text)`` takes its secrets out of all texts of answers.
         tasks: Questions; equal ones (same messages, same sample) are asked once.
         cache: Where replies are looked for and kept.
         concurrency: Requests under way at a time.
@@ -160,9 +163,16 @@ class _Question:
     """Tasks that are one question, and how far it has come."""
 
     task: Task
-    places: list[int]
-    replies: list[Reply]
+    places: list[int] = field(default_factory=list)
+    read: list[tuple[Reply, Answer]] = field(default_factory=list)  # all replies
     answer: Answer | None = None
+
+    def best(self) -> tuple[Reply | None, Answer | None]:
+        """The first readable reply with what it says, or the last one."""
+        for reply, answer in self.read:
+            if answer.status != UNPARSABLE:
+                return reply, answer
+        return self.read[-1] if self.read else (None, None)
 
 
 @dataclass
@@ -183,6 +193,8 @@ class _Run:
     # Since the last reply: questions given up, and, before any, connections refused.
     failures: int = 0
     done: int = 0
+    cached: int = 0
+    shared: bool = False  # another process asks the same questions
     jitter: random.Random = field(default_factory=lambda: random.Random(0))
 
     async def main(self) -> Asked:
@@ -190,11 +202,11 @@ class _Run:
         self.stop = asyncio.Event()
         used = self.budget.used_calls, self.budget.used_tokens
         questions = self._questions()
-        cached = sum(len(q.places) for q in questions if q.answer is not None)
-        self._count(cached)
-        waiting = iter([q for q in questions if q.answer is None])
+        self.cached = sum(len(q.places) for q in questions if q.answer is not None)
+        self._count(self.cached)
+        self.waiting = deque(q for q in questions if q.answer is None)
         workers = [
-            asyncio.ensure_future(self._work(waiting))
+            asyncio.ensure_future(self._work())
             for _ in range(min(self.concurrency, len(questions)))
         ]
         try:
@@ -216,13 +228,13 @@ class _Run:
             [None] * len(self.tasks),
             self.budget.used_calls - used[0],
             self.budget.used_tokens - used[1],
-            cached,
+            self.cached,
             self.stopped,
         )
         for question in questions:
             for place in question.places:
                 asked.answers[place] = question.answer or asked.answers[place]
-                asked.replies[place] = self._chosen(question)
+                asked.replies[place] = question.best()[0]
         return asked
 
     def interrupt(self) -> None:
@@ -239,33 +251,34 @@ class _Run:
         for place, task in enumerate(self.tasks):
             key = task_key(self.judge, task)
             if key not in questions:
-                replies = self.cache.replies(self.judge, task) if self.cache is not None else []
-                questions[key] = _Question(task, [], replies)
-                self._settle(questions[key])
+                questions[key] = _Question(task)
+                self._look(questions[key])
             questions[key].places.append(place)
         return list(questions.values())
 
-    def _settle(self, question: _Question) -> None:
-        """Read the replies: the first readable one counts, or the last where no more are drawn."""
-        reply = self._chosen(question)
-        if reply is None:
-            return
-        answer = parse_reply(reply, question.task)
-        if answer.status != UNPARSABLE or len(question.replies) > self.reask:
+    def _look(self, question: _Question) -> None:
+        if self.cache is not None:
+            self._take(question, self.cache.replies(self.judge, question.task))
+
+    def _take(self, question: _Question, replies: list[Reply]) -> None:
+        """Read what is new among all replies; one that cannot be read counts where no more come."""
+        for reply in replies[len(question.read) :]:
+            answer = parse_reply(reply, question.task)
+            question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
+        answer = question.best()[1]
+        if answer and (answer.status != UNPARSABLE or len(question.read) > self.reask):
             question.answer = answer
 
-    def _chosen(self, question: _Question) -> Reply | None:
-        for reply in question.replies:
-            if parse_reply(reply, question.task).status != UNPARSABLE:
-                return reply
-        return question.replies[-1] if question.replies else None
+    def _scrub(self, text: str) -> str:
+        return getattr(self.judge, 'scrub', str)(text)
 
-    async def _work(self, waiting) -> None:
-        for question in waiting:
+    async def _work(self) -> None:
+        while self.waiting:
+            question = self.waiting.popleft()
             while question.answer is None and not self._over():
                 await self._ask(question)
-            if question.answer is None and question.replies:
-                question.answer = parse_reply(question.replies[-1], question.task)  # unparsable
+            if question.answer is None:
+                question.answer = question.best()[1]  # unparsable, if any
             if question.answer is not None:
                 self._count(len(question.places))
             if self.stopped:
@@ -273,12 +286,17 @@ class _Run:
 
     async def _ask(self, question: _Question) -> None:
         """Get one reply, with its retries, or give the question up."""
-        error, drawn = None, len(question.replies)
+        error = None
         for attempt in range(self.retries + 1):
             if error is not None:
                 await self._pause(attempt - 1, error.after)
             if self._over():
                 return  # not asked, as far as its outcome goes
+            self._look(question)
+            if question.answer is not None:  # another process has asked meanwhile
+                self.cached += len(question.places)
+                return
+            drawn = len(question.read)
             self.budget.used_calls += 1
             try:
                 await asyncio.wait_for(self._once(question), self.timeout)
@@ -290,8 +308,8 @@ class _Run:
             except JudgeError as problem:
                 error = problem
             except Exception as problem:  # noqa: BLE001  no question is lost to a judge's mistake
-                error = JudgeError(f'{type(problem).__name__}: {problem}')
-            if len(question.replies) > drawn:
+                error = JudgeError(self._scrub(f'{type(problem).__name__}: {problem}'))
+            if len(question.read) > drawn:
                 return  # it came in the very moment in which the time was over
             if isinstance(error, Unreachable) and not self.arrived:
                 self._failed(str(error))
@@ -300,24 +318,28 @@ class _Run:
             if not error.retry:
                 break
         tries = f' (asked {attempt + 1} times)' if attempt else ''
-        if question.replies:  # an earlier draw, unreadable, is what there is
-            question.answer = parse_reply(question.replies[-1], question.task)
-        else:
-            question.answer = Answer(FAILED, text=f'{error}{tries}')
+        # An earlier draw, unreadable, is better than nothing.
+        question.answer = question.best()[1] or Answer(FAILED, text=f'{error}{tries}')
         if not isinstance(error, Unreachable) or self.arrived:
             self._failed(str(error))
 
     async def _once(self, question: _Question) -> None:
         # Another number for another draw: the same one would bring the same text back.
-        task = replace(question.task, sample=question.task.sample + ANEW * len(question.replies))
+        drawn = len(question.read)
+        task = replace(question.task, sample=question.task.sample + ANEW * drawn)
         reply = await self.judge.reply(task)
         # No await from here on: what has arrived is kept.
-        if self.cache is not None:
-            self.cache.put(self.judge, question.task, reply)
         self.budget.used_tokens += reply.tokens
-        question.replies.append(reply)
         self.arrived, self.failures = True, 0
-        self._settle(question)
+        if self.cache is None:
+            self._take(question, [*(kept for kept, _ in question.read), reply])
+            return
+        self.cache.put(self.judge, question.task, reply)
+        self._look(question)
+        if len(question.read) > drawn + 1 and not self.shared:
+            # Another process is at the same questions in the same order: leave its path.
+            self.shared = True
+            random.SystemRandom().shuffle(self.waiting)
 
     async def _pause(self, attempt: int, after: float | None) -> None:
         limit = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)

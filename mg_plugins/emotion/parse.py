@@ -9,67 +9,77 @@ UNPARSABLE. Needs the standard library only.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .prompts import LETTERS
 from .tasks import ANSWERED, REFUSED, UNPARSABLE, Answer, Reply, Task
 
 MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of them
+MOST_TEXT = 10_000  # characters of prose that are looked at, at the beginning and at the end
 
+# The patterns below read plain text (see `_plain`): white space is one character there. They repeat
+# nothing without a limit beside what may match the same characters, so that no reply takes long.
 _THOUGHT = re.compile(r'<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)', re.S | re.I)
 # Some chat templates put the opening tag into the prompt: only the closing one comes back.
 _THOUGHT_END = re.compile(r'\A.*</think(?:ing)?>', re.S | re.I)
-_ANSWER_VALUE = re.compile(r"""["'](?:answer|choice)["']\s*:\s*(["'])(.*?)\1(?=\s*[,}\n])""", re.I)
-_CUT_ANSWER = re.compile(r"""["'](?:answer|choice)["']\s*:\s*(["'])([^"']*)\1""", re.I)
+_SPACES = re.compile(r'\s{2,}')
+_MARKS = re.compile(r'([*_])\1{3,}')
+_ANSWER_VALUE = re.compile(
+    r"""["'](?:answer|choice)["']\s?:\s?(["'])(.{0,1000}?)\1(?=\s?[,}\n])""", re.I
+)
+_CUT_ANSWER = re.compile(r"""["'](?:answer|choice)["']\s?:\s?(["'])([^"']*)\1""", re.I)
 _CONFIDENCE = re.compile(
-    r"""\bconfidence\b["'*]*\s*(?:level|score)?\s*(?:is|[:=])?[\s"'*]*"""
-    r"""(-?\d+(?:\.\d+)?)(?:\s*(%|/\s*\d+))?(?=["'*\s,;)}]|\.\s|\.?\Z)""",
+    r"""\bconfidence\b["'*]{0,4}\s?(?:level|score)?\s?(?:is|[:=])?[\s"'*]{0,8}"""
+    r"""(-?\d+(?:\.\d+)?)(?:\s?(%|/\s?\d+))?(?=["'*\s,;)}]|\.\s|\.?\Z)""",
     re.I,
 )
 # In JSON that is cut off the last number may be cut off too.
 _WHOLE_CONFIDENCE = re.compile(
-    r"""["']confidence["']\s*:\s*["']?(-?\d+(?:\.\d+)?)\s*(%)?(?=["'\s,}])""", re.I
+    r"""["']confidence["']\s?:\s?["']?(-?\d+(?:\.\d+)?)\s?(%)?(?=["'\s,}])""", re.I
 )
 # In prose an "A" may be the article and an "I" the pronoun: what follows has to end the letter.
 _END = (
-    r"""(?=\s*(?:\Z|[).,:;!"'*`\]}—–\n]|-\s|because\b|since\b|as\b|with\b|\(|[oO]r\b|[aA]nd\b|/))"""
+    r"""(?=\s?(?:\Z|[).,:;!"'*`\]}—–\n]|-\s|because\b|since\b|as\b|with\b|\(|[oO]r\b|[aA]nd\b|/))"""
 )
 _SAID = re.compile(
-    r"""\b(?:[aA]nswer|ANSWER|[cC]hoice|choose|select|pick)\b(?:\s+would\s+be|\s+is)?\s*[:=]?[\s*_`"']*"""
-    r"""(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s+)?[*_`"'(\[]*([A-Z])\b""" + _END,
+    r"""\b(?:[aA]nswer|ANSWER|[cC]hoice|choose|select|pick)\b(?:\swould\sbe|\sis)?\s?[:=]?"""
+    r"""[\s*_`"']{0,8}(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s)?[*_`"'(\[]{0,8}([A-Z])\b""" + _END,
 )
 _SAID_LOWER = re.compile(
-    r"""\banswer\s*[:=]\s*[*_`"'(\[]*([a-z])\b[*_`"')\].]*\s*(?:\n|\Z)""", re.I
+    r"""\banswer\s?[:=]\s?[*_`"'(\[]{0,8}([a-z])\b[*_`"')\].]{0,8}\s?(?:\n|\Z)""", re.I
 )
 _FIRST = re.compile(
-    r"""\A[\s*_`"'(\[]*(?:[oO]ption\s+)?([A-Z])\b(?:\s*[).:*\]]|["'`]?\s*(?:\n|\Z))"""
+    r"""\A[\s*_`"'(\[]{0,8}(?:[oO]ption\s)?([A-Z])\b(?:\s?[).:*\]]|["'`]?\s?(?:\n|\Z))"""
 )
-_MARKED = re.compile(r'\(([A-Z])\)|\*\*([A-Z])\b[.)]?\*\*|\b[oO]ption\s+([A-Z])\b')
-_LETTER = re.compile(r'(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([A-Z])[)\].:]?', re.I)
-_LETTERED = re.compile(r'(?:[oO]ption\s+)?[(\[]?([A-Z])(?:[)\].:]|\s+[-–—:(])\s*([^\n]*)')
-_OTHER = re.compile(
-    r"""\A[)*_`"'\].,\s]*(?:or|and|/)\s+(?:\w+\s+)?(?:option\s+)?[(*"']*([A-Z])\b"""
-)
+_MARKED = re.compile(r'\(([A-Z])\)|\*\*([A-Z])\b[.)]?\*\*|\b[oO]ption\s([A-Z])\b')
+_SAID_OPTION = re.compile(r'\banswer(?:\sis|\s?[:=])\s?([^\n]+)', re.I)
+_LETTER = re.compile(r'(?:(?:option|choice|answer)\s?:?\s?)?[(\[]?([A-Z])[)\].:]?', re.I)
+_LETTERED = re.compile(r'(?:[oO]ption\s)?[(\[]?([A-Z])(?:[)\].:]|\s[-–—:(])\s?([^\n]*)')
+_OTHER = re.compile(r"""[)*_`"'\].,\s]*(?:or|and|/)\s(?:\w+\s)?(?:option\s)?[(*"']{0,8}([A-Z])\b""")
 _QUOTED = re.compile(r"""["“'‘*`]{1,2}([^"“”'‘’*`\n]+?)[.,]?["”'’*`]{1,2}""")
 _REFUSAL = re.compile(
-    r"\bI(?:\s+am|['’]m)?\s+(?:really\s+|very\s+)?sorry\b"
+    r"\bI(?:\sam|['’]m)?\s(?:really\s|very\s)?sorry\b"
     r'|\bas an? (?:AI|artificial|language model)\b'
-    r"|\bI(?:\s+am|['’]m)\s+(?:unable|not\s+able|not\s+comfortable)\b"
-    r'|\bI\s+(?:must|have\s+to)\s+(?:decline|refuse)\b'
-    r"|\bI\s+(?:cannot|can\s*not|can['’]t|could\s+not|will\s+not|won['’]t|do\s+not|don['’]t|decline)\b",
+    r"|\bI(?:\sam|['’]m)\s(?:unable|not\sable|not\scomfortable)\b"
+    r'|\bI\s(?:must|have\sto)\s(?:decline|refuse)\b'
+    r"|\bI\s(?:cannot|can\s?not|can['’]t|could\snot|will\snot|won['’]t|do\snot|don['’]t|decline)\b",
     re.I,
 )
-# Careful prose says "I cannot be sure"; a refusal of an open question opens with not helping.
-_OPEN_REFUSAL = re.compile(
-    r"\A\W*(?:(?:(?:I(?:\s+am|['’]m)\s+)?(?:really\s+|very\s+)?sorry|(?:I\s+)?apologi[sz]e|unfortunately"
-    r'|as an? (?:AI|artificial|(?:large )?language)[^,.]*)\W+(?:but\s+)?)*'
-    r"I(?:\s+(?:cannot|can\s*not|can['’]t|will\s+not|won['’]t|must|have\s+to|decline)"
-    r"|(?:\s+am|['’]m)\s+(?:unable|not\s+able|not\s+comfortable))\s+(?:to\s+)?"
-    r'(?:help|assist|answer|provide|comply|fulfil+|do\s+th|engage|infer|make\s+|judge|speculate'
+# Careful prose says "I cannot be sure"; a refusal of an open question opens with not helping,
+# after excuses at most.
+_NOT_HELPING = re.compile(
+    r"\bI(?:\s(?:cannot|can\s?not|can['’]t|will\snot|won['’]t|must|have\sto|decline)"
+    r"|(?:\sam|['’]m)\s(?:unable|not\sable|not\scomfortable))\s(?:to\s)?"
+    r'(?:help|assist|answer|provide|comply|fulfil+|do\sth|engage|infer|make\s|judge|speculate'
     r'|determine|analy[sz]e|assess|decline|refuse|continue|participate)',
+    re.I,
+)
+_EXCUSE = re.compile(
+    r"\b(?:(?:I(?:\sam|['’]m)\s)?(?:really\s|very\s)?sorry|(?:I\s)?apologi[sz]e|unfortunately"
+    r'|as an? (?:AI|artificial|(?:large )?language)[^,.]*)(?:\W+but\b)?',
     re.I,
 )
 
@@ -87,8 +97,14 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
 
     Returns:
         ANSWERED with the choice, REFUSED, or UNPARSABLE. The confidence is in [0, 1], or None
-        where none was given or the number makes no sense as one.
+        where none was given or the number makes no sense as one. The text can be written as UTF-8.
     """
+    answer = _read(reply, task)
+    # JSON may name half of a character ("\\ud83d"), which no file takes.
+    return replace(answer, text=answer.text.encode('utf-8', 'replace').decode())
+
+
+def _read(reply: Reply, task: Task) -> Answer:
     text = _THOUGHT_END.sub('', _THOUGHT.sub('', reply.text)).strip()
     if reply.refusal:
         return Answer(REFUSED, text=text)
@@ -100,16 +116,17 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
         choices = {_choice(content.get('answer'), task.options) for content in objects}
         confidence = _confidence(objects[-1].get('confidence'))
         reason = objects[-1].get('reason', '')
+    plain = _plain(text)
     if not objects:
-        found = _ANSWER_VALUE.findall(text) or _CUT_ANSWER.findall(text)
+        found = _ANSWER_VALUE.findall(plain) or _CUT_ANSWER.findall(plain)
         choices = {_choice(value, task.options) for _, value in found}
-        confidence = _confidence_in(text, _WHOLE_CONFIDENCE if found else _CONFIDENCE)
+        confidence = _confidence_in(plain, _WHOLE_CONFIDENCE if found else _CONFIDENCE)
         if not found:
-            choices = _said(text, task.options)
+            choices = _said(plain, task.options)
     if len(choices) == 1 and None not in choices:
         reason = reason if isinstance(reason, str) and reason else text
         return Answer(ANSWERED, choices.pop(), confidence, reason)
-    return Answer(REFUSED if _REFUSAL.search(text) else UNPARSABLE, text=text)
+    return Answer(REFUSED if _REFUSAL.search(plain) else UNPARSABLE, text=text)
 
 
 def _open_answer(text: str, objects: list[dict]) -> Answer:
@@ -119,9 +136,26 @@ def _open_answer(text: str, objects: list[dict]) -> Answer:
             text, confidence = content['answer'].strip(), _confidence(content.get('confidence'))
     if not text:
         return Answer(UNPARSABLE)
-    if _OPEN_REFUSAL.search(text):
-        return Answer(REFUSED, text=text)
-    return Answer(ANSWERED, None, confidence, text)
+    return (
+        Answer(REFUSED, text=text)
+        if _declines(_plain(text))
+        else Answer(ANSWERED, None, confidence, text)
+    )
+
+
+def _declines(text: str) -> bool:
+    """Whether an open answer opens with not helping, with nothing before it but excuses."""
+    found = _NOT_HELPING.search(text)
+    return found is not None and not re.search(r'\w', _EXCUSE.sub('', text[: found.start()]))
+
+
+def _plain(text: str) -> str:
+    """The text with runs of white space and of marks made short, and without a long middle."""
+    text = _SPACES.sub(lambda run: '\n' if '\n' in run[0] else ' ', text.strip())
+    text = _MARKS.sub(r'\1\1\1', text)
+    if len(text) <= 2 * MOST_TEXT:
+        return text
+    return f'{text[:MOST_TEXT]}\n{text[-MOST_TEXT:]}'
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
@@ -148,11 +182,9 @@ def _choice(value: Any, options: tuple[str, ...]) -> int | None:
     """The option that the value of an ``answer`` field names, or None."""
     if not isinstance(value, str):
         return None
-    value = value.strip().strip('"\'`*“”').strip()
+    value = _plain(value).strip('"\'`*“”').strip()
     named = _named(value, options)
-    match = re.fullmatch(
-        r'(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([A-Za-z])[)\].:]?', value, re.I
-    )
+    match = _LETTER.fullmatch(value)
     if match:
         # A letter was asked for: it counts before an option whose text is a single letter.
         index = _index(match[1].upper(), options)
@@ -165,9 +197,13 @@ def _choice(value: Any, options: tuple[str, ...]) -> int | None:
 
 
 def _named(value: str, options: tuple[str, ...]) -> int | None:
-    value = value.strip().rstrip('.').casefold()
-    matches = [i for i, option in enumerate(options) if option.rstrip('.').casefold() == value]
+    value = _name(value)
+    matches = [i for i, option in enumerate(options) if _name(option) == value]
     return matches[0] if len(matches) == 1 else None
+
+
+def _name(text: str) -> str:
+    return _plain(text).rstrip('.').casefold()
 
 
 def _index(letter: str, options: tuple[str, ...]) -> int | None:
@@ -184,13 +220,12 @@ def _said(text: str, options: tuple[str, ...]) -> set[int | None]:
         letters = set()
         for match in pattern.finditer(text):
             letters.add(next(group for group in match.groups() if group).upper())
-            other = _OTHER.match(text[match.end() :])
+            other = _OTHER.match(text, match.end())
             if other:
                 letters.add(other[1])
         if letters:
             return {_index(letter, options) for letter in letters}
-    said = re.findall(r'\banswer(?:\s+is|\s*[:=])\s*([^\n]+)', text, re.I)
-    quoted = [*said, *_QUOTED.findall(text)]
+    quoted = [*_SAID_OPTION.findall(text), *_QUOTED.findall(text)]
     found = {_named(value.strip(' "\'`*“”'), options) for value in quoted}
     return found - {None}
 
@@ -199,16 +234,16 @@ def _confidence(value: Any) -> float | None:
     """A share in [0, 1], also from ``'85%'`` and from 85; None for what is neither."""
     percent = False
     if isinstance(value, str):
-        value, percent = value.strip(), value.strip().endswith('%')
-        try:
-            value = float(value.rstrip('% '))
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        value, percent = value.strip().rstrip('% '), value.strip().endswith('%')
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        value = float(value)
+    except (ValueError, OverflowError):
         return None
     if percent or 2 <= value <= 100:  # nobody means 1.2%
         value = value / 100
-    return float(value) if 0 <= value <= 1 else None
+    return value if 0 <= value <= 1 else None
 
 
 def _confidence_in(text: str, pattern: re.Pattern) -> float | None:

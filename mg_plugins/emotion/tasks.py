@@ -76,9 +76,9 @@ class JudgeError(RuntimeError):
 class Judge(Protocol):
     """Answers tasks. ``name`` is for people (``'lexicon'``, ``'openai: qwen3-8b'``).
 
-    A judge may have two members more: ``reads(task)``, what its answer depends on where that is not
-    the messages and the schema (the cache's key is made of it), and ``concurrency``, the most tasks
-    it takes at a time.
+    A judge may have three members more: ``reads(task)``, what its answer depends on where that is
+    not the messages and the schema (the cache's key is made of it); ``concurrency``, the most tasks
+    it takes at a time; and ``scrub(text)``, which takes a key out of a text.
     """
 
     name: str

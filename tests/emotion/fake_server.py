@@ -55,6 +55,10 @@ DEFAULTS = {
     'rejects': {},  # field of the request: the message of the 400 that it gets
     'key': None,  # others get 401, which tells the key that came
     'tokens': 100,
+    'usage': None,  # instead of one with `tokens`
+    'content': None,  # the message's text, instead of an answer
+    'error': None,  # the message of a 401
+    'headers': {},  # of every response
     'models': ['fake'],
     'redirect_to': '',
     'port': 0,
@@ -206,7 +210,7 @@ class _Fake:
         if rejected:
             return await self.send(writer, 400, _error(options['rejects'][rejected[0]]), note)
         if kind == '401':
-            error = _error(f'wrong key: {headers.get("authorization")}')
+            error = _error(options['error'] or f'wrong key: {headers.get("authorization")}')
             return await self.send(writer, 401, error, note)
         if kind == '429':
             wait = {'Retry-After': str(options['retry_after'])}
@@ -247,22 +251,23 @@ class _Fake:
             'wrong letter': json.dumps(said | {'answer': 'Z'}),
             'content filter': '',
         }
-        message['content'] = texts.get(kind, message['content'])
+        message['content'] = texts.get(kind, options['content'] or message['content'])
         if kind == 'refusal':
             message |= {'content': None, 'refusal': 'I will not judge people.'}
         finish = 'content_filter' if kind == 'content filter' else 'stop'
         tokens = options['tokens']
+        usage = {
+            'prompt_tokens': tokens - 10,
+            'completion_tokens': 10,
+            'total_tokens': tokens,
+        }
         return {
             'id': 'chatcmpl-0',
             'object': 'chat.completion',
             'created': 0,
             'model': content['model'],
             'choices': [{'index': 0, 'message': message, 'finish_reason': finish}],
-            'usage': {
-                'prompt_tokens': tokens - 10,
-                'completion_tokens': 10,
-                'total_tokens': tokens,
-            },
+            'usage': usage if options['usage'] is None else options['usage'],
         }
 
     def letter(self, letters, user):
@@ -278,7 +283,10 @@ class _Fake:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         head = [f'HTTP/1.1 {status} X', 'Content-Type: application/json']
         head += [f'Content-Length: {len(body) if length is None else length}']
-        head += [f'{name}: {value}' for name, value in (headers or {}).items()]
+        head += [
+            f'{name}: {value}'
+            for name, value in (self.options['headers'] | (headers or {})).items()
+        ]
         if writer.is_closing():  # the client has left
             return False
         if note is not None:

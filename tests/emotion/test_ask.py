@@ -376,6 +376,45 @@ def test_after_an_error_nothing_new_is_begun():
     assert len(judge.tasks) <= 8 and judge.closed == 1
 
 
+def test_every_reply_is_read_once(tmp_path, monkeypatch):
+    read, parse = [], ask.parse_reply
+    monkeypatch.setattr(ask, 'parse_reply', lambda *what: read.append(what) or parse(*what))
+    with Cache(tmp_path / 'c') as cache:
+        judge = Toy(lambda call, task: 'A' if call % 3 == 0 else 'hm')
+        asked = ask_all(judge, make_tasks(4), cache=cache, concurrency=1, reask=4)
+        assert statuses(asked) == [ANSWERED] * 4 and len(read) == asked.calls == 12
+
+
+def test_a_judge_takes_its_secrets_out_of_what_the_answers_say():
+    said = [Reply('{"answer": "A", "reason": "\\u0073ecret"}'), KeyError('secret')]
+    judge = Toy(lambda call, task: said[call - 1])
+    judge.scrub = lambda text: text.replace('secret', '***')
+    asked = ask_all(judge, make_tasks(2), concurrency=1)
+    assert [answer.text for answer in asked.answers] == ['***', "KeyError: '***'"]
+
+
+def test_what_another_process_has_asked_meanwhile_is_not_asked(tmp_path):
+    tasks = make_tasks(6)
+    with Cache(tmp_path / 'c') as cache, Cache(tmp_path / 'c') as other:
+
+        def act(call, task):
+            if call == 1:  # the same question, and others that wait
+                for place in (0, 2, 5):
+                    other.put(judge, tasks[place], Reply('B', 10))
+            return 'A'
+
+        judge, seen = Toy(act), []
+        asked = ask_all(
+            judge, tasks, cache=cache, concurrency=1, progress=lambda *now: seen.append(now)
+        )
+        assert (asked.calls, asked.cached, asked.tokens) == (4, 2, 40)
+        # Of two answers the earlier one counts, in this run as in a later one.
+        assert [reply.text for reply in asked.replies] == list('BABAAB')
+        assert seen[-1] == (6, 6) and len(cache) == 7
+        again = ask_all(judge, tasks, cache=cache)
+        assert again.answers == asked.answers and again.calls == 0
+
+
 SCRIPT = """
 import sys, types
 # Without OpenMMLab, which has nothing to do with it and takes seconds to import.
@@ -391,16 +430,30 @@ print(asked.calls, asked.cached, sum(answer.status == 'answered' for answer in a
 """
 
 
+def start(server, path):
+    """Run `SCRIPT` in a process of its own."""
+    folders = [str(ROOT / 'mg_plugins'), str(Path(__file__).parent)]
+    command = [sys.executable, '-c', SCRIPT, *folders, server.url, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_questions(tmp_path):
+    with serve(latency=0.1) as server:
+        processes = [start(server, tmp_path / 'c') for _ in range(2)]
+        counts = [list(map(int, p.communicate(timeout=60)[0].split())) for p in processes]
+        requests = len(server.requests())
+    assert [answered for _, _, answered in counts] == [60, 60]
+    assert [calls + cached for calls, cached, _ in counts] == [60, 60]
+    assert 60 <= requests == sum(calls for calls, _, _ in counts) <= 90
+    with Cache(tmp_path / 'c') as cache:
+        assert len(cache) == requests
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_was(tmp_path):
-    folders = [str(ROOT / 'mg_plugins'), str(Path(__file__).parent)]
-
-    def start(server):
-        command = [sys.executable, '-c', SCRIPT, *folders, server.url, str(tmp_path / 'c')]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
     with serve(latency=0.1) as server:
-        process = start(server)
+        process = start(server, tmp_path / 'c')
         try:
             until = time.monotonic() + 60
             while len(server.requests()) < 25 and time.monotonic() < until:
@@ -410,7 +463,7 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path):
             process.communicate()
         first = server.requests()
         assert 25 <= len(first) < 60
-        output, _ = start(server).communicate(timeout=60)
+        output, _ = start(server, tmp_path / 'c').communicate(timeout=60)
         calls, cached, answered = map(int, output.split())
         # Only those whose answer was under way when the process died are asked a second time.
         assert answered == 60 and cached + calls == 60 and cached >= len(first) - 4

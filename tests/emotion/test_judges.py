@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import random
+import socket
 import traceback
 from dataclasses import replace
 from email.utils import formatdate
@@ -361,6 +362,116 @@ def test_the_key_is_nowhere(key, tmp_path, caplog, capfd):
     assert KEY not in ''.join(capfd.readouterr()) and KEY not in '\n'.join(texts)
 
 
+@pytest.mark.parametrize('wrong', [f'{KEY}\nx', f'{KEY}\rx', f'{KEY} x', f'{KEY}\x01', f'{KEY}é'])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(wrong, monkeypatch):
+    monkeypatch.setenv('OPENAI_API_KEY', wrong)
+    with pytest.raises(ValueError, match='variable OPENAI_API_KEY has white space') as caught:
+        make_judge('openai', model='m', base_url='http://127.0.0.1:9/v1')
+    assert 'secret' not in str(caught.value)
+
+
+def test_space_around_the_key_does_not_matter(monkeypatch):
+    monkeypatch.setenv('OPENAI_API_KEY', f' {KEY}\n')
+    with serve(key=KEY, content=f'A {KEY}') as server:
+        reply = replied(openai_judge(server))
+        assert server.requests()[0]['authorization'] == f'Bearer {KEY}'
+    assert reply.text == 'A ***'
+
+
+def test_of_a_key_in_a_long_error_no_part_is_left(key):
+    for length in (270, 280, 290, 295):
+        with serve(script=['401'], error='x' * length + KEY) as server:
+            error = str(failed(openai_judge(server)))
+        assert 'x' * 270 in error and KEY[:5] not in error
+
+
+@pytest.mark.parametrize(
+    'escape', ['\\u{:04x}', '\\u{:04X}', '\\\\u{:04x}', '\\x{:02x}', '%{:02X}']
+)
+def test_an_escaped_key_is_the_key(escape, key, tmp_path):
+    hidden = ''.join(escape.format(ord(letter)) for letter in KEY[:9]) + KEY[9:]
+    content = f'{{"answer": "A", "reason": "{hidden} it is"}}'
+    with serve(key=KEY, content=content) as server, Cache(tmp_path / 'c') as cache:
+        asked = ask_all(openai_judge(server), [TASK], cache=cache, reask=0)
+        kept = cache.get(openai_judge(server), TASK)
+    assert '*** it is' in kept.text and hidden not in kept.text
+    assert '*** it is' in asked.answers[0].text and KEY not in asked.answers[0].text
+    with serve(script=['401'], error=hidden) as server:
+        assert hidden not in str(failed(openai_judge(server)))
+
+
+def test_a_word_too_short_for_a_key_is_left_in_the_text(monkeypatch):
+    monkeypatch.setenv('OPENAI_API_KEY', '0')
+    with serve(key='0', answer='B') as server:
+        said = ask_all(openai_judge(server), [TASK]).answers[0]
+    assert (said.choice, said.confidence) == (1, 0.75)
+
+
+def test_a_header_with_the_key_is_not_logged(key, caplog):
+    with caplog.at_level(logging.DEBUG), serve(headers={'X-Echo': KEY}) as server:
+        replied(openai_judge(server))
+    assert 'x-echo' in caplog.text.lower() and '***' in caplog.text and KEY not in caplog.text
+    logger = logging.getLogger('openai._base_client')
+    with caplog.at_level(logging.DEBUG):
+        try:
+            raise KeyError(KEY)
+        except KeyError:
+            logger.debug('broken', exc_info=True)
+    assert 'KeyError' in caplog.text and KEY not in caplog.text
+
+
+@pytest.mark.parametrize('half', ['\ud83d', '\\ud83d'], ids=['sent', 'escaped'])
+@pytest.mark.parametrize('keep', [True, False])
+def test_half_a_character_does_not_lose_the_answer(half, keep, tmp_path):
+    content = f'{{"answer": "B", "reason": "a smile {half}"}}'
+    with serve(content=content) as server, Cache(tmp_path / 'c') as cache:
+        asked = ask_all(openai_judge(server), [TASK], cache=cache if keep else None)
+    (said,) = asked.answers
+    assert (said.status, said.choice, asked.calls) == (ANSWERED, 1, 1)
+    assert said.text.encode() == b'a smile ?' and asked.replies[0].text.encode()
+
+
+@pytest.mark.parametrize(
+    ('usage', 'tokens'),
+    [
+        (2**70, 2**31),
+        (-(2**70), 0),
+        (float('inf'), 2**31),
+        (float('nan'), 0),
+        ('many', 0),
+        (None, 0),
+        ([], 0),
+        ({}, 0),
+        (12.0, 12),
+    ],
+)
+def test_odd_numbers_of_tokens_do_not_lose_the_answer(usage, tokens, tmp_path):
+    with serve(usage={'total_tokens': usage}) as server, Cache(tmp_path / 'c') as cache:
+        asked = ask_all(openai_judge(server), [TASK], cache=cache)
+        assert cache.get(openai_judge(server), TASK).tokens == tokens
+    assert asked.answers[0].status == ANSWERED and (asked.calls, asked.tokens) == (1, tokens)
+
+
+@pytest.mark.parametrize('usage', ['many', 7, [], {}])
+def test_neither_does_an_odd_account_of_them(usage):
+    with serve(usage=usage) as server:
+        asked = ask_all(openai_judge(server), [TASK])
+    assert asked.answers[0].status == ANSWERED and (asked.calls, asked.tokens) == (1, 0)
+
+
+def test_only_openai_is_told_the_organisation(key, monkeypatch):
+    monkeypatch.setenv('OPENAI_ORG_ID', 'org-x')
+    monkeypatch.setenv('OPENAI_PROJECT_ID', 'proj-x')
+    with serve() as server:
+        replied(openai_judge(server))
+        (request,) = server.requests()
+    assert 'user-agent' in request['headers']
+    assert not {'openai-organization', 'openai-project'} & set(request['headers'])
+    monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
+    client = make_judge('openai', model='m', allow_remote=True)._connect()
+    assert (client.organization, client.project) == ('org-x', 'proj-x')
+
+
 def test_a_remote_endpoint_wants_permission_and_reminds_once(key, capfd, monkeypatch):
     monkeypatch.setattr(openai_api, '_reminded', set())
     remote = {'model': 'm', 'base_url': 'https://192.0.2.1/v1'}
@@ -404,10 +515,14 @@ def test_urls_that_cannot_be_used(url):
     assert 'base URL' in str(caught.value) and KEY not in str(caught.value)
 
 
-def test_loopback_is_what_it_says():
-    for host in ('localhost', '127.0.0.1', '127.8.9.10', '::1', '127.1', '::ffff:127.0.0.1'):
+def test_loopback_is_what_it_says(monkeypatch):
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', 0))]
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **options: here)
+    for host in ('localhost', '127.0.0.1', '127.8.9.10', '::1'):
         assert is_loopback(host), host
-    for host in ('192.0.2.1', '0.0.0.0', '10.0.0.1', '2001:db8::1', '127.0.0.1.invalid', '.' * 3):
+    addresses = ('192.0.2.1', '0.0.0.0', '10.0.0.1', '2001:db8::1', '127.1', '::1%eth0')
+    names = ('rebind.evil.example', '127.0.0.1.nip.io', 'localhost.evil.example', 'x', '.' * 3, '')
+    for host in (*addresses, *names):
         assert not is_loopback(host), host
 
 

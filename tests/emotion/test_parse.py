@@ -1,11 +1,16 @@
 """Answers are read where they are unmistakable, however they are wrapped, and never guessed."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.tasks import ANSWERED, REFUSED, UNPARSABLE, Reply, Task
+
+from conftest import ROOT
 
 
 def task(options=('the player lost', 'the player won')):
@@ -41,6 +46,12 @@ def read(text, **changes):
         ('{"answer": "B", "confidence": -0.2}', None),
         ('{"answer": "B", "confidence": NaN}', None),
         ('{"answer": "B", "confidence": "high"}', None),
+        ('{"answer": "B", "confidence": 1' + '0' * 400 + '}', None),
+        ('{"answer": "B", "confidence": 1e400}', None),
+        ('{"answer" :\t\t "B" , "confidence"   :   0.7,}', 0.7),
+        ('Answer:   \n\n  **  B  **   \n\nConfidence   level:   **70 %**', 0.7),
+        ('***B***', None),
+        ('The answer is ***the   player won***.', None),
         ('{"answer": "B", "reason": "a line\nbreak"}', None),
         ('{"answer": "B"} and again {"answer": "B"}', None),
         ('{"reason": {"for": "A"}, "answer": "B"}', None),
@@ -202,3 +213,83 @@ def test_it_never_raises(text, is_open):
 def test_a_letter_means_the_position_where_options_are_letters_too(text):
     letters = task(('b', 'c', 'a'))
     assert parse_reply(Reply(text), letters).choice == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*PIECES, 'B', '**', ' ', '\n', 'confidence: 0.7'])), st.data())
+def test_more_of_the_same_space_changes_nothing(pieces, data):
+    text = ''.join(pieces)
+    longer = ''.join(
+        letter * data.draw(st.integers(1, 5)) if letter in ' \n' else letter for letter in text
+    )
+    for options in ((), ('lost', 'won')):
+        short, long = read(text, options=options), read(longer, options=options)
+        same = (long.status, long.choice, long.confidence)
+        assert (short.status, short.choice, short.confidence) == same
+
+
+@pytest.mark.parametrize('text', ['{"answer": "B", "reason": "\\ud83d"}', 'Answer: B, \ud83d'])
+def test_the_text_can_be_written(text):
+    answer = read(text)
+    assert answer.choice == 1 and '?' in answer.text and answer.text.encode()
+
+
+def test_the_ends_of_a_long_text_are_read():
+    filler = 'They look here and there. ' * 2000
+    assert read(filler + 'Answer: B').choice == read('Answer: B\n' + filler).choice == 1
+    assert read(filler + '{"answer": "B", "reason": "x"}' + filler).choice == 1
+    assert read(f'<think>{filler}</think>B').choice == 1
+    assert read(filler, options=()).text == filler.strip()
+
+
+@pytest.mark.parametrize(
+    ('text', 'status'),
+    [
+        ('I really am not sure; sorry, but I cannot   help with that.', ANSWERED),
+        ('I am sorry, but unfortunately I cannot help with that.', REFUSED),
+        ('As an AI I must decline to do that.', REFUSED),
+        ('But I cannot help noticing that they look tense.', ANSWERED),
+    ],
+)
+def test_excuses_before_not_helping(text, status):
+    assert read(text, options=()).status == status
+
+
+ENDLESS = """
+import sys, types
+sys.modules['mg_plugins'] = types.ModuleType('mg_plugins')
+sys.modules['mg_plugins'].__path__ = [sys.argv[1]]
+from mg_plugins.emotion.parse import parse_reply
+from mg_plugins.emotion.tasks import Reply, Task
+for options in (), ('lost', 'won'):
+    for text in {texts!r}:
+        task = Task('', '', None, '', None, options, ('x', 'y'), (0.0, 1.0), 'd')
+        print(parse_reply(Reply(text), task).status, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '{"confidence"' + ' ' * 20_000 + 'x',
+        'confidence ' + '"* ' * 20_000 + 'x',
+        '"answer":"x ' * 40_000,
+        'answer ' + ' *_' * 40_000 + 'x',
+        'answer *_' * 20_000,
+        '{"answer": "answer' + ' ' * 200_000 + 'x"}',
+        'as an AI ' * 60 + 'x',
+        'I am sorry ' * 20_000 + 'x',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_no_reply_takes_long(text):
+    """Patterns that try every way to split such a text need minutes, or years."""
+    script = ENDLESS.format(texts=[text])
+    done = subprocess.run(
+        [sys.executable, '-c', 'import sys; exec(sys.stdin.read())', str(ROOT / 'mg_plugins')],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert len(done.stdout.split()) == 2, done.stderr

@@ -110,7 +110,7 @@ def _analyzer():
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError:
         raise ImportError(
-            'the lexicon judge needs vaderSentiment: pip install "mg-plugins[emotion]"'
+            'the lexicon judge needs vaderSentiment: pip install -e ".[emotion]"'
         ) from None
     return SentimentIntensityAnalyzer()
 
@@ -145,6 +145,9 @@ class LexiconJudge:
             'kind': 'lexicon',
             'version': 1,
             'prior': self.prior.name,
+            'weights': {
+                name: round(getattr(self.prior, name), 4) for name in ('text', 'gestures', 'bias')
+            },
             'numbers': self.prior.digest(),
         }
 
@@ -242,7 +245,7 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
         from sklearn.model_selection import GroupKFold
     except ImportError:
         raise ImportError(
-            'fitting a prior needs scikit-learn: pip install "mg-plugins[emotion]"'
+            'fitting a prior needs scikit-learn: pip install -e ".[emotion]"'
         ) from None
     bags = [bag for bag in map(_bag, scenarios) if bag is not None]
     subjects = {bag.subject for bag in bags}

@@ -184,7 +184,5 @@ def _transformers():
     try:
         import transformers
     except ImportError:
-        raise ImportError(
-            'this judge needs transformers: pip install "mg-plugins[local]"'
-        ) from None
+        raise ImportError('this judge needs transformers: pip install -e ".[local]"') from None
     return transformers

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import logging
 import math
 import os
-import socket
+import re
 import sys
 import time
+import traceback
+import weakref
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +20,8 @@ from ..tasks import JudgeError, Reply, Task
 from . import Unreachable
 
 OPENAI = 'https://api.openai.com/v1'
+SHORTEST_KEY = 8  # a shorter one is no secret ('none', '0') and may stand in any text
+MOST_TOKENS = 2**31
 FORMATS = ('json_schema', 'json_object', None)
 REMINDER = (
     'reminder: gestures and redacted texts are sent to {host}. Redaction lessens identity, it does '
@@ -24,12 +30,14 @@ REMINDER = (
 )
 CLEAR = ' The connection is not encrypted: https:// would be.'
 _reminded: set[str] = set()
+LOGGERS = ('openai', 'httpx', 'httpcore')  # and their successors, such as httpx2
 
 
 class OpenAIJudge:
     """Asks one model of an OpenAI-compatible endpoint.
 
-    The key is read from the environment and stands in no message, file or identity. A draw
+    The key is read from the environment and stands in no message, file, log or identity, also where
+    the endpoint sends it back. OPENAI_ORG_ID and OPENAI_PROJECT_ID are told to OpenAI only. A draw
     (`Task.sample`) of 0 is made at ``temperature``, further ones at ``sampling_temperature``; the
     draw's number is added to the seed. Answers are asked for in the task's JSON schema; where the
     endpoint rejects that, as a JSON object, and at last as text.
@@ -46,7 +54,8 @@ class OpenAIJudge:
         max_tokens: Longest answer.
 
     Raises:
-        ValueError: A URL that cannot be used, a remote one without ``allow_remote``, or no key.
+        ValueError: A URL that cannot be used, a remote one without ``allow_remote``, no key, or one
+            that no header can hold.
         ImportError: The `openai` package is not installed.
     """
 
@@ -71,14 +80,20 @@ class OpenAIJudge:
         self.seed, self.max_tokens = seed, max_tokens
         self.name = f'openai: {model}'
         host = _host(self.base_url)
-        self.loopback = is_loopback(host)
+        self.loopback, self._is_openai = is_loopback(host), host == urlsplit(OPENAI).hostname
         if not self.loopback and not allow_remote:
             raise ValueError(
                 f'{host} is not this machine, and nothing is sent elsewhere unless you say so: '
-                '--allow-remote (allow_remote=True), if the data agreement of your recordings '
-                'allows it; --show prints what would be sent'
+                '--allow-remote (in a config: allow_remote=True), if the data agreement of your '
+                'recordings allows it; --show prints what would be sent'
             )
-        if not self.loopback and not os.environ.get(key_env):
+        key = self._key()
+        if not all('!' <= character <= '~' for character in key):
+            raise ValueError(
+                f'the key in the environment variable {key_env} has white space, control '
+                'characters or others than ASCII in it: put it there as it was given'
+            )
+        if not self.loopback and not key:
             raise ValueError(
                 f'no key: put it into the environment variable {key_env}, or name the variable '
                 'that has it: --key-env NAME'
@@ -136,16 +151,30 @@ class OpenAIJudge:
         if client is not None:
             await client.close()
 
+    def scrub(self, text: str) -> str:
+        """A text from outside without the key, also an escaped one, and writable as UTF-8."""
+        key = self._key()
+        if len(key) >= SHORTEST_KEY:
+            text = _key_pattern(key).sub('***', text)
+        return text.encode('utf-8', 'replace').decode()
+
     def _key(self) -> str:
-        return os.environ.get(self.key_env) or 'none'
+        return os.environ.get(self.key_env, '').strip()
 
     def _connect(self):
         openai = _openai()
         # No redirects: the text goes where it was allowed to go. No proxy on the way to loopback.
         http = openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=not self.loopback)
-        return openai.AsyncOpenAI(
-            api_key=self._key(), base_url=self.base_url, max_retries=0, http_client=http
+        client = openai.AsyncOpenAI(
+            api_key=self._key() or 'none',
+            base_url=self.base_url,
+            max_retries=0,
+            http_client=http,
         )
+        if not self._is_openai:
+            client.organization = client.project = None  # it has read them from the environment
+        _scrub_logs(self)
+        return client
 
     def _request(self, task: Task, form: int, limit: str, without: frozenset) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -169,9 +198,8 @@ class OpenAIJudge:
 
     def _read(self, response: Any) -> Reply:
         try:
-            choice, usage = response.choices[0], response.usage
+            choice = response.choices[0]
             message = choice.message
-            tokens = int(usage.total_tokens or 0) if usage else 0
             refusal = getattr(message, 'refusal', None)
             text = refusal or message.content or ''
             if not isinstance(text, str):
@@ -179,7 +207,7 @@ class OpenAIJudge:
         except (AttributeError, IndexError, TypeError, ValueError):
             raise JudgeError('the endpoint sent no chat completion', retry=True) from None
         refused = bool(refusal) or choice.finish_reason == 'content_filter'
-        return Reply(self._scrub(text), tokens, refused)
+        return Reply(self.scrub(text), _tokens(response), refused)
 
     def _problem(self, error: Exception, form: tuple) -> JudgeError | Reply:
         openai = _openai()
@@ -189,16 +217,17 @@ class OpenAIJudge:
             return JudgeError('the endpoint took too long', retry=True)
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__
-            text = self._scrub(str(cause) or type(cause).__name__)
+            text = self._said(str(cause) or type(cause).__name__)
             if type(cause).__name__ == 'ConnectError':
                 return Unreachable(f'nobody answers at {self.base_url}: {text}', retry=True)
             return JudgeError(f'the connection broke: {text}', retry=True)
         if isinstance(error, ValueError | openai.APIResponseValidationError):
             return JudgeError('the endpoint sent a broken JSON body', retry=True)
-        return JudgeError(self._scrub(f'{type(error).__name__}: {error}'))
+        return JudgeError(self._said(f'{type(error).__name__}: {error}'))
 
     def _status_problem(self, error: Any, form: tuple) -> JudgeError | Reply:
-        status, said = error.status_code, self._scrub(_message(error))
+        body = error.body if isinstance(error.body, dict) else {}
+        status, said = error.status_code, self._said(str(body.get('message') or error.message))
         after = retry_after(error.response.headers)
         code = str(getattr(error, 'code', None) or '')
         if status == 400 and code in ('content_filter', 'content_policy_violation'):
@@ -228,19 +257,22 @@ class OpenAIJudge:
             self._without |= {name for name in ('temperature', 'seed') if name in said}
         return form != (self._format, self._limit, self._without)
 
-    def _scrub(self, text: str) -> str:
-        key = self._key()
-        return text if key == 'none' else text.replace(key, '***')
+    def _said(self, text: str) -> str:
+        # First without the key, then short: of a key that is cut in two nothing would be found.
+        return ' '.join(self.scrub(text).split())[:300]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address of a host is this machine's own; a name is looked up."""
+    """Whether a host is this machine by its very name: ``localhost``, 127.0.0.0/8 or ``::1``.
+
+    Nothing is looked up: whoever answers for another name may say 127.0.0.1 now and something else
+    at the next request.
+    """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    addresses = [ipaddress.ip_address(entry[4][0].partition('%')[0]) for entry in found]
-    return all((getattr(a, 'ipv4_mapped', None) or a).is_loopback for a in addresses)
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == 'localhost'
+    return address.version == 4 and address.is_loopback or address == ipaddress.IPv6Address(1)
 
 
 def retry_after(headers: Any) -> float | None:
@@ -275,15 +307,61 @@ def _host(url: str) -> str:
     return host
 
 
-def _message(error: Any) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    text = body.get('message') or error.message
-    return ' '.join(str(text).split())[:300]
+def _tokens(response: Any) -> int:
+    """The tokens that the endpoint counted, or 0: no answer is lost to a number that is none."""
+    try:
+        return min(max(int(response.usage.total_tokens), 0), MOST_TOKENS)
+    except OverflowError:  # infinity
+        return MOST_TOKENS
+    except (AttributeError, TypeError, ValueError):
+        return 0
+
+
+@functools.lru_cache(maxsize=8)
+def _key_pattern(key: str) -> re.Pattern:
+    """The key as it is, or with any of its characters escaped as JSON, Python or a URL do."""
+    return re.compile(
+        ''.join(
+            rf'(?:{re.escape(letter)}|\\{{1,8}}(?:{re.escape(letter)}|(?i:u00{ord(letter):02x}'
+            rf'|x{ord(letter):02x}))|(?i:%{ord(letter):02x}))'
+            for letter in key
+        )
+    )
+
+
+class _LogFilter(logging.Filter):
+    """Takes the keys of judges out of what the client logs, such as a response's headers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judges: weakref.WeakSet[OpenAIJudge] = weakref.WeakSet()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self.scrub(record.getMessage()), None
+        if record.exc_info and record.exc_info[0]:
+            record.exc_text = self.scrub(''.join(traceback.format_exception(*record.exc_info)))
+            record.exc_info = None
+        return True
+
+    def scrub(self, text: str) -> str:
+        for judge in list(self.judges):
+            text = judge.scrub(text)
+        return text
+
+
+_log_filter = _LogFilter()
+
+
+def _scrub_logs(judge: OpenAIJudge) -> None:
+    _log_filter.judges.add(judge)
+    for name in list(logging.root.manager.loggerDict):  # a filter does not hold for those below
+        if name.split('.')[0].rstrip('0123456789') in LOGGERS:
+            logging.getLogger(name).addFilter(_log_filter)
 
 
 def _openai():
     try:
         import openai
     except ImportError:
-        raise ImportError('this judge needs openai: pip install "mg-plugins[llm]"') from None
+        raise ImportError('this judge needs openai: pip install -e ".[llm]"') from None
     return openai
