@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-SHOWN = 20
+SHOWN = 60
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -92,9 +92,11 @@ def run(args: argparse.Namespace) -> None:
     if args.max_gestures is not None and args.max_gestures < 1:
         raise ScenarioError(f'--max-gestures {args.max_gestures} is not at least 1')
 
-    if args.sources[0].endswith('.jsonl'):
-        if len(args.sources) > 1 or args.out:
-            raise ScenarioError('a scenarios file can only be shown, alone, with --show')
+    made = args.sources[0].endswith('.jsonl')
+    if made and (len(args.sources) > 1 or args.out):
+        raise ScenarioError('a scenarios file can only be shown, alone, with --show')
+    check_files(args)
+    if made:
         show(load_scenarios(args.sources[0]), args.show, args.template)
         return
     template = load_template(args.template or 'post_match')
@@ -104,6 +106,36 @@ def run(args: argparse.Namespace) -> None:
         print(f'written: {args.out}')
     if args.show is not None:
         show(scenarios, args.show, args.template)
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Say which option names a file that is not there, and what was expected.
+
+    Raises:
+        ScenarioError: There is no such file or folder.
+    """
+    from mg_plugins.emotion.scenarios import ScenarioError
+
+    sources = {
+        '.jsonl': 'a scenarios file, which this tool writes with --out',
+        '.csv': 'the predictions.csv that a test writes',
+    }
+    annotations = 'an annotation file, which tools/prepare_data.py writes'
+    wanted = [('SOURCE', s, sources.get(Path(s).suffix, annotations)) for s in args.sources]
+    wanted += [
+        ('--names-file', args.names_file, 'a text file with a person a line'),
+        ('--outcomes', args.outcomes, 'a .csv file with the columns session,subject,state'),
+        ('--transcripts', args.transcripts, 'a folder of SESSION.srt, .vtt or .json'),
+    ]
+    for option, path, expected in wanted:
+        if path is None:
+            continue
+        folder = option == '--transcripts'
+        if not Path(path).exists() or Path(path).is_dir() != folder:
+            state = 'does not exist'
+            if Path(path).exists():
+                state = 'is no folder' if folder else 'is a folder'
+            raise ScenarioError(f'{option} {path} {state}; expected {expected}')
 
 
 def build(args: argparse.Namespace, template: object) -> list:
@@ -122,7 +154,7 @@ def build(args: argparse.Namespace, template: object) -> list:
             notes.append(f'{args.outcomes} has {len(unused)} sessions without gestures')
     names = [*args.names, *(read_names(args.names_file) if args.names_file else ())]
     if args.transcripts:
-        transcripts = read_transcripts(args.transcripts)
+        transcripts = read_transcripts(args.transcripts, notes)
         without = [session.id for session in sessions if session.id not in transcripts]
         unused = sorted(set(transcripts) - {session.id for session in sessions})
         sessions, labels = steps.with_transcripts(sessions, transcripts)
@@ -154,19 +186,30 @@ def build(args: argparse.Namespace, template: object) -> list:
         salt=args.salt,
         mapping=mapping,
     )
+    splits = {scenario.split for scenario in scenarios}
+    if args.split is None and not {'train', 'test'} <= splits:
+        notes.append(
+            'built without --split: baselines and a fitted prior need scenarios of split train as '
+            'well as test; build each with --split and the same --salt, and put the files together'
+        )
     if args.keep_mapping:
         package.save_mapping(args.keep_mapping, mapping, redactor.persons)
-    summarise(scenarios, left_out, redactor, notes)
+    said = any(session.transcript for session in sessions)
+    summarise(scenarios, left_out, redactor, notes, said)
     return scenarios
 
 
-def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str]) -> None:
+def summarise(
+    scenarios: list, left_out: dict, redactor: object, notes: list[str], said: bool
+) -> None:
     """Print what was made, what was masked, and what may be names still."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f'{len(scenarios)} scenarios, source: {escape(scenarios[0].source)}')
+    # Not the table's title, which wraps at the table's width.
+    print(f'{len(scenarios)} scenarios, source: {scenarios[0].source}')
+    table = Table()
     table.add_column('what')
     table.add_column('', overflow='fold')
     table.add_row('subjects', str(len({scenario.subject for scenario in scenarios})))
@@ -190,10 +233,15 @@ def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str
             print(f'  {line}')
         if len(found) > SHOWN:
             print(f'  … and {len(found) - SHOWN} more')
+    if said:
+        print(
+            'note: names that are not given are looked for among capitalised words only: those in '
+            'lower case cannot be spotted'
+        )
     if redactor.uncased:
         print(
-            f'note: {len(redactor.uncased)} transcripts have no capital letters, so names that '
-            'were not given cannot be spotted in them'
+            f'note: {len(redactor.uncased)} transcripts, such as {redactor.uncased[0]}, have no '
+            'capital letters or no others: nothing can be checked in them'
         )
 
 

@@ -112,7 +112,12 @@ def build_scenarios(
     salt: str | None = None,
     mapping: dict[str, str] | None = None,
 ) -> list[Scenario]:
-    """A scenario a session, with opaque ids and redacted text, in the order of the ids.
+    """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
+
+    Given names are masked in the names of gestures too.
+
+    The order is not that of the ids: they are others with another salt, and what depends on the
+    order, such as which timelines an evaluation exchanges, would change with every build.
 
     Args:
         sessions: Their states must be the template's or empty; see `fitting_sessions`.
@@ -155,7 +160,9 @@ def build_scenarios(
                 domain=template.name,
                 source=source,
                 context=template.render_context(redactor.mask(session.transcript, session.id)),
-                gestures=session.gestures,
+                gestures=tuple(
+                    replace(g, name=redactor.mask_names(g.name)) for g in session.gestures
+                ),
                 question=template.open_question if open_ended else template.question,
                 options=() if open_ended else tuple(s.option for s in template.states),
                 states=tuple(s.name for s in template.states),
@@ -164,7 +171,7 @@ def build_scenarios(
                 split=session.split,
             )
         )
-    return sorted(scenarios, key=lambda scenario: scenario.id)
+    return scenarios
 
 
 def save_mapping(

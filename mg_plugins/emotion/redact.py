@@ -22,39 +22,76 @@ PARTICLES = frozenset(
     'al bin da das de del della den der di do dos du el ibn la las le les los of san st ter the '
     'van vel von y zu'.split()
 )
-# First or last names that are also common words: masked only where they are capitalised.
+# First or last names that are also common words: see `Redactor`.
 WORDS = frozenset(
-    'ace art bill bird black bloom brown case chance chase christian cook day dean drew earl faith '
-    'field fields fish fox frank gay gene grace grant gray green guy hall hand hill hope hunter '
-    'iris jack joy king knight lane law little long major mark may mercy miles miller moon '
-    'page park penny pierce price ray rich rob rock rose ruby sky stone sue summer '
-    'victor wade ward will wood woods young'.split()
+    'ace art ball best bill bird black bloom brown case chance chase christian cook cross day dean '
+    'drew earl faith field fields fish foot fox frank gay gene grace grant gray green guy hall '
+    'hand head hill hope hunter iris jack joy king knight lane law little long love major mark may '
+    'mercy miles miller moon page park penny pierce price ran ray rich rob rock rose ruby sang sky '
+    'song stone sue summer sun victor wade ward will win wood woods young'.split()
 )
 # Capitalised in mid sentence without being a name.
 CAPITALISED = frozenset(
     'i monday tuesday wednesday thursday friday saturday sunday january february march april may '
-    'june july august september october november december christmas easter god ok okay tv person '
-    'speaker english mr mrs ms miss dr'.split()
+    'june july august september october november december christmas easter god ok okay person '
+    'speaker english mr mrs ms miss dr prof st coach'.split()
 )
-# Begin sentences before a comma or a name, and are none.
+# Written in capitals without being a name.
+ACRONYMS = frozenset(
+    'ai am atp bbc ceo cv eu fifa gb hr id it itf nba nbc nfl no nyc oh ok pc pm pr tv uae uefa uk '
+    'un us usa usta var vip vs wta yes'.split()
+)
+# Begin sentences and are no names, however they are written elsewhere. Words that are names as
+# well are not among them: those are listed unless a text has them in lower case.
 OPENERS = frozenset(
-    'a after again ah all also although an and anyway are as at because before being both but by '
-    'can coming could dear did do does during even every first for from good great had has have he '
-    'hello hey hi how however if in instead is it just last later like listen look man maybe more '
-    'my never next no not now of oh ok okay on once one or our out over perhaps playing please '
-    'right second see since so still sure thank thanks that the then there these they this those '
-    'though three to today tomorrow two was we well were what when where which while who why with '
-    'would yeah yes yesterday yet you your'.split()
+    # articles, pronouns, words that point or count
+    'a an another any anybody anyone anything both each eight either every everybody everyone '
+    'everything few first five four half he her hers herself him himself his i it its itself last '
+    'less many me mine more most my myself neither next nine nobody none nothing once one other '
+    'others our ours second seven several she six some somebody someone something ten that the '
+    'their theirs them these they third this those three two us we what whatever which who whoever '
+    'whole whom whose you your yours '
+    # conjunctions and prepositions
+    'about above across after against along although among and around as at because before behind '
+    'below between beyond but by despite down during except for from if in inside into like near '
+    'nor of off on or out outside over per since so than though through till to toward towards '
+    'under unless unlike until up upon when whenever where wherever whereas whether while with '
+    'within without '
+    # adverbs and question words
+    'absolutely actually again ago ahead all almost already also altogether always anyway anywhere '
+    'apparently away back basically certainly clearly definitely early else enough especially even '
+    'eventually ever everywhere exactly extremely finally fortunately frankly generally here '
+    'honestly hopefully how however hugely indeed instead just later lately literally luckily '
+    'mainly maybe meanwhile mentally mostly naturally never nevertheless normally not now '
+    'obviously often only otherwise perhaps personally physically possibly pretty previously '
+    'probably quickly quite rather really recently right sadly seriously simply slowly sometimes '
+    'somehow soon still strangely suddenly surely surprisingly then there therefore thankfully '
+    'today together tomorrow tonight too totally truly twice unfortunately usually very well why '
+    'yesterday yet '
+    # verbs
+    'am are be been being believe being came can come coming could did do does doing done feel '
+    'feeling felt get getting give given go goes going gone gonna got had has have having help is '
+    'keep knew know let listen look looking losing lost made make making might must need play '
+    'played playing remember said saw say saying see seeing seem should suppose take taking talk '
+    'tell think thinking thought tried try trying wait want was watching went were winning wish '
+    'won would '
+    # greetings, answers, and the adjectives and nouns that stand first
+    'ah amazing bad better big bye congratulations dear different fine good great guys '
+    'hello hey hi hm hmm huh incredible man much nice nah new no nope oh ok okay old part '
+    'people please same sorry sure thank thanks things time tough true uh um welcome wow '
+    'yeah yep yes'.split()
 )
-# Letters that have no base letter in Unicode's tables.
-LETTERS = str.maketrans('øłđðıħŧ', 'olddiht')
+# Letters that have no base letter in Unicode's tables, or are others' equals.
+LETTERS = str.maketrans('łđðıħŧςæøœ', 'lddihtσäöö')
+# Letters that are also written as two, or as the first of the two.
+SPELLINGS = {'ä': 'ae', 'ö': 'oe', 'ü': 'ue', 'å': 'aa', 'ß': 'ss'}
 PATTERNS = (
     ('[EMAIL]', re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")),
     (
         '[LINK]',
         re.compile(
             r'(?:https?://|www\.)[^\s<>"]*[^\s<>".,;:!?)\]]'
-            r'|\b(?:[\w-]+\.)+(?:com|org|net|info|edu|gov|io|tv|eu|uk|de|fr|es|it|fi|cn|jp)'
+            r'|(?<![\w-])(?:[\w-]{1,63}\.){1,9}(?:com|org|net|info|edu|gov|io|tv|eu|uk|de|fr|es|it|fi|cn|jp)'
             r'\b(?:/[^\s<>"]*[^\s<>".,;:!?)\]])?',
             re.IGNORECASE,
         ),
@@ -69,8 +106,14 @@ DIGITS = 7
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 # Before a word that begins a sentence: nothing, an end of sentence, a bracket, a line or a colon.
 SENTENCE_START = re.compile(r'(?:^|[.!?…:\n]["”’\')\]]*)[\s"“„‘\'(\[–—-]*$')
+# Not an end of sentence: "Mr. Smith", "J. Smith".
+TITLE = re.compile(
+    r'(?<![^\W\d_])(?:mr|mrs|ms|miss|dr|prof|st|coach|[^\W\d_])\.[^\S\n]*$', re.IGNORECASE
+)
+CONTRACTION = re.compile(r"(?:['’](?:s|m|re|ve|ll|d)|(n['’]t))$", re.IGNORECASE)
 # What `transcripts.as_text` begins lines with.
 LINE_HEAD = re.compile(r'^\[\d+:\d\d\] (?:Speaker [A-Z]+: )?', re.MULTILINE)
+APOSTROPHES = "'’ʼ`"
 SHOWN_PLACES = 5
 
 
@@ -96,16 +139,25 @@ def read_names(path: str | os.PathLike) -> list[str]:
     """Lines of a names file: a person a line, other names of the same person after commas.
 
     Empty lines and lines that begin with ``#`` are skipped.
+
+    Raises:
+        ValueError: The file is no UTF-8 text.
+        OSError: The file cannot be opened.
     """
-    lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
+    try:
+        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
 
 
 class Redactor:
     """Masks names, addresses, links, handles and long numbers; keeps count.
 
-    A name is found whatever its case, accents and hyphens, with possessives, as a whole and by its
-    parts ("Ann Lee" gives "Ann" and "Lee"); what two persons share becomes ``[PERSON]``.
+    A name is found whatever its case, accents, hyphens and apostrophes, with possessives, in other
+    spellings (see `SPELLINGS`), as a whole and by its parts ("Ann Lee" gives "Ann" and "Lee"); what
+    two persons share becomes ``[PERSON]``. Of names that are common words (`WORDS`, `OPENERS`) one
+    that is given alone is masked where it is capitalised, a part only if it begins no sentence.
 
     Args:
         names: One entry a person; other names of the same person after commas.
@@ -113,21 +165,27 @@ class Redactor:
     Attributes:
         persons: Placeholder to the entry it stands for. Never to be sent.
         masked: How often each placeholder was put in.
-        possible: What else looks like a name, to how often and where.
-        uncased: Texts without any capital letter, in which names cannot be spotted.
+        kept: Parts in `WORDS` that begin a sentence and were not masked, to how often and where.
+        uncased: Texts without any capital letter, or without any other, in which names cannot be
+            spotted.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self.persons: dict[str, str] = {}
         self.masked: Counter[str] = Counter()
-        self.possible: dict[str, Counter[str]] = defaultdict(Counter)
+        self.kept: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncased: list[str] = []
+        self._alone: set[str] = set()
+        self._capitalised: dict[str, Counter[str]] = defaultdict(Counter)
+        self._first: dict[str, Counter[str]] = defaultdict(Counter)
+        self._lower: set[str] = set()
         found: dict[str, set[str]] = defaultdict(set)
         spoken: set[str] = set()
         for entry in dict.fromkeys(' '.join(_clean(name).split()) for name in names):
             placeholder = f'[PERSON {len(self.persons) + 1}]'
+            self._alone.update(_key(name) for name in entry.split(','))
             for name in _variants(entry):
-                found[_key(name)].add(placeholder)
+                found[_spelling(name)].add(placeholder)
                 spoken.add(_fold(name))
                 self.persons[placeholder] = entry
         self._placeholder = {
@@ -144,22 +202,53 @@ class Redactor:
             text, count = pattern.subn(placeholder, text)
             self.masked[placeholder] += count
         text = NUMBER.sub(self._number, text)
-        text = self._mask_names(text)
+        text = self.mask_names(text, where)
         self.masked = +self.masked
         plain = LINE_HEAD.sub('', re.sub(r'\[[A-Z]+(?: \d+)?\]', '[]', text))
-        if plain.lower() == plain and any(c.isalpha() for c in plain):
-            self.uncased.append(where)
-        for name in _possible_names(plain):
-            self.possible[name][where] += 1
+        if not (any(map(str.islower, plain)) and any(map(str.isupper, plain))):
+            if any(map(str.isalpha, plain)):
+                self.uncased.append(where)
+            return text
+        # Only of texts that have both: in others a name is in lower case as well.
+        self._lower.update(
+            word for word in map(without_contraction, WORD.findall(plain)) if word.islower()
+        )
+        for name, first in _possible_names(plain):
+            (self._first if first else self._capitalised)[name][where] += 1
         return text
 
+    @property
+    def possible(self) -> dict[str, Counter[str]]:
+        """What else looks like a name in all texts so far, to how often and where.
+
+        A word that is capitalised only where it begins a sentence counts if no text has it in
+        lower case. Some are no names: the list is for a person to look over.
+        """
+        found = {name: places.copy() for name, places in self._capitalised.items()}
+        for name, places in self._first.items():
+            if name in found or name.casefold() not in self._lower:
+                found.setdefault(name, Counter()).update(places)
+        return found
+
     def report(self) -> list[str]:
-        """One line for each thing that looks like a name, the most frequent first."""
-        ranked = sorted(self.possible.items(), key=lambda item: (-item[1].total(), item[0]))
+        """One line for each thing that looks like a name.
+
+        The most frequent come first, after them what only begins sentences, then `kept`.
+        """
+        ranked = sorted(
+            self.possible.items(),
+            key=lambda item: (item[0] not in self._capitalised, -item[1].total(), item[0]),
+        )
         lines = []
-        for name, places in ranked:
+        for name, places in (item for item in ranked if item[0] not in self.kept):
             shown = ', '.join(list(places)[:SHOWN_PLACES]) + ' …' * (len(places) > SHOWN_PLACES)
-            lines.append(f'{name} ({places.total()}×: {shown})')
+            doubt = '' if name in self._capitalised else ', only as the first word of a sentence'
+            lines.append(f'{name} ({places.total()}×: {shown}{doubt})')
+        lines += [
+            f'{name} ({places.total()}×: {", ".join(list(places)[:SHOWN_PLACES])}, common word and '
+            'part of a given name: not masked first in a sentence; to mask it, give it alone too)'
+            for name, places in sorted(self.kept.items())
+        ]
         return lines
 
     def _number(self, match: re.Match) -> str:
@@ -168,15 +257,23 @@ class Redactor:
         self.masked['[NUMBER]'] += 1
         return '[NUMBER]'
 
-    def _mask_names(self, text: str) -> str:
+    def mask_names(self, text: str, where: str = '') -> str:
+        """The text with placeholders for given names only, such as that of a gesture."""
+        text = _clean(text)
         if self._names is None:
             return text
         pieces, last = [], 0
         for match in self._names.finditer(_fold(text)):
             first, end = match.span()
-            placeholder = self._placeholder[_key(match[0])]
-            if _key(match[0]) in WORDS and not text[first].isupper():
-                continue
+            key = _key(match[0])
+            if key in WORDS or key in OPENERS:
+                if not text[first].isupper() or (key in OPENERS and text.isupper()):
+                    continue
+                if key not in self._alone and _begins_sentence(text, first):
+                    if key in WORDS and where:
+                        self.kept[text[first:end]][where] += 1
+                    continue
+            placeholder = self._placeholder.get(_spelling(match[0]), '[PERSON]')
             self.masked[placeholder] += 1
             pieces += text[last:first], placeholder
             last = end
@@ -185,22 +282,49 @@ class Redactor:
 
 def _variants(entry: str) -> Iterator[str]:
     """All names of one entry, and their parts."""
-    for name in entry.split(','):
-        name = name.strip()
+    for name in map(str.strip, entry.split(',')):
+        # "O Brien" and "OBrien" as "O'Brien"; "Brien" is a part of the first one still.
+        joined = re.sub(r'\b([^\W\d_])\s(?=[^\W\d_]{2})|\b([OD])(?=[A-Z][a-z])', r"\1\2'", name)
         if _key(name):
-            yield name
-        parts = re.split(r'[\s-]+', name)
-        if len(parts) > 1:
-            yield from (p for p in parts if len(_key(p)) > 1 and _key(p) not in PARTICLES)
+            yield joined
+        parts = {part for n in (name, joined) for part in (*n.split(), *re.split(r'[\s-]+', n))}
+        yield from (p for p in parts - {name} if len(_key(p)) > 1 and _key(p) not in PARTICLES)
 
 
 def _pattern(name: str) -> str:
     """Expression for a folded name, without the s of a possessive."""
-    words = [re.escape(word) for word in re.split(r'[\s-]+', name) if word]
-    body = r'[\s-]+'.join(re.sub(r"['’ʼ`]", "['’ʼ`]?", word) for word in words)
+    words = [_letters(word) for word in re.split(r'[\s-]+', name) if word]
+    body = r'[\s-]+'.join(words)
     if re.search(r'[\u2e80-\u9fff\uac00-\ud7ff]', name):
         return body  # written without spaces between words
     return rf'(?<![^\W\d_]){body}(?=s?(?![^\W\d_]))'
+
+
+def _letters(word: str) -> str:
+    """Expression for a folded word in all its spellings."""
+    pattern = ''
+    for piece in re.findall('|'.join(SPELLINGS.values()) + '|.', word):
+        if piece in APOSTROPHES:
+            pattern += rf'[{APOSTROPHES}\s]?'
+            continue
+        others = [letter for letter, two in SPELLINGS.items() if piece in (two, two[0])]
+        if piece in SPELLINGS:
+            others = [SPELLINGS[piece], SPELLINGS[piece][0]]
+        pattern += f'(?:{"|".join((re.escape(piece), *others))})' if others else re.escape(piece)
+    return pattern
+
+
+def _spelling(name: str) -> str:
+    """What all spellings of a name have in common."""
+    text = ''.join(SPELLINGS.get(c, c) for c in _key(name))
+    return re.sub(r'(a)[ae]+|([ou])e+|(s)s+', lambda letters: letters[0][0], text)
+
+
+def _begins_sentence(text: str, at: int) -> bool:
+    """Whether the word there is the first of a sentence, or of a line after its time."""
+    before = text[max(0, at - 12) : at]
+    begins = SENTENCE_START.search(before) or re.search(r'\[\d+:\d\d\] $', before)
+    return bool(begins) and not TITLE.search(before)
 
 
 def _clean(text: str) -> str:
@@ -210,12 +334,14 @@ def _clean(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    """Lower case without accents, every character in its place."""
+    """Lower case without accents but those of `SPELLINGS`, every character in its place."""
     return ''.join(map(_fold_letter, text))
 
 
 def _fold_letter(letter: str) -> str:
     if letter.isascii():
+        return letter.lower()
+    if letter.lower() in SPELLINGS:
         return letter.lower()
     base, *rest = unicodedata.normalize('NFKD', letter)
     if all(unicodedata.combining(c) for c in rest):
@@ -226,47 +352,48 @@ def _fold_letter(letter: str) -> str:
 
 def _key(name: str) -> str:
     """What different spellings of a name have in common."""
-    return ''.join(c for c in _fold(name) if c.isalnum())
+    return ''.join(c for c in _fold(name) if c.isalnum() and c not in APOSTROPHES)
 
 
-def _possible_names(text: str) -> Iterator[str]:
-    """Runs of capitalised words.
+def _possible_names(text: str) -> Iterator[tuple[str, bool]]:
+    """Runs of capitalised words, and whether one is only the first word of a sentence.
 
-    A word that begins a sentence counts before a comma ("Ann, how was it?") and before another
-    such word, unless it is a usual opener.
+    Usual openers of sentences are left out there.
     """
     run: list[str] = []
+    first = False
     last = 0
     for match in WORD.finditer(text):
-        word = re.sub(r"['’]s?$", '', match[0])
         if run and text[last : match.start()].strip(' ') not in ('', '-'):
-            yield from _finished(run)
+            yield ' '.join(run), first
             run = []
         last = match.end()
-        begins = SENTENCE_START.search(text[max(0, match.start() - 12) : match.start()])
-        if not _capitalised(word) or (begins and _opens(word)):
-            yield from _finished(run)
+        before = text[max(0, match.start() - 12) : match.start()]
+        begins = SENTENCE_START.search(before)
+        word = without_contraction(match[0])
+        if not _looks_like_name(match[0]) or (begins and word.casefold() in OPENERS):
+            if run:
+                yield ' '.join(run), first
             run = []
-        elif begins:
-            # Kept for what may follow; an empty text marks that it does not count alone.
-            run = [word] if text[last : last + 1] == ',' else ['', word]
+            continue
+        if begins and not TITLE.search(before) and text[last : last + 1] != ',':
+            first = not run
         else:
-            run.append(word)
-    yield from _finished(run)
+            # "Ann, how was it?", "Rafael Nadal won."
+            first = False
+        run.append(word)
+    if run:
+        yield ' '.join(run), first
 
 
-def _finished(run: list[str]) -> Iterator[str]:
-    words = [word for word in run if word]
-    if words and (len(words) == len(run) or len(words) > 1):
-        yield ' '.join(words)
+def without_contraction(word: str) -> str:
+    """A word without "'s", "'ll" and the like; that of "don't" is "do"."""
+    return CONTRACTION.sub('', word)
 
 
-def _opens(word: str) -> bool:
-    return word.casefold() in OPENERS or word.endswith('ly') or "'" in word or '’' in word
-
-
-def _capitalised(word: str) -> bool:
-    first = re.split(r"['’]", word)[0]
-    if len(word) < 2 or not word[0].isupper() or first.casefold() in CAPITALISED:
+def _looks_like_name(word: str) -> bool:
+    stem, ending = without_contraction(word), CONTRACTION.search(word)
+    if len(stem) < 2 or not stem[0].isupper() or stem.casefold() in CAPITALISED:
         return False
-    return not word.isupper() or len(word) > 3
+    negated = ending and ending[1]  # "don't", which no name ends in
+    return not negated and not (stem.isupper() and stem.casefold() in ACRONYMS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .scenarios import Gesture, ScenarioError
+from .scenarios import LONGEST, Gesture, ScenarioError
 from .transcripts import Utterance, as_text, mask_speakers, speaker_names
 
 DEFAULT_FPS = 30.0
@@ -55,14 +55,15 @@ def sessions_from_clips(
 
     Args:
         clips: Fields of each clip: ``session``, ``start`` and ``end`` (frames), and where known
-            ``subject`` (else the session stands for it), ``fps`` (else 30) and ``outcome``.
+            ``subject`` (else the session stands for it), ``fps`` (30 for none or 0), ``outcome``.
         names: Class of each clip.
         confidences: Confidence of each, in [0, 1]; 1 by default.
         split: Split of all sessions.
         notes: What had to be assumed is added to it.
 
     Raises:
-        ScenarioError: A clip without session or times, or a session of two subjects or outcomes.
+        ScenarioError: A clip without session or times, a negative fps, times beyond
+            `scenarios.LONGEST`, or a session of two subjects or outcomes.
     """
     if confidences is None:
         confidences = [1.0] * len(clips)
@@ -78,11 +79,18 @@ def sessions_from_clips(
                 'which recording it is from (field session of its annotation)'
             )
         fps = _number(clip, 'fps', where, None)
-        assumed['fps'] += fps is None
+        if fps is not None and fps < 0:
+            raise ScenarioError(f'{where}, field fps: frames a second were expected, not {fps:g}')
+        assumed['fps'] += not fps  # 0 is what video libraries say where they do not know
         fps = fps or DEFAULT_FPS
         start, end = _number(clip, 'start', where), _number(clip, 'end', where)
         if not 0 <= start <= end:
             raise ScenarioError(f'{where}: frames {start:g} to {end:g} are no span of time')
+        if not end / fps <= LONGEST:
+            raise ScenarioError(
+                f'{where}: frame {end:g} at {fps:g} frames a second is {end / fps:g} s, which is '
+                f'beyond {LONGEST:g} s; check the fields end and fps'
+            )
         gesture = Gesture(name, round(start / fps, 3), round(end / fps, 3), round(float(sure), 4))
         gestures.setdefault(session, []).append(gesture)
         fact = facts.setdefault(session, {})
@@ -300,8 +308,13 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[int, dict[str
                         f'{path}, line {reader.line_num}: {len(reader.fieldnames)} cells expected'
                     )
                 yield reader.line_num, {name: cell.strip() for name, cell in row.items()}
+    except FileNotFoundError:
+        raise ScenarioError(
+            f'{path} does not exist; a .csv file with the columns {", ".join(needed)} was expected'
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScenarioError(f'{path} cannot be read: {error}') from None
+        reason = getattr(error, 'strerror', None) or error
+        raise ScenarioError(f'{path} cannot be read: {reason}') from None
 
 
 def _known(clip: Mapping[str, Any], field: str) -> str:
@@ -319,5 +332,5 @@ def _number(clip: Mapping[str, Any], field: str, where: str, default: Any = ...)
     except ValueError:
         value = float('nan')
     if not abs(value) < float('inf'):
-        raise ScenarioError(f'{where}, field {field}: a number was expected, not {text!r}')
+        raise ScenarioError(f'{where}, field {field}: a number was expected, not {text[:60]!r}')
     return value

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -18,21 +17,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .redact import OPENERS, without_contraction
+from .scenarios import LONGEST
+
 SUFFIXES = ('.srt', '.vtt', '.json')
+EXPECTED = 'SESSION.srt, SESSION.vtt or SESSION.json'
 ARROW = '-->'
-CLOCK = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,3}))?')
+# Repeats are bounded here and below: files come from anywhere and must not take minutes.
+CLOCK = re.compile(r'(?:(\d{1,9}):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,3}))?')
 SKIPPED_BLOCK = re.compile(r'(NOTE|STYLE|REGION)(\s|$)')
-VOICE = re.compile(r'<v(?:\.[^\s>]*)?\s+([^>]+)>')
-TAG = re.compile(r'<[^<>]*>|\{\\[^}]*\}')
-# "NAME:" or "First Last:" at the beginning of a cue.
-LABEL = re.compile(r"(?:>>\s*|-\s*)?((?:[^\W\d_a-z][\w.'’-]*\s?){1,3}\d*)\s?:\s+(?=\S)")
+VOICE = re.compile(r'<v(?:\.[^\s<>]{0,200})?\s([^<>]{1,500})>')
+TAG = re.compile(r'<[^<>]*>|\{\\[^{}]*\}')
+HUGE_ENTITY = re.compile(r'&#\d{8,};?')  # no character, and too long a number for Python
+# "NAME:", "first last:" or "Reporter 2:" at the beginning of a cue.
+LABEL = re.compile(
+    r"(?:>> ?|- ?)?([^\W\d_][\w.'’-]{0,40}(?: [^\W\d_][\w.'’-]{0,40}){0,2}(?: \d{1,4})?) ?: (?=\S)"
+)
+# Said before a colon without being who speaks, as are the usual openers of sentences.
+NO_LABELS = frozenset(
+    'advice answer attention aside bottom case comment conclusion context correction example fact '
+    'final footnote game goal idea key lesson line match message next note number p.s plan point '
+    'problem ps question quote reason reminder result score set so step summary thing tip title '
+    'topic translation truth update warning word words'.split()
+)
 # Labels that are no names.
 ROLES = frozenset(
-    'a answer applicant athlete audience candidate coach female guest host interviewee interviewer '
-    'journalist male man moderator narrator participant person player presenter press q question '
-    'reporter speaker spk subject translator unknown voice woman '
-    'he i me she they us we yes no you'.split()
+    'a agent answer applicant assistant athlete audience caller candidate client coach customer '
+    'doctor female guest host interviewee interviewer journalist male man moderator narrator '
+    'operator participant patient person player presenter press q question reporter speaker spk '
+    'subject therapist translator unknown user voice woman'.split()
 )
+# Nor are these, alone; they can be parts of names.
+PRONOUNS = frozenset('he i me she they us we yes no you'.split())
 
 
 class TranscriptError(ValueError):
@@ -81,8 +97,16 @@ def read_transcript(path: str | os.PathLike) -> list[Utterance]:
     return sorted((u for u in reader(text, path) if u.text), key=lambda u: (u.start, u.end))
 
 
-def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
+def read_transcripts(
+    folder: str | os.PathLike, notes: list[str] | None = None
+) -> dict[str, list[Utterance]]:
     """Transcripts of a folder, by session: the file's name without its suffix.
+
+    Hidden files are skipped.
+
+    Args:
+        folder: Files that are named by their session.
+        notes: How many files are of other kinds, and which, is added to it.
 
     Raises:
         TranscriptError: No folder, no transcript in it, two of one session, or one that cannot be
@@ -90,26 +114,39 @@ def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TranscriptError(f'{folder} is no folder; expected one of SESSION.srt, .vtt or .json')
+        raise TranscriptError(f'{folder} is no folder; expected one of {EXPECTED}')
     found: dict[str, list[Utterance]] = {}
+    others: Counter[str] = Counter()
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            if path.stem in found:
-                raise TranscriptError(f'{folder}: two transcripts are of session {path.stem!r}')
+        suffix = path.suffix.lower()
+        if path.name.startswith('.'):
+            continue
+        if path.is_dir():
+            others['folder'] += 1
+        elif suffix not in SUFFIXES:
+            others[suffix or 'without suffix'] += 1
+        elif path.stem in found:
+            raise TranscriptError(f'{folder}: two transcripts are of session {path.stem!r}')
+        else:
             found[path.stem] = read_transcript(path)
+    kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(others.items()))
     if not found:
-        raise TranscriptError(f'{folder} has no file that ends in {", ".join(SUFFIXES)}')
+        raise TranscriptError(
+            f'{folder} has no transcript (it has {kinds or "nothing"}); expected {EXPECTED}'
+        )
+    if others and notes is not None:
+        notes.append(
+            f'{folder}: {others.total()} of another kind not read ({kinds}); expected {EXPECTED}'
+        )
     return found
 
 
 def speaker_names(utterances: Iterable[Utterance]) -> list[str]:
-    """Speaker labels that look like names, because such names occur in what is said as well."""
+    """Speaker labels that may be names, whatever their case: such names are said as well."""
     names = []
     for label in dict.fromkeys(u.speaker for u in utterances):
-        words = re.findall(r'[^\W\d_]+', label)
-        if len(''.join(words)) > 1 and all(
-            w[0].isupper() and w.casefold() not in ROLES for w in words
-        ):
+        words = set(re.findall(r'[^\W\d_]+', label.casefold()))
+        if len(''.join(words)) > 1 and not words & ROLES and words - PRONOUNS:
             names.append(label)
     return names
 
@@ -119,7 +156,8 @@ def mask_speakers(utterances: Iterable[Utterance]) -> list[Utterance]:
     masked, labels = [], {}
     for utterance in utterances:
         if utterance.speaker:
-            label = labels.setdefault(utterance.speaker, f'Speaker {_letters(len(labels))}')
+            key = utterance.speaker.casefold()
+            label = labels.setdefault(key, f'Speaker {_letters(len(labels))}')
             utterance = replace(utterance, speaker=label)
         masked.append(utterance)
     return masked
@@ -198,9 +236,13 @@ def _times(line: str, where: str) -> tuple[float, float]:
 def _seconds(text: str, where: str) -> float:
     match = CLOCK.fullmatch(text)
     if not match or int(match[2]) > 59 or int(match[3]) > 59:
-        raise TranscriptError(f'{where}: a time such as 00:01:02.500 was expected, not {text!r}')
+        raise TranscriptError(
+            f'{where}: a time such as 00:01:02.500 was expected, not {text[:60]!r}'
+        )
     hours, minutes, seconds, fraction = match.groups()
     whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+    if whole >= LONGEST:
+        raise TranscriptError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
     return whole + int((fraction or '0').ljust(3, '0')) / 1000
 
 
@@ -216,30 +258,45 @@ def _utterances(start: float, end: float, text: str) -> list[Utterance]:
 
 
 def _plain(text: str) -> str:
-    return ' '.join(html.unescape(TAG.sub('', text)).split())
+    return ' '.join(html.unescape(HUGE_ENTITY.sub('', TAG.sub('', text))).split())
 
 
 def _speakers_from_text(cues: list[Utterance]) -> list[Utterance]:
     """Take "NAME:" from the beginning of cues that have no speaker of their own.
 
-    In capitals it is a label; otherwise only a role or what labels two cues or more, because
-    "Look: …" is none.
+    See `_is_label`.
     """
-    labels = [None if cue.speaker else LABEL.match(cue.text) for cue in cues]
-    counts = Counter(label[1].strip() for label in labels if label)
     found = []
-    for cue, label in zip(cues, labels, strict=True):
-        name = label[1].strip() if label else ''
-        role = name.rstrip(' 0123456789').casefold() in ROLES
-        if name and (name.isupper() or role or counts[name] > 1):
-            cue = replace(cue, speaker=name, text=cue.text[label.end() :])
+    for cue in cues:
+        label = None if cue.speaker else LABEL.match(cue.text)
+        if label and _is_label(label[1]):
+            cue = replace(cue, speaker=label[1], text=cue.text[label.end() :])
         found.append(cue)
     return found
 
 
+def _is_label(text: str) -> bool:
+    """Whether one to three words before a colon say who speaks.
+
+    In capitals they do, else not with a word that is common there ("Look:", "the last set:"),
+    unless it is part of a name ("He Bingjiao:").
+    """
+    words = [word for word in text.split() if not word.isdecimal()]
+    common = [_is_common(word) for word in words]
+    if text.isupper() or not any(common):
+        return True
+    return not all(common) and all(word[0].isupper() for word in words)
+
+
+def _is_common(word: str) -> bool:
+    word = without_contraction(word).rstrip('.').casefold()
+    return word in OPENERS or word in NO_LABELS
+
+
 def _read_json(text: str, path: Path) -> list[Utterance]:
     try:
-        content = json.loads(text)
+        # A number of very many digits is infinite then, which `_segment` refuses.
+        content = json.loads(text, parse_int=lambda n: int(n) if len(n) < 18 else float(n))
     except (json.JSONDecodeError, RecursionError) as error:
         line = getattr(error, 'lineno', 1)
         raise TranscriptError(f'{path}, line {line}: no JSON ({error})') from None
@@ -249,24 +306,27 @@ def _read_json(text: str, path: Path) -> list[Utterance]:
         raise TranscriptError(
             f'{path}: a list of segments, or an object with a list "segments", was expected'
         )
-    return [_segment(item, f'{path}, segment {i}') for i, item in enumerate(content, 1)]
+    segments = [_segment(item, f'{path}, segment {i}') for i, item in enumerate(content, 1)]
+    return _speakers_from_text(segments)
 
 
 def _segment(item: Any, where: str) -> Utterance:
     if not isinstance(item, dict):
-        raise TranscriptError(f'{where}: an object was expected, not {item!r}')
+        raise TranscriptError(f'{where}: an object was expected, not {repr(item)[:60]}')
     times = []
     for name in ('start', 'end'):
         value = item.get(name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
-            raise TranscriptError(f'{where}, {name}: seconds were expected, not {value!r}')
+        if not number or not 0 <= value <= LONGEST:
+            raise TranscriptError(
+                f'{where}, {name}: seconds (0 to {LONGEST:g}) were expected, not {repr(value)[:60]}'
+            )
         times.append(float(value))
     if times[1] < times[0]:
         raise TranscriptError(f'{where}, end: {times[1]} comes before the start {times[0]}')
     text, speaker = item.get('text'), item.get('speaker')
     if not isinstance(text, str):
-        raise TranscriptError(f'{where}, text: a text was expected, not {text!r}')
+        raise TranscriptError(f'{where}, text: a text was expected, not {repr(text)[:60]}')
     return Utterance(
         *times, ' '.join(text.split()), '' if speaker is None else str(speaker).strip()
     )

@@ -74,6 +74,12 @@ def test_clips_become_sessions():
         '1 clips without fps were taken to have 30',
         '1 clips without subject: their session stands for it',
     ]
+    notes = []
+    (zero,) = sessions_from_clips(
+        [clip('a', 0, fps=0), clip('a', 60, fps='0.0')], 'xy', notes=notes
+    )
+    assert [g.start for g in zero.gestures] == [0, 2]
+    assert notes == ['2 clips without fps were taken to have 30']
     (alone,) = sessions_from_clips([clip('a', 0, subject=..., outcome=...)], ['x'])
     assert (alone.subject, alone.state) == ('a', '')
 
@@ -86,6 +92,11 @@ def test_clips_become_sessions():
         ([clip('a', 0, start=...)], 'clip 0, field start'),
         ([clip('a', 0, end='soon')], 'clip 0, field end'),
         ([clip('a', 40, end=30)], 'no span of time'),
+        ([clip('a', 40, fps=-1)], 'clip 0, field fps: .*not -1'),
+        ([clip('a', 40, fps='nan')], 'clip 0, field fps: a number'),
+        ([clip('a', 40, fps=1e-320)], 'clip 0: frame 70 at .* inf s, .* beyond 1e[+]07 s'),
+        ([clip('a', 40, end=4e8)], 'beyond'),
+        ([clip('a', 40, end='9' * 400)], 'clip 0, field end'),
         ([clip('a', 0), clip('a', 40, outcome='lose')], "the outcome 'lose' here and 'win' before"),
         ([clip('a', 0), clip('a', 40, subject='q')], 'subject'),
     ],
@@ -151,6 +162,8 @@ def test_predictions_of_several_folds(tmp_path):
         ('c,a,Ann,0,30,30,win,0,1,,0.5', 'line 2, column predicted_class'),
         ('c,a,Ann,0,30', 'line 2: 11 cells'),
         ('c,,Ann,0,30,30,win,0,1,head up,0.5', "clip 'c' has no session"),
+        ('c,a,Ann,0,30,-1,win,0,1,head up,0.5', "clip 'c', field fps"),
+        ('c,a,Ann,0,30,1e-320,win,0,1,head up,0.5', "clip 'c': .* beyond"),
     ],
 )
 def test_predictions_with_errors(tmp_path, row, message):
@@ -164,8 +177,11 @@ def test_sources_that_are_none(tmp_path):
         load_sessions([path])
     with pytest.raises(ScenarioError, match='train or test'):
         load_sessions([path], 'xsub_val')
-    with pytest.raises(ScenarioError, match='cannot be read'):
+    with pytest.raises(ScenarioError, match='none.csv does not exist; a .csv file'):
         load_sessions([tmp_path / 'none.csv'])
+    (tmp_path / 'folder.csv').mkdir()
+    with pytest.raises(ScenarioError, match='cannot be read: Is a directory'):
+        load_sessions([tmp_path / 'folder.csv'])
     for paths in ([], ['a.pkl', 'b.pkl'], ['a.txt'], ['a.pkl', 'b.csv']):
         with pytest.raises(ScenarioError, match='expected one annotation file'):
             load_sessions(paths)
@@ -216,13 +232,39 @@ def test_nothing_of_the_person_stays():
     text = json.dumps([s.to_json() for s in made])
     assert not any(word in text for word in ('Ann', 'Bob', 'final'))
     assert len({s.subject for s in made}) == 2 and len({s.session for s in made}) == 8
-    assert [s.id for s in made] == sorted(s.id for s in made)
-    assert {mapping[s.session] for s in made} == {s.id for s in sessions}
+    assert [mapping[s.session] for s in made] == [s.id for s in sessions]
     # Ids of another build are others, unless the salt is given.
     again = build_scenarios(sessions, MATCH, source='real')
     assert not {s.session for s in made} & {s.session for s in again}
     fixed = [build_scenarios(sessions, MATCH, source='real', salt='x') for _ in range(2)]
     assert fixed[0] == fixed[1]
+
+
+def test_given_names_are_masked_in_gesture_names():
+    names = ('Federer rubs hand', 'Hand of roger', 'rub hand')
+    sessions = [Session('a', 'p', tuple(Gesture(n, 0, 1, 0.5) for n in names), 'win')]
+    redactor = Redactor(['Roger Federer', 'Ann Hand'])
+    (made,) = build_scenarios(sessions, MATCH, source='x', redactor=redactor)
+    assert made.gestures == (
+        Gesture('[PERSON 1] rubs hand', 0, 1, 0.5),
+        Gesture('Hand of [PERSON 1]', 0, 1, 0.5),
+        Gesture('rub hand', 0, 1, 0.5),
+    )
+    # Names of gestures are no transcripts, whose capital letters are looked at.
+    assert redactor.masked['[PERSON 1]'] == 2 and not redactor.report() and not redactor.uncased
+
+
+def test_exchanges_do_not_depend_on_the_salt():
+    from mg_plugins.emotion.arms import derange
+
+    gestures = [Gesture('x', 0, 1)]
+    sessions = [Session(f's{i}', f'p{i % 5}', tuple(gestures * (i % 4)), 'win') for i in range(20)]
+    draws = []
+    for salt in ('a', 'b', None):
+        made = build_scenarios(sessions, MATCH, source='x', salt=salt)
+        assert [s.id for s in made] != sorted(s.id for s in made)
+        draws.append(np.stack(derange(made, 2)).tolist())
+    assert draws[0] == draws[1] == draws[2]
 
 
 def test_open_ended_and_redactor():
@@ -250,6 +292,7 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     (tmp_path / 'said' / 'a.srt').write_text(
         '1\n00:00:01,000 --> 00:00:02,000\nANN LEE: I met Roger, and Carol called me, says Lee.\n'
     )
+    (tmp_path / 'said' / 'b.txt').write_text('Fine.')
     (tmp_path / 'outcomes.csv').write_text('session,state\nb,\nc,draw\n')
     (tmp_path / 'names.txt').write_text('Roger Stone\n')
     options = (
@@ -258,9 +301,11 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     )
     assert tool()(['set.pkl', *options.split()]) == 0
     printed = capsys.readouterr().out
-    assert '2 scenarios, source: league' in printed
+    assert printed.splitlines()[0] == '2 scenarios, source: league'
+    assert 'lower case cannot be spotted' in printed
+    assert 'said: 1 of another kind not read (1 .txt)' in printed
     assert "state 'draw' is none" in ' '.join(printed.replace('│', ' ').split())
-    assert 'Carol (1×: a)' in printed and '1 sessions have no transcript' not in printed
+    assert 'Carol (1×: a)' in printed
     scenarios = load_scenarios('s.jsonl')
     assert len(scenarios) == 2 and {s.state for s in scenarios} == {'lose', 'win'}
     said = next(s.context for s in scenarios if s.state == 'lose')
@@ -312,8 +357,22 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
         ('set.pkl --out s.jsonl --template nope', "no template 'nope'"),
         ('set.pkl --out s.jsonl --template deception', "no session is left: state 'lose' is none"),
         ('set.pkl --out s.jsonl --split nope', 'no split'),
-        ('set.pkl --out s.jsonl --transcripts nope', 'no folder'),
-        ('set.pkl --out s.jsonl --names-file nope', 'nope'),
+        (
+            'set.pkl --out s.jsonl --transcripts nope',
+            '--transcripts nope does not exist',
+        ),
+        (
+            'set.pkl --out s.jsonl --names-file nope',
+            '--names-file nope does not exist; expected a text file with a person a line',
+        ),
+        ('set.pkl --out s.jsonl --names-file .', '--names-file . is a folder; expected a text'),
+        (
+            'set.pkl --out s.jsonl --outcomes nope',
+            '--outcomes nope does not exist; expected a',
+        ),
+        ('set.pkl --out s.jsonl --transcripts set.pkl', '--transcripts set.pkl is no folder'),
+        ('p.csv --out s.jsonl', 'SOURCE p.csv does not exist; expected the predictions.csv'),
+        ('none.jsonl --show', 'SOURCE none.jsonl does not exist; expected a scenarios file'),
         ('set.pkl --out s.jsonl --min-confidence 2', '--min-confidence'),
         ('set.pkl --out s.jsonl --max-gestures 0', '--max-gestures'),
         ('set.pkl --show nothing', "no scenario has the id 'nothing'"),
@@ -326,8 +385,25 @@ def test_tool_errors(tmp_path, capsys, monkeypatch, arguments, message):
     annotations(tmp_path / 'set.pkl')
     assert tool()(arguments.split()) == 1
     error = capsys.readouterr().err
-    assert error.startswith('error: ') and message in error
+    assert error.startswith('error: ') and message in error and 'Errno' not in error
     assert not (tmp_path / 's.jsonl').exists()
+
+
+def test_tool_says_when_a_split_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    annotations(tmp_path / 'set.pkl')
+    rows = ['c1,a,Ann,0,30,30,win,0,1,head up,0.9', 'c2,b,Bob,0,30,30,lose,0,1,head up,0.9']
+    predictions(tmp_path / 'p.csv', rows)
+    for command, noted in (
+        ('p.csv', True),
+        ('p.csv --split test', False),
+        ('set.pkl', False),  # its own splits give both sides
+        ('set.pkl --split sessions_test', False),
+    ):
+        assert tool()([*command.split(), '--out', 's.jsonl']) == 0
+        printed = capsys.readouterr().out
+        assert ('need scenarios of split train' in printed and '--salt' in printed) == noted
+        assert 'lower case' not in printed  # nothing was said
 
 
 def test_templates_are_listed(capsys):

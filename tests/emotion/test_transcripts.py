@@ -105,6 +105,12 @@ def test_json(tmp_path, wrap):
         ('a.json', '[{"start": "1", "end": 2, "text": "x"}]', 'segment 1, start'),
         ('a.json', '[{"start": NaN, "end": 2, "text": "x"}]', 'segment 1, start'),
         ('a.json', '[{"start": 3, "end": 2, "text": "x"}]', 'segment 1, end'),
+        ('a.srt', SRT.replace('01:00:03', '9' * 400 + ':00:03'), r'a\.srt, cue 2, line 7: a time'),
+        ('a.srt', SRT.replace('01:00:04', '99999:00:04'), 'cue 2, line 7: the time .* beyond'),
+        ('a.vtt', VTT.replace('00:02.500', '9' * 5000 + ':00:02.500'), 'cue 1, line 10: a time'),
+        ('a.json', f'[{{"start": 1, "end": {"9" * 400}, "text": "x"}}]', 'segment 1, end: seconds'),
+        ('a.json', f'[{{"start": {"9" * 5000}, "end": 1, "text": "x"}}]', 'segment 1, start: sec'),
+        ('a.json', '[{"start": 1, "end": 2e7, "text": "x"}]', 'segment 1, end: seconds'),
         ('a.srt', SRT.replace('Hello', 'Caf\xe9').encode('latin-1'), 'UTF-8'),
         ('a.txt', 'x', r'a\.txt: expected .*\.srt'),
     ],
@@ -118,12 +124,57 @@ def test_labels_in_the_text(tmp_path):
     lines = ['Ann Lee: Hi.', 'Bob: Well.', 'Reporter 2: Why?', 'Ann Lee: Because: reasons.']
     cues = [f'{i}\n00:00:0{i},000 --> 00:00:0{i},500\n{x}\n' for i, x in enumerate(lines)]
     found = read(tmp_path, 'a.srt', '\n'.join(cues))
-    # "Bob" labels one cue only, as "Well" could.
-    assert [u.speaker for u in found] == ['Ann Lee', '', 'Reporter 2', 'Ann Lee']
-    assert [u.text for u in found] == ['Hi.', 'Bob: Well.', 'Why?', 'Because: reasons.']
-    assert speaker_names(found) == ['Ann Lee']
+    assert [u.speaker for u in found] == ['Ann Lee', 'Bob', 'Reporter 2', 'Ann Lee']
+    assert [u.text for u in found] == ['Hi.', 'Well.', 'Why?', 'Because: reasons.']
+    assert speaker_names(found) == ['Ann Lee', 'Bob']
     labels = ['I', 'ME', 'SPEAKER_01', 'Reporter 2', 'THE PRESS', 'BOB', 'spk_0', '']
     assert speaker_names([Utterance(0, 1, 'x', label) for label in labels]) == ['BOB']
+
+
+@pytest.mark.parametrize(
+    'text, speaker',
+    [
+        ('sascha: hello', 'sascha'),
+        ('- sascha zverev: hello', 'sascha zverev'),
+        ('He Bingjiao: hello', 'He Bingjiao'),
+        ('QUESTION: why', 'QUESTION'),
+        ('reporter 12: why', 'reporter 12'),
+        ("o'brien: no", "o'brien"),
+        *((f'{x}: hello', '') for x in ('well', 'Note', 'question', 'Answer', 'Look', "That's")),
+        ('the last set: hello', ''),
+        ('one two three four: hello', ''),
+        ('at 3:30 pm', ''),
+        ('sascha:', ''),
+    ],
+)
+@pytest.mark.parametrize('suffix', ['srt', 'json'])
+def test_labels_whatever_their_case(tmp_path, text, speaker, suffix):
+    content = f'1\n00:00:01,000 --> 00:00:02,000\n{text}\n'
+    if suffix == 'json':
+        content = json.dumps([dict(start=1, end=2, text=text)])
+    (found,) = read(tmp_path, f'a.{suffix}', content)
+    assert found.speaker == speaker
+    assert speaker or found.text == text
+    named = speaker and speaker not in ('QUESTION', 'reporter 12')
+    assert speaker_names([found]) == ([speaker] if named else [])
+
+
+def test_one_speaker_in_two_cases():
+    masked = mask_speakers([Utterance(0, 1, 'x', name) for name in ('sascha', 'Sascha', 'Bob')])
+    assert [u.speaker for u in masked] == ['Speaker A', 'Speaker A', 'Speaker B']
+
+
+@pytest.mark.timeout(15)
+@pytest.mark.parametrize('unit', ['{\\', '<v a', '<v.', '<', 'A', "A'", 'A ', '&#1', '<v\t', '>> '])
+def test_repeats_take_no_time(tmp_path, unit):
+    text = '1\n00:00:01,000 --> 00:00:02,000\nx' + unit * 200000
+    read(tmp_path, 'a.srt', text)
+    read(tmp_path, 'a.srt', text.replace('\nx', '\n'))
+
+
+def test_numbers_that_are_no_characters(tmp_path):
+    text = f'1\n00:00:01,000 --> 00:00:02,000\nHi &#{"1" * 5000}; &#65;\n'
+    assert read(tmp_path, 'a.srt', text)[0].text == 'Hi A'
 
 
 def test_speakers_are_letters():
@@ -138,13 +189,30 @@ def test_speakers_are_letters():
 def test_folder(tmp_path):
     (tmp_path / 'S1.srt').write_text(SRT)
     (tmp_path / 'S2.vtt').write_text(VTT)
-    (tmp_path / 'notes.txt').write_text('no transcript')
-    assert {name: len(u) for name, u in read_transcripts(tmp_path).items()} == {'S1': 3, 'S2': 4}
+    notes = []
+    found = read_transcripts(tmp_path, notes)
+    assert {name: len(u) for name, u in found.items()} == {'S1': 3, 'S2': 4} and not notes
     (tmp_path / 'S1.vtt').write_text(VTT)
     with pytest.raises(TranscriptError, match="two transcripts are of session 'S1'"):
         read_transcripts(tmp_path)
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(TranscriptError, match='has no file'):
+    with pytest.raises(TranscriptError, match=r'it has nothing.*expected SESSION\.srt'):
         read_transcripts(tmp_path / 'empty')
     with pytest.raises(TranscriptError, match='no folder'):
         read_transcripts(tmp_path / 'nowhere')
+
+
+def test_files_of_other_kinds_are_told(tmp_path):
+    for name in ('S3.txt', 'S4.TXT', 'README', '.DS_Store', '._S1.srt'):
+        (tmp_path / name).write_text('no transcript')
+    (tmp_path / 'more.srt').mkdir()
+    kinds = '2 .txt, 1 folder, 1 without suffix'
+    with pytest.raises(TranscriptError, match=f'no transcript .it has {kinds}'):
+        read_transcripts(tmp_path)
+    (tmp_path / 'S1.srt').write_text(SRT)
+    notes = []
+    assert list(read_transcripts(tmp_path, notes)) == ['S1']
+    assert notes == [
+        f'{tmp_path}: 4 of another kind not read ({kinds}); expected SESSION.srt, SESSION.vtt or '
+        'SESSION.json'
+    ]
