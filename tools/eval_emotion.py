@@ -145,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
     from mg_plugins.emotion.ask import Budget
     from mg_plugins.emotion.cache import Cache
     from mg_plugins.emotion.results import write_results
+    from mg_plugins.emotion.tables import print_tables
     from mg_plugins.emotion.template import load_template
 
     args.out = args.out or default_folder(args)
@@ -323,95 +324,6 @@ def show(args: argparse.Namespace, sets: dict[str, list], templates: dict) -> No
         print(f'===== sent along: the JSON schema of the answer\n{schema}')
     if not all(task.options for _, task in shown) and args.rubric_judge != 'keyword':
         print('===== sent later: question, rubric and each answer, for scoring')
-
-
-def print_tables(metrics: dict) -> None:
-    """One set on the terminal."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    synthetic = 'SYNTHETIC data, ' if 'synthetic' in metrics['source'] else ''
-    lexicon = metrics['judge'].get('kind') == 'lexicon'
-    who = 'lexicon judge (not a language model)' if lexicon else metrics['judge']['name']
-    console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
-    counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
-    console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
-    if lexicon:
-        weights = metrics['judge']['weights']
-        console.print(
-            f'prior: {metrics["judge"]["prior"]}; it weighs text by {weights["text"]:.2f}, '
-            f'gestures by {weights["gestures"]:.2f}'
-        )
-    console.print(_arms_table(metrics))
-    if metrics['comparisons']:
-        table = _table('paired', 'gain, points', 'b : c', 'McNemar p')
-        for title, comparison in metrics['comparisons'].items():
-            test, gain = comparison['mcnemar'], _interval(comparison['gain'], sign='+')
-            table.add_row(title, gain, f'{test["b"]} : {test["c"]}', f'{test["p"]:.2g}')
-        console.print(table)
-        console.print('b : c = scenarios right in the first arm only : in the second only')
-    if metrics['open_comparisons']:
-        table = _table('paired', 'gain in completeness, points', 'gain in depth')
-        for title, gains in metrics['open_comparisons'].items():
-            completeness = _interval(gains['completeness'], sign='+')
-            table.add_row(title, completeness, _interval(gains['depth'], 1, '+'))
-        console.print(table)
-        console.print(f'scored by: {metrics["rubric_judge"]}', markup=False)
-    if metrics['baselines']:
-        table = _table('fitted on training sessions', 'accuracy, %', 'macro F1, %')
-        for title, baseline in metrics['baselines'].items():
-            table.add_row(title, _interval(baseline['accuracy']), _interval(baseline['macro_f1']))
-        console.print(table)
-    for note in metrics['notes']:
-        console.print(f'note: {note}', markup=False)
-
-
-def _arms_table(metrics: dict) -> object:
-    """Figures and counts, a column an arm."""
-    arms = metrics['arms']
-    table = _table('', *arms)
-    if metrics['open_ended']:
-        for figure, title, scale in (
-            ('completeness', 'completeness, %', 100),
-            ('depth', 'depth, 0 to 4', 1),
-        ):
-            cells = (_interval(metrics['open'][arm][figure], scale) for arm in arms)
-            table.add_row(title, *cells)
-    else:
-        for figure, title in (
-            ('accuracy', 'accuracy, %'),
-            ('accuracy_when_answered', 'if answered, %'),
-            ('macro_f1', 'macro F1, %'),
-        ):
-            table.add_row(title, *(_interval(of[figure]) for of in arms.values()))
-        for figure, title in (('ece', 'calibr. error'), ('brier', 'Brier score')):
-            values = [of[figure] for of in arms.values()]
-            table.add_row(title, *('–' if v is None else f'{v:.3f}' for v in values))
-    for status in ('asked', 'refused', 'unparsable', 'failed', 'not asked'):
-        counts = [of[status] for of in arms.values()]
-        if status == 'asked' or any(counts):
-            table.add_row(status, *map(str, counts))
-    return table
-
-
-def _table(*headers: str) -> object:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    return Table(*headers, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-
-
-def _interval(figure: dict, scale: float = 100, sign: str = '') -> str:
-    if figure['value'] is None:
-        return '–'
-    digits = 1 if scale > 1 else 2
-    # The sum turns -0.0 into 0.0.
-    value, *ends = (
-        f'{round(figure[key] * scale, digits) + 0.0:{sign}.{digits}f}'
-        for key in ('value', 'low', 'high')
-        if figure[key] is not None
-    )
-    return f'{value} [{", ".join(ends)}]' if ends else value
 
 
 def _seed(text: str) -> int:
