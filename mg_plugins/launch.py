@@ -177,6 +177,18 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
+def leave_group() -> None:
+    """End the processes of a distributed run together.
+
+    A process that ends while its group lives now and then aborts ("terminate called"), and
+    torchrun then takes a run that has done its work for a failed one.
+    """
+    group = torch.distributed
+    if group.is_available() and group.is_initialized():
+        group.barrier()
+        group.destroy_process_group()
+
+
 def check_weights(runner: Runner, checkpoint: str) -> None:
     """Refuse to test a checkpoint whose weights do not fit: MMEngine would test random ones.
 

@@ -44,6 +44,7 @@ def main() -> None:
         runner = launch.build_runner(cfg)
         launch.check_weights(runner, cfg.load_from)
         runner.test()
+        launch.leave_group()
     except launch.EXPLAINED as error:
         sys.exit(f'test.py: {error}')
 

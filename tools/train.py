@@ -52,6 +52,7 @@ def main() -> None:
         runner.train()
         if not args.no_test and cfg.get('test_cfg') is not None:
             runner.test()
+        launch.leave_group()
     except launch.EXPLAINED as error:
         sys.exit(f'train.py: {error}')
     except KeyboardInterrupt:
