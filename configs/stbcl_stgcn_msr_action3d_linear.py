@@ -1,5 +1,5 @@
 # Linear evaluation of `stbcl_stgcn_msr_action3d.py`: the head alone learns, over frozen features.
-_base_ = ['_base_/runtime.py', '_base_/msr_action3d.py', '_base_/stbcl_streams_msr_action3d.py']
+_base_ = ['_base_/runtime.py', '_base_/msr_action3d_short.py', '_base_/stbcl_streams_msr_action3d.py']
 
 model = dict(
     type='RecognizerDualStream',
@@ -7,6 +7,6 @@ model = dict(
     in_channels={{_base_.in_channels}},
     sequence={{_base_.sequence}},
     frozen=True,
-    cls_head=dict(type='GCNHead', num_classes=20, in_channels={{_base_.in_channels}}),
+    cls_head=dict(type='GCNHead', num_classes=20),
 )
-load_from = 'work_dirs/stbcl_stgcn_msr_action3d/epoch_100.pth'
+load_from = 'work_dirs/stbcl_stgcn_msr_action3d/epoch_60.pth'

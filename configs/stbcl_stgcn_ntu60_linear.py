@@ -7,6 +7,6 @@ model = dict(
     in_channels={{_base_.in_channels}},
     sequence={{_base_.sequence}},
     frozen=True,
-    cls_head=dict(type='GCNHead', num_classes=60, in_channels={{_base_.in_channels}}),
+    cls_head=dict(type='GCNHead', num_classes=60),
 )
 load_from = 'work_dirs/stbcl_stgcn_ntu60/epoch_300.pth'

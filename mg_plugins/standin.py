@@ -127,11 +127,9 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
         if inner is not cfg.model.backbone:
             # Positions that were named for the whole model need not exist in the small one.
             cfg.model.backbone.positions = 'auto'
-        if 'cls_head' in cfg.model:
-            double = 2 if cfg.model.get('fusion') == 'concat' else 1
-            cfg.model.cls_head.in_channels = double * SMALL_WIDTH
-        if 'in_channels' in cfg.model:
-            cfg.model.in_channels = SMALL_WIDTH
+        for part in (cfg.model, cfg.model.get('cls_head', {})):
+            if 'in_channels' in part:
+                part.in_channels = SMALL_WIDTH
         if 'head' in cfg.model:
             cfg.model.head.queue_size = min(cfg.model.head.queue_size, SMALL_QUEUE)
     for pipeline in pipelines(cfg):

@@ -1,5 +1,5 @@
 # Pre-training on MSR-Action3D: what its configs share.
-_base_ = ['./stbcl.py', './msr_action3d.py', './stbcl_streams_msr_action3d.py']
+_base_ = ['./stbcl.py', './msr_action3d_short.py', './stbcl_streams_msr_action3d.py']
 
 train_pipeline = [
     dict(type='MGNormalize', layout={{_base_.layout}}),
@@ -21,7 +21,7 @@ custom_hooks = [
     dict(type='ProbeHook', interval=20),
 ]
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=100)
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=60)
 param_scheduler = [
-    dict(type='CosineAnnealingLR', T_max=100, by_epoch=True, convert_to_iter_based=True)
+    dict(type='CosineAnnealingLR', T_max=60, by_epoch=True, convert_to_iter_based=True)
 ]

@@ -8,7 +8,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from .queue import ContrastError
-from .streams import StreamFusion, pool_graph
+from .streams import StreamFusion, fused_width, pool_graph
 
 STREAMS = ('fused', 'graph', 'sequence')
 
@@ -23,8 +23,7 @@ class RecognizerDualStream(BaseRecognizer):
     Args:
         backbone: As in the pre-training.
         in_channels: As in the pre-training.
-        cls_head: Config of the head; its ``in_channels`` is the stream's width, twice
-            ``in_channels`` for a fusion by ``'concat'``.
+        cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
         sequence: As in the pre-training; ``None`` without a second stream.
         fusion: As in the pre-training.
         stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
@@ -47,8 +46,10 @@ class RecognizerDualStream(BaseRecognizer):
         frozen: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
         stream = stream or ('graph' if sequence is None else 'fused')
+        width = fused_width(in_channels, fusion) if stream == 'fused' else in_channels
+        cls_head = dict(dict(in_channels=width), **cls_head)
+        super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
         if stream not in STREAMS or (sequence is None and stream != 'graph'):
             raise ContrastError(
                 f'stream is {stream!r}, expected one of {", ".join(STREAMS)}; those other than '

@@ -129,8 +129,8 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
     return pipeline(strength).fit(train.vectors, train.labels), strength
 
 
-def retrieval(gallery: Features, queries: Features) -> dict[str, float]:
-    """Mean average precision, R@1 and R@5 of finding training clips of a test clip's class.
+def retrieval_by_clip(gallery: Features, queries: Features) -> dict[str, np.ndarray]:
+    """Average precision, R@1 and R@5 (N_queries,) of finding training clips of a clip's class.
 
     The gallery is ranked by cosine similarity. Average precision of a query is the mean, over the
     gallery's clips of its class, of the precision at their ranks; R@k says whether one of them is
@@ -140,12 +140,16 @@ def retrieval(gallery: Features, queries: Features) -> dict[str, float]:
     order = np.argsort(-similarity, axis=1, kind='stable')
     hit = gallery.labels[order] == queries.labels[:, None]
     precision = hit.cumsum(1) / np.arange(1, hit.shape[1] + 1)
-    average = (precision * hit).sum(1) / np.maximum(hit.sum(1), 1)
     return dict(
-        mAP=float(average.mean()),
-        R1=float(hit[:, :1].any(1).mean()),
-        R5=float(hit[:, :5].any(1).mean()),
+        mAP=(precision * hit).sum(1) / np.maximum(hit.sum(1), 1),
+        R1=hit[:, :1].any(1).astype(float),
+        R5=hit[:, :5].any(1).astype(float),
     )
+
+
+def retrieval(gallery: Features, queries: Features) -> dict[str, float]:
+    """Means of `retrieval_by_clip` over the queries."""
+    return {name: float(v.mean()) for name, v in retrieval_by_clip(gallery, queries).items()}
 
 
 def left_out_knn(features: Features, neighbours: int = 20) -> float:

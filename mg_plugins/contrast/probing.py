@@ -20,6 +20,7 @@ from mg_plugins.data.labelled import draw_labelled
 
 from . import probes
 from .extract import extract_features
+from .finetune import TRAINED, check_encoders, train_on_shares
 from .probes import Features
 from .queue import ContrastError
 
@@ -42,7 +43,9 @@ def loader_of(cfg: Config, part: str, dataset: Mapping | None = None):
     while 'dataset' in wanted:
         wanted = wanted.dataset
     wanted.update(pipeline=pipeline, test_mode=True, **(dataset or {}))
-    loader.update(dataset=wanted, sampler=dict(type='DefaultSampler', shuffle=False))
+    # Assigned, not updated: an update would merge the test clips' own selection into it.
+    loader.dataset = wanted
+    loader.sampler = dict(type='DefaultSampler', shuffle=False)
     loader.update(drop_last=False, num_workers=0, persistent_workers=False)
     return Runner.build_dataloader(loader)
 
@@ -55,16 +58,8 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
     """
     init_default_scope('mmaction')
     model = MODELS.build(copy.deepcopy(cfg.model))
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
     content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=False)
-    given = content.get('state_dict', content)
-    needed = [name for name in wanted if name.split('.')[0] in ('backbone', 'sequence', 'fusion')]
-    bad = [n for n in needed if n not in given or given[n].shape != wanted[n]]
-    if bad:
-        raise ContrastError(
-            f'{checkpoint} does not fit its config: {len(bad)} of {len(needed)} weights are '
-            f'missing or of another shape, {bad[0]} first. Was it trained with another config?'
-        )
+    check_encoders(model.state_dict(), content.get('state_dict', content), checkpoint)
     return model.eval()
 
 
@@ -150,21 +145,28 @@ def probe_checkpoint(
     checkpoint: str | os.PathLike,
     names: Sequence[str] = PROBES,
     streams: Sequence[str] | None = None,
-    datasets: Mapping[str, Mapping] | None = None,
     progress: bool = False,
-    **options,
+    work_dir: str | os.PathLike = 'work_dirs/finetune',
+    training: Mapping | None = None,
+    shares: Sequence[float] = SHARES,
+    draws: int = 5,
+    neighbours: int = 20,
 ) -> tuple[dict[str, tuple[Features, Report]], dict]:
     """Take features of a checkpoint and probe every stream.
 
     Args:
-        cfg: Config of the checkpoint.
+        cfg: Config of the checkpoint, or of the same model over other data (`transfer.with_data`).
         checkpoint: File.
-        names: Of `PROBES`.
-        streams: Those to probe; all if None.
-        datasets: Settings to override in the ``'train'`` and the ``'test'`` dataset, such as
-            another ``ann_file`` for transfer.
+        names: Of `PROBES` and `finetune.TRAINED`, which train the whole model for every share and
+            draw.
+        streams: Those to probe. None takes all, and the last one, the fused where there is one,
+            for probes that train.
         progress: Show bars.
-        options: As for `run_probes`.
+        work_dir: Folder for the logs of probes that train.
+        training: Options of `finetune.finetune`, such as ``steps`` and ``lr``.
+        shares: Shares of labels of ``'semi'`` and of probes that train.
+        draws: Draws of labelled clips, whose mean counts; the seeds are 0, 1, …
+        neighbours: Of the kNN probe.
 
     Returns:
         By stream the training features and the report; and what was probed on.
@@ -172,11 +174,15 @@ def probe_checkpoint(
     Raises:
         ContrastError: As its parts do, or a stream that the model does not have.
     """
+    unknown = [name for name in names if name not in (*PROBES, *TRAINED)]
+    if unknown:
+        known = ', '.join((*PROBES, *TRAINED))
+        raise ContrastError(f'there is no probe {unknown[0]!r}; known are {known}')
     model = load_model(cfg, checkpoint)
     about = dict(checkpoint=str(checkpoint), config=str(cfg.filename))
     taken = {}
     for part in ('train', 'test'):
-        loader = loader_of(cfg, part, (datasets or {}).get(part))
+        loader = loader_of(cfg, part)
         taken[part] = extract_features(model, loader, f'features, {part}' if progress else None)
         about[f'{part}_clips'] = len(loader.dataset)
         about.update(
@@ -187,13 +193,24 @@ def probe_checkpoint(
     unknown = [name for name in streams or () if name not in present]
     if unknown:
         raise ContrastError(f'the model has no stream {unknown[0]!r}; it has {", ".join(present)}')
-    found = {
-        stream: (
-            taken['train'][stream],
-            run_probes(taken['train'][stream], taken['test'][stream], names, **options),
-        )
-        for stream in streams or present
-    }
+    frozen = [name for name in names if name in PROBES]
+    found = {}
+    for stream in streams or present:
+        train, test = taken['train'][stream], taken['test'][stream]
+        report = run_probes(train, test, frozen, shares, draws, neighbours)
+        found[stream] = (train, report)
+    trained = [name for name in names if name in TRAINED]
+    if trained:
+        about['finetune'] = dict(training or {})
+    for stream in (streams or present[-1:]) if trained else ():
+        report = found[stream][1]
+        folder = Path(work_dir) / stream
+        options = dict(training or {}, stream=stream, progress=progress)
+        for name, many in train_on_shares(
+            cfg, checkpoint, trained, shares, draws, folder, **options
+        ).items():
+            report.correct[name] = np.mean([run.correct for run in many], 0)
+            report.figures[name] = float(report.correct[name].mean())
     return found, about
 
 

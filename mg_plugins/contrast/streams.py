@@ -89,8 +89,9 @@ class StreamFusion(nn.Module):
     """Fuse the features of two streams into one vector.
 
     Both are standardised over their channels first, so that neither counts more by its scale.
-    ``'balance'`` is ``g · a + (1 − g) · b`` with ``g = σ(MLP([a, b]))`` of each clip and channel;
-    ``'mean'`` is that with g = ½; ``'concat'`` is ``[a, b]``.
+    ``'balance'`` is ``[g · a, (1 − g) · b]`` with ``g = σ(MLP([a, b]))`` of each clip and channel:
+    it weighs the streams against each other and keeps what each of them says. ``'concat'`` is that
+    with g = ½, and ``'mean'`` adds the two halves.
 
     Args:
         channels: Width C of each stream.
@@ -102,10 +103,8 @@ class StreamFusion(nn.Module):
 
     def __init__(self, channels: int, kind: str = 'balance') -> None:
         super().__init__()
-        if kind not in FUSIONS:
-            raise ContrastError(f'fusion must be one of {", ".join(FUSIONS)}, got {kind!r}')
         self.kind = kind
-        self.channels = channels * (2 if kind == 'concat' else 1)
+        self.channels = fused_width(channels, kind)
         if kind == 'balance':
             hidden = max(channels // 4, 8)
             self.gate = nn.Sequential(
@@ -125,12 +124,22 @@ class StreamFusion(nn.Module):
         return torch.full_like(first, 0.5)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Fused features (N, C), or (N, 2C) for ``'concat'``, of two streams' (N, C)."""
+        """Fused features (N, 2C), or (N, C) for ``'mean'``, of two streams' (N, C)."""
         first, second = standardised(first), standardised(second)
-        if self.kind == 'concat':
-            return torch.cat([first, second], 1)
         share = self._share(first, second)
-        return share * first + (1 - share) * second
+        first, second = share * first, (1 - share) * second
+        return first + second if self.kind == 'mean' else torch.cat([first, second], 1)
+
+
+def fused_width(channels: int, kind: str) -> int:
+    """Width of what a `StreamFusion` returns, of streams of width ``channels``.
+
+    Raises:
+        ContrastError: If there is no such kind.
+    """
+    if kind not in FUSIONS:
+        raise ContrastError(f'fusion must be one of {", ".join(FUSIONS)}, got {kind!r}')
+    return channels if kind == 'mean' else 2 * channels
 
 
 def standardised(features: Tensor) -> Tensor:

@@ -93,12 +93,14 @@ def test_the_balance_is_a_share_of_each_channel():
     first, second = torch.randn(4, 8), 100 * torch.randn(4, 8)
     torch.nn.init.constant_(fusion.gate[2].bias, 50)
     expected = torch.nn.functional.layer_norm(first, (8,))
-    assert torch.allclose(fusion(first, second), expected, atol=1e-5)
+    both = torch.cat([expected, torch.zeros_like(expected)], 1)
+    assert torch.allclose(fusion(first, second), both, atol=1e-5)
     assert torch.allclose(fusion.share(first, second), torch.ones(4, 8))
     half = StreamFusion(8, 'mean')(first, second)
     other = torch.nn.functional.layer_norm(second, (8,))
     assert torch.allclose(half, (expected + other) / 2, atol=1e-5)
-    assert StreamFusion(8, 'concat')(first, second).shape == (4, 16)
+    halves = torch.cat([expected, other], 1) / 2
+    assert torch.allclose(StreamFusion(8, 'concat')(first, second), halves, atol=1e-5)
     with pytest.raises(ContrastError, match="got 'gated'"):
         StreamFusion(8, 'gated')
 

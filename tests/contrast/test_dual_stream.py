@@ -110,7 +110,9 @@ def test_features_do_not_depend_on_mode_or_company():
     clips = views(1)[:, 0]
     features = model.extract(clips, None)
     assert set(features) == {'graph', 'sequence', 'fused'}
-    assert all(f.shape == (6, 8) and not f.requires_grad for f in features.values())
+    widths = dict(graph=8, sequence=8, fused=16)
+    assert all(f.shape == (6, widths[name]) for name, f in features.items())
+    assert not any(f.requires_grad for f in features.values())
     assert model.training
     assert torch.allclose(model.extract(clips[:1], 'fused'), features['fused'][:1], atol=1e-5)
     crops = model.extract(torch.stack([clips, clips], 1), 'graph')
@@ -173,8 +175,8 @@ def test_momentum_grows_along_a_cosine():
         MomentumHook(1.0)
 
 
-@pytest.mark.parametrize('stream, width', [('fused', 8), ('graph', 8), ('sequence', 8)])
-def test_a_linear_follower_sees_the_features_that_probes_see(stream, width, tmp_path):
+@pytest.mark.parametrize('stream', ['fused', 'graph', 'sequence'])
+def test_a_linear_follower_sees_the_features_that_probes_see(stream, tmp_path):
     model = build(backbone=FUSED)
     step(model, views())
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'pretrained.pth')
@@ -182,7 +184,7 @@ def test_a_linear_follower_sees_the_features_that_probes_see(stream, width, tmp_
         follower = RecognizerDualStream(
             FUSED,
             8,
-            dict(type='GCNHead', num_classes=5, in_channels=width),
+            dict(type='GCNHead', num_classes=5),
             sequence=GRU,
             stream=stream,
             frozen=True,

@@ -1,0 +1,378 @@
+"""Compare ways of pre-training over seeds, resumably: each is pre-trained, probed and fine-tuned.
+
+Every pre-training is one ``tools/train.py`` process that goes on from its last checkpoint after a
+kill; what its features are worth is one ``outcome.json`` in its folder, and what is there is not
+done again.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config, DictAction
+
+from mg_plugins.compare import TRAIN, Variant
+from mg_plugins.data.labelled import draw_labelled
+
+from .queue import ContrastError
+
+#: What an arm's encoders start from.
+STARTS = ('pre-training', 'synthetic', 'nothing')
+#: Share of the labels in the probes with few labels.
+SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of pre-training.
+
+    Attributes:
+        name: How tables call it.
+        config: Config of the pre-training.
+        options: ``KEY=VALUE`` settings of it.
+        start: One of `STARTS`: the config's own data, the synthetic set in the same layout, or
+            first weights as they come, which makes fine-tuning a training from scratch.
+    """
+
+    name: str
+    config: str
+    options: tuple[str, ...] = ()
+    start: str = 'pre-training'
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder."""
+        return Variant(self.name, self.config).folder
+
+    def settings(self, left_out: Sequence[str] = ()) -> list[str]:
+        """``KEY=VALUE`` settings, with those that test on training subjects left out."""
+        if not left_out:
+            return list(self.options)
+        out = ','.join(left_out)
+        return [
+            *self.options,
+            f'train_dataloader.dataset.exclude_subjects=[{out},]',
+            f'test_dataloader.dataset.subjects=[{out},]',
+            'test_dataloader.dataset.split=xsub_train',
+        ]
+
+
+def read_arms(path: str | os.PathLike) -> list[Arm]:
+    """Read a JSON list of arms: objects with ``name``, ``config``, ``options`` and ``start``.
+
+    Configs are relative to the file's own folder, unless they stand relative to where one is.
+
+    Raises:
+        ContrastError: The file is no such list; the message names the entry.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ContrastError(f'{path} is no JSON list of arms: {error}') from error
+    arms = []
+    for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
+        known = {'name', 'config', 'options', 'start'}
+        if not isinstance(entry, dict) or not {'name', 'config'} <= set(entry) <= known:
+            raise ContrastError(
+                f'{path}, entry {number}: an arm needs name and config, and may have options and '
+                f'start; got {entry}'
+            )
+        config = Path(path).parent / entry['config']
+        config = str(config if config.is_file() else entry['config'])
+        arm = Arm(
+            entry['name'],
+            config,
+            tuple(entry.get('options', ())),
+            entry.get('start', 'pre-training'),
+        )
+        if not Path(config).is_file():
+            raise ContrastError(f'{path}, entry {number}: there is no config {config}')
+        if arm.start not in STARTS:
+            raise ContrastError(
+                f'{path}, entry {number}: start must be one of {", ".join(STARTS)}, '
+                f'got {arm.start!r}'
+            )
+        arms.append(arm)
+    if len({arm.folder for arm in arms}) < len(arms) or not arms:
+        raise ContrastError(f'{path}: arms need names of their own, and there must be one')
+    return arms
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One pre-training: an arm, a seed, and the training subjects left out to test on."""
+
+    arm: Arm
+    seed: int
+    left_out: tuple[str, ...]
+    folder: Path
+
+    @property
+    def outcome(self) -> Path:
+        """File that is there when all is done."""
+        return self.folder / 'outcome.json'
+
+    def config(self) -> Config:
+        """The arm's config with its settings."""
+        cfg = Config.fromfile(self.arm.config)
+        pairs = [text.split('=', 1) for text in self.arm.settings(self.left_out)]
+        cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
+        return cfg
+
+
+def plan(
+    arms: Sequence[Arm], seeds: Sequence[int], left_out: Sequence[tuple[str, ...]], folder: Path
+) -> list[Unit]:
+    """All units, seed by seed, so that what is done at any time compares fairly."""
+    return [
+        Unit(
+            arm,
+            seed,
+            fold,
+            folder / arm.folder / ('without_' + '_'.join(fold) if fold else 'test') / f's{seed}',
+        )
+        for seed in seeds
+        for fold in list(left_out) or [()]
+        for arm in arms
+    ]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How units are run, the same for all.
+
+    Attributes:
+        amp: Pre-train and fine-tune in mixed precision.
+        steps: Length of fine-tuning; 0 leaves it out.
+        lr: Learning rate of fine-tuning.
+        backbone_lr_mult: Learning rate of pre-trained encoders as a share of ``lr``.
+        full: Fine-tune with all labels too, the arms that start from nothing.
+    """
+
+    amp: bool = False
+    steps: int = 300
+    lr: float = 2e-3
+    backbone_lr_mult: float = 1.0
+    full: bool = True
+
+
+def settle(unit: Unit, tuning: Tuning) -> None:
+    """Note in a unit's folder what it is, or check that it is the same as what is there.
+
+    Raises:
+        ContrastError: The folder holds a unit of another config or with other settings.
+    """
+    content = unit.config().pretty_text + str(tuning) + unit.arm.start
+    what = dict(arm=unit.arm.name, settings=hashlib.sha256(content.encode()).hexdigest())
+    note = unit.folder / 'unit.json'
+    if note.is_file() and json.loads(note.read_text()) != what:
+        raise ContrastError(
+            f'{unit.folder} holds a run of another version of {unit.arm.config}, or with other '
+            'settings: choose another --out, or remove that folder to run it again'
+        )
+    unit.folder.mkdir(parents=True, exist_ok=True)
+    write_json(note, what)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporary.write_text(json.dumps(content) + '\n', encoding='utf-8')
+    os.replace(temporary, path)
+
+
+def execute(units: Sequence[Unit], tuning: Tuning, jobs: int) -> None:
+    """Run what is not done yet, ``jobs`` at a time, sharing the processors evenly.
+
+    An ``OMP_NUM_THREADS`` that is set already stays.
+
+    Raises:
+        ContrastError: A pre-training fails, with what it printed last; or a folder holds another.
+    """
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    for unit in units:
+        settle(unit, tuning)
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(name, str(threads))
+    waiting = [unit for unit in units if not unit.outcome.is_file()]
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
+    with (
+        Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar,
+        ProcessPoolExecutor(jobs, mp_context=get_context('spawn')) as pool,
+    ):
+        task = bar.add_task('runs', total=len(units), completed=len(units) - len(waiting))
+        futures = [pool.submit(run, unit, tuning) for unit in waiting]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.advance(task)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def run(unit: Unit, tuning: Tuning) -> None:
+    """Pre-train, probe and fine-tune one unit, and write its outcome."""
+    start = time.monotonic()
+    checkpoint = None if unit.arm.start == 'nothing' else pretrain(unit, tuning.amp)
+    trained = time.monotonic() - start
+    outcome = evaluate(unit, checkpoint, tuning)
+    outcome.update(
+        arm=unit.arm.name,
+        seed=unit.seed,
+        left_out=list(unit.left_out),
+        minutes=dict(
+            pretraining=round(trained / 60, 2),
+            all=round((time.monotonic() - start) / 60, 2),
+        ),
+    )
+    write_json(unit.outcome, outcome)
+
+
+def pretrain(unit: Unit, amp: bool) -> Path:
+    """Pre-train in a process of its own, from its last checkpoint on; returns the last one.
+
+    Raises:
+        ContrastError: The process fails.
+    """
+    cfg = unit.config()
+    settings = unit.arm.settings(unit.left_out)
+    epochs = cfg.train_cfg.max_epochs
+    if unit.arm.start == 'synthetic':
+        extra, epochs = synthetic_settings(cfg)
+        settings += extra
+    last = unit.folder / f'epoch_{epochs}.pth'
+    note = unit.folder / 'last_checkpoint'
+    # The note is written after its checkpoint is whole.
+    known = note.read_text().strip() if note.is_file() else ''
+    if Path(known).name == last.name:
+        return last
+    command = [
+        *(sys.executable, str(TRAIN), unit.arm.config, '--seed', str(unit.seed)),
+        *('--work-dir', str(unit.folder), '--require-data', '--no-test'),
+        *(['--resume'] if known else []),
+        *(['--amp'] if amp else []),
+        *('--cfg-options', 'default_hooks.checkpoint.interval=10', *settings),
+    ]
+    log = unit.folder / 'output.txt'
+    with log.open('w') as file:
+        code = subprocess.run(command, stdout=file, stderr=file).returncode
+    if code or not last.is_file():
+        end = '\n'.join(log.read_text(errors='replace').splitlines()[-12:])
+        raise ContrastError(f'{unit.folder} failed with exit code {code}:\n{end}')
+    return last
+
+
+def synthetic_settings(cfg: Config) -> tuple[list[str], int]:
+    """Settings that pre-train on the synthetic set in the config's layout, for as many steps.
+
+    Returns:
+        The settings, and the number of epochs.
+    """
+    from mg_plugins.data.annotations import load_annotations
+    from mg_plugins.data.synthetic import ensure_synthetic
+    from mg_plugins.standin import stand_in_options
+
+    path = ensure_synthetic(**stand_in_options(cfg))
+
+    def clips(file: str, split: str) -> int:
+        return len(load_annotations(file)['split'][split])
+
+    own = cfg.train_dataloader.dataset
+    size = cfg.train_dataloader.batch_size
+    steps = cfg.train_cfg.max_epochs * -(-clips(own.ann_file, own.split) // size)
+    epochs = max(1, round(steps / -(-clips(str(path), 'xsub_train') // size)))
+    return [
+        f'train_dataloader.dataset.ann_file={path}',
+        'train_dataloader.dataset.split=xsub_train',
+        f'train_cfg.max_epochs={epochs}',
+        f'param_scheduler.0.T_max={epochs}',
+    ], epochs
+
+
+def evaluate(unit: Unit, checkpoint: Path | None, tuning: Tuning) -> dict:
+    """What a pre-training is worth for each test clip, by probe.
+
+    Frozen features of every stream: ``knn``, ``linear``, ``linear_10%`` (mean of five draws),
+    ``mAP``, ``R1`` and ``R5``, as in `probes`. Then ``finetune_10%``, with the labels drawn by the
+    unit's seed: the same for every arm. Arms that start from nothing are trained with all labels
+    too (``finetune_100%``).
+
+    Returns:
+        ``clips``, ``labels`` and ``subjects`` of the test clips, and ``scores``: by stream and
+        probe the score of each test clip, in [0, 1].
+    """
+    from mmaction.registry import MODELS
+    from mmengine.registry import init_default_scope
+    from mmengine.runner import set_random_seed
+
+    from . import probes
+    from .extract import extract_features
+    from .finetune import finetune
+    from .probing import load_model, loader_of
+
+    cfg = unit.config()
+    init_default_scope('mmaction')
+    if checkpoint is None:
+        set_random_seed(unit.seed)
+        model = MODELS.build(copy.deepcopy(cfg.model))
+        model.init_weights()
+        model.eval()
+    else:
+        model = load_model(cfg, checkpoint)
+    train, test = (extract_features(model, loader_of(cfg, part)) for part in ('train', 'test'))
+    scores: dict[str, dict[str, list[float]]] = {}
+
+    def keep(stream: str, probe: str, values: np.ndarray) -> None:
+        scores.setdefault(stream, {})[probe] = [round(float(value), 4) for value in values]
+
+    for stream, known in train.items():
+        asked = test[stream]
+        keep(stream, 'knn', probes.knn_probe(known, asked) == asked.labels)
+        keep(stream, 'linear', probes.linear_probe(known, asked) == asked.labels)
+        draws = [draw_labelled(known.labels, known.clips, SHARE, seed) for seed in range(5)]
+        few = [probes.linear_probe(known.of(draw), asked) == asked.labels for draw in draws]
+        keep(stream, 'linear_10%', np.mean(few, 0))
+        for probe, values in probes.retrieval_by_clip(known, asked).items():
+            keep(stream, probe, values)
+    main = model.main_stream
+    first = test[main]
+    shares = [SHARE, 1.0] if checkpoint is None and tuning.full else [SHARE]
+    for share in shares if tuning.steps else ():
+        predicted = finetune(
+            cfg,
+            checkpoint,
+            work_dir=unit.folder / f'finetune_{share:.0%}',
+            share=share,
+            seed=unit.seed,
+            steps=tuning.steps if share < 1 else tuning.steps * 3,
+            lr=tuning.lr,
+            backbone_lr_mult=tuning.backbone_lr_mult,
+            amp=tuning.amp,
+        )
+        if list(predicted.clips) != list(first.clips):
+            raise ContrastError(f'{unit.folder}: fine-tuning was tested on other clips')
+        keep(main, f'finetune_{share:.0%}', predicted.correct)
+    return dict(
+        main=main,
+        clips=[str(clip) for clip in first.clips],
+        labels=[int(label) for label in first.labels],
+        subjects=[str(subject) for subject in first.subjects],
+        scores=scores,
+    )
