@@ -9,4 +9,4 @@ model = dict(
     frozen=True,
     cls_head=dict(type='GCNHead', num_classes=20),
 )
-load_from = 'work_dirs/stbcl_stgcn_msr_action3d/epoch_60.pth'
+load_from = 'work_dirs/stbcl_stgcn_msr_action3d/epoch_40.pth'

@@ -10,10 +10,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Probe the frozen features of a pre-trained (or supervised) model: kNN,\n'
-        'linear, retrieval, and linear with few labels. Everything is fitted on training clips.',
+        'linear, retrieval, and linear with few labels; or train the model itself with few\n'
+        'labels, from the checkpoint and from scratch. All is fitted on training clips.',
         epilog='examples:\n'
-        '  python tools/probe.py work_dirs/stbcl_stgcn_msr_action3d/epoch_100.pth\n'
+        '  python tools/probe.py work_dirs/stbcl_stgcn_msr_action3d/epoch_40.pth\n'
         '  python tools/probe.py CHECKPOINT --probes knn linear --streams graph\n'
+        '  python tools/probe.py CHECKPOINT --probes finetune scratch --shares 0.1 --steps 300\n'
         '  python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val\n',
     )
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -25,7 +27,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['knn', 'linear', 'retrieval', 'semi'],
         metavar='NAME',
-        help='of knn, linear, retrieval, semi (default: all)',
+        help='of knn, linear, retrieval, semi (default: these), and finetune, scratch, which take '
+        'minutes',
     )
     parser.add_argument(
         '--streams', nargs='+', metavar='NAME', help='fused, graph, sequence (default: all)'
@@ -35,13 +38,31 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=float,
         default=[0.01, 0.05, 0.1],
-        help='shares of labels for semi (default: 0.01 0.05 0.1)',
+        help='shares of labels for semi, finetune and scratch (default: 0.01 0.05 0.1)',
     )
     parser.add_argument(
-        '--draws', type=int, default=5, help='draws of labelled clips for semi (default: 5)'
+        '--draws',
+        type=int,
+        default=5,
+        help='draws of labelled clips for semi, finetune and scratch (default: 5)',
     )
     parser.add_argument('--neighbours', type=int, default=20, help='of kNN (default: 20)')
-    parser.add_argument('--ann-file', help='probe on another set of the same layout (transfer)')
+    tuning = parser.add_argument_group('finetune and scratch')
+    tuning.add_argument('--steps', type=int, help='steps of a training (default: of 50 epochs)')
+    tuning.add_argument('--lr', type=float, default=1e-3, help='learning rate (default: 0.001)')
+    tuning.add_argument(
+        '--lr-mult',
+        type=float,
+        default=1.0,
+        help='share of it that the pre-trained encoders have (default: 1)',
+    )
+    tuning.add_argument('--amp', action='store_true', help='mixed precision, bfloat16 on a CPU')
+    parser.add_argument('--ann-file', help='probe on another set (transfer)')
+    parser.add_argument(
+        '--layout',
+        help='joint layout of --ann-file, a name or a .json file (default: the one it names); its '
+        'joints are brought to the layout of the model by their names',
+    )
     parser.add_argument(
         '--splits', nargs=2, metavar=('TRAIN', 'TEST'), help='names of its splits, for --ann-file'
     )
@@ -63,36 +84,35 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mg_plugins.contrast import probing
+    from mg_plugins.contrast import probing, transfer
     from mg_plugins.data.annotations import AnnotationError
 
+    folder = args.out or Path(args.checkpoint).parent / 'probes'
     try:
         if not Path(args.checkpoint).is_file():
             raise probing.ContrastError(f'there is no checkpoint {args.checkpoint}')
         cfg = Config.fromfile(args.config or probing.config_beside(args.checkpoint))
-        parts = ('train', 'test')
-        sets = {part: {} for part in parts}
         if args.ann_file:
-            for part in parts:
-                sets[part]['ann_file'] = args.ann_file
-        for part, split in zip(parts, args.splits or (), strict=False):
-            sets[part]['split'] = split
+            cfg = transfer.with_data(cfg, args.ann_file, args.splits, args.layout)
+        elif args.layout or args.splits:
+            raise probing.ContrastError('--layout and --splits say more about --ann-file: give it')
+        training = dict(steps=args.steps, lr=args.lr, backbone_lr_mult=args.lr_mult, amp=args.amp)
         found, about = probing.probe_checkpoint(
             cfg,
             args.checkpoint,
             args.probes,
             args.streams,
-            datasets=sets,
             progress=True,
+            work_dir=folder / 'trained',
+            training=training,
             shares=args.shares,
             draws=args.draws,
             neighbours=args.neighbours,
         )
     except (probing.ContrastError, AnnotationError, ValueError, OSError) as error:
         sys.exit(f'probe.py: {error}')
-    folder = args.out or Path(args.checkpoint).parent / 'probes'
     probing.write_probes(folder, found, about)
-    names = list(next(iter(found.values()))[1].figures)
+    names = list(dict.fromkeys(name for _, report in found.values() for name in report.figures))
     synthetic = ', SYNTHETIC data' if about['source'] == 'synthetic' else ''
     table = Table(
         title=f'{about["train_clips"]} training and {about["test_clips"]} test clips{synthetic}'
@@ -101,8 +121,8 @@ def main() -> None:
     for stream in found:
         table.add_column(stream, justify='right')
     for name in names:
-        figures = (report.figures[name] for _, report in found.values())
-        table.add_row(name, *(f'{100 * figure:.2f}' for figure in figures))
+        figures = (report.figures.get(name) for _, report in found.values())
+        table.add_row(name, *('–' if f is None else f'{100 * f:.2f}' for f in figures))
     Console().print(table)
     print(f'probes.json, features.npz and pictures are in {folder}')
 

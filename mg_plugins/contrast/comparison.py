@@ -8,6 +8,7 @@ done again.
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import json
 import os
@@ -208,8 +209,8 @@ def execute(units: Sequence[Unit], tuning: Tuning, jobs: int) -> None:
     for unit in units:
         settle(unit, tuning)
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
-        os.environ.setdefault(name, str(threads))
+    # MKL's own variable would win over it.
+    os.environ['MKL_NUM_THREADS'] = os.environ.setdefault('OMP_NUM_THREADS', str(threads))
     waiting = [unit for unit in units if not unit.outcome.is_file()]
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
     with (
@@ -228,11 +229,25 @@ def execute(units: Sequence[Unit], tuning: Tuning, jobs: int) -> None:
 
 
 def run(unit: Unit, tuning: Tuning) -> None:
-    """Pre-train, probe and fine-tune one unit, and write its outcome."""
+    """Pre-train, probe and fine-tune one unit, and write its outcome.
+
+    Raises:
+        ContrastError: The pre-training fails, or another process is at work in the unit's folder.
+    """
     start = time.monotonic()
-    checkpoint = None if unit.arm.start == 'nothing' else pretrain(unit, tuning.amp)
-    trained = time.monotonic() - start
-    outcome = evaluate(unit, checkpoint, tuning)
+    with (unit.folder / 'lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ContrastError(
+                f'another process is at work in {unit.folder}, perhaps what a killed command has '
+                'left running: wait for its end, or stop it'
+            ) from None
+        checkpoint = None
+        if unit.arm.start != 'nothing':
+            checkpoint = pretrain(unit, tuning.amp, lock.fileno())
+        trained = time.monotonic() - start
+        outcome = evaluate(unit, checkpoint, tuning)
     outcome.update(
         arm=unit.arm.name,
         seed=unit.seed,
@@ -245,8 +260,10 @@ def run(unit: Unit, tuning: Tuning) -> None:
     write_json(unit.outcome, outcome)
 
 
-def pretrain(unit: Unit, amp: bool) -> Path:
+def pretrain(unit: Unit, amp: bool, lock: int) -> Path:
     """Pre-train in a process of its own, from its last checkpoint on; returns the last one.
+
+    The process inherits the lock of the folder, which lasts as long as anyone who has it.
 
     Raises:
         ContrastError: The process fails.
@@ -272,7 +289,8 @@ def pretrain(unit: Unit, amp: bool) -> Path:
     ]
     log = unit.folder / 'output.txt'
     with log.open('w') as file:
-        code = subprocess.run(command, stdout=file, stderr=file).returncode
+        process = subprocess.run(command, stdout=file, stderr=file, pass_fds=[lock])
+    code = process.returncode
     if code or not last.is_file():
         end = '\n'.join(log.read_text(errors='replace').splitlines()[-12:])
         raise ContrastError(f'{unit.folder} failed with exit code {code}:\n{end}')

@@ -1,5 +1,6 @@
 """Comparing pre-trainings: arms, plan, statistics of made-up outcomes, and one real comparison."""
 
+import fcntl
 import json
 
 import numpy as np
@@ -126,6 +127,17 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     comparison.settle(unit, Tuning())
     with pytest.raises(ContrastError, match='with other settings'):
         comparison.settle(unit, Tuning(steps=7))
+
+
+def test_a_folder_that_somebody_works_in_is_left_alone(tmp_path):
+    config = str(ROOT / 'configs/skeletonclr_msr_action3d.py')
+    (unit,) = comparison.plan([Arm('a', config)], [0], [], tmp_path)
+    comparison.settle(unit, Tuning())
+    with (unit.folder / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ContrastError, match='another process is at work in'):
+            comparison.run(unit, Tuning())
+    assert not unit.outcome.exists()
 
 
 @pytest.mark.slow
