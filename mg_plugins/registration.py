@@ -15,7 +15,7 @@ from mg_plugins.contrast import (  # noqa: F401
     recognizer,
     streams,
 )
-from mg_plugins.data import dataset, transforms  # noqa: F401
+from mg_plugins.data import dataset, relayout, transforms  # noqa: F401
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.emotion import hook  # noqa: F401
 from mg_plugins.fusion import registry  # noqa: F401

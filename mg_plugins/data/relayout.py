@@ -1,0 +1,208 @@
+"""Joints of one layout from those of another, by their names.
+
+The table (`relayout.json`) says which names mean one joint (``common``: a name to the name that all
+layouts share; ``own``: where a layout means something else by a name), and which joints may be
+made where they are absent (``made``: from the middle of others, the first choice that is there).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from .layouts import Layout, LayoutError, get_layout
+
+TABLE = Path(__file__).with_name('relayout.json')
+
+
+@cache
+def _table() -> dict:
+    return json.loads(TABLE.read_text(encoding='utf-8'))
+
+
+def usual_coordinates(layout: Layout) -> int | None:
+    """2 or 3, how many coordinates the clips of a layout have where nothing else is known."""
+    return _table()['coordinates'].get(layout.name)
+
+
+def common_names(layout: Layout) -> dict[str, int]:
+    """Index of every joint by the name that all layouts share.
+
+    Raises:
+        LayoutError: Two joints have one such name.
+    """
+    own, common = _table()['own'].get(layout.name, {}), _table()['common']
+    found: dict[str, int] = {}
+    for index, joint in enumerate(layout.joints):
+        name = own.get(joint) or common.get(joint, joint)
+        if name in found:
+            raise LayoutError(
+                f'joints {layout.joints[found[name]]!r} and {joint!r} of layout {layout.name!r} '
+                f'are both taken for {name!r}; rename one of them'
+            )
+        found[name] = index
+    return found
+
+
+def joint_parts(
+    source: Layout, target: Layout, joints: Mapping[str, str | Sequence[str] | None] | None = None
+) -> list[dict[int, float]]:
+    """What every joint of a layout is made of: source joints and their weights.
+
+    Args:
+        source: Layout of the clips.
+        target: Layout wanted.
+        joints: Target joints by hand, before the table: the source joint, several whose middle
+            counts, or None for a missing one.
+
+    Returns:
+        For each target joint {index of a source joint: weight}, weights of a sum of 1; empty for a
+        joint that the source does not have.
+
+    Raises:
+        LayoutError: A joint that a layout does not have, or layouts without a common joint.
+    """
+    known, by_hand = common_names(source), {}
+    for joint, given in (joints or {}).items():
+        names = [given] if isinstance(given, str) else list(given or ())
+        by_hand[target.index(joint)] = {source.index(name): 1 / len(names) for name in names}
+
+    def parts(name: str, asked: tuple[str, ...] = ()) -> dict[int, float]:
+        if name in known:
+            return {known[name]: 1.0}
+        for choice in _table()['made'].get(name, ()):
+            # A joint that is asked for already is no help: head from nose and nose from head.
+            if set(choice) & {*asked, name}:
+                continue
+            found = [parts(other, (*asked, name)) for other in choice]
+            if all(found):
+                total: dict[int, float] = {}
+                for part in found:
+                    for index, weight in part.items():
+                        total[index] = total.get(index, 0.0) + weight / len(choice)
+                return total
+        return {}
+
+    made = [
+        by_hand[index] if index in by_hand else parts(name)
+        for name, index in common_names(target).items()
+    ]
+    if not any(made):
+        raise LayoutError(
+            f'layouts {source.name!r} and {target.name!r} have no joint in common: '
+            f'{", ".join(source.joints)} against {", ".join(target.joints)}'
+        )
+    return made
+
+
+def relayout(
+    keypoint: np.ndarray, score: np.ndarray | None, parts: Sequence[Mapping[int, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips with the joints of another layout.
+
+    A joint made of several is missing where one of them is; else its score is the smallest of
+    theirs. A joint made of none is missing: coordinates and score 0.
+
+    Args:
+        keypoint: (M, T, V, C) coordinates, before normalisation.
+        score: (M, T, V) scores; None where joints with coordinates are certain.
+        parts: From `joint_parts`.
+
+    Returns:
+        Keypoint (M, T, V', C) and score (M, T, V').
+    """
+    if score is None:
+        score = (keypoint != 0).any(-1).astype(np.float32)
+    points = np.zeros((*keypoint.shape[:2], len(parts), keypoint.shape[-1]), keypoint.dtype)
+    scores = np.zeros(points.shape[:-1], score.dtype)
+    for joint, own in enumerate(parts):
+        if not own:
+            continue
+        index = list(own)
+        scores[:, :, joint] = smallest = score[:, :, index].min(-1)
+        if len(index) == 1:
+            points[:, :, joint] = keypoint[:, :, index[0]]
+        else:
+            weights = np.array(list(own.values()))[:, None]
+            middle = (keypoint[:, :, index] * weights).sum(2)
+            points[:, :, joint] = middle * (smallest > 0)[..., None]
+    return points, scores
+
+
+@TRANSFORMS.register_module()
+class MGRelayout(BaseTransform):
+    """The joints of another layout, for a model that was trained on that one; see `joint_parts`.
+
+    Stands before MGNormalize, which then centres and scales by the target's own joints. Picture
+    coordinates stay such and metres stay metres: it makes no depth and takes none away.
+
+    Required keys: keypoint (M, T, V, C), keypoint_score (optional). Modified: keypoint
+    (M, T, V', C). Added or modified: keypoint_score (M, T, V'), 0 for joints that the source does
+    not have.
+
+    Args:
+        source: Name, dict or file of the clips' layout.
+        target: Name, dict or file of the layout wanted.
+        joints: Target joints by hand: ``dict(head='nose', neck=['left_shoulder',
+            'right_shoulder'], left_foot=None)``; all others follow the table.
+        coordinates: 2 or 3, what the model was trained on; clips with another number are refused.
+            None takes what comes.
+
+    Raises:
+        LayoutError: Layouts without a common joint, a joint that is not there, or clips of another
+            layout or number of coordinates.
+    """
+
+    def __init__(
+        self,
+        source: str | dict | Layout,
+        target: str | dict | Layout,
+        joints: Mapping[str, str | Sequence[str] | None] | None = None,
+        coordinates: int | None = None,
+    ) -> None:
+        self.source, self.target = get_layout(source), get_layout(target)
+        self.coordinates = coordinates
+        self.parts = joint_parts(self.source, self.target, joints)
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the target's joints that the source does not have."""
+        return [j for j, part in zip(self.target.joints, self.parts, strict=True) if not part]
+
+    def transform(self, results: dict) -> dict:
+        """Give one sample its new joints."""
+        keypoint = results['keypoint']
+        dims = keypoint.shape[-1]
+        if keypoint.ndim != 4 or keypoint.shape[2] != self.source.num_joints:
+            raise LayoutError(
+                f'clip {results.get("frame_dir")!r} has keypoint of shape {keypoint.shape}, '
+                f'expected (persons, frames, {self.source.num_joints}, 2 or 3) for layout '
+                f'{self.source.name!r}'
+            )
+        if self.coordinates not in (None, dims):
+            advice = (
+                'a model of joints in space cannot be shown pictures: their depth is not known'
+                if dims < self.coordinates
+                else 'project the joints into the picture plane, y downwards, and prepare those'
+            )
+            raise LayoutError(
+                f'clip {results.get("frame_dir")!r} of layout {self.source.name!r} has {dims} '
+                f'coordinates a joint, {self.coordinates} were expected for layout '
+                f'{self.target.name!r}: {advice}'
+            )
+        results['keypoint'], results['keypoint_score'] = relayout(
+            keypoint, results.get('keypoint_score'), self.parts
+        )
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(source={self.source.name!r}, target={self.target.name!r}, '
+            f'coordinates={self.coordinates})'
+        )

@@ -1,0 +1,173 @@
+"""Joints of one layout from those of another."""
+
+import numpy as np
+import pytest
+from mmaction.registry import TRANSFORMS
+
+from mg_plugins.data.layouts import LayoutError, get_layout, layout_names
+from mg_plugins.data.relayout import MGRelayout, _table, common_names, joint_parts
+from mg_plugins.data.skeleton import body_size, detected_joints
+from mg_plugins.data.synthetic import make_synthetic
+from mg_plugins.data.transforms import MGNormalize
+
+
+def clip_of(dataset, **options):
+    _, clips, _ = make_synthetic(dataset=dataset, subjects=2, clips=4, seed=3, **options)
+    return dict(clips[0])
+
+
+def named(sample, layout):
+    """Joint name to its coordinates."""
+    return dict(zip(get_layout(layout).joints, sample['keypoint'].transpose(2, 0, 1, 3)))  # noqa: B905
+
+
+def mapped(sample, source, target, **options):
+    given = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in sample.items()}
+    transform = MGRelayout(source, target, **options)
+    return transform(given), transform
+
+
+def test_the_table_names_joints_that_there_are():
+    table = _table()
+    joints = {joint for name in layout_names() for joint in get_layout(name).joints}
+    known = joints | set(table['common'].values())
+    for own in table['own'].values():
+        known |= set(own.values())
+    assert set(table['common']) <= joints
+    for layout, own in table['own'].items():
+        assert set(own) <= set(get_layout(layout).joints)
+    made = {j for choices in table['made'].values() for c in choices for j in c}
+    assert made | set(table['made']) <= known
+    assert set(table['coordinates']) <= set(layout_names())
+
+
+@pytest.mark.parametrize('source', layout_names())
+@pytest.mark.parametrize('target', layout_names())
+def test_every_pair_of_layouts(source, target):
+    parts = joint_parts(get_layout(source), get_layout(target))
+    assert len(parts) == get_layout(target).num_joints
+    for part in parts:
+        assert not part or sum(part.values()) == pytest.approx(1)
+    if source == target:
+        assert parts == [{j: 1.0} for j in range(len(parts))]
+    # A side never comes from the other.
+    for joint, part in zip(get_layout(target).joints, parts, strict=True):
+        names = [get_layout(source).joints[j] for j in part]
+        side = joint.partition('_')[0]
+        if side in ('left', 'right'):
+            assert all(side in name for name in names), (joint, names)
+
+
+@pytest.mark.parametrize('dataset', ['smg', 'ntu60'])
+def test_kinect_v2_to_msr_action3d(dataset):
+    sample = clip_of(dataset)
+    result, transform = mapped(sample, 'ntu25', 'msr_action3d')
+    assert result['keypoint'].shape[2:] == (20, 3) and result['keypoint'].dtype == np.float32
+    assert result['keypoint_score'].shape == result['keypoint'].shape[:3]
+    assert transform.missing == []
+    old, new = named(sample, 'ntu25'), named(result, 'msr_action3d')
+    # Kinect v1 has one joint between the shoulders; v2's neck lies higher.
+    same = dict(neck='spine_shoulder', spine='spine_mid', hip_centre='spine_base', head='head')
+    sides = ('shoulder', 'elbow', 'wrist', 'hand', 'hip', 'knee', 'ankle', 'foot')
+    same |= {f'{side}_{part}': f'{side}_{part}' for side in ('left', 'right') for part in sides}
+    assert set(same) == set(new)
+    for joint, origin in same.items():
+        np.testing.assert_array_equal(new[joint], old[origin])
+
+
+def test_and_back_the_upper_neck_is_made_and_finger_tips_are_missing():
+    sample = clip_of('msr_action3d')
+    result, transform = mapped(sample, 'msr_action3d', 'ntu25')
+    old, new = named(sample, 'msr_action3d'), named(result, 'ntu25')
+    np.testing.assert_allclose(new['neck'], (old['neck'] + old['head']) / 2, atol=1e-6)
+    tips = {f'{side}_{tip}' for side in ('left', 'right') for tip in ('hand_tip', 'thumb')}
+    assert set(transform.missing) == tips
+    scores = named(dict(keypoint=result['keypoint_score'][..., None]), 'ntu25')
+    assert all(not scores[tip].any() and not new[tip].any() for tip in tips)
+
+
+@pytest.mark.parametrize('target', ['coco17', 'body25', 'mediapipe33', 'imigue22_released'])
+def test_imigue_to_other_layouts_of_pictures(target):
+    sample = clip_of('imigue')
+    result, transform = mapped(sample, 'imigue22', target, coordinates=2)
+    layout = get_layout(target)
+    assert result['keypoint'].shape[2:] == (layout.num_joints, 2)
+    old, new = named(sample, 'imigue22'), named(result, target)
+    for joint in ('nose', 'left_shoulder', 'right_elbow', 'left_wrist', 'right_ear'):
+        np.testing.assert_array_equal(new[joint], old[joint])
+    legs = {j for j in layout.joints if 'knee' in j or 'ankle' in j or 'hip' in j}
+    assert legs <= set(transform.missing)
+    before = body_size(
+        sample['keypoint'][0],
+        detected_joints(sample['keypoint'], sample['keypoint_score'])[0],
+        get_layout('imigue22'),
+    )
+    after = body_size(result['keypoint'][0], result['keypoint_score'][0] > 0, layout)
+    assert after == pytest.approx(before)
+    # What follows in the pipeline goes on, whatever is missing.
+    done = MGNormalize(layout=target)(result)
+    assert np.isfinite(done['keypoint']).all() and done['keypoint'].any()
+    absent = [layout.index(joint) for joint in transform.missing]
+    assert not done['keypoint'][:, :, absent].any()
+
+
+def test_a_made_joint_is_missing_with_its_parts():
+    source, target = get_layout('coco17'), get_layout('body25')
+    rng = np.random.default_rng(0)
+    keypoint = rng.uniform(1, 2, (1, 5, 17, 2)).astype(np.float32)
+    score = rng.uniform(0.5, 1, (1, 5, 17)).astype(np.float32)
+    left, right = (source.index(f'{side}_shoulder') for side in ('left', 'right'))
+    keypoint[0, 2, left], score[0, 2, left] = 0, 0
+    neck = target.index('neck')
+    sample = dict(keypoint=keypoint, keypoint_score=score)
+    result, _ = mapped(sample, 'coco17', 'body25')
+    expected = (keypoint[0, :, left] + keypoint[0, :, right]) / 2
+    seen = np.array([0, 1, 3, 4])
+    np.testing.assert_allclose(result['keypoint'][0, seen, neck], expected[seen], rtol=1e-6)
+    np.testing.assert_array_equal(
+        result['keypoint_score'][0, :, neck], np.minimum(score[0, :, left], score[0, :, right])
+    )
+    assert not result['keypoint'][0, 2, neck].any()
+    # Without scores a joint at the origin is missing.
+    plain, _ = mapped(dict(keypoint=keypoint), 'coco17', 'body25')
+    np.testing.assert_array_equal(plain['keypoint'], result['keypoint'])
+    assert plain['keypoint_score'][0, 2, neck] == 0 and plain['keypoint_score'][0, 0, neck] == 1
+
+
+def test_joints_by_hand_come_first():
+    mine = dict(
+        name='mine',
+        joints=['skull', 'left_shoulder', 'right_shoulder'],
+        bones=[['left_shoulder', 'skull'], ['right_shoulder', 'skull']],
+    )
+    table = MGRelayout(mine, 'msr_action3d')
+    assert 'head' in table.missing and 'neck' not in table.missing
+    by_hand = MGRelayout(mine, 'msr_action3d', joints=dict(head='skull', neck=None))
+    assert 'head' not in by_hand.missing and 'neck' in by_hand.missing
+    both = MGRelayout(mine, 'msr_action3d', joints=dict(head=['skull', 'left_shoulder']))
+    assert both.parts[get_layout('msr_action3d').index('head')] == {0: 0.5, 1: 0.5}
+    with pytest.raises(LayoutError, match="'msr_action3d' has no joint 'nose'"):
+        MGRelayout(mine, 'msr_action3d', joints=dict(nose='skull'))
+    with pytest.raises(LayoutError, match="'mine' has no joint 'nose'"):
+        MGRelayout(mine, 'msr_action3d', joints=dict(head='nose'))
+
+
+def test_what_does_not_fit_is_refused():
+    sample = clip_of('imigue')
+    with pytest.raises(LayoutError, match=r'has 2 coordinates a joint, 3 were.*depth is not known'):
+        MGRelayout('imigue22', 'ntu25', coordinates=3)(dict(sample))
+    with pytest.raises(LayoutError, match='project the joints'):
+        MGRelayout('ntu25', 'coco17', coordinates=2)(clip_of('smg'))
+    with pytest.raises(LayoutError, match="17, 2 or 3.* for layout 'coco17'"):
+        MGRelayout('coco17', 'ntu25')(dict(sample))
+    strange = dict(name='strange', joints=['tail', 'wing'], bones=[['wing', 'tail']])
+    with pytest.raises(LayoutError, match="'strange' and 'coco17' have no joint in common: tail"):
+        MGRelayout(strange, 'coco17')
+    twice = dict(name='twice', joints=['spine_shoulder', 'neck'], bones=[['neck', 0]])
+    with pytest.raises(LayoutError, match="'spine_shoulder' and 'neck' of layout 'twice'"):
+        common_names(get_layout(twice))
+
+
+def test_it_is_registered():
+    step = TRANSFORMS.build(dict(type='MGRelayout', source='ntu25', target='coco17'))
+    assert isinstance(step, MGRelayout) and "target='coco17'" in repr(step)
