@@ -48,11 +48,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--finetune-steps',
         type=int,
-        default=300,
-        help='length of fine-tuning (default: 300; 0 leaves it out)',
+        default=200,
+        help='length of fine-tuning (default: 200; 0 leaves it out)',
     )
     parser.add_argument(
-        '--finetune-lr', type=float, default=2e-3, help='its learning rate (default: 0.002)'
+        '--finetune-lr', type=float, default=1e-3, help='its learning rate (default: 0.001)'
     )
     parser.add_argument(
         '--finetune-mult',

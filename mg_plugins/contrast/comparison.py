@@ -161,8 +161,8 @@ class Tuning:
     """
 
     amp: bool = False
-    steps: int = 300
-    lr: float = 2e-3
+    steps: int = 200
+    lr: float = 1e-3
     backbone_lr_mult: float = 1.0
     full: bool = True
 
