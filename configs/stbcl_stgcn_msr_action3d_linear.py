@@ -1,5 +1,9 @@
 # Linear evaluation of `stbcl_stgcn_msr_action3d.py`: the head alone learns, over frozen features.
-_base_ = ['_base_/runtime.py', '_base_/msr_action3d_short.py', '_base_/stbcl_streams_msr_action3d.py']
+_base_ = [
+    '_base_/runtime.py',
+    '_base_/msr_action3d_short.py',
+    '_base_/stbcl_streams_msr_action3d.py',
+]
 
 model = dict(
     type='RecognizerDualStream',

@@ -18,7 +18,7 @@ from mg_plugins.data.annotations import AnnotationError
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.fusion.probe import PlugError
 
-from . import standin
+from . import owndata, standin
 from .settings import (
     LaunchError,
     add_report,
@@ -41,7 +41,26 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
         'mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py',
     )
     parser.add_argument(
-        '--work-dir', help='where logs, checkpoints and reports go (default: work_dirs/CONFIG)'
+        '--work-dir',
+        help='where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
+        'work_dirs/CONFIG_FILE with --ann-file)',
+    )
+    own = parser.add_argument_group('your data')
+    own.add_argument(
+        '--ann-file',
+        metavar='FILE',
+        help="run any of this project's GCN configs on this annotation file, which "
+        'tools/prepare_data.py writes: file, splits, joint layout and number of classes are set',
+    )
+    own.add_argument(
+        '--layout',
+        help='joint layout of --ann-file, a name or a .json file (default: the one it names)',
+    )
+    own.add_argument(
+        '--splits',
+        nargs=2,
+        metavar=('TRAIN', 'TEST'),
+        help='its splits (default: those of the config, else xsub_train xsub_val, or train val)',
     )
     parser.add_argument(
         '--feat',
@@ -110,12 +129,20 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that a command line names and apply everything that it wishes for.
 
     Data that is missing is replaced by the synthetic set, unless ``--require-data`` is given.
+    ``--cfg-options`` have the last word over ``--ann-file``.
 
     Raises:
         LaunchError: If the config or its data does not exist or a wish does not fit the config.
+        AnnotationError: If ``--ann-file`` is missing or wrongly built.
+        LayoutError: If ``--layout`` is no layout.
     """
     path = config_path(args.config)
     cfg = Config.fromfile(path)
+    ann_file = getattr(args, 'ann_file', None)  # only the tools offer it
+    if ann_file:
+        owndata.use_data(cfg, ann_file, args.layout, args.splits)
+    elif getattr(args, 'layout', None) or getattr(args, 'splits', None):
+        raise LaunchError('--layout and --splits say more about --ann-file: give it')
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     # A dumped config is run again by other tools: it must bring the plug-ins with it.
@@ -136,6 +163,8 @@ def load_config(args: argparse.Namespace) -> Config:
         # Runs that differ must not go on from, or overwrite, each other.
         marks = [args.feat or '', 'mgfuse' * args.fuse, 'plain' * args.no_fuse]
         cfg.work_dir = str(Path('work_dirs') / '_'.join(filter(None, [path.stem, *marks])))
+        if ann_file:
+            cfg.work_dir = owndata.of_data(cfg.work_dir, ann_file)
     if not torch.cuda.is_available():
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
         if args.launcher != 'none':
@@ -221,7 +250,8 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     """Apply the options that only training has: resume, precision, seed, validation, report.
 
     Raises:
-        LaunchError: If a checkpoint to resume from does not exist, or ``--amp`` does not fit.
+        LaunchError: If a checkpoint to start or resume from does not exist, or ``--amp`` does not
+            fit.
     """
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -233,6 +263,12 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
         if not Path(args.resume).is_file():
             raise LaunchError(f'there is no checkpoint {args.resume} to resume from')
         cfg.resume, cfg.load_from = True, args.resume
+    start = cfg.get('load_from')
+    if start and not args.resume and '://' not in start and not Path(start).is_file():
+        raise LaunchError(
+            f'the config starts from {start}, which is not there: train that first, or name '
+            'another checkpoint by --cfg-options load_from=FILE (load_from=None for none)'
+        )
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise LaunchError(

@@ -76,22 +76,27 @@ def main() -> None:
         sys.exit(f'compare_pretraining.py: {problem}')
     args = parse_args()
     from mg_plugins.contrast import comparison, comparison_report
+    from mg_plugins.contrast.comparison_arms import read_arms
     from mg_plugins.contrast.queue import ContrastError
 
-    if args.seeds < 1 or args.jobs < 1 or args.finetune_steps < 0:
+    if args.seeds < 1 or args.jobs < 1:
         sys.exit('compare_pretraining.py: --seeds and --jobs must be at least 1')
     folds = [tuple(word.split(',')) for word in args.leave_out]
-    tuning = comparison.Tuning(
-        args.amp, args.finetune_steps, args.finetune_lr, args.finetune_mult, not folds
-    )
+    named = [subject for fold in folds for subject in fold]
+    if len(set(named)) < len(named):
+        sys.exit('compare_pretraining.py: a subject can be left out in one fold only')
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     try:
-        arms = comparison.read_arms(args.arms)
+        tuning = comparison.Tuning(
+            args.amp, args.finetune_steps, args.finetune_lr, args.finetune_mult, not folds
+        )
+        arms = read_arms(args.arms)
         if args.only:
             unknown = set(args.only) - {arm.name for arm in arms}
             if unknown:
                 raise ContrastError(f'{args.arms} has no arm {", ".join(sorted(unknown))}')
             arms = [arm for arm in arms if arm.name in args.only]
+        args.out.mkdir(parents=True, exist_ok=True)
         units = comparison.plan(arms, seeds, folds, args.out)
         if not args.report_only:
             comparison.execute(units, tuning, args.jobs)
@@ -102,7 +107,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print('\nStopped. The same command goes on.', file=sys.stderr)
         sys.exit(130)
-    args.out.mkdir(parents=True, exist_ok=True)
     table = comparison_report.markdown(summary)
     (args.out / 'table.md').write_text(table, encoding='utf-8')
     summary['arguments'] = sys.argv[1:]

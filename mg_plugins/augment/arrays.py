@@ -86,7 +86,7 @@ def take_frames(array, frames):
     clips, length, joints = plain.shape[0], plain.shape[-2], plain.shape[-1]
     rows = plain.shape[:-2].numel()
     starts = length * torch.arange(rows, device=array.device).view(clips, -1, 1)
-    index = (starts + frames[:, None]).view(-1)
+    index = (starts + frames[:, None]).reshape(-1)
     taken = plain.reshape(-1, joints).index_select(0, index)
     taken = taken.view(*plain.shape[:-2], frames.shape[-1], joints)
     return taken if array.ndim == 4 else taken.movedim(1, -1)

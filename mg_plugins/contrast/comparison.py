@@ -11,102 +11,29 @@ import copy
 import fcntl
 import hashlib
 import json
+import math
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, DictAction
 
-from mg_plugins.compare import TRAIN, Variant
+from mg_plugins.augment.chain import build_steps
+from mg_plugins.compare import TRAIN
 from mg_plugins.data.labelled import draw_labelled
 
+from .comparison_arms import Arm
 from .queue import ContrastError
 
-#: What an arm's encoders start from.
-STARTS = ('pre-training', 'synthetic', 'nothing')
 #: Share of the labels in the probes with few labels.
 SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of pre-training.
-
-    Attributes:
-        name: How tables call it.
-        config: Config of the pre-training.
-        options: ``KEY=VALUE`` settings of it.
-        start: One of `STARTS`: the config's own data, the synthetic set in the same layout, or
-            first weights as they come, which makes fine-tuning a training from scratch.
-    """
-
-    name: str
-    config: str
-    options: tuple[str, ...] = ()
-    start: str = 'pre-training'
-
-    @property
-    def folder(self) -> str:
-        """The name as a folder."""
-        return Variant(self.name, self.config).folder
-
-    def settings(self, left_out: Sequence[str] = ()) -> list[str]:
-        """``KEY=VALUE`` settings, with those that test on training subjects left out."""
-        if not left_out:
-            return list(self.options)
-        out = ','.join(left_out)
-        return [
-            *self.options,
-            f'train_dataloader.dataset.exclude_subjects=[{out},]',
-            f'test_dataloader.dataset.subjects=[{out},]',
-            'test_dataloader.dataset.split=xsub_train',
-        ]
-
-
-def read_arms(path: str | os.PathLike) -> list[Arm]:
-    """Read a JSON list of arms: objects with ``name``, ``config``, ``options`` and ``start``.
-
-    Configs are relative to the file's own folder, unless they stand relative to where one is.
-
-    Raises:
-        ContrastError: The file is no such list; the message names the entry.
-    """
-    try:
-        entries = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise ContrastError(f'{path} is no JSON list of arms: {error}') from error
-    arms = []
-    for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
-        known = {'name', 'config', 'options', 'start'}
-        if not isinstance(entry, dict) or not {'name', 'config'} <= set(entry) <= known:
-            raise ContrastError(
-                f'{path}, entry {number}: an arm needs name and config, and may have options and '
-                f'start; got {entry}'
-            )
-        config = Path(path).parent / entry['config']
-        config = str(config if config.is_file() else entry['config'])
-        arm = Arm(
-            entry['name'],
-            config,
-            tuple(entry.get('options', ())),
-            entry.get('start', 'pre-training'),
-        )
-        if not Path(config).is_file():
-            raise ContrastError(f'{path}, entry {number}: there is no config {config}')
-        if arm.start not in STARTS:
-            raise ContrastError(
-                f'{path}, entry {number}: start must be one of {", ".join(STARTS)}, '
-                f'got {arm.start!r}'
-            )
-        arms.append(arm)
-    if len({arm.folder for arm in arms}) < len(arms) or not arms:
-        raise ContrastError(f'{path}: arms need names of their own, and there must be one')
-    return arms
 
 
 @dataclass(frozen=True)
@@ -166,23 +93,56 @@ class Tuning:
     backbone_lr_mult: float = 1.0
     full: bool = True
 
+    def __post_init__(self) -> None:
+        rates = (self.lr, self.backbone_lr_mult)
+        if self.steps < 0 or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+            raise ContrastError(
+                'fine-tuning needs steps of at least 0 and learning rates above 0, got steps='
+                f'{self.steps}, lr={self.lr}, backbone_lr_mult={self.backbone_lr_mult}'
+            )
 
-def settle(unit: Unit, tuning: Tuning) -> None:
-    """Note in a unit's folder what it is, or check that it is the same as what is there.
+
+def settle(unit: Unit, amp: bool) -> None:
+    """Note in a unit's folder what is pre-trained, or check that it is what is there.
 
     Raises:
-        ContrastError: The folder holds a unit of another config or with other settings.
+        ContrastError: The folder holds a unit of another config, or with other augmentations, data
+            or precision.
     """
-    content = unit.config().pretty_text + str(tuning) + unit.arm.start
+    cfg = unit.config()
+    # A recipe is only named in the config, and data too.
+    views = cfg.model.get('data_preprocessor', {}).get('views') or ()
+    steps = [[dict(type=step.name, **asdict(step)) for step in build_steps(v)] for v in views]
+    data = Path(cfg.train_dataloader.dataset.ann_file)
+    size = data.stat().st_size if data.is_file() else None
+    content = json.dumps([cfg.pretty_text, steps, size, amp, unit.arm.start])
     what = dict(arm=unit.arm.name, settings=hashlib.sha256(content.encode()).hexdigest())
     note = unit.folder / 'unit.json'
-    if note.is_file() and json.loads(note.read_text()) != what:
+    if note.is_file() and read_json(note) != what:
         raise ContrastError(
             f'{unit.folder} holds a run of another version of {unit.arm.config}, or with other '
-            'settings: choose another --out, or remove that folder to run it again'
+            'augmentations, data or settings: choose another --out, or remove that folder to run '
+            'it again'
         )
     unit.folder.mkdir(parents=True, exist_ok=True)
     write_json(note, what)
+
+
+def is_done(unit: Unit, tuning: Tuning) -> bool:
+    """Whether a unit's outcome is there, with this fine-tuning."""
+    return unit.outcome.is_file() and read_json(unit.outcome)['tuning'] == asdict(tuning)
+
+
+def read_json(path: Path) -> dict:
+    """A file of `write_json`.
+
+    Raises:
+        ContrastError: It is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ContrastError(f'{path} is damaged ({error}): remove it and run again') from error
 
 
 def write_json(path: Path, content: object) -> None:
@@ -201,21 +161,20 @@ def execute(units: Sequence[Unit], tuning: Tuning, jobs: int) -> None:
         ContrastError: A pre-training fails, with what it printed last; or a folder holds another.
     """
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     for unit in units:
-        settle(unit, tuning)
+        settle(unit, tuning.amp)
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     # MKL's own variable would win over it.
     os.environ['MKL_NUM_THREADS'] = os.environ.setdefault('OMP_NUM_THREADS', str(threads))
-    waiting = [unit for unit in units if not unit.outcome.is_file()]
+    waiting = [unit for unit in units if not is_done(unit, tuning)]
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
     with (
         Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar,
-        ProcessPoolExecutor(jobs, mp_context=get_context('spawn')) as pool,
+        ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'), end_with_parent) as pool,
     ):
         task = bar.add_task('runs', total=len(units), completed=len(units) - len(waiting))
         futures = [pool.submit(run, unit, tuning) for unit in waiting]
@@ -226,6 +185,19 @@ def execute(units: Sequence[Unit], tuning: Tuning, jobs: int) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that it serves is killed, so that it starts nothing more.
+
+    A pre-training under way comes to its end by itself, and its folder stays locked so long.
+    """
+
+    def follow() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def run(unit: Unit, tuning: Tuning) -> None:
@@ -246,16 +218,13 @@ def run(unit: Unit, tuning: Tuning) -> None:
         checkpoint = None
         if unit.arm.start != 'nothing':
             checkpoint = pretrain(unit, tuning.amp, lock.fileno())
-        trained = time.monotonic() - start
         outcome = evaluate(unit, checkpoint, tuning)
     outcome.update(
         arm=unit.arm.name,
         seed=unit.seed,
         left_out=list(unit.left_out),
-        minutes=dict(
-            pretraining=round(trained / 60, 2),
-            all=round((time.monotonic() - start) / 60, 2),
-        ),
+        tuning=asdict(tuning),
+        minutes=round((time.monotonic() - start) / 60, 2),
     )
     write_json(unit.outcome, outcome)
 
@@ -278,8 +247,10 @@ def pretrain(unit: Unit, amp: bool, lock: int) -> Path:
     note = unit.folder / 'last_checkpoint'
     # The note is written after its checkpoint is whole.
     known = note.read_text().strip() if note.is_file() else ''
-    if Path(known).name == last.name:
+    if Path(known).name == last.name and last.is_file():
         return last
+    if known and not Path(known).is_file():
+        known = ''  # what it names was removed: begin anew
     command = [
         *(sys.executable, str(TRAIN), unit.arm.config, '--seed', str(unit.seed)),
         *('--work-dir', str(unit.folder), '--require-data', '--no-test'),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from mg_plugins.compare import bootstrap_difference
 
-from .comparison import Unit
+from .comparison import Unit, read_json
 from .queue import ContrastError
 
 #: Probes in the order of the tables, and how these call them.
@@ -35,8 +34,7 @@ def collect(units: Sequence[Unit], stream: str | None = None) -> dict[str, dict]
 
     Returns:
         By arm: ``seeds``, ``subjects``, ``clips`` (subjects,), ``scores`` by probe
-        (seeds, subjects), and ``minutes`` of a pre-training. Seeds of which a fold is missing are
-        left out.
+        (seeds, subjects). Seeds of which a fold is missing are left out.
 
     Raises:
         ContrastError: Arms were tested on different clips.
@@ -46,9 +44,9 @@ def collect(units: Sequence[Unit], stream: str | None = None) -> dict[str, dict]
     folds = {unit.left_out for unit in units}
     for name in dict.fromkeys(unit.arm.name for unit in units):
         own = [unit for unit in units if unit.arm.name == name and unit.outcome.is_file()]
-        table: dict = dict(seeds=[], scores={}, minutes=[])
+        table: dict = dict(seeds=[], scores={})
         for seed in sorted({unit.seed for unit in own}):
-            found = [json.loads(u.outcome.read_text()) for u in own if u.seed == seed]
+            found = [read_json(u.outcome) for u in own if u.seed == seed]
             which = [stream or outcome['main'] for outcome in found]
             if len(found) < len(folds) or any(
                 w not in o['scores'] for w, o in zip(which, found, strict=True)
@@ -63,7 +61,6 @@ def collect(units: Sequence[Unit], stream: str | None = None) -> dict[str, dict]
             table['subjects'] = sorted(set(subjects))
             table['clips'] = np.array([(subjects == s).sum() for s in table['subjects']])
             table['seeds'].append(seed)
-            table['minutes'] += [outcome['minutes']['pretraining'] for outcome in found]
             probes = set.intersection(
                 *(set(o['scores'][w]) for w, o in zip(which, found, strict=True))
             )
@@ -89,7 +86,7 @@ def summarise(tables: dict[str, dict], reference: str | None = None) -> dict:
     Returns:
         ``arms``: one dict an arm, with ``probes``: ``mean``, ``deviation`` and ``seeds`` of each,
         in points of 100. ``leads``: by other arm and probe ``difference``, ``low`` and ``high``,
-        95% by bootstrap over subjects and seeds.
+        95% by bootstrap over subjects and seeds, None where there is one of either.
 
     Raises:
         ContrastError: Nothing is there, or no arm of that name.
@@ -116,7 +113,6 @@ def summarise(tables: dict[str, dict], reference: str | None = None) -> dict:
                 name=name,
                 seeds=table['seeds'],
                 clips=int(total),
-                minutes=float(np.median(table['minutes'])),
                 probes=found,
             )
         )
@@ -127,13 +123,16 @@ def summarise(tables: dict[str, dict], reference: str | None = None) -> dict:
         for probe in PROBES:
             if probe in table['scores'] and probe in ours['scores']:
                 pair = table['scores'][probe], ours['scores'][probe]
-                draws = bootstrap_difference(*pair, table['clips'], BOOTSTRAPS)
-                low, high = np.percentile(draws, [2.5, 97.5])
                 means = [100 * side.sum(1).mean() / total for side in pair]
-                leads[name][probe] = dict(
-                    difference=float(means[1] - means[0]), low=float(low), high=float(high)
-                )
-    return dict(reference=reference, arms=arms, leads=leads)
+                lead = dict(difference=float(means[1] - means[0]), low=None, high=None)
+                # One seed or one subject says nothing about how much they differ.
+                if min(len(pair[0]), len(pair[1]), len(table['subjects'])) > 1:
+                    draws = bootstrap_difference(*pair, table['clips'], BOOTSTRAPS)
+                    low, high = np.percentile(draws, [2.5, 97.5])
+                    lead.update(low=float(low), high=float(high))
+                leads[name][probe] = lead
+    subjects = len(tables[reference]['subjects'])
+    return dict(reference=reference, subjects=subjects, arms=arms, leads=leads)
 
 
 def markdown(summary: dict) -> str:
@@ -141,8 +140,8 @@ def markdown(summary: dict) -> str:
     arms, reference = summary['arms'], summary['reference']
     probes = [p for p in PROBES if any(p in arm['probes'] for arm in arms)]
     lines = [
-        '| arm | ' + ' | '.join(PROBES[p] for p in probes) + ' | seeds | minutes |',
-        '| --- |' + ' --- |' * (len(probes) + 2),
+        '| arm | ' + ' | '.join(PROBES[p] for p in probes) + ' | seeds |',
+        '| --- |' + ' --- |' * (len(probes) + 1),
     ]
     for arm in arms:
         cells = []
@@ -152,9 +151,8 @@ def markdown(summary: dict) -> str:
             if value is not None and value['deviation'] is not None:
                 cell += f' ± {value["deviation"]:.1f}'
             cells.append(cell)
-        minutes = f'{arm["minutes"]:.1f}' if arm['minutes'] >= 0.05 else '–'
         name = f'**{arm["name"]}**' if arm['name'] == reference else arm['name']
-        lines.append(f'| {name} | {" | ".join(cells)} | {len(arm["seeds"])} | {minutes} |')
+        lines.append(f'| {name} | {" | ".join(cells)} | {len(arm["seeds"])} |')
     known = [p for p in probes if any(p in lead for lead in summary['leads'].values())]
     lines += [
         '',
@@ -162,14 +160,20 @@ def markdown(summary: dict) -> str:
         '| --- |' + ' --- |' * len(known),
     ]
     for name, lead in summary['leads'].items():
-        cells = [
-            f'{lead[p]["difference"]:+.1f} [{lead[p]["low"]:+.1f}, {lead[p]["high"]:+.1f}]'
-            if p in lead
-            else '–'
-            for p in known
-        ]
+        cells = [_cell(lead[p]) if p in lead else '–' for p in known]
         lines.append(f'| {name} | {" | ".join(cells)} |')
+    lines += [
+        '',
+        f"Intervals: 95%, bootstrap over {summary['subjects']} subjects and each arm's seeds, "
+        'where there are two of each. Few subjects make it too narrow.',
+    ]
     return '\n'.join(lines) + '\n'
+
+
+def _cell(lead: dict) -> str:
+    if lead['low'] is None:
+        return f'{lead["difference"]:+.1f}'
+    return f'{lead["difference"]:+.1f} [{lead["low"]:+.1f}, {lead["high"]:+.1f}]'
 
 
 def draw(summary: dict, path: Path, title: str) -> None:

@@ -153,7 +153,9 @@ def finetune(
     Config(dict(settings.to_dict(), **whole)).dump(Path(work_dir) / 'config.json')
     runner.train()
     runner.test()
-    for handler in runner.logger.handlers:
+    for handler in list(runner.logger.handlers):
+        # Taken off as well: MMEngine writes to the last logger's file, closed or not.
+        runner.logger.removeHandler(handler)
         handler.close()
     (metric,) = runner.test_evaluator.metrics
     found = metric.latest

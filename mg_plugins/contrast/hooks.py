@@ -75,11 +75,15 @@ def check_queues(model: torch.nn.Module, clips: int) -> None:
     heads = [module for module in model.modules() if isinstance(module, InfoNCEHead)]
     largest = max((head.queue.size for head in heads), default=0)
     if largest > clips:
-        fitting = 2 ** max(int(math.log2(max(clips // 2, 1))), 0)
         raise ContrastError(
             f'a queue of {largest} keys is larger than the training set of {clips} clips: set '
-            f'model.head.queue_size={fitting} or another number well below {clips}'
+            f'model.head.queue_size={fitting_queue(clips)} or another number well below {clips}'
         )
+
+
+def fitting_queue(clips: int) -> int:
+    """A size of queue that suits a training set: a power of two, up to half of its clips."""
+    return 1 << (max(clips // 2, 1).bit_length() - 1)
 
 
 @HOOKS.register_module()

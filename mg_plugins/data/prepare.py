@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -69,18 +70,12 @@ class Report:
     @property
     def next_command(self) -> str:
         """What to run next, with the options that make the config read this file."""
-        sets = {}
-        if READERS[self.format].out is None or Path(READERS[self.format].out) != self.out:
-            sets['ann_file'] = dict.fromkeys(('train', 'val', 'test'), str(self.out))
-        if not self.splits.get('xsub_train') and {'train', 'val'} <= set(self.splits):
-            sets['split'] = dict(train='train', val='val', test='val')
-        options = [
-            f'{part}_dataloader.dataset.{key}={value}'
-            for key, values in sets.items()
-            for part, value in values.items()
-        ]
-        command = f'python tools/train.py {self.config or "YOUR_CONFIG.py"}'
-        return ' '.join([command, '--cfg-options', *options] if options else [command])
+        command = f'python tools/train.py {self.config or "configs/stgcn_mgfuse_imigue.py"}'
+        usual = READERS[self.format].out
+        as_configured = usual is not None and Path(usual) == self.out
+        if self.config and as_configured and self.splits.get('xsub_train'):
+            return command
+        return f'{command} --ann-file {shlex.quote(str(self.out))}'
 
 
 def prepare(

@@ -2,13 +2,16 @@
 
 import fcntl
 import json
+import subprocess
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from mmengine.config import Config
 
 from mg_plugins.contrast import comparison, comparison_report
-from mg_plugins.contrast.comparison import Arm, Tuning
+from mg_plugins.contrast.comparison import Tuning
+from mg_plugins.contrast.comparison_arms import Arm, read_arms
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
@@ -29,7 +32,7 @@ def test_arms_are_read_with_configs_relative_to_their_file(tmp_path):
         dict(name='first', config='a.py', options=['x=1']),
         dict(name='from scratch', config='a.py', start='nothing'),
     )
-    first, second = comparison.read_arms(path)
+    first, second = read_arms(path)
     assert first == Arm('first', str(tmp_path / 'a.py'), ('x=1',), 'pre-training')
     assert second.start == 'nothing' and second.folder == 'from_scratch'
 
@@ -46,14 +49,14 @@ def test_arms_are_read_with_configs_relative_to_their_file(tmp_path):
 def test_bad_arms_are_named(tmp_path, entry, message):
     (tmp_path / 'a.py').write_text('')
     with pytest.raises(ContrastError, match=message):
-        comparison.read_arms(arms_file(tmp_path, entry))
+        read_arms(arms_file(tmp_path, entry))
 
 
 def test_two_arms_of_one_name_are_refused(tmp_path):
     (tmp_path / 'a.py').write_text('')
     entry = dict(name='a', config='a.py')
     with pytest.raises(ContrastError, match='names of their own'):
-        comparison.read_arms(arms_file(tmp_path, entry, entry))
+        read_arms(arms_file(tmp_path, entry, entry))
 
 
 def test_left_out_subjects_leave_training_and_are_tested():
@@ -80,7 +83,7 @@ def made_up(folder, right, seeds=3, subjects=('2', '4'), clips=10, main='fused')
                 clips=[f'{s}_{i}' for s in subjects for i in range(clips)],
                 subjects=[s for s in subjects for _ in range(clips)],
                 scores={main: {'linear': scores}},
-                minutes=dict(pretraining=2.0),
+                minutes=2.0,
             ),
         )
     return units
@@ -94,10 +97,25 @@ def test_a_constant_lead_is_told_exactly(tmp_path):
     lead = summary['leads']['base']['linear']
     assert lead == pytest.approx(dict(difference=30, low=30, high=30))
     text = comparison_report.markdown(summary)
-    assert '| **ours** | 80.0 ± 0.0 | 3 | 2.0 |' in text
+    assert '| **ours** | 80.0 ± 0.0 | 3 |' in text
     assert '| base | +30.0 [+30.0, +30.0] |' in text
     comparison_report.draw(summary, tmp_path / 'a.png', 'made up')
     assert (tmp_path / 'a.png').stat().st_size > 5000
+
+
+@pytest.mark.parametrize('few', [dict(seeds=1), dict(subjects=('2',))])
+def test_one_seed_or_one_subject_makes_no_interval(few, tmp_path):
+    units = made_up(tmp_path, dict(base=5, ours=8), **few)
+    summary = comparison_report.summarise(comparison_report.collect(units))
+    assert summary['leads']['base']['linear'] == dict(difference=30, low=None, high=None)
+    assert '| base | +30.0 |' in comparison_report.markdown(summary)
+
+
+def test_a_damaged_outcome_is_named(tmp_path):
+    units = made_up(tmp_path, dict(base=5, ours=8))
+    units[2].outcome.write_text('{"main": ')
+    with pytest.raises(ContrastError, match=r'outcome.json is damaged .*remove it'):
+        comparison_report.collect(units)
 
 
 def test_what_is_not_finished_does_not_count(tmp_path):
@@ -123,16 +141,58 @@ def test_other_clips_are_refused(tmp_path):
 def test_a_folder_of_other_settings_is_refused(tmp_path):
     config = str(ROOT / 'configs/skeletonclr_msr_action3d.py')
     (unit,) = comparison.plan([Arm('a', config)], [0], [], tmp_path)
-    comparison.settle(unit, Tuning())
-    comparison.settle(unit, Tuning())
-    with pytest.raises(ContrastError, match='with other settings'):
-        comparison.settle(unit, Tuning(steps=7))
+    comparison.settle(unit, False)
+    comparison.settle(unit, False)
+    with pytest.raises(ContrastError, match='with other augmentations, data or settings'):
+        comparison.settle(unit, True)
+
+
+def test_a_recipe_that_has_changed_is_another_run(tmp_path, monkeypatch):
+    config = str(ROOT / 'configs/skeletonclr_msr_action3d.py')
+    (unit,) = comparison.plan([Arm('a', config)], [0], [], tmp_path)
+    comparison.settle(unit, False)
+    steps = comparison.build_steps
+    monkeypatch.setattr(comparison, 'build_steps', lambda view: steps(view)[:1])
+    with pytest.raises(ContrastError, match='with other augmentations'):
+        comparison.settle(unit, False)
+
+
+@pytest.mark.parametrize('wrong', [dict(lr=-1.0), dict(lr=float('nan')), dict(steps=-1)])
+def test_fine_tuning_that_cannot_be_is_refused_at_once(wrong):
+    with pytest.raises(ContrastError, match='fine-tuning needs steps'):
+        Tuning(**wrong)
+
+
+def test_other_fine_tuning_redoes_the_outcome_alone(tmp_path):
+    (unit,) = comparison.plan([Arm('a', 'c.py')], [0], [], tmp_path)
+    unit.folder.mkdir(parents=True)
+    assert not comparison.is_done(unit, Tuning())
+    comparison.write_json(unit.outcome, dict(tuning=asdict(Tuning())))
+    assert comparison.is_done(unit, Tuning()) and not comparison.is_done(unit, Tuning(steps=7))
+
+
+def test_a_checkpoint_that_is_gone_is_trained_again(tmp_path, monkeypatch):
+    config = str(ROOT / 'configs/skeletonclr_msr_action3d.py')
+    (unit,) = comparison.plan([Arm('a', config)], [0], [], tmp_path)
+    unit.folder.mkdir(parents=True)
+    (unit.folder / 'last_checkpoint').write_text('/gone/epoch_40.pth')
+    commands = []
+
+    def trained(command, **_):
+        commands.append(command)
+        (unit.folder / 'epoch_40.pth').write_text('')
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(comparison.subprocess, 'run', trained)
+    with (unit.folder / 'lock').open('w') as lock:
+        assert comparison.pretrain(unit, False, lock.fileno()).is_file()
+    assert len(commands) == 1 and '--resume' not in commands[0]
 
 
 def test_a_folder_that_somebody_works_in_is_left_alone(tmp_path):
     config = str(ROOT / 'configs/skeletonclr_msr_action3d.py')
     (unit,) = comparison.plan([Arm('a', config)], [0], [], tmp_path)
-    comparison.settle(unit, Tuning())
+    comparison.settle(unit, False)
     with (unit.folder / 'lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ContrastError, match='another process is at work in'):
@@ -177,8 +237,8 @@ def test_compare_pretraining_runs_and_does_not_run_twice(tmp_path, run_tool):
     table = done.stdout[done.stdout.index('| arm') :]
     assert again.stdout.endswith(table)
     assert before == [path.stat().st_mtime_ns for path in outcomes]
-    refused = run_tool(*command, '--finetune-steps', '3', cwd=tmp_path, check=False)
-    assert refused.returncode == 1 and 'other settings' in refused.stdout
+    refused = run_tool(*command, *steps, '--amp', cwd=tmp_path, check=False)
+    assert refused.returncode == 1 and 'other augmentations, data or settings' in refused.stdout
 
 
 def test_synthetic_pretraining_takes_as_many_steps(tmp_path, monkeypatch):

@@ -89,6 +89,12 @@ def test_it_learns_and_tells_what_it_says_of_every_test_clip(cfg, tmp_path, runn
     assert not list(tmp_path.rglob('*.pth')) and list(tmp_path.rglob('scalars.json'))
 
 
+def test_models_can_be_made_after_it(cfg, tmp_path):
+    """MMEngine writes down how a model begins, to the log of the last run, if that is open."""
+    finetune(cfg, None, work_dir=tmp_path, share=0.3, steps=1)
+    build().init_weights()
+
+
 def test_the_same_seed_says_the_same(cfg, checkpoint, tmp_path):
     def scores(seed, start=checkpoint, **options):
         options = dict(share=0.3, steps=6, lr=1e-2) | options
