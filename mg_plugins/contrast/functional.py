@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .queue import ContrastError
+
 #: Stands for minus infinity among logits: its probability is 0, and 0 times its logarithm is 0 too.
 NEVER = -1e4
 
@@ -77,7 +79,16 @@ def effective_rank(embeddings: Tensor) -> Tensor:
 
     The exponential of the entropy of the centred embeddings' normalised singular values (Roy and
     Vetterli, EUSIPCO 2007); 0 where all are the same.
+
+    Raises:
+        ContrastError: If there are embeddings that are not finite.
     """
+    if not embeddings.isfinite().all():
+        raise ContrastError(
+            'there are embeddings that are not finite: the training has diverged. Lower the '
+            'learning rate (optim_wrapper.optimizer.lr), or clip gradients '
+            '(optim_wrapper.clip_grad)'
+        )
     values = torch.linalg.svdvals(embeddings.double() - embeddings.double().mean(0))
     if values[0] <= 1e-6 * len(embeddings) ** 0.5:
         return values.new_zeros(())

@@ -10,6 +10,9 @@ from .functional import effective_rank, spread
 from .heads import InfoNCEHead
 from .queue import ContrastError
 
+#: Rows from which on the mean of a batch says where it is, and embeddings whether they differ.
+FEW = 4
+
 
 def _bare(model: torch.nn.Module) -> torch.nn.Module:
     return getattr(model, 'module', model)
@@ -98,6 +101,9 @@ class CollapseHook(Hook):
         clips: Most recent embeddings that are looked at.
         least_std: Below this spread features are called collapsed.
         least_rank: Below this effective rank too.
+
+    Raises:
+        ContrastError: If embeddings are not finite: the training has diverged.
     """
 
     priority = 'ABOVE_NORMAL'  # before the logger collects
@@ -122,15 +128,24 @@ class CollapseHook(Hook):
         if not self.every_n_train_iters(runner, self.interval):
             return
         for stream in self.seen[-1]:
-            # Around each batch's own mean: what drifts over time is not what tells clips apart.
-            embeddings = torch.cat([b[stream] - b[stream].mean(0) for b in self.seen])
+            embeddings = centred([batch[stream] for batch in self.seen])
             std, rank = float(spread(embeddings)), float(effective_rank(embeddings))
             runner.message_hub.update_scalar(f'train/contrast/std_{stream}', std)
             runner.message_hub.update_scalar(f'train/contrast/rank_{stream}', rank)
-            if std < self.least_std or rank < self.least_rank:
+            if len(embeddings) >= FEW and (std < self.least_std or rank < self.least_rank):
                 runner.logger.warning(
                     f'The {stream} features have collapsed: the embeddings of {len(embeddings)} '
                     f'clips have a spread of {std:.3f} (1 is even, 0 all the same) and use '
                     f'{rank:.1f} dimensions. Try a lower learning rate, stronger views, a larger '
                     'queue or a higher momentum.'
                 )
+
+
+def centred(batches: list[torch.Tensor]) -> torch.Tensor:
+    """Embeddings (N, D) of several batches, each around its batch's own mean.
+
+    What drifts over time is not what tells clips apart. A batch of less than `FEW` rows is centred
+    by the mean of all: around its own mean a single row would be 0.
+    """
+    middle = torch.cat(batches).mean(0)
+    return torch.cat([own - (own.mean(0) if len(own) >= FEW else middle) for own in batches])

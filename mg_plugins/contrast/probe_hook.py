@@ -17,9 +17,10 @@ class ProbeHook(Hook):
     """Probes the features of the training clips every few epochs, and at the end.
 
     Writes ``probe/knn_STREAM`` to the log and the visualizer's backends: the share of training
-    clips whose class their nearest neighbours among the *other subjects'* training clips name. Test
-    clips are never looked at, so the figure may choose a checkpoint or a setting. On synthetic data
-    the name begins with ``synthetic/``. Runs on the first rank, on the bare model.
+    clips whose class their nearest neighbours among the *other subjects'* training clips name, or
+    among all other training clips where no subjects are known. Test clips are never looked at, so
+    the figure may choose a checkpoint or a setting. On synthetic data the name begins with
+    ``synthetic/``. Runs on the first rank, on the bare model.
 
     Args:
         interval: Epochs between two looks.
@@ -53,7 +54,9 @@ class ProbeHook(Hook):
                     f'The {stream} features have collapsed: all training clips have the same.'
                 )
         runner.visualizer.add_scalars(found, step=runner.iter)
+        # The clips are the same for every stream.
+        others = 'subjects' if features.of_several else 'clips'
         runner.logger.info(
-            f'Training clips by their neighbours among other subjects, epoch {runner.epoch + 1}: '
+            f'Training clips by their neighbours among other {others}, epoch {runner.epoch + 1}: '
             + '  '.join(f'{name}: {share:.4f}' for name, share in found.items())
         )

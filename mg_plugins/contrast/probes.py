@@ -14,8 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .queue import ContrastError
+
 # Inverse regularisation strengths that the linear probe chooses from, on training subjects.
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+# Clips whose similarities to all others are in memory at a time.
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,18 @@ class Features:
         if len(sizes) > 1:
             raise ValueError(f'features, labels, clips and subjects differ in number: {sizes}')
         if not np.isfinite(self.vectors).all():
-            raise ValueError('there are features that are not finite: has the training diverged?')
+            raise ContrastError(
+                'there are features that are not finite: has the training diverged? Lower the '
+                'learning rate (optim_wrapper.optimizer.lr)'
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def of_several(self) -> bool:
+        """Whether they are of more than one subject."""
+        return len(np.unique(self.subjects)) > 1
 
     def of(self, index: np.ndarray) -> Features:
         """The clips that an index or a mask picks."""
@@ -75,14 +87,23 @@ def knn_probe(
     contrastive features (Wu et al., 2018, arXiv 1805.01978). With fewer training clips than
     ``neighbours`` all of them vote.
     """
-    similarity = unit(test.vectors) @ unit(train.vectors).T
-    count = min(neighbours, len(train))
+    return vote(unit(test.vectors) @ unit(train.vectors).T, train.labels, neighbours, temperature)
+
+
+def vote(
+    similarity: np.ndarray, labels: np.ndarray, neighbours: int, temperature: float = 0.07
+) -> np.ndarray:
+    """Labels (N_test,) by similarities (N_test, N) to clips with labels (N,), see `knn_probe`.
+
+    Clips of similarity -inf have no vote.
+    """
+    count = min(neighbours, similarity.shape[1])
     nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
     # The largest similarity is taken off first: the ratio of weights stays and nothing overflows.
     own = np.take_along_axis(similarity, nearest, 1)
     weights = np.exp((own - own.max(1, keepdims=True)) / temperature)
-    votes = np.zeros((len(test), int(train.labels.max()) + 1))
-    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[nearest]), weights)
+    votes = np.zeros((len(similarity), int(labels.max()) + 1))
+    np.add.at(votes, (np.arange(len(similarity))[:, None], labels[nearest]), weights)
     return votes.argmax(1)
 
 
@@ -157,15 +178,20 @@ def left_out_knn(features: Features, neighbours: int = 20) -> float:
 
     Needs training clips alone, so it may be watched during pre-training and may choose a
     checkpoint. With fewer than two subjects each clip is left out by itself.
+
+    Raises:
+        ContrastError: If there are fewer than two clips.
     """
-    right = 0
-    groups = features.subjects
-    if len(np.unique(groups)) < 2:
-        groups = np.arange(len(features))
-    for group in np.unique(groups):
-        own = groups == group
-        guess = knn_probe(features.of(~own), features.of(own), neighbours)
-        right += int((guess == features.labels[own]).sum())
+    if len(features) < 2:
+        raise ContrastError(f'neighbours need at least 2 clips, got {len(features)}')
+    groups = features.subjects if features.of_several else np.arange(len(features))
+    vectors, right = unit(features.vectors), 0
+    for start in range(0, len(features), BLOCK):
+        rows = slice(start, start + BLOCK)
+        similarity = vectors[rows] @ vectors.T
+        similarity[groups[rows, None] == groups] = -np.inf
+        guess = vote(similarity, features.labels, neighbours)
+        right += int((guess == features.labels[rows]).sum())
     return right / len(features)
 
 

@@ -24,20 +24,18 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
 from mg_plugins.augment.chain import Chain, build_steps, recipe_names
 from mg_plugins.data.layouts import LayoutError
-from mg_plugins.settings import LaunchError
 
 from . import study_trial
-from .probing import loader_of
+from .study_folds import check_folds, default_folds, training_subjects
 
 NOTHING = 'nothing'
 #: How many of the augmentations, the best ones alone, are tried in pairs.
 BEST = 4
-#: With so many failed trials the rest is not tried.
+#: With so many arms that failed in one run the rest is not tried.
 MOST_FAILURES = 3
 
 
@@ -83,6 +81,16 @@ class Trial:
         """Whether its outcome is there."""
         return self.path.is_file()
 
+    @property
+    def note(self) -> Path:
+        """File of the error, where it failed when it was last run."""
+        return self.path.with_suffix('.failed')
+
+    @property
+    def error(self) -> str:
+        """Why it failed when it was last run; empty where it did not."""
+        return self.note.read_text(encoding='utf-8') if self.note.is_file() else ''
+
 
 @dataclass(frozen=True)
 class Study:
@@ -124,7 +132,7 @@ class Study:
     def plan(self) -> Iterator[Trial]:
         """All trials that can be named now, round after round.
 
-        Pairs are named once the first round has every augmentation alone.
+        Pairs are named once the first round has every augmentation alone, but those that failed.
         """
         arms = [*self.arms, *self.pairs()]
         for seed in self.seeds:
@@ -139,8 +147,11 @@ class Study:
         ]
 
     def best(self) -> list[Arm]:
-        """The best four alone by the first seed's trials, in the order of the table."""
-        alone = [arm for arm in self.arms if arm.phase == 'alone']
+        """The best four alone by the first seed's trials, in the order of the table.
+
+        Those that failed are left out.
+        """
+        alone = self._alone()
         shares = {}
         for arm in alone:
             trials = self.of_arm(arm, self.seeds[0])
@@ -151,10 +162,24 @@ class Study:
         chosen = sorted(shares, key=shares.get, reverse=True)[:BEST]
         return [arm for arm in alone if arm.name in chosen]
 
+    def failure(self, arm: Arm) -> str:
+        """Why a trial of an arm failed, the first that did; empty where none did."""
+        trials = (trial for seed in self.seeds for trial in self.of_arm(arm, seed))
+        return next((trial.error for trial in trials if trial.error), '')
+
+    def _alone(self) -> list[Arm]:
+        """The arms alone of which no trial failed with the first seed."""
+        first = self.seeds[0]
+        return [
+            arm
+            for arm in self.arms
+            if arm.phase == 'alone' and not any(t.error for t in self.of_arm(arm, first))
+        ]
+
     @property
     def total(self) -> int:
         """Number of trials, the pairs among them."""
-        best = min(BEST, sum(arm.phase == 'alone' for arm in self.arms))
+        best = min(BEST, len(self._alone()))
         return (len(self.arms) + best * (best - 1) // 2) * len(self.folds) * len(self.seeds)
 
     @cached_property
@@ -199,56 +224,6 @@ def arms_of(
         except LayoutError as error:
             unfit[arm.name] = str(error)
     return tuple(fitting), unfit
-
-
-def training_subjects(cfg: Config) -> tuple[dict[str, int], str]:
-    """Number of training clips of each subject, and the clips' source ('synthetic' for those).
-
-    Raises:
-        LaunchError: If the clips do not say whose they are.
-    """
-    init_default_scope('mmaction')
-    dataset = loader_of(cfg, 'train').dataset
-    subjects = [str(dataset.get_data_info(i).get('subject', '')) for i in range(len(dataset))]
-    if '' in subjects:
-        raise LaunchError('the study leaves subjects out, and there are clips without a subject')
-    order = sorted(set(subjects), key=lambda s: (not s.isdigit(), int(s) if s.isdigit() else 0, s))
-    counts = {subject: subjects.count(subject) for subject in order}
-    return counts, str(dataset.metainfo.get('source', ''))
-
-
-def default_folds(subjects: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Two folds without a subject in common, a third of the subjects each, dealt in turn.
-
-    Of 1 3 5 7 9 these are (1, 5) and (3, 7): two thirds stay to learn from.
-    """
-    size = max(1, round(len(subjects) / 3))
-    return tuple(tuple(subjects[first : 2 * size : 2]) for first in (0, 1))
-
-
-def check_folds(cfg: Config, subjects: Mapping[str, int], folds: Sequence[tuple[str, ...]]) -> None:
-    """Refuse folds that cannot be.
-
-    Raises:
-        LaunchError: Unknown subjects, subjects in two folds, or too few clips left to learn from.
-    """
-    named = [subject for fold in folds for subject in fold]
-    unknown = sorted(set(named) - set(subjects))
-    if unknown:
-        raise LaunchError(
-            f'no training clips of subjects {", ".join(unknown)}; there are {", ".join(subjects)}'
-        )
-    if len(set(named)) < len(named):
-        raise LaunchError('a subject can be left out in one fold only')
-    queue = cfg.model.get('head', {}).get('queue_size', 0)
-    for fold in folds:
-        rest = sum(subjects.values()) - sum(subjects[s] for s in fold)
-        if rest < max(queue, 1):
-            raise LaunchError(
-                f'without subjects {", ".join(fold)} there are {rest} clips to learn from, and the '
-                f'queues hold {queue}: leave fewer subjects out, or set a smaller queue, as by '
-                '--cfg-options model.head.queue_size=64'
-            )
 
 
 def plan_study(
@@ -326,7 +301,8 @@ def execute(study: Study, jobs: int = 1, budget: float | None = None) -> dict[Pa
         budget: Minutes after which no trial is started any more; None for no limit.
 
     Returns:
-        By outcome's file the error of each trial that failed. After `MOST_FAILURES` no more start.
+        By outcome's file the error of each trial that failed; the next run tries those again. Once
+        trials of `MOST_FAILURES` arms failed no more start.
 
     Raises:
         RuntimeError: If a process ends by itself, as it does where memory runs out.
@@ -358,8 +334,10 @@ def execute(study: Study, jobs: int = 1, budget: float | None = None) -> dict[Pa
                 left = (t for t in study.plan() if not t.done and t.path not in taken)
                 while len(running) < jobs and time.monotonic() < end:
                     trial = next(left, None)
-                    if trial is None or len(failed) >= MOST_FAILURES:
+                    if trial is None or len({path.parent for path in failed}) >= MOST_FAILURES:
                         break
+                    # While it is tried again it has not failed: pairs wait for it.
+                    trial.note.unlink(missing_ok=True)
                     what = trial.arm.chain, trial.seed, trial.left_out, study.streams
                     future = pool.submit(study_trial.run_trial, study.cfg.to_dict(), *what)
                     running[future] = trial
@@ -378,6 +356,7 @@ def execute(study: Study, jobs: int = 1, budget: float | None = None) -> dict[Pa
                         ) from error
                     except Exception as error:
                         failed[trial.path] = f'{type(error).__name__}: {error}'
+                        write_whole(trial.note, failed[trial.path])
                         bar.print(f'failed: {trial.arm.name}, seed {trial.seed}', style='red')
                         continue
                     outcome.update(settings=study.settings, name=trial.arm.name)

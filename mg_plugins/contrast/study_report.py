@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def summarise(study: Study) -> list[dict]:
         base = {NOTHING: None, 'left_out': study.recipe}.get(arm.phase, NOTHING)
         row = dict(phase=arm.phase, name=arm.name, without=arm.without, chain=arm.chain)
         row.update(seeds=table['seeds'], planned=len(study.seeds), collapsed=table['collapsed'])
+        row['failed'] = study.failure(arm)
         row['figures'] = {
             name: float(100 * right.sum() / (len(right) * table['clips'].sum()))
             for name, right in table['right'].items()
@@ -141,12 +143,19 @@ def markdown(study: Study, rows: Sequence[dict], about: Mapping) -> str:
             seeds = f'{len(row["seeds"])} of {row["planned"]}'
             if row['collapsed']:
                 seeds += f', {row["collapsed"]} trials collapsed'
+            if row['failed']:
+                seeds += f', {reason(row)}'
             what = row['without'] or row['name']
             lines.append(f'| {what} | {" | ".join(cells)} | {gap_of(row)} | {seeds} |')
     if study.unfit:
         lines += ['', 'Not for this layout:']
         lines += [f'- {name}: {reason}' for name, reason in study.unfit.items()]
     return '\n'.join(lines) + '\n'
+
+
+def reason(row: Mapping) -> str:
+    """Why a row's trials failed, short enough for a cell of a table."""
+    return 'failed: ' + textwrap.shorten(row['failed'], 120, placeholder=' …').replace('|', r'\|')
 
 
 def gap_of(row: Mapping) -> str:
@@ -162,12 +171,15 @@ def coverage(study: Study, rows: Sequence[dict]) -> str:
     done = sum(trial.done for trial in trials)
     whole = [s for s in study.seeds if rows and all(s in row['seeds'] for row in rows)]
     text = f'Run: {done} of {study.total} trials; {len(whole)} of {len(study.seeds)} rounds whole.'
-    missing = [row['name'] for row in rows if not row['seeds']]
+    missing = [row['name'] for row in rows if not row['seeds'] and not row['failed']]
+    broken = [f'{row["name"]} ({reason(row)})' for row in rows if row['failed']]
     best = study.best()
     if not best:
         missing.append('all pairs')
     if missing:
         text += f' Not run with any seed: {", ".join(missing)}.'
+    if broken:
+        text += f' Trials that failed: {", ".join(broken)}; the same command tries them again.'
     if best:
         names = ', '.join(arm.name for arm in best)
         text += (
@@ -230,7 +242,7 @@ def draw_pairs(study: Study, rows: Sequence[dict], path: Path, title: str) -> No
     for i, a in enumerate(names):
         for j, b in enumerate(names):
             row = cells[a, b]
-            text = 'not run'
+            text = 'failed' if row['failed'] else 'not run'
             if row['difference'] is not None:
                 text = f'{row["difference"]:+.1f}\n[{row["low"]:+.1f}, {row["high"]:+.1f}]'
             dark = row['difference'] is not None and abs(row['difference']) > 0.6 * largest

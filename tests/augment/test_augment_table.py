@@ -82,10 +82,11 @@ def test_every_one_changes_something_by_default(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('persons', [1, 2])
 @pytest.mark.parametrize(('layout', 'dims'), [('ntu25', 3), ('imigue22', 2)])
-def test_a_batch_gets_what_single_clips_get(name, layout, dims):
+def test_a_batch_gets_what_single_clips_get(name, persons, layout, dims):
     rng, layout = np.random.default_rng(1), get_layout(layout)
-    shape = (2, 40, layout.num_joints, dims)
+    shape = (persons, 40, layout.num_joints, dims)
     clips = [make_clip(rng, shape, 0.2) for _ in range(6)]
     chain = Chain([dict(type=name, p=1.0)], layout)
     drawn = [chain.draw(Draws(np.random.default_rng(i)), shape) for i in range(6)]
@@ -106,6 +107,28 @@ def test_a_batch_gets_what_single_clips_get(name, layout, dims):
         np.testing.assert_allclose(points[number], expected[0], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(scores[number], expected[1], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(keypoint, np.stack([clip[0] for clip in clips]))
+
+
+@pytest.mark.parametrize('name', NAMES)
+@settings(max_examples=15, deadline=None)
+@given(case=cases(), number=st.integers(1, 3))
+def test_a_batch_that_was_drawn_together_gets_it_too(name, case, number):
+    """With its parameters laid out in memory as they are drawn, for one person as for two."""
+    layout, keypoint, score, seed = case
+    rng = np.random.default_rng(seed)
+    missing = (score == 0).mean()
+    more = [make_clip(rng, keypoint.shape, missing) for _ in range(number - 1)]
+    clips = [(keypoint, score), *more]
+    chain = Chain([dict(type=name, p=1.0)], layout)
+    (drawn,) = chain.draw(Draws(rng, number), keypoint.shape)
+    points, scores = (torch.from_numpy(np.stack(part)) for part in zip(*clips, strict=True))
+    points, scores = chain.apply(planes(points), scores, [drawn])
+    assert points.shape == (number, *keypoint.shape) and scores.shape == points.shape[:-1]
+    for clip, single in enumerate(clips):
+        own = {key: np.asarray(value[clip]) for key, value in drawn.params.items()}
+        expected = chain.apply(*single, [Drawn(None, own)])
+        np.testing.assert_allclose(points[clip], expected[0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(scores[clip], expected[1], rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)

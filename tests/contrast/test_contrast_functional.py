@@ -15,6 +15,7 @@ from mg_plugins.contrast.functional import (
     spread,
     supervised_contrast,
 )
+from mg_plugins.contrast.queue import ContrastError
 
 
 def test_info_nce_by_hand():
@@ -64,6 +65,14 @@ def test_spread_and_rank_tell_collapse():
     assert spread(constant) < 1e-5 and effective_rank(constant) == 0
     line = F.normalize(even[:1] + torch.linspace(-1, 1, 512)[:, None] * even[1:2], dim=1)
     assert effective_rank(line) < 2.5
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_the_rank_of_a_diverged_training_is_an_error_that_says_so(value):
+    embeddings = torch.randn(8, 4)
+    embeddings[3, 1] = value
+    with pytest.raises(ContrastError, match='diverged. Lower the learning rate'):
+        effective_rank(embeddings)
 
 
 def test_dropping_takes_the_share_that_stands_out_most():

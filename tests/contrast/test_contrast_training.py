@@ -6,18 +6,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.dist import all_reduce_params
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
+from mg_plugins.contrast.hooks import CollapseHook
 from mg_plugins.contrast.queue import ContrastError, gather, shuffled, unshuffled
 
+from conftest import ROOT
 from contrast_toys import build, model_config, run, runner_config, write_clips
 from ranks import run_on_ranks
 
@@ -103,6 +107,51 @@ def test_collapse_is_named_in_the_log(collapsed, clips, tmp_path):
     assert bool(warned) == collapsed
     std = runner.message_hub.get_scalar('train/contrast/std_graph').current()
     assert (std < 1e-3) == collapsed
+
+
+def look_at(batches, interval=1):
+    """Warnings of a `CollapseHook` that saw these embeddings."""
+    hook, messages, logged = CollapseHook(interval=interval), [], {}
+    runner = SimpleNamespace(
+        model=SimpleNamespace(queries=None),
+        iter=0,
+        message_hub=SimpleNamespace(update_scalar=logged.__setitem__),
+        logger=SimpleNamespace(warning=messages.append),
+    )
+    for runner.iter, batch in enumerate(batches):
+        runner.model.queries = dict(graph=batch)
+        hook.after_train_iter(runner)
+    assert set(logged) == {'train/contrast/std_graph', 'train/contrast/rank_graph'}
+    return messages
+
+
+@pytest.mark.parametrize('rows', [1, 2, 3, 4])
+def test_small_batches_are_no_collapse(rows):
+    torch.manual_seed(0)
+    even = F.normalize(torch.randn(60, 16), dim=1)
+    assert look_at(even.split(rows)) == []
+    # The same clip over and over.
+    assert look_at(even[:1].expand(60, -1).split(rows), 5)
+
+
+def test_a_diverged_training_ends_with_what_to_do(clips, tmp_path):
+    config = runner_config(clips, tmp_path, model_config(sequence=None))
+    config.custom_hooks.append(dict(type='CollapseHook', interval=2))
+    config.optim_wrapper.optimizer.lr = 1e30
+    with pytest.raises(ContrastError, match='diverged. Lower the learning rate'):
+        run(config)
+
+
+@pytest.mark.slow
+def test_the_tool_ends_a_diverged_training_without_a_traceback(run_tool, tmp_path):
+    options = ['optim_wrapper.optimizer.lr=1e30', 'synthetic.clips=96', 'synthetic.subjects=6']
+    options += ['model.head.queue_size=16', 'train_dataloader.num_workers=0']
+    options += ['train_dataloader.persistent_workers=False']
+    config = ROOT / 'configs/stbcl_stgcn_msr_action3d.py'
+    done = run_tool('train', config, '--cfg-options', *options, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and 'Traceback' not in done.stdout
+    assert 'train.py: there are' in done.stdout
+    assert 'Lower the learning rate' in done.stdout
 
 
 KILL = """

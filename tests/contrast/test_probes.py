@@ -6,6 +6,7 @@ from sklearn.metrics import average_precision_score
 
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.probes import Features
+from mg_plugins.contrast.queue import ContrastError
 
 
 def features(seed=0, clips=120, classes=4, subjects=5, dims=8, spread=0.3):
@@ -101,6 +102,34 @@ def test_left_out_neighbours_are_of_other_subjects():
     assert probes.left_out_knn(alone) == 0.0
 
 
+@pytest.mark.parametrize(('clips', 'subjects'), [(60, 1), (60, 7), (2, 1)])
+def test_left_out_neighbours_are_those_of_a_probe_without_the_own(clips, subjects, monkeypatch):
+    monkeypatch.setattr(probes, 'BLOCK', 16)  # several, the last one not full
+    given = features(3, clips=clips, subjects=subjects, spread=2.0)
+    groups = given.subjects if subjects > 1 else np.arange(clips)
+    right = 0
+    for group in np.unique(groups):
+        own = groups == group
+        right += accuracy(probes.knn_probe(given.of(~own), given.of(own), 5), given.of(own)) * (
+            own.sum()
+        )
+    assert probes.left_out_knn(given, 5) == pytest.approx(right / clips)
+
+
+def test_left_out_neighbours_without_subjects_are_found_at_once(monkeypatch):
+    """A probe a clip took seconds for a thousand."""
+    calls = []
+    vote = probes.vote
+    monkeypatch.setattr(probes, 'vote', lambda *args: calls.append(1) or vote(*args))
+    probes.left_out_knn(features(clips=300, subjects=1))
+    assert len(calls) == 1
+
+
+def test_one_clip_has_no_neighbours():
+    with pytest.raises(ContrastError, match='at least 2 clips, got 1'):
+        probes.left_out_knn(features(clips=1))
+
+
 def test_collapse_is_seen():
     good = features()
     assert not probes.is_collapsed(good.vectors)
@@ -113,7 +142,7 @@ def test_what_does_not_fit_is_refused():
         Features(good.vectors[:3], good.labels, good.clips, good.subjects)
     bad = good.vectors.copy()
     bad[3, 2] = np.nan
-    with pytest.raises(ValueError, match='not finite'):
+    with pytest.raises(ContrastError, match='not finite.*Lower the learning rate'):
         Features(bad, good.labels, good.clips, good.subjects)
 
 

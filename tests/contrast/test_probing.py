@@ -1,5 +1,6 @@
 """Features of trained models, their probes, and that nothing of the test split gets in."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mg_plugins.contrast import probing
+from mg_plugins.contrast import probe_hook, probing
 from mg_plugins.contrast.extract import extract_features
 from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
@@ -74,6 +75,23 @@ def test_the_hook_logs_neighbours_among_training_clips(trained):
         values = logged(trained, f'synthetic/probe/knn_{stream}')
         assert len(values) == 3 and 0 <= min(values) <= max(values) <= 1
     assert max(logged(trained, 'synthetic/probe/knn_fused')) > 0
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_the_hook_says_whose_neighbours(known, trained, monkeypatch):
+    found = extract_features(trained.model, probing.loader_of(trained.cfg, 'train'))
+    if not known:
+        found = {
+            stream: dataclasses.replace(own, subjects=np.full(len(own), ''))
+            for stream, own in found.items()
+        }
+    monkeypatch.setattr(probe_hook, 'extract_features', lambda *_: found)
+    told = []
+    monkeypatch.setattr(trained.logger, 'info', told.append)
+    monkeypatch.setattr(trained.visualizer, 'add_scalars', lambda *_, **__: None)
+    probe_hook.ProbeHook(interval=1).after_train_epoch(trained)
+    assert ('among other subjects' in told[-1]) == known
+    assert ('among other clips' in told[-1]) != known
 
 
 def test_features_are_the_checkpoint_s_own(trained):

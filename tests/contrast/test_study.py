@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -118,6 +119,37 @@ def test_pairs_are_of_the_best_four_of_the_first_round(plan):
     assert [t.arm.phase for t in first][-6 * len(plan.folds) :] == ['pair'] * 6 * len(plan.folds)
 
 
+def test_an_augmentation_that_fails_does_not_hold_up_the_pairs(plan):
+    alone = [arm for arm in plan.arms if arm.phase == 'alone']
+    broken, *rest = alone
+    for arm in rest:
+        for trial in plan.of_arm(arm, 0):
+            pretend(plan, trial, 0.5)
+    before = plan.total
+    assert plan.pairs() == []
+    trials = plan.of_arm(broken, 0)
+    pretend(plan, trials[0], 1.0)
+    study.write_whole(trials[1].note, 'ValueError: no\nsuch | thing')
+    assert len(plan.pairs()) == 6 and broken not in plan.best()
+    assert plan.total == before
+    # It is tried again all the same, and may come back.
+    assert trials[1] in list(plan.plan()) and not trials[1].done
+    text = study_report.write_report(plan, ABOUT)
+    cell = r'0 of 2, failed: ValueError: no such \| thing |'
+    (line,) = [line for line in text.splitlines() if line.startswith(f'| {broken.name} |')]
+    assert line.endswith(cell)
+    missing = text.split('Not run with any seed: ')[1].split('.')[0]
+    assert broken.name not in missing.split(', ')
+    assert f'Trials that failed: {broken.name} (failed: ValueError' in text
+    rows = json.loads((plan.folder / 'results.json').read_text())['rows']
+    assert {row['name']: row['failed'] for row in rows if row['failed']} == {
+        broken.name: 'ValueError: no\nsuch | thing'
+    }
+    trials[1].note.unlink()
+    pretend(plan, trials[1], 1.0)
+    assert broken in plan.best()
+
+
 def test_a_changed_recipe_is_another_arm():
     steps = tuple(build_steps('weak'))
     changed = dataclasses.replace(steps[1], strength=0.4)
@@ -208,6 +240,7 @@ def test_the_report_ranks_and_says_what_is_missing(plan):
             pretend(plan, trial, rate)
     for trial in plan.of_arm(plan.pairs()[0], 0):
         pretend(plan, trial, 0.9)
+    study.write_whole(plan.of_arm(plan.pairs()[1], 0)[0].note, 'ValueError: no')
     # Half of the second seed's folds do not count.
     pretend(plan, plan.of_arm(plan.arms[0], 1)[0], 1.0)
     text = study_report.write_report(plan, ABOUT)
@@ -224,7 +257,7 @@ def test_the_report_ranks_and_says_what_is_missing(plan):
     assert order[len(AUGMENTATIONS)] == 'MGFlip'
     assert 'SYNTHETIC data' in lines[0] and '| nothing | 30.00 | 30.00 | – | 1 of 2 |' in text
     assert f'{len([*plan.arms, 1]) * len(plan.folds) + 1} of {plan.total} trials' in text
-    assert text.count('0 of 2 |') == 5
+    assert text.count('0 of 2 |') == 4 and text.count('0 of 2, failed: ValueError: no |') == 1
     for name in ('bars.png', 'pairs.png'):
         assert (plan.folder / name).read_bytes().startswith(b'\x89PNG')
 
@@ -271,6 +304,33 @@ def test_real_trials_run_in_a_process_and_not_twice(plan):
     assert {**again, 'seconds': 0} == {**outcomes[1], 'seconds': 0}
     text = study_report.write_report(small, ABOUT)
     assert '2 of 2 trials' in text and 'graph/linear' in text
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """An augmentation that no process knows."""
+
+    name: ClassVar[str] = 'MGBroken'
+    strength: float = 1.0
+
+
+@pytest.mark.slow
+def test_failed_arms_are_counted_and_not_their_folds(plan):
+    fine = [arm for arm in plan.arms if arm.name in ('nothing', 'MGFlip', 'MGShear')]
+    bad = [study.Arm('alone', f'MGBroken{i}', (Broken(strength=i),)) for i in range(2)]
+    small = dataclasses.replace(plan, arms=(fine[0], *bad, *fine[1:]), seeds=(0,))
+    for arm in fine:
+        for trial in small.of_arm(arm, 0):
+            pretend(small, trial, 0.5)
+    for arm in bad:
+        study.write_whole(small.of_arm(arm, 0)[0].note, 'of an earlier run')
+    (pair,) = small.pairs()
+    first, last = small.of_arm(pair, 0)
+    pretend(small, first, 0.5)
+    failed = study.execute(small)
+    expected = {trial.path for arm in bad for trial in small.of_arm(arm, 0)}
+    assert len(expected) > study.MOST_FAILURES and set(failed) == expected
+    assert last.done and all('MGBroken' in small.failure(arm) for arm in bad)
 
 
 @pytest.mark.slow
