@@ -1,6 +1,18 @@
-"""The heavy operations of the fusion, imported as ``mg_plugins.kernels``; needs torch alone."""
+"""The heavy operations of the fusion, imported as ``mg_plugins.kernels``; needs torch alone.
 
-from .functional import mix, pool
+Triton is imported at the first call that takes it.
+"""
+
+from .functional import mix, pool, supported
 from .reference import mix_reference, pool_reference
+from .signatures import launches, reset_launches
 
-__all__ = ['mix', 'mix_reference', 'pool', 'pool_reference']
+__all__ = [
+    'launches',
+    'mix',
+    'mix_reference',
+    'pool',
+    'pool_reference',
+    'reset_launches',
+    'supported',
+]

@@ -36,7 +36,7 @@ class MixOnCPU(torch.autograd.Function):
         with torch.autocast('cpu', enabled=False):
             for part in _parts(x):
                 into = [g[part] for g in gradients]
-                _mix_backward_into(into, dy[part], x[part], *(t[part] for t in weights))
+                mix_backward_into(into, dy[part], x[part], *(t[part] for t in weights))
         return tuple(gradients)
 
 
@@ -73,7 +73,7 @@ def _mix_into(y, x, As, At, a, b):
     y.view(n * heads, per_head, t, v).addcmul_(share, yt)
 
 
-def _mix_backward_into(gradients, dy, x, As, At, a, b):
+def mix_backward_into(gradients, dy, x, As, At, a, b):
     """Write the gradients of x, As, At, a and b."""
     dx, dAs, dAt, da, db = gradients
     n, c, t, v = x.shape

@@ -1,35 +1,116 @@
 """The seam between the fusion module and whatever computes it: ``pool`` and ``mix``.
 
 The module computes the graphs and the balance from the pools; only these two functions touch the
-whole feature map, so a faster implementation replaces them and nothing else.
+whole feature map. CUDA tensors that the Triton kernels take go there, everything else to PyTorch;
+``MG_KERNELS`` (``triton``, ``torch`` or ``auto``) or an argument decides otherwise.
 """
+
+import os
+from importlib.util import find_spec
 
 import torch
 
+from . import library  # noqa: F401  (registers the operators)
 from .cpu import MixOnCPU
 from .reference import mix_reference, pool_reference
+from .signatures import INTERPRETER, TYPES, interpreted
+
+BACKENDS = 'auto', 'triton', 'torch'
+#: The largest feature maps that the kernels were written and tested for.
+MOST_FRAMES, MOST_JOINTS = 1024, 128
+
+_HAS_TRITON = find_spec('triton') is not None
 
 
-def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def supported(x: torch.Tensor, heads: int = 1) -> str | None:
+    """Why the Triton kernels do not take a feature map x (N, C, T, V); ``None`` if they do."""
+    if not _HAS_TRITON:
+        return 'triton is not installed: pip install "mg-plugins[triton]"'
+    if not (x.device.type == 'cuda' or x.device.type == 'cpu' and interpreted()):
+        return f'x is on {x.device}; {INTERPRETER}'
+    if x.dtype not in TYPES:
+        return f'x is {x.dtype}, which is none of {", ".join(map(str, TYPES))}'
+    n, c, t, v = x.shape
+    if not (1 <= t <= MOST_FRAMES and 1 <= v <= MOST_JOINTS):
+        return (
+            f'x {tuple(x.shape)} has {t} frames and {v} joints, not 1 to {MOST_FRAMES} and '
+            f'1 to {MOST_JOINTS}'
+        )
+    if c < 1 or c % heads:
+        return f'{heads} heads do not divide the {c} channels of x {tuple(x.shape)}'
+    # The compiler traces shapes and types only; the operator itself falls back on an old GPU.
+    if not torch.compiler.is_compiling() and x.device.type == 'cuda' and not torch.version.hip:
+        major, minor = torch.cuda.get_device_capability(x.device)
+        if major < 8:
+            return f'{x.device} has compute capability {major}.{minor}, the kernels need 8.0'
+    return None
+
+
+def _takes_triton(x: torch.Tensor, heads: int, backend: str | None) -> bool:
+    """Whether the Triton kernels compute x, from what is asked for and what is possible."""
+    if backend in (None, 'auto'):
+        backend = os.environ.get('MG_KERNELS', 'auto')
+    if backend not in BACKENDS:
+        raise ValueError(
+            f'backend (or MG_KERNELS) must be one of {", ".join(BACKENDS)}, got {backend!r}'
+        )
+    if backend == 'torch' or backend == 'auto' and (x.device.type != 'cuda' or interpreted()):
+        return False
+    if _transformed() or torch.compiler.is_exporting():
+        reason = 'torch.func, jit.trace and torch.export see plain operators of PyTorch alone'
+    else:
+        reason = supported(x, heads)
+    if backend == 'triton' and reason:
+        raise ValueError(f'the Triton kernels were asked for, but {reason}')
+    return reason is None
+
+
+def _strict(backend: str | None) -> bool:
+    """Whether Triton alone will do."""
+    asked = os.environ.get('MG_KERNELS', 'auto') if backend in (None, 'auto') else backend
+    return asked == 'triton'
+
+
+def _transformed() -> bool:
+    return torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+
+
+def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over frames (N, C, V) and mean over joints (N, C, T) of x (N, C, T, V).
 
+    Args:
+        x: Feature map.
+        backend: ``'triton'``, ``'torch'``, or ``'auto'``: what ``MG_KERNELS`` says, and by itself
+            Triton for CUDA tensors in supported shapes, PyTorch for everything else and within
+            transforms of ``torch.func``, ``torch.jit.trace`` and ``torch.export``.
+
     Raises:
-        ValueError: If x is not four-dimensional.
+        ValueError: If x is not four-dimensional, or Triton was asked for and cannot take it.
     """
     if x.dim() != 4:
         raise ValueError(
             f'pool expects a feature map (N, C, T, V), got a tensor of shape {tuple(x.shape)}'
         )
+    if _takes_triton(x, 1, backend):
+        return torch.ops.mg_plugins.pool(x, _strict(backend))
     return pool_reference(x)
 
 
 def mix(
-    x: torch.Tensor, As: torch.Tensor, At: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+    x: torch.Tensor,
+    As: torch.Tensor,
+    At: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    backend: str | None = None,
 ) -> torch.Tensor:
     """``x + a·(x·As) + b·(At·x)``; see :func:`mg_plugins.kernels.reference.mix_reference`.
 
     Graphs and shares are brought to the type of ``x``, so that a half-precision feature map stays
-    half precision under autocast.
+    half precision under autocast. On CUDA, float32 is multiplied to float32's accuracy; in plain
+    TF32 only where PyTorch is told so, by ``torch.set_float32_matmul_precision('high')``. Where x
+    holds NaN or inf, Triton may spread it over more channels of the same sequence and head than
+    PyTorch does.
 
     Args:
         x: Feature map (N, C, T, V).
@@ -37,9 +118,11 @@ def mix(
         At: Frame graphs (N, H, T, T).
         a: Share of the spatial stream (N, C).
         b: Share of the temporal stream (N, C).
+        backend: As in :func:`pool`.
 
     Raises:
-        ValueError: If the shapes do not belong together; the message names the argument.
+        ValueError: If the shapes do not belong together (the message names the argument), or
+            Triton was asked for and cannot take them.
     """
     if x.dim() != 4 or As.dim() != 4:
         raise ValueError(
@@ -58,11 +141,8 @@ def mix(
     if h == 0 or c % h:
         raise ValueError(f'mix: {h} heads do not divide the {c} channels of x {tuple(x.shape)}')
     As, At, a, b = (tensor.to(x.dtype) for tensor in (As, At, a, b))
-    traced = (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or torch._C._are_functorch_transforms_active()
-    )
-    if x.device.type == 'cpu' and not traced:
+    if _takes_triton(x, h, backend):
+        return torch.ops.mg_plugins.mix(x, As, At, a, b, _strict(backend))
+    if x.device.type == 'cpu' and not torch.compiler.is_compiling() and not _transformed():
         return MixOnCPU.apply(x, As, At, a, b)
     return mix_reference(x, As, At, a, b)

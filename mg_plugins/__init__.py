@@ -7,10 +7,16 @@ registered, and the fusion and the kernels work with torch alone.
 
 import sys
 import warnings
+from pathlib import Path
 
 from . import compat
 
 __version__ = '0.1.0'
+
+# In a checkout the kernels lie beside this package; an installed one has them within.
+_CHECKOUT = Path(__file__).resolve().parents[1]
+if (_CHECKOUT / 'setup.py').is_file() and (_CHECKOUT / 'kernels' / '__init__.py').is_file():
+    __path__.append(str(_CHECKOUT))
 
 compat.apply()
 if compat.openmmlab_problem() is None:
