@@ -247,8 +247,9 @@ def _few_steps(cfg: Config, clips: int) -> Iterator[str]:
     steps = -(-clips // cfg.train_dataloader.get('batch_size', 1))
     if 'head' in cfg.model and steps < FEW_STEPS:
         yield (
-            f'only {steps} step{"s" * (steps > 1)} an epoch with this batch size: '
-            'configs/stbcl_stgcn_msr_action3d.py is set for a few hundred clips'
+            f'only {steps} step{"s" * (steps > 1)} an epoch of {clips} clips with this batch size: '
+            'set train_dataloader.batch_size lower, or take configs/stbcl_stgcn_msr_action3d.py, '
+            'which is set for a few hundred clips'
         )
 
 

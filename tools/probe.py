@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
         '  python tools/probe.py CHECKPOINT --probes finetune scratch --shares 0.1 --steps 300\n'
         '  python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val\n',
     )
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help="checkpoint file, or a run's folder for its last one")
     parser.add_argument(
         '--config', help='its config (default: the one that lies beside the checkpoint)'
     )
@@ -67,7 +67,9 @@ def parse_args() -> argparse.Namespace:
         '--splits', nargs=2, metavar=('TRAIN', 'TEST'), help='names of its splits, for --ann-file'
     )
     parser.add_argument(
-        '--out', type=Path, help='output folder (default: probes/ beside the checkpoint)'
+        '--out',
+        type=Path,
+        help='output folder (default: probes/ beside the checkpoint, probes_FILE/ with --ann-file)',
     )
     return parser.parse_args()
 
@@ -87,11 +89,11 @@ def main() -> None:
     from mg_plugins.contrast import probing, transfer
     from mg_plugins.data.annotations import AnnotationError
 
-    folder = args.out or Path(args.checkpoint).parent / 'probes'
     try:
-        if not Path(args.checkpoint).is_file():
-            raise probing.ContrastError(f'there is no checkpoint {args.checkpoint}')
-        cfg = Config.fromfile(args.config or probing.config_beside(args.checkpoint))
+        checkpoint = probing.checkpoint_in(args.checkpoint)
+        other = f'_{Path(args.ann_file).stem}' if args.ann_file else ''
+        folder = args.out or checkpoint.parent / f'probes{other}'
+        cfg = Config.fromfile(args.config or probing.config_beside(checkpoint))
         if args.ann_file:
             cfg = transfer.with_data(cfg, args.ann_file, args.splits, args.layout)
         elif args.layout or args.splits:
@@ -99,7 +101,7 @@ def main() -> None:
         training = dict(steps=args.steps, lr=args.lr, backbone_lr_mult=args.lr_mult, amp=args.amp)
         found, about = probing.probe_checkpoint(
             cfg,
-            args.checkpoint,
+            checkpoint,
             args.probes,
             args.streams,
             progress=True,

@@ -24,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--strength', type=float, help='instead of each default strength')
     parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
-    parser.add_argument('--out', default='augmentations', help='folder (default: %(default)s)')
+    parser.add_argument(
+        '--out', default='work_dirs/augmentations', help='folder (default: %(default)s)'
+    )
     parser.add_argument('--no-gif', action='store_true', help='draw the contact sheet only')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
     return parser

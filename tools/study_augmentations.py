@@ -94,10 +94,13 @@ def main() -> None:
             raise ValueError('--seeds, --jobs and --epochs must be at least 1')
         if args.budget_minutes is not None and args.budget_minutes < 0:
             raise ValueError('--budget-minutes must not be negative')
+        # A run's own config is named after the shipped one; its folder also after the data.
+        path = Path(args.config)
+        name = path.parent.name if (path.parent / 'last_checkpoint').is_file() else path.stem
         cfg = prepare(args.config, args.epochs, args.amp, args.cfg_options, args.require_data)
         plan = study.plan_study(
             cfg,
-            args.out or Path('work_dirs/study_augmentations') / Path(args.config).stem,
+            args.out or Path('work_dirs/study_augmentations') / name,
             [tuple(word.split(',')) for word in args.leave_out or ()],
             range(args.first_seed, args.first_seed + args.seeds),
             args.recipe,

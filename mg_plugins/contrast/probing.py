@@ -63,6 +63,24 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
     return model.eval()
 
 
+def checkpoint_in(path: str | os.PathLike) -> Path:
+    """A checkpoint's file: as given, or the last one of a run's folder.
+
+    Raises:
+        ContrastError: There is none.
+    """
+    path = Path(path)
+    note = path / 'last_checkpoint'
+    if note.is_file():
+        # The folder may have been moved since.
+        return path / Path(note.read_text().strip()).name
+    if not path.is_file():
+        near = path if path.is_dir() else path.parent
+        there = ', '.join(sorted(p.name for p in near.glob('*.pth'))) or 'no checkpoint'
+        raise ContrastError(f'there is no checkpoint {path}; in {near} there is {there}')
+    return path
+
+
 def config_beside(checkpoint: str | os.PathLike) -> Path:
     """The config that a run left in its work directory.
 
@@ -222,7 +240,8 @@ def write_probes(
     Args:
         folder: Made if it is not there.
         found: What `probe_checkpoint` returned.
-        about: What ``probes.json`` begins with; ``classes`` names the colours.
+        about: What ``probes.json`` begins with; ``classes`` names the colours. Figures that are
+            there already, of the same checkpoint on the same clips, stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
@@ -238,7 +257,20 @@ def write_probes(
     temporary = folder / f'.features.{os.getpid()}.npz'
     np.savez_compressed(temporary, **arrays)
     os.replace(temporary, folder / 'features.npz')
-    content = {**about, 'probes': {stream: r.figures for stream, (_, r) in found.items()}}
+    figures = _known_figures(folder / 'probes.json', about)
+    for stream, (_, report) in found.items():
+        figures[stream] = figures.get(stream, {}) | report.figures
+    content = {**about, 'probes': figures}
     temporary = folder / f'.probes.{os.getpid()}.json'
     temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
     os.replace(temporary, folder / 'probes.json')
+
+
+def _known_figures(path: Path, about: Mapping) -> dict[str, dict[str, float]]:
+    """Figures by stream that an earlier probe of the same checkpoint and clips has left."""
+    try:
+        known = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    same = all(known.get(k) == about[k] for k in ('checkpoint', 'train_clips', 'test_clips'))
+    return known.get('probes', {}) if same else {}

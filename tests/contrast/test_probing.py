@@ -174,3 +174,25 @@ def test_collapsed_features_are_named():
     same = Features(np.ones((8, 3), np.float32), np.arange(8) % 2, np.arange(8), np.arange(8))
     with pytest.raises(ContrastError, match='collapsed'):
         probing.run_probes(same, same)
+
+
+def test_a_run_s_folder_stands_for_its_last_checkpoint(trained, tmp_path):
+    assert probing.checkpoint_in(trained.work_dir) == Path(checkpoint_of(trained))
+    with pytest.raises(ContrastError, match=r'no checkpoint .*epoch_9.pth; in .* epoch_1.pth, '):
+        probing.checkpoint_in(Path(trained.work_dir) / 'epoch_9.pth')
+
+
+def test_figures_of_the_same_checkpoint_are_added(tmp_path):
+    features = Features(
+        np.eye(4, dtype=np.float32), np.arange(4), np.arange(4).astype(str), np.array(['1'] * 4)
+    )
+    about = dict(checkpoint='a.pth', train_clips=4, test_clips=4)
+
+    def written(about, **figures):
+        found = dict(graph=(features, probing.Report(figures, {}, features)))
+        probing.write_probes(tmp_path, found, about)
+        return json.loads((tmp_path / 'probes.json').read_text())['probes']['graph']
+
+    assert written(about, knn=0.5) == dict(knn=0.5)
+    assert written(about, linear=0.7) == dict(knn=0.5, linear=0.7)
+    assert written(dict(about, test_clips=5), linear=0.6) == dict(linear=0.6)
