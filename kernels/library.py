@@ -24,6 +24,10 @@ _IMPORT = ('import',)
 
 def _register(schema: str, implementation: Callable, fake: Callable, setup, backward) -> None:
     """Define an operator for CUDA tensors and, for the interpreter, CPU tensors."""
+    # In a checkout's folder `import kernels` finds this package too (transformers asks for one of
+    # that name): what is imported so defines nothing, for an operator can be defined once only.
+    if __name__ != 'mg_plugins.kernels.library':
+        return
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.split('(')[0]
     for device in ('CUDA', 'CPU'):

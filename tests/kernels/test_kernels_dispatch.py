@@ -118,3 +118,9 @@ def test_a_checkout_that_is_not_installed_has_its_own_kernels(tmp_path):
 def test_supported_gives_a_reason_or_none():
     if os.environ.get('TRITON_INTERPRET') != '1' and find_spec('triton') is not None:
         assert 'TRITON_INTERPRET=1' in supported(INPUTS[0], heads=2)
+
+
+def test_the_folder_may_be_imported_by_its_bare_name_too():
+    """In a checkout's folder other packages that look for one called ``kernels`` find ours."""
+    code = 'import kernels.functional, mg_plugins.kernels as ours, kernels; ours.mix; kernels.mix'
+    subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[2], check=True)
