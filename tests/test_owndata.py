@@ -167,7 +167,7 @@ def test_what_does_not_fit_the_data_is_changed_and_said(files, capsys):
     assert "5 joints of layout 'arms', 2 coordinates each" in said
     assert config.model.head.queue_size == 8
     assert 'queue of 8 keys instead of 8192, for 16 training clips' in said
-    assert 'only 1 step an epoch with this batch size: configs/stbcl_stgcn_msr_action3d.py' in said
+    assert 'only 1 step an epoch of ' in said and 'configs/stbcl_stgcn_msr_action3d.py' in said
     # The layout names no hands.
     assert 'without MGHands: MGHands needs one of the regions' in said
     (chain, _) = config.model.data_preprocessor.views
