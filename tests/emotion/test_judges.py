@@ -409,7 +409,8 @@ def test_a_word_too_short_for_a_key_is_left_in_the_text(monkeypatch):
 
 def test_a_header_with_the_key_is_not_logged(key, caplog):
     with caplog.at_level(logging.DEBUG), serve(headers={'X-Echo': KEY}) as server:
-        replied(openai_judge(server))
+        judge = openai_judge(server)  # kept: the key is hidden for as long as its judge lives
+        replied(judge)
     assert 'x-echo' in caplog.text.lower() and '***' in caplog.text and KEY not in caplog.text
     logger = logging.getLogger('openai._base_client')
     with caplog.at_level(logging.DEBUG):
