@@ -3,7 +3,7 @@
 Triton is imported at the first call that takes it.
 """
 
-from .functional import mix, pool, supported
+from .functional import mix, pool, pool_through, supported
 from .reference import mix_reference, pool_reference
 from .signatures import launches, reset_launches
 
@@ -13,6 +13,7 @@ __all__ = [
     'mix_reference',
     'pool',
     'pool_reference',
+    'pool_through',
     'reset_launches',
     'supported',
 ]

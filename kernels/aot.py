@@ -34,8 +34,7 @@ ALL = [(shape, dtype) for shape in SHAPES for dtype in DTYPES]
 # Every kernel in every type, a tile of all frames and several tiles, and the most joints.
 FEW = [
     *((NTU[0], dtype) for dtype in DTYPES),
-    (OVER_FRAMES[4], torch.float32),
-    (OVER_FRAMES[4], torch.bfloat16),
+    *((OVER_FRAMES[4], dtype) for dtype in DTYPES),
     (OVER_JOINTS[-1], torch.bfloat16),
 ]
 

@@ -1,9 +1,10 @@
-"""How the Triton kernels cut their work: a small table, and a rule for what is not in it.
+"""How the Triton kernels cut their work.
 
 Every kernel sees a feature map as frames by columns: the joints of several channels side by side,
-as many as fit, so that an odd number of joints wastes little of a block. Keyed on frames, joints,
-channels of a head and type; the choice is a function of these alone. No choice for a listed shape
-spills on sm_80 or sm_90 (``aot.py``); what was tried stands in ``NOTES.md``.
+as many as fit, so that an odd number of joints wastes little of a block. The choice is a function
+of frames, joints, channels of a head, type and chip. It was made without a GPU, by counting the
+instructions of what the compiler made of each (``benchmarks/instructions.py``), and no choice for a
+listed shape spills on sm_80 or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
 """
 
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ class Blocks:
 
     Attributes:
         frames: Frames of a program's tile; all of T where they reach it.
-        sources: Frames summed over at a time where the tile is smaller than T.
+        sources: Frames that a product over frames sums over at a time; all of T where the tile is.
         columns: Columns of a block, each a joint of one of its channels.
         steps: Blocks of columns that a program does one after another, its graphs at hand.
         warps: Warps of a program.
         stages: Depth of the software pipeline.
+        rest: Frames beside ``sources`` that a program holds.
     """
 
     frames: int
@@ -33,6 +35,11 @@ class Blocks:
     steps: int
     warps: int
     stages: int = 1
+    rest: int = 0
+
+    def keeps(self, T: int) -> bool:
+        """Whether a program holds all T frames of its channels and goes through all tiles."""
+        return self.sources + self.rest >= T
 
     def channels(self, V: int) -> int:
         """Channels of a block."""
@@ -51,44 +58,65 @@ def _columns(V: int) -> int:
 
 def mix_forward(dtype: torch.dtype, T: int, V: int, K: int, arch: str) -> Blocks:
     """Blocks of the forward of ``mix`` for the K channels of a head."""
-    columns = _columns(V)
+    columns, whole = _columns(V), padded(T)
     if dtype == torch.float32:
-        if columns == 32:
-            return Blocks(min(padded(T), 64), min(padded(T), 32), columns, 4, 4)
-        frames = 64 if arch == 'sm_90' else 32
-        return Blocks(min(padded(T), frames), 16, columns, 4, 8)
-    if T <= 128:
-        return Blocks(padded(T), padded(T), columns, 4, 4 if columns == 32 else 8)
-    return Blocks(128, 64, columns, 4, 8)
+        if whole <= 128 and 16 < V <= 32 and arch == 'sm_90':
+            return Blocks(whole, whole, columns, 8, {16: 1, 32: 1, 64: 4, 128: 8}[whole])
+        return _few_frames(T, columns, arch)
+    if whole <= 128:
+        return Blocks(whole, whole, columns, 8, max(1, whole // 32 * columns // 32))
+    if T <= 512 and columns == 32 and arch == 'sm_90':
+        # Rows of an odd number of joints are slow to read: a program reads those of its channels
+        # once or twice, not once a tile.
+        if T <= 256:
+            return Blocks(256, 256, columns, 8, 8)
+        return Blocks(64, 256, columns, 8, 4, rest=padded(T - 256))
+    return Blocks(64, 64, columns, 8, 4 if arch == 'sm_90' else 8)
+
+
+def _few_frames(T: int, columns: int, arch: str) -> Blocks:
+    """Blocks for float32, whose products in three parts take the most registers."""
+    frames = min(padded(T), 64 if arch == 'sm_90' and (T > 64 or columns == 32) else 32)
+    sources = frames if T <= frames else 16
+    return Blocks(frames, sources, columns, 8, 4 if columns == 32 or arch == 'sm_90' else 8)
 
 
 def mix_backward(dtype: torch.dtype, T: int, V: int, K: int, arch: str) -> Blocks:
-    """Blocks of the gradients of x, As, a and b for the K channels of a head."""
-    columns = _columns(V)
+    """Blocks of the gradients of x and b for the K channels of a head."""
+    if dtype == torch.float32 and T > 64:
+        return _few_frames(T, _columns(V), arch)
+    return mix_forward(dtype, T, V, K, arch)
+
+
+def graphs_backward(
+    dtype: torch.dtype, T: int, V: int, K: int, arch: str
+) -> dict[tuple[bool, bool], Blocks]:
+    """Blocks of the gradients of both graphs and of a for the K channels of a head.
+
+    A launch makes what its key names, (the frame graph's, the joint graph's and that of a): two
+    launches where both together take too many registers.
+    """
+    columns, whole = _columns(V), padded(T)
+    steps = 8 if T <= 128 else 32
+    if dtype != torch.float32 and whole <= 128 and arch == 'sm_90':
+        if whole <= 32:
+            return {(True, True): Blocks(whole, 0, columns, steps, 1 if columns == 32 else 4)}
+        return {(True, True): Blocks(whole, 0, 64, steps, whole // 16)}
     if dtype == torch.float32:
-        # Three-part TF32 takes the most registers; larger tiles spill, on one chip or the other.
-        if columns == 32:
-            return Blocks(16, 16, columns, 8, 4)
-        if arch == 'sm_90':
-            return Blocks(16, 16, columns, 8, 8)
-        return Blocks(16, 16, columns, 1, 8, stages=2)
-    if T <= 128 and columns == 32 and arch == 'sm_90':
-        return Blocks(padded(T), padded(T), columns, 8, 8)
-    return Blocks(min(padded(T), 64), min(padded(T), 64), columns, 8, 8)
+        frames = min(whole, 128 if arch == 'sm_90' else 32)
+        of_frames = Blocks(frames, 0, columns, 8, 4 if frames < 128 else 8)
+    else:
+        frames = min(whole, 128)
+        wide = 128 if arch == 'sm_90' else 64
+        of_frames = Blocks(frames, 0, wide, steps, max(1, frames // 16))
+    tile = min(whole, 64 if columns == 32 or arch == 'sm_90' else 32)
+    warps = max(1, tile // 32) if columns == 32 else 4
+    of_joints = Blocks(tile, 0, columns, steps, warps if arch == 'sm_90' else 2 * warps)
+    return {(True, False): of_frames, (False, True): of_joints}
 
 
-def frame_graph(dtype: torch.dtype, T: int, V: int, K: int, arch: str) -> Blocks:
-    """Blocks of the gradient of At for the K channels of a head."""
-    if dtype == torch.float32 and arch != 'sm_90':
-        columns = _columns(V)
-        return Blocks(min(padded(T), 32), 0, columns, 8, 4 if columns == 32 else 8)
-    if dtype != torch.float32 and T > 128:
-        # Many tiles keep a GPU busy; fewer parts of T × T each are written and added up.
-        return Blocks(128, 0, _columns(V), 32, 8)
-    frames = 64 if dtype == torch.float32 else 128
-    return Blocks(min(padded(T), frames), 0, max(64, padded(V)), 8, 8)
-
-
-def pool_forward(dtype: torch.dtype, T: int, V: int, C: int, arch: str) -> Blocks:
-    """Blocks of ``pool`` for all C channels; a program goes through all their frames."""
-    return Blocks(min(padded(T), 64), 0, _columns(V), 1, 4)
+def pool(dtype: torch.dtype, T: int, V: int, C: int, arch: str) -> Blocks:
+    """Blocks of ``pool``, both ways, for all C channels; a program goes through their frames."""
+    columns = _columns(V)
+    warps = columns // (16 if dtype == torch.float32 else 32)
+    return Blocks(min(padded(T), 64), 0, columns, 1, warps)

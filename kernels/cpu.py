@@ -1,10 +1,13 @@
 """``mix`` for CPUs in eager mode: the reference's result with a fraction of its memory traffic."""
 
+from collections.abc import Iterator
+
 import torch
 from torch.autograd.function import once_differentiable
 
-# Room for a part of the feature map in a core's second-level cache, beside what is made of it.
-CACHED_BYTES = 2**19
+# Size of a part of the feature map. It and what is made of it stay in a core's caches; smaller
+# parts would fit them better, but every part costs some thirty calls.
+CACHED_BYTES = 2**20
 
 
 class MixOnCPU(torch.autograd.Function):
@@ -23,36 +26,34 @@ class MixOnCPU(torch.autograd.Function):
         ctx.save_for_backward(x, As, At, a, b)
         y = torch.empty_like(x)
         with torch.autocast('cpu', enabled=False):
-            for part in _parts(x):
-                _mix_into(y[part], x[part], As[part], At[part], a[part], b[part])
+            for part in _parts(y, x, As, At, a, b):
+                _mix_into(*part)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        x, *weights = ctx.saved_tensors
-        dy = dy.contiguous()
-        gradients = [torch.empty_like(t) for t in (x, *weights)]
+        inputs = ctx.saved_tensors
+        gradients = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in inputs]
         with torch.autocast('cpu', enabled=False):
-            for part in _parts(x):
-                into = [g[part] for g in gradients]
-                mix_backward_into(into, dy[part], x[part], *(t[part] for t in weights))
+            for part in _parts(*gradients, dy.contiguous(), *inputs):
+                mix_backward_into(part[:5], *part[5:])
         return tuple(gradients)
 
 
-def _parts(x: torch.Tensor) -> list[slice]:
-    """Sequences to take at a time."""
+def _parts(x: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """A few sequences at a time, the same of every tensor."""
     bytes_each = x[:1].numel() * x.element_size()
     step = max(1, CACHED_BYTES // max(bytes_each, 1))
-    return [slice(start, start + step) for start in range(0, len(x), step)]
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        yield tuple(t[part] for t in (x, *others))
 
 
 def _by_frame(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """A copy (N·H, T, C/H·V) of x (N, C, T, V): a row a frame."""
+    """x (N, C, T, V) seen as (N·H, T, C/H, V): frames outermost in every head."""
     n, c, t, v = x.shape
-    rows = x.new_empty(n * heads, t, c // heads, v)
-    rows.copy_(x.view(n * heads, c // heads, t, v).transpose(1, 2))
-    return rows.view(n * heads, t, c // heads * v)
+    return x.view(n * heads, c // heads, t, v).transpose(1, 2)
 
 
 def _mix_into(y, x, As, At, a, b):
@@ -62,15 +63,13 @@ def _mix_into(y, x, As, At, a, b):
     per_head = c // heads
     # One large product a head: its channels and frames (or joints) side by side.
     by_joint = (n * heads, per_head * t, v)
-    scaled = x * a[..., None, None]
+    scaled = x * a.view(n, c, 1, 1)
     graph = As.reshape(n * heads, v, v)
     torch.baddbmm(x.view(by_joint), scaled.view(by_joint), graph, out=y.view(by_joint))
-    yt = torch.bmm(
-        At.reshape(n * heads, t, t), _by_frame(x, heads), out=scaled.view(-1, t, v * per_head)
-    )
-    yt = yt.view(n * heads, t, per_head, v).transpose(1, 2)
-    share = b.reshape(n * heads, per_head, 1, 1)
-    y.view(n * heads, per_head, t, v).addcmul_(share, yt)
+    xt = _by_frame(x, heads).reshape(n * heads, t, per_head * v)
+    yt = torch.bmm(At.reshape(n * heads, t, t), xt, out=scaled.view(xt.shape))
+    share = b.reshape(n * heads, 1, per_head, 1)
+    _by_frame(y, heads).addcmul_(share, yt.view(n * heads, t, per_head, v))
 
 
 def mix_backward_into(gradients, dy, x, As, At, a, b):
@@ -80,17 +79,23 @@ def mix_backward_into(gradients, dy, x, As, At, a, b):
     heads = As.shape[1]
     per_head = c // heads
     by_joint = (n * heads, per_head * t, v)
-    by_frame = (n * heads, t, per_head, v)
-    z = torch.bmm(dy.view(by_joint), As.reshape(n * heads, v, v).mT).view(n, c, t, v)
-    torch.addcmul(dy, a[..., None, None], z, out=dx)
-    da.copy_(torch.linalg.vecdot(x.view(n, c, t * v), z.view(n, c, t * v)))
-    torch.mul(x, a[..., None, None], out=z)
-    dAs.copy_(torch.bmm(z.view(by_joint).mT, dy.view(by_joint)).view_as(dAs))
+    by_frame = (n * heads, t, per_head * v)
+    dy_by_joint = dy.view(by_joint)
+    z = torch.empty_like(x)
+    torch.bmm(dy_by_joint, As.reshape(n * heads, v, v).mT, out=z.view(by_joint))
+    share = a.view(n, c, 1, 1)
+    torch.addcmul(dy, share, z, out=dx)
+    torch.sum(z.mul_(x), (2, 3), out=da)
+    torch.mul(x, share, out=z)
+    torch.bmm(z.view(by_joint).mT, dy_by_joint, out=dAs.view(n * heads, v, v))
 
-    dyt, xt = _by_frame(dy, heads), _by_frame(x, heads)
-    w = torch.bmm(At.reshape(n * heads, t, t).mT, dyt, out=z.view(xt.shape)).view(by_frame)
-    share = b.reshape(n * heads, per_head, 1, 1)
-    dx.view(n * heads, per_head, t, v).addcmul_(share, w.transpose(1, 2))
-    db.copy_(w.mul_(xt.view(by_frame)).sum((1, 3)).view(n, c))
-    xt.view(by_frame).mul_(b.reshape(n * heads, 1, per_head, 1))
-    dAt.copy_(torch.bmm(dyt, xt.mT).view_as(dAt))
+    # A row a frame. Two buffers do: each is written again once what it held has been used.
+    share = b.reshape(n * heads, 1, per_head, 1)
+    xt = torch.mul(_by_frame(x, heads), share, out=z.view(n * heads, t, per_head, v))
+    dyt = _by_frame(dy, heads).clone(memory_format=torch.contiguous_format).view(by_frame)
+    torch.bmm(dyt, xt.view(by_frame).mT, out=dAt.view(n * heads, t, t))
+    wt = torch.bmm(At.reshape(n * heads, t, t).mT, dyt, out=z.view(by_frame))
+    w = dyt.view(n, c, t, v)
+    _by_frame(w, heads).copy_(wt.view(xt.shape))
+    dx.addcmul_(b.view(n, c, 1, 1), w)
+    torch.sum(w.mul_(x), (2, 3), out=db)

@@ -9,15 +9,16 @@ import os
 from importlib.util import find_spec
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from . import library  # noqa: F401  (registers the operators)
 from .cpu import MixOnCPU
-from .reference import mix_reference, pool_reference
+from .reference import mix_reference, pool_reference, spread
 from .signatures import INTERPRETER, TYPES, interpreted
 
 BACKENDS = 'auto', 'triton', 'torch'
 #: The largest feature maps that the kernels were written and tested for.
-MOST_FRAMES, MOST_JOINTS = 1024, 128
+MOST_FRAMES, MOST_JOINTS = 1024, 64
 
 _HAS_TRITON = find_spec('triton') is not None
 
@@ -94,6 +95,43 @@ def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, tor
     if _takes_triton(x, 1, backend):
         return torch.ops.mg_plugins.pool(x, _strict(backend))
     return pool_reference(x)
+
+
+def pool_through(
+    x: torch.Tensor, backend: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x itself and both of its means: :func:`pool` for a map that is used further.
+
+    Take all three from here, and their gradients are added in one pass over the map. Taken from x
+    and from ``pool(x)``, autograd writes the pools' share as a map of its own and then adds two.
+
+    Args:
+        x: Feature map (N, C, T, V).
+        backend: As in :func:`pool`.
+
+    Raises:
+        ValueError: As :func:`pool`.
+    """
+    if _transformed() or torch.compiler.is_compiling():
+        return x, *pool(x, backend)  # a compiler joins the passes by itself
+    return _PoolThrough.apply(x, backend)
+
+
+class _PoolThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, backend):
+        ctx.set_materialize_grads(False)
+        pools = pool(x, backend)
+        ctx.shape = x.shape
+        ctx.triton, ctx.strict = _takes_triton(x, 1, backend), _strict(backend)
+        return x.view_as(x), *pools
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dxs, dxt):
+        if ctx.triton and None not in (dy, dxs, dxt):
+            return torch.ops.mg_plugins.pool_backward(dy, dxs, dxt, ctx.strict), None
+        return spread(ctx.shape, dy, dxs, dxt), None
 
 
 def mix(

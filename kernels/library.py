@@ -13,7 +13,7 @@ from importlib import import_module
 import torch
 
 from .cpu import mix_backward_into
-from .reference import mix_reference, pool_reference
+from .reference import mix_reference, pool_reference, spread
 from .signatures import INTERPRETER, interpreted
 
 _library = torch.library.Library('mg_plugins', 'FRAGMENT')
@@ -82,15 +82,20 @@ def _pool_setup(ctx, inputs, output):
     ctx.shape = inputs[0].shape
 
 
-def _pool_backward(ctx, dxs, dxt):
-    """``dx = dxs / T + dxt / V``: PyTorch writes it in one pass, so that it is no kernel here."""
-    t, v = ctx.shape[2:]
-    terms = []
-    if dxs is not None:
-        terms.append((dxs / t).unsqueeze(2).expand(ctx.shape))
-    if dxt is not None:
-        terms.append((dxt / v).unsqueeze(3).expand(ctx.shape))
-    return (sum(terms[1:], terms[0]) if terms else None), None
+def _pool_autograd(ctx, dxs, dxt):
+    return spread(ctx.shape, None, dxs, dxt), None
+
+
+def _pool_backward(dy, dxs, dxt, strict=False):
+    return _guarded('pool_backward', 'triton_pool', strict, _spread, dy, dxs, dxt)
+
+
+def _spread(dy, dxs, dxt):
+    return spread(dy.shape, dy, dxs, dxt).to(dy.dtype)
+
+
+def _pool_backward_fake(dy, dxs, dxt, strict=False):
+    return torch.empty_like(dy, memory_format=torch.contiguous_format)
 
 
 def _mix(x, As, At, a, b, strict=False):
@@ -144,7 +149,14 @@ _register(
     _pool,
     _pool_fake,
     _pool_setup,
+    _pool_autograd,
+)
+_register(
+    'pool_backward(Tensor dy, Tensor dxs, Tensor dxt, bool strict=False) -> Tensor',
     _pool_backward,
+    _pool_backward_fake,
+    lambda ctx, inputs, output: None,
+    _no_second,
 )
 _register(f'mix({_TENSORS}) -> Tensor', _mix, _mix_fake, _mix_setup, _mix_autograd)
 _register(

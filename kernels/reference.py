@@ -22,6 +22,32 @@ def pool_reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.sum(2) / x.shape[2], x.sum(3) / x.shape[3]
 
 
+def spread(
+    shape: torch.Size,
+    dy: torch.Tensor | None,
+    dxs: torch.Tensor | None,
+    dxt: torch.Tensor | None,
+) -> torch.Tensor | None:
+    """The gradient ``dy + dxs / T + dxt / V`` of a feature map that is used and pooled.
+
+    Args:
+        shape: That of the map, (N, C, T, V).
+        dy: Gradient of the map's other use; ``None`` counts as 0, as for both others.
+        dxs: Gradient of the mean over T, (N, C, V).
+        dxt: Gradient of the mean over V, (N, C, T).
+    """
+    t, v = shape[2:]
+    terms = [] if dy is None else [dy]
+    if dxs is not None:
+        terms.append((dxs / t).unsqueeze(2).expand(shape))
+    if dxt is not None:
+        terms.append((dxt / v).unsqueeze(3).expand(shape))
+    if len(terms) < 2:
+        return terms[0] if terms else None
+    total = terms[0] + terms[1]
+    return total.add_(terms[2]) if len(terms) == 3 else total
+
+
 def mix_reference(
     x: torch.Tensor, As: torch.Tensor, At: torch.Tensor, a: torch.Tensor, b: torch.Tensor
 ) -> torch.Tensor:

@@ -134,6 +134,7 @@ def variants(dtype: torch.dtype, T: int, V: int, C: int, H: int, arch: str) -> l
     key = dtype, T, V, C // H, H, arch, product
     return [
         triton_pool.forward_variant(dtype, T, V, C, arch, product),
+        triton_pool.backward_variant(dtype, T, V, C, arch),
         triton_mix.forward_variant(*key),
         *triton_mix.backward_variants(*key),
     ]

@@ -8,15 +8,18 @@ Forward. A program owns some channels of one head of one sequence and a tile of 
 those of x once, both graphs once, and writes y once. Where T fits one tile, the block that was read
 is a factor of both products.
 
-Backward. With ``z = dy·Asᵀ`` and ``w = Atᵀ·dy``,
+Where T does not fit one tile, a program either goes through all tiles and holds the frames of its
+channels (half precision, whose rows of an odd number of joints are slow to read), or sums over the
+frames a few at a time.
 
-    dx  = dy + a·z + b·w            da = Σ x·z          dAs = Σ_c (a x)ᵀ·dy
-                                    db = Σ x·w          dAt = Σ_c dy·(b x)ᵀ
+Backward. With ``w = Atᵀ·dy`` and, for each channel, ``p = xᵀ·dy`` over its frames,
 
-so z and w serve twice, and one kernel that reads x and dy once gives all but dAt. Making dx apart
-from the rest would read dy again and make z and w twice. dAt needs an accumulator of T × T, a third
-of all registers that the other four then lack, so a kernel of its own makes it, a tile a program,
-and reads x and dy again. The gradient through the pools is autograd's to add.
+    dx  = dy + a·(dy·Asᵀ) + b·w     db = Σ x·w          dAt = Σ_c dy·(b x)ᵀ
+                                    da = Σ As·p         dAs = Σ_c a·p
+
+A kernel makes dx and db, another the gradients of both graphs and da: each reads x and dy once
+where T fits a tile. One for all five would save that second reading and spill, because dAt alone
+takes T × T accumulators.
 
 Sums over channels and tiles that several programs share are written in parts and added up by
 PyTorch in a fixed order, never by atomics: equal runs give equal bits.
@@ -36,14 +39,15 @@ import triton.language as tl
 
 from . import blocks
 from .signatures import TYPES, Variant, architecture, interpreted, precision
-from .triton_parts import columns, dot, load_block
+from .triton_parts import columns, dot, load_block, store_block
 
 
 @triton.jit
-def _load_frames(ptr, rows, at, T: tl.constexpr):
-    """Part of a frame graph (T, T), 0 outside."""
-    inside = (rows < T)[:, None] & (at < T)[None, :]
-    return tl.load(ptr + (rows[:, None] * T + at[None, :]), inside, 0.0)
+def _load_frames(ptr, t, s, R: tl.constexpr, S: tl.constexpr, T: tl.constexpr):
+    """Frames t … t + R by frames s … s + S of a frame graph (T, T), 0 outside."""
+    row, column = tl.arange(0, R), tl.arange(0, S)
+    at = (ptr + (t * T + s) + column)[None, :] + (row * T)[:, None]
+    return tl.load(at, (row < T - t)[:, None] & (column < T - s)[None, :], 0.0)
 
 
 @triton.jit
@@ -78,6 +82,7 @@ def _mix_forward(
     K: tl.constexpr,
     BT: tl.constexpr,
     BS: tl.constexpr,
+    BR: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
@@ -85,37 +90,48 @@ def _mix_forward(
     UPCAST: tl.constexpr,
 ):
     TILES: tl.constexpr = (T + BT - 1) // BT
+    KEPT: tl.constexpr = BS + BR >= T
+    SHARED: tl.constexpr = 1 if KEPT else TILES
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    g = (program // (TILES * CHUNKS)).to(tl.int64)
-    begin = program // TILES % CHUNKS * (BC * STEPS)
-    t = program % TILES * BT + tl.arange(0, BT)
+    g = (program // (SHARED * CHUNKS)).to(tl.int64)
+    begin = program // SHARED % CHUNKS * (BC * STEPS)
+    end = tl.minimum(K, begin + BC * STEPS)
+    tile = program % SHARED
     graph = frames_ptr + g * (T * T)
     joints = _load_joints(joints_ptr + g * (V * V), V, BC, W)
     if TILES == 1:
-        frames = _load_frames(graph, t, t, T)
-    for first in range(begin, tl.minimum(K, begin + BC * STEPS), BC):
+        frames = _load_frames(graph, 0, 0, BT, BS, T)
+    for first in range(begin, end, BC):
         start = g * K + first
         plane = x_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
-        x = load_block(plane, t, at, inside, T, V)
-        if TILES == 1:
-            yt = dot(frames, x, None, PRECISION, UPCAST)
-        else:
-            yt = tl.zeros((BT, W), tl.float32)
-            for source in range(0, T, BS):
-                s = source + tl.arange(0, BS)
-                frames = _load_frames(graph, t, s, T)
-                yt = dot(frames, load_block(plane, s, at, inside, T, V), yt, PRECISION, UPCAST)
-        ys = dot(x, joints, None, PRECISION, UPCAST)
         a = _load_share(a_ptr + start, channel, inside)
         b = _load_share(b_ptr + start, channel, inside)
-        y = x.to(tl.float32) + a * ys + b * yt
-        tl.store(
-            y_ptr + start * (T * V) + (t[:, None] * V + at[None, :]),
-            y,
-            (t < T)[:, None] & inside[None, :],
-        )
+        if KEPT:
+            kept = load_block(plane, 0, at, inside, BS, T, V)
+            if BR:
+                rest = load_block(plane, BS, at, inside, BR, T, V)
+        for t in range(tile * BT, T if KEPT else tile * BT + 1, BT):
+            if TILES == 1:
+                x = kept
+                yt = dot(frames, x, None, PRECISION, UPCAST)
+            elif KEPT:
+                x = load_block(plane, t, at, inside, BT, T, V)
+                yt = dot(_load_frames(graph, t, 0, BT, BS, T), kept, None, PRECISION, UPCAST)
+                if BR:
+                    frames = _load_frames(graph, t, BS, BT, BR, T)
+                    yt = dot(frames, rest, yt, PRECISION, UPCAST)
+            else:
+                x = load_block(plane, t, at, inside, BT, T, V)
+                yt = tl.zeros((BT, W), tl.float32)
+                for s in range(0, T, BS):
+                    frames = _load_frames(graph, t, s, BT, BS, T)
+                    source = load_block(plane, s, at, inside, BS, T, V)
+                    yt = dot(frames, source, yt, PRECISION, UPCAST)
+            ys = dot(x, joints, None, PRECISION, UPCAST)
+            y = x.to(tl.float32) + a * ys + b * yt
+            store_block(y_ptr + start * (T * V), t, at, inside, y, BT, T, V)
 
 
 @triton.jit
@@ -127,75 +143,90 @@ def _mix_backward(
     b_ptr,
     dy_ptr,
     dx_ptr,
-    djoints_ptr,
-    da_ptr,
     db_ptr,
     T: tl.constexpr,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
     BS: tl.constexpr,
+    BR: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """Writes dx, and parts: djoints (G, chunks, tiles, BC, V, V), da and db (G, tiles, K, V)."""
+    """Writes dx, and db in parts: (G, tiles, K, V), or (G, tiles, K) where a block is a channel."""
     TILES: tl.constexpr = (T + BT - 1) // BT
+    KEPT: tl.constexpr = BS + BR >= T
+    SHARED: tl.constexpr = 1 if KEPT else TILES
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    g = (program // (TILES * CHUNKS)).to(tl.int64)
-    begin = program // TILES % CHUNKS * (BC * STEPS)
-    tile = program % TILES
-    t = tile * BT + tl.arange(0, BT)
+    g = (program // (SHARED * CHUNKS)).to(tl.int64)
+    begin = program // SHARED % CHUNKS * (BC * STEPS)
+    end = tl.minimum(K, begin + BC * STEPS)
+    tile = program % SHARED
     graph = frames_ptr + g * (T * T)
-    joints = _load_joints(joints_ptr + g * (V * V), V, BC, W)
-    djoints = tl.zeros((W, W), tl.float32)
+    joints = tl.trans(_load_joints(joints_ptr + g * (V * V), V, BC, W))
     if TILES == 1:
-        frames = _load_frames(graph, t, t, T)
-    for first in range(begin, tl.minimum(K, begin + BC * STEPS), BC):
+        frames = tl.trans(_load_frames(graph, 0, 0, BS, BT, T))
+    for first in range(begin, end, BC):
         start = g * K + first
         plane = dy_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
-        dy = load_block(plane, t, at, inside, T, V)
-        x = load_block(x_ptr + start * (T * V), t, at, inside, T, V)
-        if TILES == 1:
-            w = dot(tl.trans(frames), dy, None, PRECISION, UPCAST)
-        else:
-            w = tl.zeros((BT, W), tl.float32)
-            for source in range(0, T, BS):
-                s = source + tl.arange(0, BS)
-                frames = tl.trans(_load_frames(graph, s, t, T))
-                w = dot(frames, load_block(plane, s, at, inside, T, V), w, PRECISION, UPCAST)
-        z = dot(dy, tl.trans(joints), None, PRECISION, UPCAST)
         a = _load_share(a_ptr + start, channel, inside)
         b = _load_share(b_ptr + start, channel, inside)
-        scaled = (a * x.to(tl.float32)).to(x.dtype)
-        # All pairs of channels; those of a channel with itself are kept in the end.
-        djoints = dot(tl.trans(scaled), dy, djoints, PRECISION, UPCAST)
-        tl.store(
-            dx_ptr + start * (T * V) + (t[:, None] * V + at[None, :]),
-            dy.to(tl.float32) + a * z + b * w,
-            (t < T)[:, None] & inside[None, :],
-        )
-        part = ((g * TILES + tile) * K + first) * V + tl.arange(0, W)
-        tl.store(da_ptr + part, tl.sum(x.to(tl.float32) * z, 0), inside)
-        tl.store(db_ptr + part, tl.sum(x.to(tl.float32) * w, 0), inside)
-    column = tl.arange(0, W)
-    channel = column // V
-    kept = (channel[:, None] == channel[None, :]) & (channel < BC)[None, :]
-    # Row (channel, joint) of the parts is the block's row; its columns are the joints of a channel.
-    part = (program.to(tl.int64) * (BC * V)) * V
-    tl.store(djoints_ptr + part + (column[:, None] * V + (column % V)[None, :]), djoints, kept)
+        if BC == 1:
+            db = 0.0
+        else:
+            db = tl.zeros((W,), tl.float32)
+        if KEPT:
+            kept = load_block(plane, 0, at, inside, BS, T, V)
+            if BR:
+                rest = load_block(plane, BS, at, inside, BR, T, V)
+        for t in range(tile * BT, T if KEPT else tile * BT + 1, BT):
+            x = load_block(x_ptr + start * (T * V), t, at, inside, BT, T, V)
+            if TILES == 1:
+                dy = kept
+                w = dot(frames, dy, None, PRECISION, UPCAST)
+            elif KEPT:
+                dy = load_block(plane, t, at, inside, BT, T, V)
+                part = tl.trans(_load_frames(graph, 0, t, BS, BT, T))
+                w = dot(part, kept, None, PRECISION, UPCAST)
+                if BR:
+                    part = tl.trans(_load_frames(graph, BS, t, BR, BT, T))
+                    w = dot(part, rest, w, PRECISION, UPCAST)
+            else:
+                dy = load_block(plane, t, at, inside, BT, T, V)
+                w = tl.zeros((BT, W), tl.float32)
+                for s in range(0, T, BS):
+                    part = tl.trans(_load_frames(graph, s, t, BS, BT, T))
+                    source = load_block(plane, s, at, inside, BS, T, V)
+                    w = dot(part, source, w, PRECISION, UPCAST)
+            if BC == 1:
+                db += tl.sum(tl.sum(x.to(tl.float32) * w, 1), 0)
+            else:
+                db += tl.sum(x.to(tl.float32) * w, 0)
+            z = dot(dy, joints, None, PRECISION, UPCAST)
+            dx = dy.to(tl.float32) + a * z + b * w
+            store_block(dx_ptr + start * (T * V), t, at, inside, dx, BT, T, V)
+        part = (g * SHARED + tile) * K + first
+        if BC == 1:
+            tl.store(db_ptr + part, db)
+        else:
+            tl.store(db_ptr + part * V + tl.arange(0, W), db, inside)
 
 
 @triton.jit
-def _frame_graph(
+def _graphs_backward(
     x_ptr,
+    joints_ptr,
+    a_ptr,
     b_ptr,
     dy_ptr,
+    djoints_ptr,
     dframes_ptr,
+    da_ptr,
     T: tl.constexpr,
     V: tl.constexpr,
     K: tl.constexpr,
@@ -203,29 +234,59 @@ def _frame_graph(
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
+    FRAMES: tl.constexpr,
+    JOINTS: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """Writes parts: dframes (G, chunks, T, T); a program makes one tile of one part."""
+    """Writes parts: dframes (G, chunks, T, T), djoints (G, chunks, tiles, BC, V, V), da (G, tiles,
+    K, V).
+
+    A program makes one tile of dframes, and the other two for its frames where that is on the
+    diagonal. Where that takes too many registers, one launch makes the one and one the other.
+    """
     TILES: tl.constexpr = (T + BT - 1) // BT
+    SQUARES: tl.constexpr = TILES * TILES if FRAMES else TILES
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    chunk = (program // (TILES * TILES)).to(tl.int64)
+    chunk = (program // SQUARES).to(tl.int64)
     g = chunk // CHUNKS
-    begin = program // (TILES * TILES) % CHUNKS * (BC * STEPS)
-    t = program // TILES % TILES * BT + tl.arange(0, BT)
-    s = program % TILES * BT + tl.arange(0, BT)
-    dframes = tl.zeros((BT, BT), tl.float32)
+    begin = program // SQUARES % CHUNKS * (BC * STEPS)
+    tile = program % SQUARES % TILES
+    s = tile * BT
+    t = program % SQUARES // TILES * BT if FRAMES else s
+    if FRAMES:
+        dframes = tl.zeros((BT, BT), tl.float32)
+    if JOINTS:
+        joints = _load_joints(joints_ptr + g * (V * V), V, BC, W)
+        djoints = tl.zeros((W, W), tl.float32)
     for first in range(begin, tl.minimum(K, begin + BC * STEPS), BC):
         start = g * K + first
         channel, at, inside = columns(first, T, V, K, BC, W)
-        dy = load_block(dy_ptr + start * (T * V), t, at, inside, T, V)
-        x = load_block(x_ptr + start * (T * V), s, at, inside, T, V)
-        b = _load_share(b_ptr + start, channel, inside)
-        scaled = (b * x.to(tl.float32)).to(x.dtype)
-        dframes = dot(dy, tl.trans(scaled), dframes, PRECISION, UPCAST)
-    at = dframes_ptr + chunk * (T * T) + (t[:, None] * T + s[None, :])
-    tl.store(at, dframes, (t < T)[:, None] & (s < T)[None, :])
+        dy = load_block(dy_ptr + start * (T * V), t, at, inside, BT, T, V)
+        x = load_block(x_ptr + start * (T * V), s, at, inside, BT, T, V)
+        if FRAMES:
+            b = _load_share(b_ptr + start, channel, inside)
+            scaled = (b * x.to(tl.float32)).to(x.dtype)
+            dframes = dot(dy, tl.trans(scaled), dframes, PRECISION, UPCAST)
+        if JOINTS and t == s:
+            # All pairs of channels; those of a channel with itself are kept in the end.
+            pairs = dot(tl.trans(x), dy, None, PRECISION, UPCAST)
+            djoints += _load_share(a_ptr + start, channel, inside) * pairs
+            da = tl.sum(joints.to(tl.float32) * pairs, 1)
+            part = ((g * TILES + tile) * K + first) * V + tl.arange(0, W)
+            tl.store(da_ptr + part, da, inside)
+    if FRAMES:
+        frame = tl.arange(0, BT)
+        at = dframes_ptr + (chunk * (T * T) + t * T + s) + (frame[:, None] * T + frame[None, :])
+        tl.store(at, dframes, (frame < T - t)[:, None] & (frame < T - s)[None, :])
+    if JOINTS and t == s:
+        column = tl.arange(0, W)
+        channel = column // V
+        kept = (channel[:, None] == channel[None, :]) & (channel < BC)[None, :]
+        # Row (channel, joint) of the parts is the block's row, its columns are a channel's joints.
+        part = djoints_ptr + (chunk * TILES + tile) * (BC * V * V)
+        tl.store(part + (column[:, None] * V + (column % V)[None, :]), djoints, kept)
 
 
 def _variant(
@@ -237,17 +298,20 @@ def _variant(
     sizes: tuple[torch.dtype, int, int, int, int, str],
     product: str,
     interpret: bool,
-    squared: bool = False,
+    **switches: bool,
 ) -> Variant:
     """A form of a kernel: ``parts`` are float32, the other ``tensors`` of the map's type."""
     dtype, T, V, K, H, arch = sizes
     channels = cut.channels(V)
-    constexprs = dict(T=T, V=V, K=K, BT=cut.frames, BS=cut.sources, BC=channels, W=cut.columns)
-    constexprs |= dict(STEPS=cut.steps, PRECISION=product, UPCAST=interpret)
+    constexprs = dict(T=T, V=V, K=K, BT=cut.frames, BS=cut.sources, BR=cut.rest)
+    constexprs |= dict(BC=channels, W=cut.columns, STEPS=cut.steps, **switches)
+    constexprs |= dict(PRECISION=product, UPCAST=interpret)
     constexprs = {k: value for k, value in constexprs.items() if k in kernel.arg_names}
     pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
     pointers |= {f'{tensor}_ptr': '*fp32' for tensor in parts.split()}
-    tiles = triton.cdiv(T, cut.frames)
+    tiles = 1 if cut.keeps(T) else triton.cdiv(T, cut.frames)
+    if switches.get('FRAMES'):
+        tiles *= tiles
     return Variant(
         name=name,
         kernel=kernel,
@@ -255,7 +319,7 @@ def _variant(
         constexprs=constexprs,
         num_warps=cut.warps,
         num_stages=cut.stages,
-        programs=H * triton.cdiv(K, channels * cut.steps) * tiles ** (2 if squared else 1),
+        programs=H * triton.cdiv(K, channels * cut.steps) * tiles,
     )
 
 
@@ -287,16 +351,19 @@ def backward_variants(
     arch: str,
     product: str,
     interpret: bool = False,
-) -> tuple[Variant, Variant]:
-    """The forms of both backward kernels: all gradients but that of At, and that of At."""
+) -> tuple[Variant, ...]:
+    """The forms of the backward kernels: that of dx and db, then those of dAs, da and dAt."""
     sizes = dtype, T, V, K, H, arch
-    cut = blocks.mix_backward(dtype, T, V, K, arch)
-    tensors = 'x joints frames a b dy dx'
     how = sizes, product, interpret
-    most = _variant(_mix_backward, 'mix_backward', cut, tensors, 'djoints da db', *how)
-    cut = blocks.frame_graph(dtype, T, V, K, arch)
-    graph = _variant(_frame_graph, 'frame_graph_backward', cut, 'x b dy', 'dframes', *how, True)
-    return most, graph
+    cut = blocks.mix_backward(dtype, T, V, K, arch)
+    found = [_variant(_mix_backward, 'mix_backward', cut, 'x joints frames a b dy dx', 'db', *how)]
+    names = {(True, True): 'graphs', (True, False): 'frame_graph', (False, True): 'joint_graph'}
+    for (frames, joints), cut in blocks.graphs_backward(dtype, T, V, K, arch).items():
+        name = f'{names[frames, joints]}_backward'
+        tensors, parts = 'x joints a b dy', 'djoints dframes da'
+        which = dict(FRAMES=frames, JOINTS=joints)
+        found.append(_variant(_graphs_backward, name, cut, tensors, parts, *how, **which))
+    return tuple(found)
 
 
 def _key(x: torch.Tensor, heads: int) -> tuple:
@@ -331,17 +398,31 @@ def mix_backward(
     dy, x, As, At, a, b = (tensor.contiguous() for tensor in (dy, x, As, At, a, b))
     if not n:
         return tuple(torch.empty_like(tensor) for tensor in (x, As, At, a, b))
-    most, graph = backward_variants(*_key(x, heads))
-    dx = torch.empty_like(x)
-    tiles = triton.cdiv(t, most.constexprs['BT'])
-    squares = most.programs // heads * most.constexprs['BC']
-    dAs = x.new_empty(n, heads, squares, v, v, dtype=torch.float32)
-    da, db = (x.new_empty(n, heads, tiles, c // heads, v, dtype=torch.float32) for _ in range(2))
-    most.launch(n, x, As, At, a, b, dy, dx, dAs, da, db)
+    of_map, *of_graphs = backward_variants(*_key(x, heads))
 
-    chunks = graph.programs // heads // triton.cdiv(t, graph.constexprs['BT']) ** 2
-    dAt = x.new_empty(n, heads, chunks, t, t, dtype=torch.float32)
-    graph.launch(n, x, b, dy, dAt)
-    da, db = (parts.sum((2, 4)).view(n, c).to(x.dtype) for parts in (da, db))
-    dAt = dAt.sum(2) if chunks > 1 else dAt.squeeze(2)
+    def parts(*size: int) -> torch.Tensor:
+        return x.new_empty(n, heads, *size, dtype=torch.float32)
+
+    dx = torch.empty_like(x)
+    width = 1 if of_map.constexprs['BC'] == 1 else v
+    db = parts(of_map.programs // heads // _cuts(of_map)[0], c // heads, width)
+    of_map.launch(n, x, As, At, a, b, dy, dx, db)
+    dAs = dAt = da = db  # what a launch does not make, it does not touch
+    for graph in of_graphs:
+        chunks, tiles = _cuts(graph)
+        if graph.constexprs['JOINTS']:
+            dAs = parts(chunks * tiles * graph.constexprs['BC'], v, v)
+            da = parts(tiles, c // heads, v)
+        if graph.constexprs['FRAMES']:
+            dAt = parts(chunks, t, t)
+        graph.launch(n, x, As, a, b, dy, dAs, dAt, da)
+    dAt = dAt.sum(2) if dAt.shape[2] > 1 else dAt.squeeze(2)
+    da, db = (share.sum((2, 4)).view(n, c).to(x.dtype) for share in (da, db))
     return dx, dAs.sum(2).to(x.dtype), dAt.to(x.dtype), da, db
+
+
+def _cuts(variant: Variant) -> tuple[int, int]:
+    """Into how many parts a form cuts the channels of a head, and the frames."""
+    cut = variant.constexprs
+    chunks = triton.cdiv(cut['K'], cut['BC'] * cut['STEPS'])
+    return chunks, triton.cdiv(cut['T'], cut['BT'])

@@ -4,7 +4,9 @@
 
 The sum over joints is a matrix product with a matrix of zeros and ones: neighbouring joints sit in
 neighbouring lanes, and adding across lanes would cost five shuffles a frame, more than reading it.
-The backward, ``dx = dxs / T + dxt / V``, is one broadcast sum, which PyTorch writes in one pass.
+
+Backward, beside the gradient dy of x itself: ``dx = dy + dxs / T + dxt / V`` in one pass, which
+reads dy and writes dx. Alone, ``dxs / T + dxt / V`` is a sum that PyTorch writes as well.
 """
 
 from functools import lru_cache
@@ -15,7 +17,7 @@ import triton.language as tl
 
 from . import blocks
 from .signatures import TYPES, Variant, architecture, interpreted, precision
-from .triton_parts import columns, dot, load_block
+from .triton_parts import columns, dot, load_block, store_block
 
 
 @triton.jit
@@ -45,7 +47,7 @@ def _pool_forward(
     over_frames = tl.zeros((W,), tl.float32)
     for tile in range(0, T, BT):
         t = tile + tl.arange(0, BT)
-        x = load_block(x_ptr + start * (T * V), t, at, inside, T, V)
+        x = load_block(x_ptr + start * (T * V), tile, at, inside, BT, T, V)
         over_frames += tl.sum(x.to(tl.float32), 0)
         over_joints = dot(x, selector, None, PRECISION, UPCAST) / V
         within = (k < BC) & (first + k < C)
@@ -57,32 +59,70 @@ def _pool_forward(
     tl.store(xs_ptr + start * V + tl.arange(0, W), over_frames / T, inside)
 
 
-@lru_cache
-def forward_variant(
-    dtype: torch.dtype, T: int, V: int, C: int, arch: str, product: str, interpret: bool = False
-) -> Variant:
-    """The form of the kernel for x (N, C, T, V)."""
-    cut = blocks.pool_forward(dtype, T, V, C, arch)
-    constexprs = dict(
-        T=T,
-        V=V,
-        C=C,
-        BT=cut.frames,
-        BC=cut.channels(V),
-        W=cut.columns,
-        PRECISION=product,
-        UPCAST=interpret,
-    )
-    pointers = dict.fromkeys(('x_ptr', 'xs_ptr', 'xt_ptr'), '*' + TYPES[dtype])
+@triton.jit
+def _pool_backward(
+    dy_ptr,
+    dxs_ptr,
+    dxt_ptr,
+    dx_ptr,
+    T: tl.constexpr,
+    V: tl.constexpr,
+    C: tl.constexpr,
+    BT: tl.constexpr,
+    BC: tl.constexpr,
+    W: tl.constexpr,
+):
+    BLOCKS: tl.constexpr = (C + BC - 1) // BC
+    program = tl.program_id(0)
+    first = program % BLOCKS * BC
+    start = (program // BLOCKS).to(tl.int64) * C + first
+    channel, at, inside = columns(first, T, V, C, BC, W)
+    over_frames = tl.load(dxs_ptr + start * V + tl.arange(0, W), inside, 0.0).to(tl.float32) / T
+    for tile in range(0, T, BT):
+        t = tile + tl.arange(0, BT)
+        if BC == 1:
+            over_joints = tl.load(dxt_ptr + start * T + t, t < T, 0.0)[:, None]
+        else:
+            within = (t < T)[:, None] & inside[None, :]
+            over_joints = tl.load(
+                (dxt_ptr + start * T + channel * T)[None, :] + t[:, None], within, 0.0
+            )
+        dy = load_block(dy_ptr + start * (T * V), tile, at, inside, BT, T, V)
+        dx = dy.to(tl.float32) + over_frames[None, :] + over_joints.to(tl.float32) / V
+        store_block(dx_ptr + start * (T * V), tile, at, inside, dx, BT, T, V)
+
+
+def _variant(kernel, name: str, tensors: str, sizes: tuple, **more) -> Variant:
+    """A form of a kernel; all ``tensors`` are of the map's type."""
+    dtype, T, V, C, arch = sizes
+    cut = blocks.pool(dtype, T, V, C, arch)
+    channels = cut.channels(V)
+    constexprs = dict(T=T, V=V, C=C, BT=cut.frames, BC=channels, W=cut.columns, **more)
+    pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
     return Variant(
-        name='pool_forward',
-        kernel=_pool_forward,
+        name=name,
+        kernel=kernel,
         signature=pointers | dict.fromkeys(constexprs, 'constexpr'),
         constexprs=constexprs,
         num_warps=cut.warps,
         num_stages=cut.stages,
-        programs=-(-C // cut.channels(V)),
+        programs=-(-C // channels),
     )
+
+
+@lru_cache
+def forward_variant(
+    dtype: torch.dtype, T: int, V: int, C: int, arch: str, product: str, interpret: bool = False
+) -> Variant:
+    """The form of the forward kernel for x (N, C, T, V)."""
+    sizes, how = (dtype, T, V, C, arch), dict(PRECISION=product, UPCAST=interpret)
+    return _variant(_pool_forward, 'pool_forward', 'x xs xt', sizes, **how)
+
+
+@lru_cache
+def backward_variant(dtype: torch.dtype, T: int, V: int, C: int, arch: str) -> Variant:
+    """The form of the backward kernel for x (N, C, T, V)."""
+    return _variant(_pool_backward, 'pool_backward', 'dy dxs dxt dx', (dtype, T, V, C, arch))
 
 
 def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,3 +135,13 @@ def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         product = precision(x.dtype, arch)
         forward_variant(x.dtype, t, v, c, arch, product, interpreted()).launch(n, x, xs, xt)
     return xs, xt
+
+
+def pool_backward(dy: torch.Tensor, dxs: torch.Tensor, dxt: torch.Tensor) -> torch.Tensor:
+    """``dy + dxs / T + dxt / V``, shapes (N, C, T, V), (N, C, V) and (N, C, T)."""
+    n, c, t, v = dy.shape
+    dy, dxs, dxt = (tensor.contiguous() for tensor in (dy, dxs, dxt))
+    dx = torch.empty_like(dy)
+    if n:
+        backward_variant(dy.dtype, t, v, c, architecture(dy.device)).launch(n, dy, dxs, dxt, dx)
+    return dx

@@ -35,8 +35,11 @@ def _rebound(function: Callable, **names: Any) -> Callable:
 class EagerFusion(STBalancedFusion):
     """The fusion over the plain PyTorch form of ``pool`` and ``mix``, whatever the device."""
 
-    shares = _rebound(STBalancedFusion.shares, pool=kernels.pool_reference)
-    forward = _rebound(STBalancedFusion.forward, mix=kernels.mix_reference)
+    forward = _rebound(
+        STBalancedFusion.forward,
+        mix=kernels.mix_reference,
+        pool_through=lambda x: (x, *kernels.pool_reference(x)),
+    )
 
 
 def eager_pair(x, As, At, a, b):
@@ -47,7 +50,7 @@ def eager_pair(x, As, At, a, b):
 
 def own_pair(x, As, At, a, b):
     """Both operations by the package's choice."""
-    xs, xt = kernels.pool(x)
+    x, xs, xt = kernels.pool_through(x)
     return kernels.mix(x, As, At, a, b), xs, xt
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mg_plugins.kernels import mix, pool
+from mg_plugins.kernels import mix, pool, pool_through
 
 #: What :class:`STBalancedFusion` can be built without.
 PARTS = ('space', 'time', 'gate', 'bias')
@@ -46,10 +46,12 @@ class AdaptiveGraph(nn.Module):
 
     def forward(self, pooled: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """Graph (N, H, L, L), target by source, from pooled (N, C, L) and bias (H, L, L)."""
-        n, _, length = pooled.shape
-        both = self.query_key(pooled.mT).view(n, length, 2, self.heads, self.dim)
-        query, key = both.permute(2, 0, 3, 1, 4)
-        attention = (query @ key.mT / math.sqrt(self.dim)).softmax(3)
+        n, channels, length = pooled.shape
+        both = self.query_key(pooled.mT.reshape(n * length, channels))
+        both = both.view(n, length, 2, self.heads, self.dim).permute(2, 0, 3, 1, 4)
+        query, key = both.reshape(2, n * self.heads, length, self.dim)
+        scores = torch.bmm(query / math.sqrt(self.dim), key.mT)
+        attention = scores.view(n, self.heads, length, length).softmax(3)
         return unit_gain(attention + bias, 3)
 
 
@@ -154,11 +156,12 @@ class STBalancedFusion(nn.Module):
         self, xs: torch.Tensor, xt: torch.Tensor, As: torch.Tensor, At: torch.Tensor
     ) -> torch.Tensor:
         """Share of space g (N, C) in (0, 1), from pools (N, C, V), (N, C, T) and both graphs."""
-        n, c, _ = xs.shape
-        by_head = (self.heads, c // self.heads)
-        space = xs.unflatten(1, by_head) @ As.mean(3, keepdim=True)
-        time = xt.unflatten(1, by_head) @ At.mean(2).unsqueeze(3)
-        return self.gate(torch.cat([space.reshape(n, c), time.reshape(n, c)], 1))
+        n, c, v = xs.shape
+        t = xt.shape[2]
+        by_head = (n * self.heads, c // self.heads)
+        space = torch.bmm(xs.reshape(*by_head, v), As.mean(3).view(-1, v, 1))
+        time = torch.bmm(xt.reshape(*by_head, t), At.mean(2).view(-1, t, 1))
+        return self.gate(torch.cat([space.view(n, c), time.view(n, c)], 1))
 
     def shares(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is mixed and by how much, for pictures and regularisers.
@@ -170,9 +173,12 @@ class STBalancedFusion(nn.Module):
             ``As`` (N, H, V, V) source by target, ``At`` (N, H, T, T) target by source, and the
             shares ``a``, ``b`` (N, C) of the spatial and the temporal stream.
         """
-        xs, xt = pool(x)
+        return self._shares(*pool(x))
+
+    def _shares(self, xs: torch.Tensor, xt: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What :meth:`shares` returns, from the pools (N, C, V) and (N, C, T)."""
         As = self.over_joints(xs, self.joint_bias).transpose(2, 3)
-        At = self.over_frames(xt, self.frame_bias(x.shape[2]))
+        At = self.over_frames(xt, self.frame_bias(xt.shape[2]))
         g = self.balance(xs, xt, As.to(xs.dtype), At.to(xt.dtype))
         if 'gate' in self.without:
             g = torch.full_like(g, 0.5)
@@ -196,7 +202,8 @@ class STBalancedFusion(nn.Module):
                 f'this fusion was built for (N, {self.channels}, T, {self.num_joints}), '
                 f'got {tuple(x.shape)}'
             )
-        return mix(x, *self.shares(x))
+        x, xs, xt = pool_through(x)
+        return mix(x, *self._shares(xs, xt))
 
     def extra_repr(self) -> str:
         """Sizes for ``print(module)``."""

@@ -18,10 +18,12 @@ def device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def kernels_of(shape, dtype, pool: int = 0, forward: int = 0, backward: int = 0) -> dict[str, int]:
+def kernels_of(
+    shape, dtype, pool: int = 0, through: int = 0, forward: int = 0, backward: int = 0
+) -> dict[str, int]:
     """What ``launches()`` shows after so many calls; read from what is compiled ahead of time."""
     arch = architecture(torch.device(device()))
-    each = {'pool_forward': pool, 'mix_forward': forward}
+    each = {'pool_forward': pool, 'pool_backward': through, 'mix_forward': forward}
     counts = Counter()
     for kernel in variants(dtype, shape.t, shape.v, shape.c, shape.heads, arch):
         counts[kernel.name] += each.get(kernel.name, backward)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mg_plugins.kernels import cpu, mix, mix_reference, pool
+from mg_plugins.kernels import cpu, mix, mix_reference, pool, pool_through
 
 
 def literal_mix(x, As, At, a, b):
@@ -66,6 +66,16 @@ def test_mix_takes_strided_maps_and_gradients():
     torch.testing.assert_close(strided.grad, args[0].grad)
 
 
+@pytest.mark.parametrize('sizes', [dict(), dict(t=1), dict(c=3, h=3)], ids=str)
+def test_nothing_that_came_in_is_written_to(sizes):
+    args = operands(**sizes)
+    out = mix(*args)
+    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+    before = [t.detach().clone() for t in (pull, *args)]
+    torch.autograd.grad(out, args, pull)
+    assert all(map(torch.equal, before, (pull, *args)))
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 def test_mix_keeps_the_type_of_the_feature_map(dtype):
     args = [t.detach() for t in operands()]
@@ -80,6 +90,44 @@ def test_pool_is_the_mean_over_frames_and_over_joints():
     xs, xt = pool(x)
     torch.testing.assert_close(xs, x.sum(2) / x.shape[2])
     torch.testing.assert_close(xt, x.sum(3) / x.shape[3])
+
+
+@pytest.mark.parametrize('used', [(0,), (1,), (2,), (0, 1), (0, 1, 2)], ids=str)
+def test_passing_through_adds_all_gradients(used):
+    x = operands()[0]
+    pulls = [torch.randn_like(t) for t in (x, *pool(x))]
+    outputs = pool_through(x)
+    apart = x, *pool(x)
+    for one, other in zip(outputs, apart, strict=True):
+        assert torch.equal(one, other)
+
+    def gradient(outputs):
+        loss = sum((outputs[i] * pulls[i]).sum() for i in used)
+        return torch.autograd.grad(loss, x)[0]
+
+    torch.testing.assert_close(gradient(outputs), gradient(apart))
+
+
+def test_passing_through_keeps_the_incoming_gradients():
+    x = operands()[0]
+    pulls = [torch.randn_like(t) for t in (x, *pool(x))]
+    before = [pull.clone() for pull in pulls]
+    torch.autograd.grad(pool_through(x), x, pulls)
+    assert all(map(torch.equal, before, pulls))
+
+
+def test_passing_through_compiles_transforms_and_traces():
+    x = operands(dtype=torch.float32)[0]
+
+    def work(x):
+        same, xs, xt = pool_through(x)
+        return same.square().sum() + xs.exp().sum() + xt.exp().sum()
+
+    (wanted,) = torch.autograd.grad(work(x), x)
+    compiled = torch.compile(work, fullgraph=True, backend='aot_eager')
+    torch.testing.assert_close(torch.autograd.grad(compiled(x), x)[0], wanted)
+    torch.testing.assert_close(torch.func.grad(work)(x.detach()), wanted)
+    torch.testing.assert_close(torch.jit.trace(work, x.detach())(x), work(x))
 
 
 @pytest.mark.parametrize('name, position', [('As', 1), ('At', 2), ('a', 3), ('b', 4)])

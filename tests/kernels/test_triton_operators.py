@@ -47,6 +47,12 @@ def test_opcheck_of_the_backward(fresh_seed):
     torch.library.opcheck(packet, (inputs[0].clone(), *inputs, True))
 
 
+def test_opcheck_of_the_joined_gradient(fresh_seed):
+    x = make_inputs(Shape(2, 4, 5, 3), torch.float32, device(), fresh_seed)[0]
+    packet = torch.ops.mg_plugins.pool_backward.default
+    torch.library.opcheck(packet, (x, x[:, :, 0].clone(), x[..., 0].clone(), True))
+
+
 def test_opcheck_of_strided_inputs(fresh_seed):
     x, As, At, a, b = make_inputs(Shape(2, 4, 5, 3, 2), torch.float32, device(), fresh_seed)
     x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).requires_grad_()
