@@ -58,28 +58,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def link(folder: Path) -> None:
-    """Make ``mg_plugins`` in a folder as an installation of this checkout would have it."""
-    package = folder / 'mg_plugins'
-    package.mkdir()
-    for entry in (ROOT / 'mg_plugins').iterdir():
-        if entry.name != '__pycache__':
-            (package / entry.name).symlink_to(entry)
-    (package / 'kernels').symlink_to(ROOT / 'kernels')
-
-
 def run_pytest(
     folder: Path, what: str, arguments: list[str], limit: float, **environment: str
 ) -> tuple[int | None, str]:
     """Run pytest in a process of its own; returns its exit code, None when stopped, and output."""
     command = [sys.executable, '-m', 'pytest', '-c', str(ROOT / 'pyproject.toml')]
     command += ['--rootdir', str(ROOT), '-p', 'no:cacheprovider', '-q', *arguments]
-    paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get('PYTHONPATH')])])
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
     environment = dict(os.environ, PYTHONPATH=paths, PYTHONSAFEPATH='1', **environment)
     print(f'{what}: at most {limit:.0f} s', file=sys.stderr, flush=True)
     log, began = folder / 'log', time.monotonic()
     with log.open('wb') as file:
-        # In the folder, because `python -m` puts the current one before PYTHONPATH.
         child = subprocess.Popen(
             command,
             cwd=folder,
@@ -180,12 +169,9 @@ def main() -> None:
         sys.exit(f'error: {", ".join(missing)} not installed: pip install -e ".[triton,test]"')
     folder = Path(tempfile.mkdtemp(prefix='mg_kernels_'))
     # A script's own folder comes first on the path, but its modules are no top-level ones.
-    sys.path[:] = [
-        str(folder),
-        *(p for p in sys.path if Path(p or '.').resolve() != ROOT / 'kernels'),
-    ]
+    elsewhere = (p for p in sys.path if Path(p or '.').resolve() != ROOT / 'kernels')
+    sys.path[:] = [str(ROOT), *elsewhere]
     try:
-        link(folder)
         from mg_plugins.kernels.benchmarks import plots, results
 
         if args.plots_from:

@@ -123,4 +123,5 @@ def test_supported_gives_a_reason_or_none():
 def test_the_folder_may_be_imported_by_its_bare_name_too():
     """In a checkout's folder other packages that look for one called ``kernels`` find ours."""
     code = 'import kernels.functional, mg_plugins.kernels as ours, kernels; ours.mix; kernels.mix'
-    subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[2], check=True)
+    environment = os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True)
