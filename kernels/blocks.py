@@ -97,22 +97,24 @@ def graphs_backward(
     launches where both together take too many registers.
     """
     columns, whole = _columns(V), padded(T)
-    steps = 8 if T <= 128 else 32
+    # Parts of T × T each are written and added up: few, and as many as keep a GPU busy.
+    steps = 16 if T <= 128 else 64
     if dtype != torch.float32 and whole <= 128 and arch == 'sm_90':
         if whole <= 32:
             return {(True, True): Blocks(whole, 0, columns, steps, 1 if columns == 32 else 4)}
         return {(True, True): Blocks(whole, 0, 64, steps, whole // 16)}
     if dtype == torch.float32:
-        frames = min(whole, 128 if arch == 'sm_90' else 32)
-        of_frames = Blocks(frames, 0, columns, 8, 4 if frames < 128 else 8)
+        frames, wide = min(whole, 128 if arch == 'sm_90' else 32), columns
+        warps = 4 if frames < 128 else 8
     else:
-        frames = min(whole, 128)
-        wide = 128 if arch == 'sm_90' else 64
-        of_frames = Blocks(frames, 0, wide, steps, max(1, frames // 16))
+        frames, wide = min(whole, 128), 128 if arch == 'sm_90' else 64
+        warps = max(1, frames // 16)
     tile = min(whole, 64 if columns == 32 or arch == 'sm_90' else 32)
-    warps = max(1, tile // 32) if columns == 32 else 4
-    of_joints = Blocks(tile, 0, columns, steps, warps if arch == 'sm_90' else 2 * warps)
-    return {(True, False): of_frames, (False, True): of_joints}
+    few = max(1, tile // 32) if columns == 32 else 4
+    return {
+        (True, False): Blocks(frames, 0, wide, steps, warps),
+        (False, True): Blocks(tile, 0, columns, steps, few if arch == 'sm_90' else 2 * few),
+    }
 
 
 def pool(dtype: torch.dtype, T: int, V: int, C: int, arch: str) -> Blocks:

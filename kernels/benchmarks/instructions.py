@@ -139,25 +139,27 @@ def trips_of(variant: Variant) -> list[float]:
 
 
 def least(variant: Variant, shape: Shape, dtype: str) -> roofline.Cost:
-    """Bytes and operations of what one kernel makes, padding excluded."""
+    """Bytes that one kernel moves, parts in float32 included, and operations without padding."""
     n, c, t, v, heads = shape
     full, size = n * c * t * v, roofline.SIZES[dtype]
-    graphs = {'joints': n * heads * v * v, 'frames': n * heads * t * t}
-    pools = n * c * (t + v)
+    joints, frames, pools = n * heads * v * v, n * heads * t * t, n * c * (t + v)
     cut = variant.constexprs
     if variant.name.startswith('pool'):
         maps, products = (1, 2 * full) if variant.name == 'pool_forward' else (2, 0)
         return roofline.Cost((maps * full + pools) * size, products)
     if variant.name in ('mix_forward', 'mix_backward'):
         maps = 2 if variant.name == 'mix_forward' else 3
-        moved = maps * full + sum(graphs.values()) + 2 * n * c
-        return roofline.Cost(moved * size, 2 * full * (t + v))
-    moved, products = 2 * full + n * c, 0
+        moved = (maps * full + joints + frames + 2 * n * c) * size
+        return roofline.Cost(moved, 2 * full * (t + v))
+    chunks = math.ceil(cut['K'] / (cut['BC'] * cut['STEPS']))
+    moved, products = (2 * full + n * c) * size, 0
     if cut['FRAMES']:
-        moved, products = moved + graphs['frames'], products + 2 * full * t
+        moved, products = moved + 4 * chunks * frames, products + 2 * full * t
     if cut['JOINTS']:
-        moved, products = moved + 2 * graphs['joints'] + n * c, products + 2 * full * v
-    return roofline.Cost(moved * size, products)
+        tiles = math.ceil(t / cut['BT'])
+        moved += joints * size + 4 * tiles * (chunks * cut['BC'] * joints + n * c * v)
+        products += 2 * full * v
+    return roofline.Cost(moved, products)
 
 
 def demand(variant: Variant, shape: Shape, dtype: torch.dtype) -> Demand:
