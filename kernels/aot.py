@@ -6,6 +6,7 @@ the compilers and NVIDIA's ``cuobjdump``.
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import re
@@ -78,6 +79,12 @@ class Cost:
         return None
 
 
+def need_triton() -> None:
+    """End with a message where Triton is not installed."""
+    if importlib.util.find_spec('triton') is None:
+        sys.exit('error: triton is not installed: pip install -c constraints.txt -e ".[triton]"')
+
+
 def compile_variant(variant, arch: str):
     """Compile a ``signatures.Variant`` for ``arch`` as a launch on aligned tensors would.
 
@@ -103,7 +110,7 @@ def compile_variant(variant, arch: str):
     return triton.compile(
         source,
         target=GPUTarget(backend, name, warp),
-        options={'num_warps': variant.num_warps, 'num_stages': variant.num_stages},
+        options=variant.options,
     )
 
 
@@ -182,9 +189,12 @@ def main(arguments: list[str] | None = None) -> int:
         prog='python -m mg_plugins.kernels.aot', description=__doc__.split('\n')[0]
     )
     parser.add_argument('--arch', nargs='+', choices=list(CHIPS), default=list(CHIPS))
-    parser.add_argument('--few', action='store_true', help='only what the tests compile')
+    parser.add_argument(
+        '--few', action='store_true', help='only what the tests compile, half a minute a chip'
+    )
     parser.add_argument('--json', type=Path, help='also write every kernel to this file')
     given = parser.parse_args(arguments)
+    need_triton()
 
     print('| ' + ' | '.join(COLUMNS) + ' |')
     print('| ' + ' | '.join('---' for _ in COLUMNS) + ' |', flush=True)

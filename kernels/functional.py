@@ -79,6 +79,9 @@ def _transformed() -> bool:
 def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over frames (N, C, V) and mean over joints (N, C, T) of x (N, C, T, V).
 
+    Where x holds NaN or inf, Triton may spread it over more means of the same frames and a few
+    channels than PyTorch does.
+
     Args:
         x: Feature map.
         backend: ``'triton'``, ``'torch'``, or ``'auto'``: what ``MG_KERNELS`` says, and by itself

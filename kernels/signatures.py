@@ -54,16 +54,20 @@ class Variant:
         kinds = enumerate(self.signature.values())
         return {(i,): [['tt.divisibility', 16]] for i, kind in kinds if kind.startswith('*')}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options for Triton's compiler; said in full, because its defaults change."""
+        return dict(num_warps=self.num_warps, num_stages=self.num_stages, enable_fp_fusion=True)
+
     def launch(self, rows: int, *tensors: torch.Tensor) -> None:
         """Run over ``rows`` batch rows; tensors in the order of the signature's pointers."""
         device = tensors[0].device
-        options = dict(num_warps=self.num_warps, num_stages=self.num_stages)
         grid = (rows * self.programs,)
         if device.type == 'cuda' and device.index != torch.cuda.current_device():
             with torch.cuda.device(device):
-                self.kernel[grid](*tensors, **self.constexprs, **options)
+                self.kernel[grid](*tensors, **self.constexprs, **self.options)
         else:
-            self.kernel[grid](*tensors, **self.constexprs, **options)
+            self.kernel[grid](*tensors, **self.constexprs, **self.options)
         _launches[self.name] += 1
 
 

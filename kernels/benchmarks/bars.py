@@ -128,7 +128,12 @@ def judge(record: dict[str, Any]) -> list[Bar]:
 
 def report(record: dict[str, Any]) -> str:
     """Everything that a record says, as markdown: the tables and the aims."""
-    return f'{results.markdown(record)}\n### Aims\n\n{markdown(judge(record))}'
+    aims = judge(record)
+    shown, rest = aims, ''
+    if record['machine']['kind'] == 'CPU':
+        shown = [bar for bar in aims if bar.aim.startswith(('tests', 'on a CPU'))]
+        rest = f'\nNot measured: the {len(aims) - len(shown)} aims for GPUs. This is a CPU.\n'
+    return f'{results.markdown(record)}\n### Aims\n\n{markdown(shown)}{rest}'
 
 
 def markdown(bars: list[Bar]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from mg_plugins.kernels.aot import compile_variant, read_cost
+from mg_plugins.kernels.aot import compile_variant, need_triton, read_cost
 from mg_plugins.kernels.setups import IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, Shape
 from mg_plugins.kernels.signatures import Variant, variants
 
@@ -237,6 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument('--few', action='store_true', help="only ST-GCN's first stage on NTU")
     given = parser.parse_args(arguments)
+    need_triton()
     print(COLUMNS)
     for of in demands(SHAPES[:1] if given.few else SHAPES, (torch.bfloat16, torch.float32)):
         print(row(of), flush=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 FORMAT = 1
 HERE = Path(__file__).resolve().parent
-#: Where ``pytest kernels/benchmarks`` and the one command put what they measured.
+#: Where the one command puts what it measured, if not told otherwise.
 FOLDER = HERE / 'results'
 
 _RECORD = {

@@ -41,7 +41,7 @@ class Session:
         device = watch.device
         self.began = time.monotonic()
         self.budget = float(os.environ.get(BUDGET) or WHOLE[device.type])
-        self.out = Path(os.environ.get(OUT) or results.FOLDER)
+        self.out = Path(os.environ.get(OUT) or 'work_dirs/kernels')
         self.spent = dict.fromkeys(COMPILERS, 0.0)
         self.case: Case | None = None
         self.record = results.empty(device.type)

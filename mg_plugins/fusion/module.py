@@ -184,12 +184,11 @@ class STBalancedFusion(nn.Module):
             g = torch.full_like(g, 0.5)
         a = self.gamma_scale * self.gamma_s * g
         b = self.gamma_scale * self.gamma_t * (1 - g)
-        return (
-            As,
-            At,
-            a * ('space' not in self.without),
-            b * ('time' not in self.without),
-        )
+        if 'space' in self.without:
+            a = a * 0.0
+        if 'time' in self.without:
+            b = b * 0.0
+        return As, At, a, b
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fuse a feature map (N, C, T, V); the output has the same shape and type.

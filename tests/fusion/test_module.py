@@ -112,3 +112,12 @@ def test_autocast_keeps_half_precision_and_agrees():
         half = fusion(x.bfloat16())
     assert half.dtype == torch.bfloat16
     assert (half.float() - fusion(x)).norm() / fusion(x).norm() < 3e-2
+
+
+@pytest.mark.parametrize('without', [(), ('space',), ('time', 'gate')], ids=str)
+def test_a_traced_module_computes_the_same(without):
+    fusion, x = trained(), torch.randn(2, 8, 7, 5)
+    fusion.without = frozenset(without)
+    traced = torch.jit.trace(fusion.eval(), x)
+    other = torch.randn(2, 8, 7, 5)
+    torch.testing.assert_close(traced(other), fusion(other))

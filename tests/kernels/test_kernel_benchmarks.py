@@ -133,6 +133,15 @@ def change(record, factor, key='seconds', **wanted):
     assert found
 
 
+def test_a_report_of_a_cpu_lists_its_own_aims():
+    record = made_up()
+    everything = bars.report(record)
+    record['machine']['kind'] = 'CPU'
+    report = bars.report(record)
+    assert 'torch.compile, bf16' in everything and 'torch.compile, bf16' not in report
+    assert 'on a CPU' in report and 'aims for GPUs' in report
+
+
 def test_a_record_that_meets_everything():
     found = verdicts(made_up())
     on_cpu = [aim for aim in found if aim.startswith('on a CPU')]
@@ -326,9 +335,18 @@ def command(*arguments, cwd):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_command_refuses_a_wrong_number(tmp_path):
-    code, text = command('--seconds', '0', cwd=tmp_path)
+@pytest.mark.parametrize('seconds', ['0', 'nan', 'inf'])
+def test_the_command_refuses_a_wrong_number(seconds, tmp_path):
+    code, text = command('--seconds', seconds, cwd=tmp_path)
     assert code == 2 and '--seconds must be above 0' in text
+
+
+@pytest.mark.slow
+def test_the_command_looks_at_its_folder_before_it_measures(tmp_path):
+    (tmp_path / 'taken').write_text('')
+    code, text = command('--out', 'taken', cwd=tmp_path)
+    assert code == 1 and 'taken' in text and 'Traceback' not in text
+    assert 'tests of the kernels' not in text
 
 
 @pytest.mark.slow
@@ -346,3 +364,5 @@ def test_the_command_draws_from_a_checkout_that_is_not_installed(tmp_path):
     code, text = command('--plots-from', 'a.json', '--out', tmp_path / 'out', cwd=tmp_path)
     assert code == 0, text
     assert len(list((tmp_path / 'out').iterdir())) == 2
+    code, text = command('--plots-from', tmp_path / 'out' / '..' / 'a.json', cwd=ROOT)
+    assert code == 0 and len(list(tmp_path.glob('*.png'))) == 2, text
