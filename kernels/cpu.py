@@ -26,7 +26,8 @@ class MixOnCPU(torch.autograd.Function):
         ctx.save_for_backward(x, As, At, a, b)
         y = torch.empty_like(x)
         with torch.autocast('cpu', enabled=False):
-            for part in _parts(y, x, As, At, a, b):
+            # It makes less beside the map than the backward, so that larger parts fit.
+            for part in _parts(2 * CACHED_BYTES, y, x, As, At, a, b):
                 _mix_into(*part)
         return y
 
@@ -36,15 +37,15 @@ class MixOnCPU(torch.autograd.Function):
         inputs = ctx.saved_tensors
         gradients = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in inputs]
         with torch.autocast('cpu', enabled=False):
-            for part in _parts(*gradients, dy.contiguous(), *inputs):
+            for part in _parts(CACHED_BYTES, *gradients, dy.contiguous(), *inputs):
                 mix_backward_into(part[:5], *part[5:])
         return tuple(gradients)
 
 
-def _parts(x: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """A few sequences at a time, the same of every tensor."""
+def _parts(room: int, x: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """A few sequences at a time, the same of every tensor, x in ``room`` bytes."""
     bytes_each = x[:1].numel() * x.element_size()
-    step = max(1, CACHED_BYTES // max(bytes_each, 1))
+    step = max(1, room // max(bytes_each, 1))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
         yield tuple(t[part] for t in (x, *others))
