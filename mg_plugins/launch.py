@@ -19,6 +19,7 @@ from mg_plugins.data.layouts import LayoutError
 from mg_plugins.fusion.probe import PlugError
 
 from . import owndata, standin
+from .memory import keep_memory
 from .settings import (
     LaunchError,
     add_report,
@@ -199,6 +200,7 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would give each process a GPU; it leaves alone what is initialised already.
         torch.distributed.init_process_group('gloo')
+    keep_memory()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     for handler in MMLogger.get_current_instance().handlers:
         if type(handler) is logging.StreamHandler:

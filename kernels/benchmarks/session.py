@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mg_plugins.kernels.setups import Shape
+from mg_plugins.memory import keep_memory
 
 from . import bars, clock, results, roofline
 from .cases import COMPILERS, Case
@@ -38,6 +39,7 @@ class Session:
 
     def __init__(self, watch: clock.Stopwatch, record: bool) -> None:
         self.watch, self.device, self.recording = watch, watch.device, record
+        keep_memory()  # as tools/train.py does: page faults are most of a CPU's noise
         device = watch.device
         self.began = time.monotonic()
         self.budget = float(os.environ.get(BUDGET) or WHOLE[device.type])

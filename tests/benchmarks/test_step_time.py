@@ -14,12 +14,15 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
+from mg_plugins.memory import keep_memory
+
 from conftest import ROOT
 
 
 @pytest.mark.slow
 def test_step(benchmark):
     init_default_scope('mmaction')
+    keep_memory()  # as tools/train.py does
     samples = [ActionDataSample().set_gt_label(label) for label in range(16)]
     inputs = torch.randn(16, 1, 1, 48, 20, 3)
 
