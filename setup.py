@@ -47,7 +47,7 @@ setup(
         'mg_plugins.data': ['*.json'],
         'mg_plugins.emotion': ['templates/*', 'judges/*.json', 'report_template/*'],
     },
-    install_requires=['torch>=2.6', 'numpy>=1.26', 'tqdm>=4.60', 'rich>=13'],
+    install_requires=['torch>=2.6', 'numpy>=1.26', 'filelock>=3.12', 'tqdm>=4.60', 'rich>=13'],
     extras_require={
         'openmmlab': OPENMMLAB + VIZ + EMOTION,
         'viz': VIZ,

@@ -1,15 +1,15 @@
 """Micro-gesture plug-ins for skeleton-action frameworks.
 
-Importing this package mends MMAction2 on current PyTorch (:mod:`mg_plugins.compat`) and registers
-datasets, transforms, models, losses, metrics and hooks with it. Without OpenMMLab nothing is
-registered, and the fusion and the kernels work with torch alone.
+Importing this package mends MMAction2 on current PyTorch (:mod:`mg_plugins.openmmlab.compat`) and
+registers datasets, transforms, models, losses, metrics and hooks with it. Without OpenMMLab nothing
+is registered, and the fusion and the kernels work with torch alone.
 """
 
 import sys
 import warnings
 from pathlib import Path
 
-from . import compat
+from mg_plugins.openmmlab import compat
 
 __version__ = '0.1.0'
 
@@ -20,7 +20,7 @@ if (_CHECKOUT / 'setup.py').is_file() and (_CHECKOUT / 'kernels' / '__init__.py'
 
 compat.apply()
 if compat.openmmlab_problem() is None:
-    from . import registration  # noqa: F401
+    from mg_plugins.openmmlab import registration  # noqa: F401
 elif 'mmengine' in sys.modules:
     # A config that imports this package would only say later that some type is not registered.
     warnings.warn(f'mg_plugins has registered nothing: {compat.openmmlab_problem()}', stacklevel=2)

@@ -19,7 +19,8 @@ import json
 import os
 from typing import Any
 
-from . import compat
+from mg_plugins.openmmlab import compat
+
 from .fusion import PlugError, fusions, is_fused, plug
 
 compat.require_openmmlab()

@@ -4,7 +4,6 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ os.environ['OMP_NUM_THREADS'] = '1'
 os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
 
 SEED = 20240520
-ROOT = Path(__file__).resolve().parents[1]
+from paths import ROOT  # noqa: E402
 
 
 def pytest_report_header():

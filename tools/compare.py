@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins import compare
+    from mg_plugins.experiments import compare
 
     args = parse_args()
     try:

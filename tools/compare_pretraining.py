@@ -69,15 +69,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins.compat import openmmlab_problem
+    from mg_plugins.openmmlab.compat import openmmlab_problem
 
     problem = openmmlab_problem()
     if problem is not None:
         sys.exit(f'compare_pretraining.py: {problem}')
     args = parse_args()
-    from mg_plugins.contrast import comparison, comparison_report
-    from mg_plugins.contrast.comparison_arms import read_arms
     from mg_plugins.contrast.queue import ContrastError
+    from mg_plugins.experiments import comparison, comparison_report
+    from mg_plugins.experiments.comparison_arms import read_arms
 
     if args.seeds < 1 or args.jobs < 1:
         sys.exit('compare_pretraining.py: --seeds and --jobs must be at least 1')

@@ -76,7 +76,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins.compat import openmmlab_problem
+    from mg_plugins.openmmlab.compat import openmmlab_problem
 
     problem = openmmlab_problem()
     if problem is not None:
@@ -86,8 +86,8 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mg_plugins.contrast import probing, transfer
     from mg_plugins.data.annotations import AnnotationError
+    from mg_plugins.experiments import probing, transfer
 
     try:
         checkpoint = probing.checkpoint_in(args.checkpoint)

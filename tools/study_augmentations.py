@@ -76,7 +76,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins.compat import openmmlab_problem
+    from mg_plugins.openmmlab.compat import openmmlab_problem
 
     problem = openmmlab_problem()
     if problem is not None:
@@ -84,9 +84,9 @@ def main() -> None:
     args = parse_args()
     from mmengine.logging import MMLogger
 
-    from mg_plugins.contrast import study, study_report
-    from mg_plugins.contrast.study_trial import prepare
-    from mg_plugins.launch import EXPLAINED
+    from mg_plugins.experiments import study, study_report
+    from mg_plugins.experiments.study_trial import prepare
+    from mg_plugins.openmmlab.launch import EXPLAINED
 
     MMLogger.get_current_instance().setLevel('WARNING')
     try:

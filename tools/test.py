@@ -6,7 +6,7 @@ import sys
 
 def parse_args() -> argparse.Namespace:
     """The command line; it takes everything that MMAction2's own test.py takes."""
-    from mg_plugins import launch
+    from mg_plugins.openmmlab import launch
 
     parser = argparse.ArgumentParser(
         description='Test a recognizer; writes metrics, predictions, the confusion matrix and '
@@ -30,12 +30,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins.compat import openmmlab_problem
+    from mg_plugins.openmmlab.compat import openmmlab_problem
 
     problem = openmmlab_problem()
     if problem is not None:
         sys.exit(f'test.py: {problem}')
-    from mg_plugins import launch
+    from mg_plugins.openmmlab import launch
 
     args = parse_args()
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mg_plugins.kernels.setups import Shape
-from mg_plugins.memory import keep_memory
+from mg_plugins.openmmlab.memory import keep_memory
 
 from . import bars, clock, results, roofline
 from .cases import COMPILERS, Case

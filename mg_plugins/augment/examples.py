@@ -14,6 +14,7 @@ import numpy as np
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout
 from mg_plugins.data.skeleton import detected_joints, normalise
+from mg_plugins.errors import UserError
 
 from .base import AUGMENTATIONS, Draws
 from .chain import Chain, build_steps, recipe_names
@@ -30,7 +31,7 @@ FRAMES = 60
 DRAWS = 8
 
 
-class PictureError(ValueError):
+class PictureError(UserError):
     """A clip that is not there, or a name that is unknown."""
 
 

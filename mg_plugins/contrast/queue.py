@@ -5,8 +5,10 @@ import torch.distributed as dist
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
+from mg_plugins.errors import UserError
 
-class ContrastError(ValueError):
+
+class ContrastError(UserError):
     """A setting of contrastive learning that cannot work; the message says what would."""
 
 

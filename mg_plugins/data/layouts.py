@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 TABLE = Path(__file__).with_name('layouts.json')
 GRAPH_MODES = ('stgcn_spatial', 'spatial', 'binary_adj')
 _KEYS = ('name', 'joints', 'bones', 'centre', 'pairs', 'regions', 'note', 'tree')
 
 
-class LayoutError(ValueError):
+class LayoutError(UserError):
     """A layout that does not exist or contradicts itself."""
 
 

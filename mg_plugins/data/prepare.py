@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mg_plugins.errors import UserError
+
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
 from .readers.common import DUPLICATE
 
@@ -32,7 +34,7 @@ from .readers.common import DUPLICATE
 Progress = Callable[[int, int], None]
 
 
-class PrepareError(RuntimeError):
+class PrepareError(UserError):
     """Nothing was written: no clip could be used, or `strict` met a rejected one.
 
     Attributes:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 _NUMBERS_AND_TEXT = 'biufcSU'
 _DAMAGE = (
     pickle.UnpicklingError,
@@ -33,7 +35,7 @@ _DAMAGE = (
 )
 
 
-class AnnotationError(ValueError):
+class AnnotationError(UserError):
     """An annotation file that is missing, damaged, refused or wrongly built."""
 
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 from .scenarios import Gesture, Scenario
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ LONGEST = 256  # gestures that the GRU reads of one session, the latest ones
 EPOCHS, PATIENCE, BATCH = 60, 12, 32
 
 
-class BaselineError(ValueError):
+class BaselineError(UserError):
     """The training scenarios do not allow a baseline; the message says why."""
 
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mg_plugins.errors import UserError
+
 from .tasks import Judge, Reply, Task
 
 # Marks the file as ours ('MGJC'); the version is that of the table and of what keys are made of.
@@ -21,7 +23,7 @@ APPLICATION, VERSION = 0x4D474A43, 1
 WAIT = 30.0  # seconds for another process to finish its write
 
 
-class CacheError(RuntimeError):
+class CacheError(UserError):
     """The file cannot be used; the message says why and what to do."""
 
 

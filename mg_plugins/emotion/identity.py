@@ -20,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 from .scenarios import Scenario
 
 FOLDS = 5
 LEVEL = 0.95
 
 
-class IdentityError(ValueError):
+class IdentityError(UserError):
     """Data on which subjects cannot be probed; says why."""
 
 

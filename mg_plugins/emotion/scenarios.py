@@ -22,13 +22,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mg_plugins.errors import UserError
+
 VERSION = 1
 SPLITS = ('train', 'test', '')
 LONGEST = 1e7  # seconds; a session of months is a mistake
 SHOWN = 80  # characters of a wrong value that a message repeats
 
 
-class ScenarioError(ValueError):
+class ScenarioError(UserError):
     """A scenario that does not follow the schema; the message names line and field."""
 
 

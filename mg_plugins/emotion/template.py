@@ -25,6 +25,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mg_plugins.errors import UserError
+
 FOLDER = Path(__file__).with_name('templates')
 SUFFIX = '.json'
 SLOT = '{transcript}'
@@ -32,7 +34,7 @@ NO_TRANSCRIPT = '(What was said is not known.)'
 NAME = re.compile(r'[\w.-]+')
 
 
-class TemplateError(ValueError):
+class TemplateError(UserError):
     """A template that is not there or does not follow the schema; names file and field."""
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mg_plugins.errors import UserError
+
 from .redact import OPENERS, without_contraction
 from .scenarios import LONGEST
 
@@ -51,7 +53,7 @@ ROLES = frozenset(
 PRONOUNS = frozenset('he i me she they us we yes no you'.split())
 
 
-class TranscriptError(ValueError):
+class TranscriptError(UserError):
     """A transcript that cannot be read; names file, cue and line."""
 
 

@@ -19,8 +19,8 @@ from mg_plugins.augment.base import AUGMENTATIONS  # noqa: E402
 from mg_plugins.augment.batched import BatchedViews  # noqa: E402
 from mg_plugins.augment.randomness import SampleRandomness  # noqa: E402
 from mg_plugins.data.annotations import save_annotations  # noqa: E402
-from mg_plugins.data.dataset import MGPoseDataset  # noqa: E402
 from mg_plugins.data.layouts import LayoutError  # noqa: E402
+from mg_plugins.data.mm.dataset import MGPoseDataset  # noqa: E402
 
 VIEWS = [
     dict(chain='strong'),

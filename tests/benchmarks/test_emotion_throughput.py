@@ -16,7 +16,7 @@ from mg_plugins.emotion.prompts import render
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.tasks import ANSWERED
 
-from conftest import ROOT
+from paths import ROOT
 
 CONCURRENCY, LATENCY = 32, 0.2
 

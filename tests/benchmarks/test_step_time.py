@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from mg_plugins.memory import keep_memory
+from mg_plugins.openmmlab.memory import keep_memory
 
-from conftest import ROOT
+from paths import ROOT
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
 
-from conftest import ROOT
 from contrast_toys import run
+from paths import ROOT
 
 CONFIGS = ROOT / 'configs'
 SETS = ('msr_action3d', 'imigue', 'smg', 'ntu60')

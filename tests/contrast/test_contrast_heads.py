@@ -9,7 +9,7 @@ from mmaction.structures import ActionDataSample
 from mmengine.logging import MessageHub
 
 from mg_plugins.contrast.functional import NEVER
-from mg_plugins.contrast.heads import GCNSupConHead, InfoNCEHead, NearestNeighbourMining
+from mg_plugins.contrast.mm.heads import GCNSupConHead, InfoNCEHead, NearestNeighbourMining
 from mg_plugins.contrast.queue import ContrastError, FeatureQueue
 from mg_plugins.contrast.streams import GRUStream, StreamFusion, TemporalPooling
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,14 +17,13 @@ from mmengine.dist import all_reduce_params
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
-from mg_plugins.contrast.hooks import CollapseHook
+from mg_plugins.contrast.mm.hooks import CollapseHook
 from mg_plugins.contrast.queue import ContrastError, gather, shuffled, unshuffled
 
-from conftest import ROOT
 from contrast_toys import build, model_config, run, runner_config, write_clips
+from paths import HELPERS as HERE
+from paths import ROOT
 from ranks import run_on_ranks
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope='module')
@@ -174,7 +172,7 @@ def test_killed_and_resumed_it_has_the_same_queues_to_the_bit(clips, tmp_path):
     config.custom_hooks.append(dict(type='KillHook'))
     config.custom_imports = dict(imports=['toy_hooks'])
     config.dump(tmp_path / 'config.py')
-    code = KILL.format(here=str(HERE), root=str(HERE.parent))
+    code = KILL.format(here=str(HERE), root=str(HERE))
     command = [sys.executable, '-c', code, str(tmp_path / 'config.py')]
     environment = os.environ | dict(TOY_KILL_AT=str(2 * per_epoch + 1))
     killed = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -7,8 +7,8 @@ import torch
 from mmaction.structures import ActionDataSample
 from mmengine.registry import DefaultScope
 
-from mg_plugins.contrast.followers import RecognizerDualStream, backbone_state
-from mg_plugins.contrast.hooks import MomentumHook, check_queues
+from mg_plugins.contrast.mm.hooks import MomentumHook, check_queues
+from mg_plugins.contrast.mm.recognizers import RecognizerDualStream, backbone_state
 from mg_plugins.contrast.queue import ContrastError
 
 from contrast_toys import BACKBONE, GRU, build
@@ -156,7 +156,7 @@ def test_a_queue_larger_than_the_training_set_is_refused_with_a_suggestion():
 
 
 def test_forgotten_momentum_is_noticed(monkeypatch):
-    monkeypatch.setattr('mg_plugins.contrast.recognizer.PATIENCE', 2)
+    monkeypatch.setattr('mg_plugins.contrast.mm.recognizer.PATIENCE', 2)
     model = build(sequence=None)
     for _ in range(2):
         step(model, views())

@@ -16,10 +16,10 @@ from mmengine.registry import DATA_SAMPLERS, init_default_scope  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 import mg_plugins  # noqa: F401, E402
-from mg_plugins.data import sampler as sampler_module  # noqa: E402
 from mg_plugins.data.annotations import AnnotationError, save_annotations  # noqa: E402
-from mg_plugins.data.dataset import MGClassBalancedSampler, MGPoseDataset  # noqa: E402
-from mg_plugins.data.sampler import dataset_labels  # noqa: E402
+from mg_plugins.data.mm import sampler as sampler_module  # noqa: E402
+from mg_plugins.data.mm.dataset import MGClassBalancedSampler, MGPoseDataset  # noqa: E402
+from mg_plugins.data.mm.sampler import dataset_labels  # noqa: E402
 
 COUNTS = (40, 10, 4, 2)
 LABELS = np.repeat(np.arange(4), COUNTS)

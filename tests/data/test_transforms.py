@@ -15,12 +15,8 @@ from mmaction.registry import TRANSFORMS  # noqa: E402
 
 import mg_plugins  # noqa: F401, E402
 from mg_plugins.data.layouts import LayoutError, get_layout, layout_names  # noqa: E402
+from mg_plugins.data.mm.transforms import META_KEYS, MGNormalize, MGSkeFeat  # noqa: E402
 from mg_plugins.data.skeleton import body_size, detected_joints  # noqa: E402
-from mg_plugins.data.transforms import (  # noqa: E402
-    META_KEYS,
-    MGNormalize,
-    MGSkeFeat,
-)
 
 
 def make_body(layout='imigue22', dims=2, persons=1, frames=7, missing=0.0, seed=0):

@@ -12,7 +12,6 @@ import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
-from pathlib import Path
 
 import pytest
 
@@ -32,8 +31,8 @@ from mg_plugins.emotion.tasks import (
     Task,
 )
 
-from conftest import ROOT
 from fake_server import serve
+from paths import HELPERS, ROOT
 
 FAULTS = {
     '429': 0.05,
@@ -432,7 +431,7 @@ print(asked.calls, asked.cached, sum(answer.status == 'answered' for answer in a
 
 def start(server, path):
     """Run `SCRIPT` in a process of its own."""
-    folders = [str(ROOT / 'mg_plugins'), str(Path(__file__).parent)]
+    folders = [str(ROOT / 'mg_plugins'), str(HELPERS)]
     command = [sys.executable, '-c', SCRIPT, *folders, server.url, str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

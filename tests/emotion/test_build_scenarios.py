@@ -22,7 +22,7 @@ from mg_plugins.emotion.sessions import choose_gestures, with_outcomes, with_tra
 from mg_plugins.emotion.template import FOLDER, load_template
 from mg_plugins.emotion.transcripts import Utterance
 
-from conftest import ROOT
+from paths import ROOT
 
 MATCH = load_template('post_match')
 CLASSES = ['rub hand', 'head up', 'fold arm']
@@ -127,7 +127,7 @@ def test_annotations_without_names_of_classes(tmp_path):
 
 
 def test_the_predictions_that_a_test_writes(tmp_path):
-    from mg_plugins.evaluation import write_report
+    from mg_plugins.data.mm.metrics import write_report
 
     clips = [clip('a', 0, frame_dir='a0'), clip('a', 60, frame_dir='a1'), clip('b', 0)]
     scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.2, 0.5, 0.3]])

@@ -13,7 +13,7 @@ import pytest
 from mg_plugins.emotion.cache import Cache, CacheError, task_key
 from mg_plugins.emotion.tasks import Reply, Task
 
-from conftest import ROOT
+from paths import ROOT
 
 TASK = Task('system', 'user', None, 'c', None, ('a', 'b'), ('x', 'y'), (0.0, 1.0), 'post_match')
 

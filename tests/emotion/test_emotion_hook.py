@@ -14,10 +14,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 import mg_plugins  # noqa: F401  registers MGMetric and others
-from mg_plugins.emotion import hook
-from mg_plugins.emotion.hook import EmotionEvalError, EmotionEvalHook
+from mg_plugins.emotion import mm as hook
+from mg_plugins.emotion.mm import EmotionEvalError, EmotionEvalHook
 
-from conftest import ROOT
+from paths import ROOT
 from ranks import run_on_ranks
 
 CLASSES = ['rub hand', 'cover face', 'head up', 'fold arm', 'sit straight']

@@ -15,8 +15,8 @@ import pytest
 from mg_plugins.emotion.scenarios import save_scenarios
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 
-from conftest import ROOT
 from fake_server import serve
+from paths import ROOT
 
 FAULTS = {'500': 0.08, 'drop': 0.07, '429': 0.05, 'truncated body': 0.05, 'broken body': 0.05}
 REMOTE = ('--judge', 'openai', '--base-url', 'http://192.0.2.1/v1')

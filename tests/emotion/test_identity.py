@@ -18,7 +18,7 @@ from mg_plugins.emotion.identity import (
 from mg_plugins.emotion.scenarios import Gesture, Scenario, save_scenarios
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 
-from conftest import ROOT
+from paths import ROOT
 
 
 def samples(strength, people=6, sessions=5, seed=0):

@@ -24,8 +24,8 @@ from mg_plugins.emotion.prompts import answer_schema
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task
 
-from conftest import ROOT
 from fake_server import serve
+from paths import ROOT
 
 KEY = 'sk-secret-0123456789abcdef'
 TASK = Task(

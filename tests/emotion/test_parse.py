@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.tasks import ANSWERED, REFUSED, UNPARSABLE, Reply, Task
 
-from conftest import ROOT
+from paths import ROOT
 
 
 def task(options=('the player lost', 'the player won')):

@@ -6,9 +6,10 @@ import shutil
 import subprocess
 
 import pytest
-from test_report import sample
 
 from mg_plugins.emotion.report import write_report
+
+from report_samples import sample
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 pytestmark = [

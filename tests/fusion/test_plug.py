@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from mg_plugins.fusion import PlugError, STBalancedFusion, fusions, is_fused, plug, unplug
 
+from paths import HELPERS
 from ranks import run_on_ranks
 from toy_models import (
     JOINTS,
@@ -352,7 +352,7 @@ sys.meta_path.insert(0, Block())
 
 def run_without_openmmlab(code, *args):
     """Run code in a fresh process in which OpenMMLab cannot be imported."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])
+    path = os.pathsep.join([str(HELPERS), os.environ.get('PYTHONPATH', '')])
     command = [sys.executable, '-c', BLOCK_OPENMMLAB + code, *map(str, args)]
     done = subprocess.run(
         command, env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True

@@ -22,8 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# Tests elsewhere import it from `conftest`, which is whichever was loaded last.
-ROOT = Path(__file__).resolve().parents[2]
+from paths import ROOT  # noqa: E402
 
 # Fresh inputs in every run; the seed of a failed one brings it back.
 SEED = int(os.environ.get('MG_TEST_SEED') or secrets.randbits(31))

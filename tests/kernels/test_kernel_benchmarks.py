@@ -18,7 +18,7 @@ from mg_plugins.fusion import STBalancedFusion, fusions, plug
 from mg_plugins.kernels.benchmarks import bars, cases, clock, plots, results, roofline, stgcn
 from mg_plugins.kernels.setups import NTU, Shape, make_inputs
 
-from conftest import ROOT
+from paths import ROOT
 
 TINY = Shape(2, 6, 5, 4, 3)
 

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from mg_plugins.kernels.aot import ALL
 from mg_plugins.kernels.setups import DTYPES, awkward
 from mg_plugins.kernels.signatures import variants
 
-HERE = Path(__file__).parent
+from paths import HELPERS as HERE
 
 pytestmark = [
     pytest.mark.slow,

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.data.classes import protocol
+from mg_plugins.errors import UserError
 
 SHORT_ROW = 'short row'
 LONG_ROW = 'long row'
@@ -53,11 +54,11 @@ REASONS = (
 LARGEST = float(np.finfo(np.float32).max)
 
 
-class FormatError(ValueError):
+class FormatError(UserError):
     """The given source is not of the format asked for, or an option does not fit it."""
 
 
-class ClipError(ValueError):
+class ClipError(UserError):
     """One clip (or one file) cannot be used.
 
     Args:

@@ -1,0 +1,182 @@
+"""Registered pipeline transforms: every augmentation of the table under its name, and `MultiView`.
+
+They stand after MGNormalize and before MGSkeFeat. Randomness: `randomness.SampleRandomness`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from mg_plugins.augment import functional as F
+from mg_plugins.augment.base import AUGMENTATIONS, Draws
+from mg_plugins.augment.chain import Chain
+from mg_plugins.augment.randomness import SampleRandomness
+from mg_plugins.augment.views import build_views
+from mg_plugins.data.layouts import Layout, LayoutError
+from mg_plugins.data.skeleton import detected_joints, features
+
+
+@TRANSFORMS.register_module()
+class MGResample(BaseTransform):
+    """Bring a clip to ``clip_len`` frames by interpolation, after an optional temporal crop.
+
+    Reads and writes ``keypoint`` (M, T, V, C) and ``keypoint_score`` (M, T, V).
+
+    Args:
+        clip_len: Number of frames of the result.
+        crop: Smallest and largest share of the clip that is kept, at a random place; ``None``
+            keeps the whole clip (validation and test).
+        seed: Seed of the crop; None takes the run's.
+
+    Raises:
+        ValueError: If clip_len is not positive or crop is not 0 < smallest ≤ largest ≤ 1.
+    """
+
+    def __init__(
+        self, clip_len: int, crop: tuple[float, float] | None = None, seed: int | None = None
+    ) -> None:
+        if clip_len < 1:
+            raise ValueError(f'clip_len must be at least 1 frame, got {clip_len}')
+        if crop is not None and not 0 < crop[0] <= crop[1] <= 1:
+            raise ValueError(f'crop must be (smallest, largest) share in (0, 1], got {crop}')
+        self.clip_len, self.crop = clip_len, crop
+        self.randomness = None if crop is None else SampleRandomness(seed)
+
+    def transform(self, results: dict) -> dict:
+        """Resample the clip in ``results``.
+
+        Raises:
+            ValueError: If there are no scores.
+        """
+        if 'keypoint_score' not in results:
+            raise ValueError(
+                'MGResample needs keypoint_score to know which joints are missing: '
+                'put it after MGNormalize and before MGSkeFeat'
+            )
+        last = results['keypoint'].shape[1] - 1
+        start, stop = 0.0, float(last)
+        if self.crop is not None:
+            rng = self.randomness.of(results)
+            kept = last * rng.uniform(*self.crop)
+            start = rng.uniform(0, last - kept)
+            stop = start + kept
+        results['keypoint'], results['keypoint_score'] = F.resample(
+            results['keypoint'], results['keypoint_score'], self.clip_len, start, stop
+        )
+        results.update(clip_len=self.clip_len, num_clips=1, total_frames=self.clip_len)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(clip_len={self.clip_len}, crop={self.crop})'
+
+
+class AugmentTransform(BaseTransform):
+    """One augmentation of the table as a pipeline step.
+
+    Reads and writes ``keypoint`` (M, T, V, C) and, where there is one, ``keypoint_score``; without
+    scores a joint is missing where all its coordinates are 0.
+
+    Args:
+        layout: Name, dict or file of the joint layout; only augmentations that know left from
+            right, bones or body parts need one.
+        seed: Seed; None takes the run's.
+        **options: Those of the augmentation.
+
+    Raises:
+        ValueError: An unknown option, a value out of range, or no layout where one is needed.
+        LayoutError: A layout that lacks what the augmentation needs.
+    """
+
+    augmentation = ''
+
+    def __init__(
+        self, layout: str | dict | Layout | None = None, seed: int | None = None, **options
+    ) -> None:
+        self.chain = Chain([dict(options, type=self.augmentation)], layout)
+        self.randomness = SampleRandomness(seed)
+
+    def transform(self, results: dict) -> dict:
+        """Augment one sample."""
+        keypoint, score = results['keypoint'], results.get('keypoint_score')
+        if score is None:
+            score = detected_joints(keypoint).astype(np.float32)
+        keypoint, score = self.chain(keypoint, score, Draws(self.randomness.of(results)))
+        results['keypoint'] = keypoint
+        if 'keypoint_score' in results:
+            results['keypoint_score'] = score
+        return results
+
+    def __repr__(self) -> str:
+        options = dataclasses.asdict(self.chain.steps[0])
+        return f'{type(self).__name__}({", ".join(f"{k}={v!r}" for k, v in options.items())})'
+
+
+def _register_all() -> None:
+    """A transform for every augmentation, with its documentation, under its name."""
+    for name, augmentation in AUGMENTATIONS.items():
+        text = f'{augmentation.__doc__}\n    Options of every one: {AugmentTransform.__doc__}'
+        body = dict(augmentation=name, __doc__=text, __module__=__name__)
+        transform = type(name, (AugmentTransform,), body)
+        globals()[name] = TRANSFORMS.register_module(module=transform)
+
+
+_register_all()
+
+
+@TRANSFORMS.register_module()
+class MultiView(BaseTransform):
+    """Several differently augmented views of one clip, each with its own features.
+
+    Stands in the place of MGSkeFeat, after MGNormalize and MGResample. Reads ``keypoint``
+    (M, T, V, C), writes (M, views * T, V, 3 * features) and ``num_clips``, from which
+    FormatGCNInput makes (views, M, T, V, C) and the loader (N, views, M, T, V, C). Removes
+    ``keypoint_score``. `mg_plugins.augment.batched.BatchedViews` does the same to a batch, faster.
+
+    Args:
+        layout: Name, dict or file of the joint layout.
+        views: One dict a view: ``chain``, the name of a recipe ('weak', 'strong',
+            'aimclr_extreme', 'micro_gesture') or a list of names and augmentations such as
+            ``dict(type='MGShear', strength=0.5)``; and ``feat``, one or several of 'joint',
+            'bone', 'joint_motion', 'bone_motion' (default 'joint').
+        seed: Seed; None takes the run's.
+
+    Raises:
+        ValueError: No view, unknown names or options, views with different numbers of features.
+        LayoutError: A layout that an augmentation cannot work with.
+    """
+
+    def __init__(
+        self, layout: str | dict | Layout, views: Sequence[Mapping], seed: int | None = None
+    ) -> None:
+        self.layout, self.views = build_views(layout, views)
+        self.randomness = SampleRandomness(seed)
+
+    def transform(self, results: dict) -> dict:
+        """Make the views of one sample."""
+        keypoint, score = results['keypoint'], results.pop('keypoint_score', None)
+        if score is None:
+            raise ValueError(
+                'MultiView needs keypoint_score to know which joints are missing: put it after '
+                'MGNormalize and MGResample, in the place of MGSkeFeat'
+            )
+        if keypoint.shape[2] != self.layout.num_joints:
+            raise LayoutError(
+                f'clip {results.get("frame_dir")!r} has {keypoint.shape[2]} joints, layout '
+                f'{self.layout.name!r} has {self.layout.num_joints}'
+            )
+        draws = Draws(self.randomness.of(results))
+        views = []
+        for view in self.views:
+            points, scores = view.chain(keypoint, score, draws)
+            views.append(features(points, scores, self.layout, view.feat))
+        results['keypoint'] = np.concatenate(views, axis=1)
+        results['num_clips'] = len(views)
+        return results
+
+    def __repr__(self) -> str:
+        return f'MultiView(layout={self.layout.name!r}, views={list(self.views)})'

@@ -1,0 +1,151 @@
+"""Hooks of contrastive pre-training: the momentum encoders' steps, and a watch on collapse."""
+
+import math
+
+import torch
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+
+from mg_plugins.contrast.functional import effective_rank, spread
+from mg_plugins.contrast.mm.heads import InfoNCEHead
+from mg_plugins.contrast.queue import ContrastError
+
+#: Rows from which on the mean of a batch says where it is, and embeddings whether they differ.
+FEW = 4
+
+
+def _bare(model: torch.nn.Module) -> torch.nn.Module:
+    return getattr(model, 'module', model)
+
+
+@HOOKS.register_module()
+class MomentumHook(Hook):
+    """Moves the momentum encoders once after each step of the optimizer.
+
+    With gradient accumulation that is once in ``accumulative_counts`` iterations. At the very
+    start it makes them copies, whatever ``load_from`` brought, and refuses queues that would hold
+    more keys than there are clips: a query's negatives would then show every clip, old and stale.
+
+    Args:
+        momentum: Share that stays, in [0, 1).
+        cosine: Let it grow to 1 over the training, along half a cosine (Grill et al., BYOL).
+
+    Raises:
+        ContrastError: If momentum is not in [0, 1).
+    """
+
+    priority = 'HIGH'  # before checkpoints are written
+
+    def __init__(self, momentum: float = 0.999, cosine: bool = False) -> None:
+        if not 0 <= momentum < 1:
+            raise ContrastError(f'momentum must be in [0, 1), got {momentum}')
+        self.momentum, self.cosine = momentum, cosine
+
+    def before_train(self, runner) -> None:
+        """Check the queues against the training set; copy the encoders at iteration 0."""
+        model = _bare(runner.model)
+        if not hasattr(model, 'update_momentum'):
+            raise ContrastError(f'MomentumHook needs a contrastive model, not {type(model)}')
+        check_queues(model, clips_in(runner.train_dataloader.dataset))
+        if runner.iter == 0:
+            model.copy_to_momentum()
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        """Follow the step, where there was one."""
+        if runner.optim_wrapper.should_update():
+            _bare(runner.model).update_momentum(self.value(runner.iter + 1, runner.max_iters))
+
+    def value(self, step: int, steps: int) -> float:
+        """Momentum after ``step`` of ``steps`` iterations."""
+        if not self.cosine:
+            return self.momentum
+        return 1 - (1 - self.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def clips_in(dataset) -> int:
+    """Number of different clips in a dataset, out of wrappers that repeat them."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return len(dataset)
+
+
+def check_queues(model: torch.nn.Module, clips: int) -> None:
+    """Refuse queues of more keys than there are clips.
+
+    Raises:
+        ContrastError: With a size that would do.
+    """
+    heads = [module for module in model.modules() if isinstance(module, InfoNCEHead)]
+    largest = max((head.queue.size for head in heads), default=0)
+    if largest > clips:
+        raise ContrastError(
+            f'a queue of {largest} keys is larger than the training set of {clips} clips: set '
+            f'model.head.queue_size={fitting_queue(clips)} or another number well below {clips}'
+        )
+
+
+def fitting_queue(clips: int) -> int:
+    """A size of queue that suits a training set: a power of two, up to half of its clips."""
+    return 1 << (max(clips // 2, 1).bit_length() - 1)
+
+
+@HOOKS.register_module()
+class CollapseHook(Hook):
+    """Watches whether embeddings of different clips still differ, and warns when they do not.
+
+    Logs ``contrast/std_STREAM`` (1 evenly spread, 0 collapsed) and ``contrast/rank_STREAM`` (the
+    effective number of dimensions in use) of the encoder's embeddings on the first rank.
+
+    Args:
+        interval: Iterations between two looks.
+        clips: Most recent embeddings that are looked at.
+        least_std: Below this spread features are called collapsed.
+        least_rank: Below this effective rank too.
+
+    Raises:
+        ContrastError: If embeddings are not finite: the training has diverged.
+    """
+
+    priority = 'ABOVE_NORMAL'  # before the logger collects
+
+    def __init__(
+        self,
+        interval: int = 20,
+        clips: int = 512,
+        least_std: float = 0.1,
+        least_rank: float = 2.0,
+    ) -> None:
+        self.interval, self.clips = interval, clips
+        self.least_std, self.least_rank = least_std, least_rank
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        """Collect the last embeddings; look at them when it is time."""
+        self.seen.append(_bare(runner.model).queries)
+        number = sum(len(next(iter(batch.values()))) for batch in self.seen)
+        while number - len(next(iter(self.seen[0].values()))) >= self.clips:
+            number -= len(next(iter(self.seen.pop(0).values())))
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        for stream in self.seen[-1]:
+            embeddings = centred([batch[stream] for batch in self.seen])
+            std, rank = float(spread(embeddings)), float(effective_rank(embeddings))
+            runner.message_hub.update_scalar(f'train/contrast/std_{stream}', std)
+            runner.message_hub.update_scalar(f'train/contrast/rank_{stream}', rank)
+            if len(embeddings) >= FEW and (std < self.least_std or rank < self.least_rank):
+                runner.logger.warning(
+                    f'The {stream} features have collapsed: the embeddings of {len(embeddings)} '
+                    f'clips have a spread of {std:.3f} (1 is even, 0 all the same) and use '
+                    f'{rank:.1f} dimensions. Try a lower learning rate, stronger views, a larger '
+                    'queue or a higher momentum.'
+                )
+
+
+def centred(batches: list[torch.Tensor]) -> torch.Tensor:
+    """Embeddings (N, D) of several batches, each around its batch's own mean.
+
+    What drifts over time is not what tells clips apart. A batch of less than `FEW` rows is centred
+    by the mean of all: around its own mean a single row would be 0.
+    """
+    middle = torch.cat(batches).mean(0)
+    return torch.cat([own - (own.mean(0) if len(own) >= FEW else middle) for own in batches])

@@ -1,0 +1,124 @@
+"""What follows a pre-training: recognizers over its features, its weights, few labels."""
+
+from pathlib import Path
+
+from mmaction.models.recognizers import BaseRecognizer
+from mmaction.registry import MODELS
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.contrast.streams import StreamFusion, fused_width, pool_graph
+
+STREAMS = ('fused', 'graph', 'sequence')
+
+
+@MODELS.register_module()
+class RecognizerDualStream(BaseRecognizer):
+    """Classifies the features of :class:`DualStreamContrast`, frozen (linear probe) or fine-tuned.
+
+    Names of all parts are those of the pre-training, so ``load_from`` its checkpoint. Any head of
+    ``RecognizerGCN`` fits: it is given the features as (N, 1, D, 1, 1).
+
+    Args:
+        backbone: As in the pre-training.
+        in_channels: As in the pre-training.
+        cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
+        sequence: As in the pre-training; ``None`` without a second stream.
+        fusion: As in the pre-training.
+        stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
+            is, fused before graph.
+        frozen: Train the head alone, over features of evaluation mode.
+        data_preprocessor: As for every recognizer.
+
+    Raises:
+        ContrastError: If there is no such stream.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        in_channels: int,
+        cls_head: dict,
+        sequence: dict | None = None,
+        fusion: str = 'balance',
+        stream: str | None = None,
+        frozen: bool = False,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        stream = stream or ('graph' if sequence is None else 'fused')
+        width = fused_width(in_channels, fusion) if stream == 'fused' else in_channels
+        cls_head = dict(dict(in_channels=width), **cls_head)
+        super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
+        if stream not in STREAMS or (sequence is None and stream != 'graph'):
+            raise ContrastError(
+                f'stream is {stream!r}, expected one of {", ".join(STREAMS)}; those other than '
+                'graph need the config of sequence'
+            )
+        self.stream, self.frozen = stream, frozen
+        if stream != 'graph':
+            self.sequence = MODELS.build(dict(sequence, channels=in_channels))
+        if stream == 'fused':
+            self.fusion = StreamFusion(in_channels, fusion)
+        if frozen:
+            for part in self._encoders():
+                part.requires_grad_(False)
+        self.register_load_state_dict_pre_hook(drop_pretraining)
+
+    def _encoders(self) -> list[nn.Module]:
+        names = ('backbone', 'sequence', 'fusion')
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def train(self, mode: bool = True) -> 'RecognizerDualStream':
+        """Training mode, but for what is frozen."""
+        super().train(mode)
+        if self.frozen:
+            for part in self._encoders():
+                part.eval()
+        return self
+
+    def extract_feat(self, inputs: Tensor, stage: str = 'backbone', **kwargs) -> tuple:
+        """Features (N · crops, 1, D, 1, 1), or scores for stage ``'head'``, of clips.
+
+        Args:
+            inputs: Clips (N, crops, M, T, V, C).
+            stage: ``'backbone'`` or ``'head'``.
+        """
+        clips = inputs.flatten(0, 1)
+        maps = self.backbone(clips)
+        features = pool_graph(maps)
+        if self.stream != 'graph':
+            second = self.sequence(clips, maps)
+            features = second if self.stream == 'sequence' else self.fusion(features, second)
+        features = features[:, None, :, None, None]
+        return (self.cls_head(features) if stage == 'head' else features), {}
+
+
+def drop_pretraining(module: nn.Module, state: dict[str, Tensor], *args) -> None:
+    """Leave out of a checkpoint what only a pre-training needs, so that no log lists it."""
+    for name in [name for name in state if name.startswith(('momentum.', 'projectors.', 'heads.'))]:
+        del state[name]
+
+
+def backbone_state(checkpoint: str | Path) -> dict[str, Tensor]:
+    """Weights of the graph stream's backbone in a pre-training's checkpoint.
+
+    For a plain ``RecognizerGCN`` of the same backbone ``load_from`` does as well, for the names are
+    the same, and so does, without a list of what is left over,
+    ``backbone=dict(…, init_cfg=dict(type='Pretrained', checkpoint=…, prefix='backbone.'))``.
+
+    Args:
+        checkpoint: File or URL of a :class:`DualStreamContrast` checkpoint.
+
+    Returns:
+        Name (``backbone.…``) to tensor.
+
+    Raises:
+        ContrastError: If the checkpoint has no backbone.
+    """
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    state = content.get('state_dict', content)
+    found = {name: value for name, value in state.items() if name.startswith('backbone.')}
+    if not found:
+        raise ContrastError(f'{checkpoint} has no weights named backbone.…: {list(state)[:3]}')
+    return found

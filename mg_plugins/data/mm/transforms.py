@@ -1,0 +1,124 @@
+"""Pipeline transforms for any joint layout: thin classes over `mg_plugins.data.skeleton`.
+
+A pipeline: ``MGNormalize``, augmentations, ``MGSkeFeat``, then MMAction2's
+FormatGCNInput and ``PackActionInputs(meta_keys=META_KEYS)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from mg_plugins.data.layouts import Layout, LayoutError, get_layout
+from mg_plugins.data.skeleton import FEATURES, detected_joints, features, normalise
+
+# For PackActionInputs(meta_keys=META_KEYS): fields that travel to the evaluator; those that a
+# sample lacks are left out.
+META_KEYS = (
+    'frame_dir',
+    'session',
+    'subject',
+    'start',
+    'end',
+    'fps',
+    'outcome',
+)
+MODES = ('auto', '2d', '3d')
+
+
+@TRANSFORMS.register_module()
+class MGNormalize(BaseTransform):
+    """Body-centred coordinates, in shoulder widths for 2D; see `skeleton.normalise`.
+
+    Required keys: keypoint (M, T, V, C), keypoint_score (optional). Modified: keypoint (float32,
+    missing joints 0), keypoint_score (0 where a joint has no coordinates). Added: keypoint_score,
+    where there is none, because the centre joint then lies at the origin, where only its score
+    tells it from a missing one. So it comes once in a pipeline, before what moves joints.
+
+    Args:
+        layout: Name, dict or file of the joint layout.
+        mode: '2d' and '3d' insist on that many coordinates, 'auto' takes what comes.
+        scale: Divide by the body size; None does so for 2D only.
+        per_frame: Follow the centre joint through the clip.
+    """
+
+    def __init__(
+        self,
+        layout: str | dict | Layout,
+        mode: str = 'auto',
+        scale: bool | None = None,
+        per_frame: bool = False,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f'mode is {mode!r}, expected one of {list(MODES)}')
+        self.layout, self.mode = get_layout(layout), mode
+        self.scale, self.per_frame = scale, per_frame
+
+    def transform(self, results: dict) -> dict:
+        """Normalise one sample."""
+        keypoint = _keypoint(results, self.layout)
+        if self.mode != 'auto' and keypoint.shape[-1] != int(self.mode[0]):
+            raise ValueError(
+                f'MGNormalize(mode={self.mode!r}) got {keypoint.shape[-1]} coordinates a joint'
+            )
+        score = results.get('keypoint_score')
+        detected = detected_joints(keypoint, score)
+        results['keypoint'] = normalise(
+            keypoint, detected, self.layout, scale=self.scale, per_frame=self.per_frame
+        )
+        score = 1 if score is None else score
+        results['keypoint_score'] = (score * detected).astype(np.float32)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(layout={self.layout.name!r}, mode={self.mode!r}, '
+            f'scale={self.scale}, per_frame={self.per_frame})'
+        )
+
+
+@TRANSFORMS.register_module()
+class MGSkeFeat(BaseTransform):
+    """Joint, bone and motion inputs from the layout; see `skeleton.features`.
+
+    The counterpart of MMAction2's GenSkeFeat, for every layout and with missing joints left out.
+
+    Required keys: keypoint (M, T, V, C), keypoint_score (optional). Modified: keypoint
+    (M, T, V, 3 * number of features). Removed: keypoint_score, which is the third channel in 2D.
+
+    Args:
+        layout: Name, dict or file of the joint layout.
+        feat: One or several of 'joint', 'bone', 'joint_motion', 'bone_motion'.
+    """
+
+    def __init__(self, layout: str | dict | Layout, feat: str | Sequence[str] = 'joint') -> None:
+        self.layout = get_layout(layout)
+        self.feat = (feat,) if isinstance(feat, str) else tuple(feat)
+        unknown = [name for name in self.feat if name not in FEATURES]
+        if unknown or not self.feat:
+            raise ValueError(f'feat is {feat!r}, expected one or several of {list(FEATURES)}')
+
+    def transform(self, results: dict) -> dict:
+        """Replace the coordinates of one sample by features."""
+        keypoint = _keypoint(results, self.layout)
+        score = results.pop('keypoint_score', None)
+        results['keypoint'] = features(keypoint, score, self.layout, self.feat)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(layout={self.layout.name!r}, feat={list(self.feat)})'
+
+
+def _keypoint(results: dict, layout: Layout) -> np.ndarray:
+    """Coordinates of a sample, checked against the layout."""
+    keypoint = results['keypoint']
+    shape = keypoint.shape
+    if len(shape) != 4 or shape[2] != layout.num_joints or shape[3] not in (2, 3):
+        raise LayoutError(
+            f'clip {results.get("frame_dir")!r} has keypoint of shape {shape}, expected '
+            f'(persons, frames, {layout.num_joints}, 2 or 3) for layout {layout.name!r}'
+        )
+    return keypoint

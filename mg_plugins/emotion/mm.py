@@ -1,0 +1,410 @@
+"""`EmotionEvalHook`: what a recogniser's own predictions say about states, while it trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mmaction.registry import HOOKS, METRICS
+from mmengine.dataset import BaseDataset
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+
+from mg_plugins.data.mm.metrics import MGMetric
+from mg_plugins.data.mm.transforms import META_KEYS
+from mg_plugins.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+
+    from mg_plugins.emotion.evaluate import Evaluation
+    from mg_plugins.emotion.judges.lexicon import Prior
+    from mg_plugins.emotion.scenarios import Scenario
+
+#: Figures that are logged, each after ``emotion/``; shares, and points of them for gains.
+FIGURES = tuple(
+    'acc_without_mg acc_with_mg acc_placebo gain gain_low gain_high gain_over_placebo '
+    'macro_f1_with_mg answered failed'.split()
+)
+NEEDED = (
+    'EmotionEvalHook reads the predictions that an MGMetric keeps, and {loop} has none: add '
+    "dict(type='MGMetric') to it, e.g. {loop} = [dict(type='MGMetric')], or leave {when!r} out of "
+    "the hook's argument `when`"
+)
+
+
+class EmotionEvalError(UserError):
+    """An evaluation that gave no figures; raised with ``on_error='raise'`` only."""
+
+
+@HOOKS.register_module()
+class EmotionEvalHook(Hook):
+    """After a validation or test epoch, ask a judge about its sessions with and without gestures.
+
+    The epoch's own predictions, which an :class:`mg_plugins.data.mm.metrics.MGMetric` of the loop's
+    evaluator keeps, are grouped into sessions by the clips' fields (session, subject, start, end,
+    fps, outcome). Each session becomes a scenario, and the judge answers it in three arms: without
+    gestures, with them, and with those of another session (the placebo).
+
+    Logged through the runner, and so in its JSON and TensorBoard logs and open to the checkpoint
+    hook's ``save_best``: ``emotion/acc_without_mg``, ``acc_with_mg``, ``acc_placebo``, ``gain``
+    (with minus without; ``gain_low`` and ``gain_high`` are its 95% interval),
+    ``gain_over_placebo``, ``macro_f1_with_mg``, ``answered`` (share of questions) and ``failed``
+    (0 or 1). On a synthetic set their names begin with ``synthetic/``. Files go to
+    ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a loop by iterations; ``val`` and ``test`` outside
+    of training): ``metrics.json``, ``answers.jsonl``, ``report.html``. Answers are cached in
+    ``<work_dir>/emotion/cache.sqlite``.
+
+    It runs on rank 0 and every rank gets the same figures. The others wait meanwhile, as they would
+    in training's next step; ``time_limit`` keeps that below the process group's timeout.
+
+    Training never ends because of it: whatever goes wrong in an evaluation (an endpoint that does
+    not answer, sessions without outcome, a full disk) is a warning, ``failed`` is 1 and the other
+    figures are NaN, which ``save_best`` passes over. Settings that cannot be raise at the start.
+
+    Its priority is the highest, so that other hooks find the figures among the epoch's metrics.
+
+    Args:
+        template: Name of a shipped template or path of one's own; it knows the states.
+        judge: Arguments of :func:`mg_plugins.emotion.judges.make_judge`.
+        prior: Of the lexicon judge: ``'documented'``, or ``'fitted'`` to the training dataset's
+            sessions with their true labels. A recogniser is less sure of new sessions than those
+            labels are, so a fitted prior trusts gestures somewhat too much.
+        when: After which epochs, of ``'val'`` and ``'test'``.
+        interval: Every so many validations, with NaN logged between; the test epoch always.
+        transcripts: Folder of SESSION.srt, .vtt or .json; without one the arms show no words.
+        names: File of names to mask in transcripts, one a line.
+        min_confidence: Gestures that the recogniser is less sure of are left out.
+        derangements: Exchanges of timelines in the placebo.
+        bootstrap: How often subjects are drawn for the intervals.
+        ask: Arguments of :func:`mg_plugins.emotion.ask.ask_all`: concurrency, timeout, retries,
+            reask. Few retries by default: training waits meanwhile.
+        budget: Limits of one evaluation, ``dict(calls=…, tokens=…)``.
+        time_limit: Seconds after which an evaluation is given up; what was answered is in the
+            cache. NCCL's default timeout, after which waiting ranks give up, is 600.
+        on_error: ``'warn'`` or ``'raise'``.
+        seed: Of exchanges and intervals.
+
+    Raises:
+        ValueError: A setting that cannot be; the message names it.
+        ImportError: What the judge needs is not installed.
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(
+        self,
+        template: str = 'post_match',
+        judge: Mapping[str, Any] | None = None,
+        prior: str = 'documented',
+        when: Sequence[str] = ('val', 'test'),
+        interval: int = 1,
+        transcripts: str | None = None,
+        names: str | None = None,
+        min_confidence: float = 0.0,
+        derangements: int = 2,
+        bootstrap: int = 500,
+        ask: Mapping[str, Any] | None = None,
+        budget: Mapping[str, int] | None = None,
+        time_limit: float = 300.0,
+        on_error: str = 'warn',
+        seed: int = 0,
+    ) -> None:
+        from mg_plugins.emotion.ask import Budget
+        from mg_plugins.emotion.judges import make_judge
+        from mg_plugins.emotion.redact import read_names
+        from mg_plugins.emotion.template import load_template
+        from mg_plugins.emotion.transcripts import read_transcripts
+
+        self.judge = dict(judge or dict(kind='lexicon'))
+        _check('prior', prior, ('documented', 'fitted'))
+        _check('on_error', on_error, ('warn', 'raise'))
+        when = (when,) if isinstance(when, str) else tuple(when)
+        for part in when:
+            _check('when', part, ('val', 'test'))
+        if interval < 1 or time_limit <= 0:
+            raise ValueError(f'interval={interval} and time_limit={time_limit} must be above 0')
+        if prior == 'fitted' and self.judge.get('kind') != 'lexicon':
+            raise ValueError(f"prior='fitted' is for the lexicon judge, not {self.judge!r}")
+        # Mistakes in these show now, before training, and not after its first epoch.
+        make_judge(**self.judge)
+        self.template = load_template(template)
+        self.transcripts = read_transcripts(transcripts) if transcripts else {}
+        self.names = read_names(names) if names else []
+        self.budget = dict(budget or {})
+        Budget(**self.budget)
+        self.prior, self.when, self.interval = prior, when, interval
+        self.min_confidence = min_confidence
+        self.design = dict(derangements=derangements, bootstrap=bootstrap, seed=seed)
+        self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
+        self.time_limit, self.on_error = time_limit, on_error
+        self._validations, self._fitted, self._judged = 0, None, set()
+
+    def before_run(self, runner: Runner) -> None:
+        """See that each loop in question has an MGMetric.
+
+        Raises:
+            ValueError: It has none.
+        """
+        for when in self.when:
+            evaluator = getattr(runner, f'_{when}_evaluator')
+            if evaluator is not None and not any(map(_is_ours, _metrics(evaluator))):
+                raise ValueError(NEEDED.format(loop=f'{when}_evaluator', when=when))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Add the figures of a validation epoch to its metrics."""
+        if 'val' in self.when:
+            self._validations += 1
+            due = self._validations % self.interval == 0
+            self._run(runner, runner.val_evaluator, 'val', metrics, due)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Add the figures of a test epoch to its metrics."""
+        if 'test' in self.when:
+            self._run(runner, runner.test_evaluator, 'test', metrics)
+
+    def _run(
+        self, runner: Runner, evaluator: Any, mode: str, metrics: dict | None, due: bool = True
+    ) -> None:
+        """Evaluate on rank 0, tell every rank, and leave the figures in ``metrics``."""
+        metric = next(m for m in evaluator.metrics if isinstance(m, MGMetric))
+        synthetic = _is_synthetic(metric)
+        outcome: list = [None, '']
+        error: Exception | None = None
+        if due and is_main_process():
+            try:
+                outcome[0] = self._evaluate(runner, metric, mode, synthetic)
+            except Exception as problem:  # noqa: BLE001  training goes on, whatever it was
+                error = problem
+                outcome[1] = f'{type(problem).__name__}: {problem}'
+        # Rank 0 comes here in any case, so nobody waits for good.
+        broadcast_object_list(outcome)
+        figures, message = outcome
+        if message and self.on_error == 'raise':
+            raise EmotionEvalError(f'emotion evaluation after {mode}: {message}') from error
+        if message:
+            runner.logger.warning(
+                f'Emotion evaluation ({_place(runner, mode)}) failed, the run goes on: {message}'
+            )
+        if figures is None:
+            # The runner's log would repeat the last figures as if they were this epoch's.
+            figures = dict.fromkeys(FIGURES, math.nan)
+            figures |= {'failed': 1.0} if message else {}
+        if metrics is not None:
+            prefix = 'synthetic/emotion' if synthetic else 'emotion'
+            metrics.update({f'{prefix}/{name}': figures[name] for name in FIGURES})
+
+    def _evaluate(
+        self, runner: Runner, metric: MGMetric, mode: str, synthetic: bool
+    ) -> dict[str, float]:
+        """Figures of one epoch; its files are written."""
+        from mg_plugins.emotion.ask import Budget
+        from mg_plugins.emotion.cache import Cache
+        from mg_plugins.emotion.evaluate import evaluate
+        from mg_plugins.emotion.judges import make_judge
+        from mg_plugins.emotion.results import write_results
+
+        if metric.latest is None:
+            raise EmotionEvalError('the epoch has left no predictions in its MGMetric')
+        until = time.monotonic() + self.time_limit
+
+        def progress(done: int, total: int) -> None:
+            if done < total and time.monotonic() > until:
+                raise EmotionEvalError(
+                    f'given up after time_limit={self.time_limit:g} s, {done} of {total} questions '
+                    'done; what was answered is in the cache'
+                )
+
+        folder, notes = Path(runner.work_dir) / 'emotion', []
+        place = _place(runner, mode)
+        classes = _classes(metric.dataset_meta)
+        scores = _shares(metric.latest['scores'])
+        gestures = [classes[k] for k in scores.argmax(1)]
+        clips = metric.latest['clips']
+        scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, notes=notes)
+        options = dict(self.judge)
+        if self.prior == 'fitted':
+            sessions = {clip.get('session') for clip in clips}
+            options['prior'] = self._fit(runner, classes, synthetic, sessions)
+        budget = Budget(**self.budget)
+        with Cache(folder / 'cache.sqlite') as cache:
+            evaluation = evaluate(
+                scenarios,
+                make_judge(**options),
+                name=f'synthetic, {place}' if synthetic else place,
+                cache=cache,
+                ask=dict(self.ask, budget=budget),
+                # They would need out-of-fold predictions of training sessions.
+                baselines=False,
+                templates={self.template.name: self.template},
+                progress=progress,
+                **self.design,
+            )
+        evaluation.metrics['notes'] += notes
+        write_results(folder / place, [evaluation])
+        figures = _figures(evaluation)
+        stopped = evaluation.metrics['stopped']
+        if stopped and not budget.over():
+            raise EmotionEvalError(stopped)
+        if math.isnan(figures['gain']):
+            why = stopped or 'no session has an outcome that the template knows'
+            raise EmotionEvalError(f'no figures: {why}; see {folder / place}')
+        runner.logger.info(_summary(evaluation, figures, folder / place))
+        return figures
+
+    def _scenarios(
+        self,
+        clips: Sequence[Mapping],
+        gestures: Sequence[str],
+        confidences: Sequence[float] | None,
+        synthetic: bool,
+        split: str = 'test',
+        notes: list[str] | None = None,
+    ) -> list[Scenario]:
+        """Scenarios of the clips' sessions, in an order that does not depend on opaque ids."""
+        from mg_plugins.emotion.build import build_scenarios, fitting_sessions
+        from mg_plugins.emotion.sessions import (
+            choose_gestures,
+            sessions_from_clips,
+            with_transcripts,
+        )
+
+        notes = [] if notes is None else notes
+        sessions = sessions_from_clips(clips, gestures, confidences, split=split, notes=notes)
+        if confidences is not None:
+            sessions = choose_gestures(sessions, self.min_confidence)
+        sessions, speakers = with_transcripts(sessions, self.transcripts)
+        sessions, left_out = fitting_sessions(sessions, self.template)
+        notes += [f'{len(ids)} sessions left out: {reason}' for reason, ids in left_out.items()]
+        if not sessions:
+            raise EmotionEvalError('; '.join(notes) or 'the epoch had no clips')
+        mapping: dict[str, str] = {}
+        scenarios = build_scenarios(
+            sessions,
+            self.template,
+            source='synthetic' if synthetic else 'epoch',
+            names=[*self.names, *speakers],
+            mapping=mapping,
+        )
+        return sorted(scenarios, key=lambda scenario: mapping[scenario.session])
+
+    def _fit(self, runner: Runner, classes: Sequence[str], synthetic: bool, judged: set) -> Prior:
+        """The prior fitted to the true labels of training sessions that are not judged."""
+        from mg_plugins.emotion.judges.lexicon import fit_prior
+
+        if self._fitted is None or judged != self._judged:
+            self._judged, clips = judged, _training_clips(runner.train_dataloader.dataset)
+            clips = [clip for clip in clips if clip[0].get('session') not in judged]
+            if not clips:
+                raise EmotionEvalError('no training session is left to fit to: all are judged')
+            names = [classes[label] for _, label in clips]
+            train = self._scenarios([c for c, _ in clips], names, None, synthetic, split='train')
+            prior = fit_prior(train, classes)
+            self._fitted = replace(prior, name=f'{prior.name}, true labels of the training set')
+            runner.logger.info(f'Emotion: prior {self._fitted.name}')
+        return self._fitted
+
+
+def _check(argument: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f'{argument}={value!r}: one of {", ".join(map(repr, allowed))} expected')
+
+
+def _metrics(evaluator: Any) -> list:
+    """Metrics of an evaluator, or of the config of one that is not built yet."""
+    inner = evaluator.get('metrics') if isinstance(evaluator, Mapping) else None
+    inner = inner or getattr(evaluator, 'metrics', None) or evaluator
+    return list(inner) if isinstance(inner, list | tuple) else [inner]
+
+
+def _is_ours(metric: Any) -> bool:
+    if not isinstance(metric, Mapping):
+        return isinstance(metric, MGMetric)
+    kind = metric.get('type')
+    kind = METRICS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, MGMetric)
+
+
+def _is_synthetic(metric: MGMetric) -> bool:
+    source = (metric.dataset_meta or {}).get('source')
+    return source == 'synthetic' or str(metric.prefix).startswith('synthetic')
+
+
+def _classes(meta: Mapping | None) -> list[str]:
+    classes = (meta or {}).get('classes')
+    if not classes:
+        raise EmotionEvalError(
+            'the dataset names no classes, without which gestures cannot be named: give it '
+            'metainfo=dict(classes=[…]), or an annotation file of tools/prepare_data.py'
+        )
+    return [str(name) for name in classes]
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Class scores (N, K) as probabilities: as they are, or their softmax if they are none."""
+    from scipy.special import softmax
+
+    if (scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-2):
+        return np.minimum(scores, 1.0)
+    return softmax(scores, axis=1)
+
+
+def _training_clips(dataset: Any) -> list[tuple[dict, int]]:
+    """Fields and true class of each clip; wrappers (repeat, concatenate) are looked through."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    if hasattr(dataset, 'datasets'):
+        return [clip for part in dataset.datasets for clip in _training_clips(part)]
+    clips = []
+    for index in range(len(dataset)):
+        # The fields as they stand in the file: a dataset's own method may sample frames.
+        clip = BaseDataset.get_data_info(dataset, index)
+        clips.append(({k: clip[k] for k in META_KEYS if k in clip}, int(clip['label'])))
+    return clips
+
+
+def _place(runner: Runner, mode: str) -> str:
+    """Name of the folder of an evaluation: when in training it was, or of which loop."""
+    loop = runner._train_loop
+    if mode == 'test' or loop is None or isinstance(loop, dict):
+        return mode
+    by_epoch = runner.log_processor.by_epoch
+    return f'epoch_{loop.epoch}' if by_epoch else f'iter_{loop.iter}'
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float]:
+    """The logged figures; NaN where there is none."""
+    arms, comparisons = evaluation.metrics['arms'], evaluation.metrics['comparisons']
+    gain = comparisons['with - without']['gain']
+    values = dict(
+        acc_without_mg=arms['without']['accuracy']['value'],
+        acc_with_mg=arms['with']['accuracy']['value'],
+        acc_placebo=arms['placebo']['accuracy']['value'],
+        gain=gain['value'],
+        gain_low=gain['low'],
+        gain_high=gain['high'],
+        gain_over_placebo=comparisons['with - placebo']['gain']['value'],
+        macro_f1_with_mg=arms['with']['macro_f1']['value'],
+        answered=sum(a['answered'] for a in arms.values()) / len(evaluation.records),
+        failed=0.0,
+    )
+    return {name: math.nan if v is None else float(v) for name, v in values.items()}
+
+
+def _summary(evaluation: Evaluation, figures: dict[str, float], folder: Path) -> str:
+    metrics = evaluation.metrics
+    judge = metrics['judge']['name']
+    if metrics['judge'].get('kind') == 'lexicon':
+        judge = 'lexicon judge, not a language model'
+    return (
+        f'Emotion ({metrics["name"]}; {judge}): {metrics["scenarios"]} sessions, accuracy '
+        f'{figures["acc_without_mg"]:.3f} without gestures, {figures["acc_with_mg"]:.3f} with, '
+        f'{figures["acc_placebo"]:.3f} with exchanged ones; gain {figures["gain"]:+.3f} '
+        f'({figures["gain_low"]:+.3f} to {figures["gain_high"]:+.3f}). Report: '
+        f'{folder / "report.html"}'
+    )

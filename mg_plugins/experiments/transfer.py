@@ -1,0 +1,81 @@
+"""A model on data that it was not trained on: other sets, other splits, other joint layouts."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.data.annotations import load_annotations
+from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.mm.relayout import MGRelayout
+from mg_plugins.data.relayout import usual_coordinates
+
+
+def with_data(
+    cfg: Config,
+    ann_file: str | os.PathLike,
+    splits: Sequence[str] | None = None,
+    layout: str | Mapping | None = None,
+) -> Config:
+    """A config over other data: the same pipeline, over joints brought to the config's layout.
+
+    Args:
+        cfg: Config with ``train_dataloader`` and ``test_dataloader``; it is not changed.
+        ann_file: Annotation file of the other data.
+        splits: Names of its splits to fit on and to test on; those of the config if None.
+        layout: Its joint layout; None takes the one that the file names. Where it is another than
+            the config's, `MGRelayout` comes before ``MGNormalize``.
+
+    Raises:
+        ContrastError: The pipeline has no one ``MGNormalize``.
+        AnnotationError: The file cannot be read.
+        LayoutError: The layouts have nothing in common, or one is in space and one in pictures.
+    """
+    cfg = copy.deepcopy(cfg)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    steps = [n for n, step in enumerate(pipeline) if step['type'].endswith('MGNormalize')]
+    if len(steps) != 1:
+        raise ContrastError(
+            f'the test pipeline of {cfg.filename} has {len(steps)} steps MGNormalize, one was '
+            'expected: other data is brought to its layout just before'
+        )
+    other = load_annotations(ann_file)
+    named = layout or other['meta'].get('layout')
+    wanted = pipeline[steps[0]]['layout']
+    target = get_layout(wanted)
+    if named is not None and get_layout(named).joints != target.joints:
+        step = dict(source=named, target=wanted, coordinates=_coordinates(cfg, target))
+        MGRelayout(**step)(dict(other['annotations'][0]))  # what does not fit is refused now
+        pipeline.insert(steps[0], ConfigDict(step, type='MGRelayout'))
+    for number, part in enumerate(('train', 'test')):
+        dataset = innermost(cfg[f'{part}_dataloader'].dataset)
+        # Subjects and shares were chosen for the config's own data.
+        for key in ('subjects', 'exclude_subjects', 'share', 'share_seed', 'data_root'):
+            dataset.pop(key, None)
+        dataset.update(ann_file=str(ann_file))
+        if named is not None:
+            dataset.layout = named
+        if splits is not None:
+            dataset.split = splits[number]
+    return cfg
+
+
+def innermost(dataset: ConfigDict) -> ConfigDict:
+    """The config of a dataset inside wrappers such as RepeatDataset."""
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _coordinates(cfg: Config, layout: Layout) -> int | None:
+    """2 or 3: what the model was shown, by its own data, or by what the layout usually has."""
+    dataset = innermost(cfg.train_dataloader.dataset)
+    path = Path(dataset.get('data_root') or '') / dataset.ann_file
+    if not path.is_file():
+        return usual_coordinates(layout)
+    return int(load_annotations(path)['annotations'][0]['keypoint'].shape[-1])

@@ -1,0 +1,132 @@
+"""Write a file whole or not at all, and one lock a folder."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .errors import UserError
+
+
+class InUse(UserError):
+    """Another process works in the folder; the message names it."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike, private: bool = False) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    The folder is made if it is not there. What a killed process left behind of an earlier write
+    to the same path is removed. The file's mode follows the umask.
+
+    Args:
+        path: The file to write.
+        private: Let only the owner read it (mode 0600).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}')
+    # Made here, so that the mode is right from the start; whoever opens it keeps it.
+    os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600 if private else 0o666))
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike, text: str, private: bool = False) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with replacing(path, private) as temporary:
+        temporary.write_text(text, encoding='utf-8', newline='\n')
+
+
+def write_json(path: str | os.PathLike, content: Any, indent: int | None = 1) -> None:
+    """Write ``content`` as JSON, whole or not at all; NaN and infinities are refused.
+
+    Raises:
+        ValueError: If ``content`` holds a number that JSON does not have.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + '\n')
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: If it is not there, cannot be read or is not JSON; the message names the file.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path} is not JSON: {error}') from error
+
+
+@contextmanager
+def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[None]:
+    """Hold the folder's lock for the block; the system lets go of it when the process ends.
+
+    Args:
+        folder: Made if it is not there.
+        what: How the message calls the folder.
+
+    Raises:
+        InUse: If another process holds it; the message names the process.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(folder / '.lock', timeout=0), folder / '.lock.owner'
+    try:
+        lock.acquire()
+    except Timeout as error:
+        with suppress(OSError):
+            raise InUse(
+                f'{what}, {folder}, is in use by process {owner.read_text().strip()}: wait for '
+                'it, end it, or name another folder'
+            ) from error
+        raise InUse(f'{what}, {folder}, is in use by another process') from error
+    try:
+        write_text(owner, f'{os.getpid()} ({_command()})\n')
+        yield
+    finally:
+        with suppress(OSError):
+            owner.unlink()
+        lock.release()
+
+
+def _command() -> str:
+    return ' '.join([Path(sys.argv[0] or 'python').name, *sys.argv[1:]])[:200]
+
+
+def _remove_leftovers(path: Path) -> None:
+    form = re.compile(rf'\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}')
+    for other in path.parent.glob(f'.{glob.escape(path.name)}.*'):
+        match = form.fullmatch(other.name)
+        if match and not _alive(int(match[1])):
+            with suppress(OSError):
+                other.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

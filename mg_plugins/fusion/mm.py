@@ -1,0 +1,46 @@
+"""``type='MGFuse'`` in MMAction2's model registry: any backbone of it, with the fusion inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmaction.registry import MODELS
+from torch import nn
+
+from mg_plugins.fusion.plug import Positions, plug
+
+
+@MODELS.register_module(name='MGFuse', force=True)
+def build_fused_backbone(
+    backbone: dict | nn.Module,
+    positions: Positions = 'auto',
+    example_input: Any = None,
+    init_cfg: dict | list | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a backbone and return it, itself and not wrapped, with the fusion attached.
+
+    ::
+
+        backbone=dict(type='MGFuse', backbone=dict(type='STGCN', graph_cfg=…), positions='auto')
+
+    Because the backbone itself is returned, parameter names, checkpoints, ``init_weights`` and
+    every attribute that a recognizer looks for stay what they are.
+
+    Args:
+        backbone: Config of the backbone, or a module that is built already.
+        positions: Where to fuse, see :func:`mg_plugins.fusion.plug`.
+        example_input: Shape of an input, for backbones whose own input cannot be told.
+        init_cfg: Refused here; it belongs to ``backbone``.
+        **options: Options of :class:`mg_plugins.fusion.STBalancedFusion`.
+
+    Raises:
+        ValueError: ``init_cfg`` was given here, or the backbone cannot be fused.
+    """
+    if init_cfg is not None:
+        raise ValueError(
+            f'MGFuse got init_cfg={init_cfg!r}: put it into the backbone inside, '
+            "dict(type='MGFuse', backbone=dict(type=…, init_cfg=…))"
+        )
+    module = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
+    return plug(module, positions, example_input, **options)

@@ -1,0 +1,1 @@
+"""What exists because of MMEngine and MMAction2."""

@@ -1,0 +1,313 @@
+"""Any GCN config of this project on an annotation file of one's own: `use_data`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from mg_plugins.augment.base import AUGMENTATIONS
+from mg_plugins.augment.chain import build_steps
+from mg_plugins.contrast.mm.hooks import fitting_queue
+from mg_plugins.data.annotations import load_annotations, summarise
+from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
+from mg_plugins.openmmlab.settings import (
+    LOADERS,
+    WITH_GCN,
+    LaunchError,
+    datasets,
+    datasets_of,
+    pipelines,
+)
+
+#: Names of training and evaluation splits, looked for in this order.
+PAIRS = (('xsub_train', 'xsub_val'), ('train', 'val'), ('train', 'test'))
+#: Steps of an epoch below which a pre-training's batch size, momentum and epochs are not for a set.
+FEW_STEPS = 8
+TWO_SPLITS = (
+    'training and testing need two: run tools/prepare_data.py with --val-subjects LIST, or with '
+    'a column "split" (train or val) in the labels'
+)
+OURS = (
+    'Take one of this project, e.g. configs/stgcn_mgfuse_imigue.py, aagcn_mgfuse_imigue.py, '
+    'stgcnpp_mgfuse_imigue.py, or stbcl_stgcn_imigue.py to learn without labels: whatever set they '
+    'are named after, --ann-file gives them yours'
+)
+
+
+def use_data(
+    cfg: Config,
+    path: str | os.PathLike,
+    layout: str | os.PathLike | Mapping | None = None,
+    splits: Sequence[str] | None = None,
+) -> None:
+    """Bring a config to an annotation file, in place, and print what was changed.
+
+    The model, its schedule, the length of clips and the positions of the fusion stay. What is
+    changed is the file, its splits, the joint layout and number of joints and of classes wherever
+    the config has one, and what would not fit the data: a queue that is too large for the training
+    set, class counts of another set, augmentations of body parts that the layout does not have, a
+    work directory and the pre-training that ``load_from`` names (`of_data`). Two or three
+    coordinates need no change: a model gets three values a joint and feature, the third of which is
+    the score in pictures.
+
+    Args:
+        cfg: A RecognizerGCN, RecognizerDualStream or DualStreamContrast over this project's
+            transforms.
+        path: The file, of ``tools/prepare_data.py`` or in MMAction2's form.
+        layout: Its joint layout, a name, a JSON file or a dict; None takes the one that the file
+            names.
+        splits: Its splits to train and to test on; None takes those of the config where the file
+            has them, else the first of `PAIRS`.
+
+    Raises:
+        LaunchError: The config is of another kind, or layout or splits are missing.
+        AnnotationError: The file is missing or wrongly built.
+        LayoutError: There is no such layout, or it contradicts itself.
+    """
+    _check_config(cfg)
+    content = load_annotations(path)
+    about = summarise(content)
+    # Such as the config that an earlier run on this data left in its work directory.
+    again = bool(cfg.get('work_dir')) and {d['ann_file'] for d in datasets(cfg)} == {str(path)}
+    if not about['clips']:
+        raise LaunchError(f'{path} holds no clips')
+    joints = _joints(path, about, layout)
+    chosen = _splits(cfg, path, about['splits'], splits)
+    clips = set(content['split'][chosen['train_dataloader']])
+    counts = Counter(c['label'] for c in content['annotations'] if c['frame_dir'] in clips)
+    classes = len(about['class_counts'])
+
+    for loader in LOADERS:
+        for dataset in datasets_of((cfg.get(loader) or {}).get('dataset')):
+            # Subjects were chosen, and classes named, for the config's own data.
+            for key in ('data_root', 'subjects', 'exclude_subjects', 'metainfo', 'layout'):
+                dataset.pop(key, None)
+            dataset.update(type='MGPoseDataset', split=chosen[loader])
+            if layout is not None:
+                dataset.layout = _plain(joints)
+    # There is nothing that could stand in for this file.
+    cfg.pop('synthetic', None)
+    values = dict(layout=_plain(joints), num_joints=joints.num_joints)
+    _set_everywhere(cfg, dict(values, ann_file=str(path), num_classes=classes))
+    for pipeline in pipelines(cfg):
+        for step in pipeline:
+            if step.get('mode') in ('2d', '3d'):
+                step['mode'] = f'{about["dims"]}d'
+    if about['meta'].get('source') == 'synthetic':
+        cfg.setdefault('log_processor', {})['type'] = 'SyntheticLogProcessor'
+
+    test = chosen.get('test_dataloader') or chosen.get('val_dataloader')
+    names = [chosen['train_dataloader'], *([test] if test else [])]
+    told = [
+        f'{path}: {about["clips"]} clips, '
+        + ', '.join(f'{n} in split {name!r}' for name in names for n in [about['splits'][name]]),
+        f'{joints.num_joints} joints of layout {joints.name!r}, {about["dims"]} coordinates each',
+        *([f'{classes} classes'] if 'cls_head' in cfg.model else []),
+        *_persons(cfg, about['persons']),
+        *_fit_queue(cfg, len(clips)),
+        *_few_steps(cfg, len(clips)),
+        *_fit_counts(cfg, [max(counts[k], 1) for k in range(classes)]),
+        *_fit_augmentations(cfg, joints),
+        *([] if again else _fit_folders(cfg, path)),
+    ]
+    announce(told)
+
+
+def of_data(folder: str | os.PathLike, path: str | os.PathLike) -> str:
+    """A work directory's name on other data: that of the data's file is added."""
+    return f'{str(folder).rstrip("/")}_{Path(path).stem}'
+
+
+def announce(told: Sequence[str]) -> None:
+    """Print, on the first process, what was changed."""
+    if os.environ.get('RANK', '0') == '0':
+        text = Text('\n'.join(told), overflow='fold')
+        Console(stderr=True).print(Panel(text, title='YOUR DATA', border_style='cyan'))
+
+
+def _check_config(cfg: Config) -> None:
+    """Refuse a config whose data or model is not described by layouts."""
+    kind = str((cfg.get('model') or {}).get('type')).removeprefix('mmaction.')
+    if kind not in WITH_GCN:
+        raise LaunchError(
+            f'--ann-file is for {", ".join(WITH_GCN)}; this config has a {kind}. {OURS}'
+        )
+    for loader in LOADERS:
+        sets = list(datasets_of((cfg.get(loader) or {}).get('dataset')))
+        if len(sets) > 1 or (loader == 'train_dataloader' and not sets):
+            raise LaunchError(
+                f'--ann-file takes the place of one file, but {loader} reads {len(sets)}. {OURS}'
+            )
+    for dataset in datasets(cfg):
+        types = [step['type'].removeprefix('mmaction.') for step in dataset.get('pipeline', ())]
+        if 'MGNormalize' not in types or 'GenSkeFeat' in types:
+            raise LaunchError(
+                "--ann-file needs a pipeline of this project's transforms, which take any joint "
+                "layout and begin with MGNormalize; this config has MMAction2's own or others: "
+                f'{", ".join(types)}. {OURS}'
+            )
+
+
+def _joints(path: str | os.PathLike, about: Mapping, layout: Any) -> Layout:
+    """The layout of the file's joints."""
+    named = about['meta'].get('layout') if layout is None else layout
+    if not named:
+        raise LaunchError(
+            f'{path} does not name the layout of its {about["joints"]} joints: say it by --layout '
+            f'NAME (one of {", ".join(layout_names())}) or --layout FILE.json'
+        )
+    joints = get_layout(named)
+    if joints.num_joints != about['joints']:
+        raise LaunchError(
+            f'{path} has {about["joints"]} joints, but layout {joints.name!r} has '
+            f'{joints.num_joints}: '
+            + ('choose another --layout' if layout is not None else 'say the right one by --layout')
+        )
+    return joints
+
+
+def _plain(layout: Layout) -> str | ConfigDict:
+    """A layout as configs have it, by its name where everybody knows that one."""
+    known = layout.name in layout_names() and get_layout(layout.name) == layout
+    return layout.name if known else ConfigDict(layout.as_dict())
+
+
+def _splits(
+    cfg: Config, path: str | os.PathLike, present: Mapping[str, int], wanted: Sequence[str] | None
+) -> dict[str, str]:
+    """Name of the split of every loader that the config has."""
+    present = {name: clips for name, clips in present.items() if clips}
+    own = {
+        loader: dataset.get('split')
+        for loader in LOADERS
+        for dataset in datasets_of((cfg.get(loader) or {}).get('dataset'))
+    }
+    if wanted is None and set(own.values()) <= set(present):
+        return own
+    has = ', '.join(present) or 'none'
+    if wanted is not None:
+        unknown = [name for name in wanted if name not in present]
+        if unknown:
+            raise LaunchError(f'{path} has no clips in split {unknown[0]!r}; its splits: {has}')
+        train, test = wanted
+    elif len(present) < 2:
+        found = f'one split only, {has!r}' if present else 'no split'
+        raise LaunchError(f'{path} has {found}: {TWO_SPLITS}')
+    else:
+        found = [pair for pair in PAIRS if set(pair) <= set(present)]
+        if not found:
+            raise LaunchError(
+                f'{path} has the splits {has}: say by --splits TRAIN TEST which of them to use'
+            )
+        train, test = found[0]
+    chosen = {loader: train if loader == 'train_dataloader' else test for loader in own}
+    if wanted is None and (train, test) == ('train', 'val') and 'test' in present:
+        chosen.update({loader: 'test' for loader in own if loader == 'test_dataloader'})
+    return chosen
+
+
+def _set_everywhere(node: Any, values: Mapping[str, Any]) -> None:
+    """Replace the values of some keys wherever a config has them."""
+    if isinstance(node, (Config, dict)):
+        for key, value in list(node.items()):
+            if key in values:
+                node[key] = values[key]
+            else:
+                _set_everywhere(value, values)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _set_everywhere(value, values)
+
+
+def _persons(cfg: Config, present: int) -> Iterator[str]:
+    """Say so where clips hold more persons than the model looks at."""
+    steps = [s for pipeline in pipelines(cfg) for s in pipeline if s['type'] == 'FormatGCNInput']
+    seen = min((step.get('num_person', 2) for step in steps), default=present)
+    if present > seen:
+        yield (
+            f'{present} persons in some clips, of whom the model sees '
+            f'{"the first" if seen == 1 else f"{seen}"}, as in the config (num_person)'
+        )
+
+
+def _fit_queue(cfg: Config, clips: int) -> Iterator[str]:
+    """Fewer keys than there are clips, or a query's negatives would show all of them, old."""
+    head = cfg.model.get('head') or {}
+    size = head.get('queue_size', 0)
+    if size > 2 * clips / 3:
+        head.queue_size = fitting_queue(clips)
+        yield f'queue of {head.queue_size} keys instead of {size}, for {clips} training clips'
+
+
+def _few_steps(cfg: Config, clips: int) -> Iterator[str]:
+    """Learning without labels goes by steps: a large batch of a small set makes few."""
+    steps = -(-clips // cfg.train_dataloader.get('batch_size', 1))
+    if 'head' in cfg.model and steps < FEW_STEPS:
+        yield (
+            f'only {steps} step{"s" * (steps > 1)} an epoch of {clips} clips with this batch size: '
+            'set train_dataloader.batch_size lower, or take configs/stbcl_stgcn_msr_action3d.py, '
+            'which is set for a few hundred clips'
+        )
+
+
+def _fit_counts(cfg: Config, counts: list[int]) -> Iterator[str]:
+    loss = (cfg.model.get('cls_head') or {}).get('loss_cls') or {}
+    if 'counts' in loss:
+        loss.counts = counts
+        yield f'class counts of {loss.type}: those of the training clips'
+
+
+def _fit_augmentations(cfg: Config, layout: Layout) -> Iterator[str]:
+    """Leave out augmentations of body parts that the layout does not have."""
+    left_out: dict[str, str] = {}
+
+    def fits(step: Any) -> bool:
+        try:
+            step.check(layout)
+        except LayoutError as error:
+            left_out[step.name] = str(error)
+        return step.name not in left_out
+
+    def fitting(chain: Any) -> Any:
+        steps = build_steps(chain)
+        kept = [step for step in steps if fits(step)]
+        if len(kept) == len(steps):
+            return chain
+        return [ConfigDict(type=step.name, **dataclasses.asdict(step)) for step in kept]
+
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if preprocessor.get('views'):
+        preprocessor['views'] = [fitting(chain) for chain in preprocessor['views']]
+    for pipeline in pipelines(cfg):
+        # By its class: building the step itself would want its options to be right as well.
+        pipeline[:] = [
+            s
+            for s in pipeline
+            if s['type'] not in AUGMENTATIONS or fits(AUGMENTATIONS[s['type']]())
+        ]
+        for step in pipeline:
+            if step['type'] == 'MultiView':
+                for view in step['views']:
+                    view['chain'] = fitting(view.get('chain', ()))
+    for name, why in left_out.items():
+        yield f'without {name}: {why}'
+
+
+def _fit_folders(cfg: Config, path: str | os.PathLike) -> Iterator[str]:
+    """Runs on other data get a folder of their own, and start from pre-trainings on that data."""
+    if cfg.get('work_dir'):
+        cfg.work_dir = of_data(cfg.work_dir, path)
+    start = cfg.get('load_from')
+    if start and Path(start).parts[0] == 'work_dirs':
+        own = Path(of_data(Path(start).parent, path)) / Path(start).name
+        cfg.load_from = str(own)
+        yield f'starts from {own}'

@@ -1,0 +1,278 @@
+"""Load and resume MMEngine's checkpoints on today's PyTorch, without letting code in.
+
+:mod:`mg_plugins.openmmlab.compat` puts the fixes of this module in place. Beside tensors,
+MMEngine saves its log histories (``HistoryBuffer`` objects, their numpy arrays and
+``getattr(HistoryBuffer, 'mean')``) and the annealing function of a ``OneCycleLR``. To allow these
+names as they are would undo ``torch.load(weights_only=True)``:
+
+* ``getattr`` reaches the globals of any module;
+* ``numpy.ndarray``, called or given a state, makes object arrays over raw bytes, and
+  ``numpy.dtype`` takes flags from the file that turn numbers into pointers: both end in memory
+  that the file controls;
+* ``HistoryBuffer`` writes into a dictionary of functions that its class holds, and into its own
+  methods.
+
+So each name is registered with a stand-in that takes what MMEngine writes and refuses the rest.
+Real numpy types may be registered by other libraries at the same time; ``torch.load`` then picks
+one of the two at random, and either works.
+
+Importing this module needs numpy only.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+_CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
+_NUMBERS = {type(np.dtype(code)): code for code in _CODES}
+_STATISTICS = ('min', 'max', 'current', 'mean')
+
+
+def allow_what_mmengine_saves(module: ModuleType | None = None) -> None:
+    """Let ``torch.load`` read MMEngine's checkpoints with ``weights_only`` left on.
+
+    Since 2.6 ``torch.load`` reads tensors and plain containers only, so that ``--resume``,
+    ``load_from`` and ``tools/test.py`` all die. Names that MMEngine or the user has allowed already
+    stay theirs.
+
+    Args:
+        module: ``mmengine.runner.checkpoint``; waiting for it lets an MMEngine that allows its own
+            names come first.
+    """
+    from torch.serialization import add_safe_globals, get_safe_globals
+
+    taken = {
+        entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}'
+        for entry in get_safe_globals()
+    }
+    add_safe_globals([(what, name) for name, what in _stand_ins().items() if name not in taken])
+
+
+def keep_weights_only_for_urls(module: ModuleType) -> None:
+    """Turn ``weights_only`` on for checkpoints given as a URL.
+
+    MMEngine loads them with ``torch.hub.load_state_dict_from_url``, whose default is still off: a
+    file from the network could run code where a local one cannot.
+
+    Args:
+        module: ``mmengine.runner.checkpoint``.
+    """
+    _wrap(module, 'load_url', lambda load_url: functools.partial(load_url, weights_only=True))
+
+
+def drop_config_text(module: ModuleType) -> None:
+    """Keep ``--resume`` from running Python code that a checkpoint brings as text.
+
+    ``Runner.resume`` executes ``meta['config']`` as a config file, to compare a number of GPUs.
+    MMEngine writes ``meta['cfg']``, which is not executed; ``meta['config']`` is left over from
+    MMCV 1 and is dropped at loading.
+
+    Args:
+        module: ``mmengine.runner.checkpoint``.
+    """
+
+    def wrap(load_checkpoint: Callable) -> Callable:
+        def load_and_drop(*args: Any, **kwargs: Any) -> Any:
+            checkpoint = load_checkpoint(*args, **kwargs)
+            if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+                checkpoint['meta'].pop('config', None)
+            return checkpoint
+
+        return load_and_drop
+
+    _wrap(module.CheckpointLoader, 'load_checkpoint', wrap)
+
+
+def explain_resume(module: ModuleType) -> None:
+    """Say what to do when an optimizer's state does not fit the model that is resumed.
+
+    The checkpoint of a plain model has no optimizer state for the fusion's parameters (or the other
+    way round), and PyTorch's ValueError names neither file nor remedy.
+
+    Args:
+        module: ``mmengine.runner.runner``.
+    """
+
+    def wrap(resume: Callable) -> Callable:
+        def resume_or_explain(runner: Any, filename: str, *args: Any, **kwargs: Any) -> None:
+            try:
+                resume(runner, filename, *args, **kwargs)
+            except ValueError as error:
+                saved, built = _optimizer_sizes(module, runner, filename)
+                if saved == built:
+                    raise
+                raise ValueError(
+                    f'{filename} cannot be resumed: its optimizer has {saved} parameters, that of '
+                    f'this model {built}, as when a plain checkpoint meets a fused model. To '
+                    'start a new run from its weights, train without --resume and with '
+                    f'--cfg-options load_from={filename}'
+                ) from error
+
+        return resume_or_explain
+
+    _wrap(module.Runner, 'resume', wrap)
+
+
+def _optimizer_sizes(module: ModuleType, runner: Any, filename: str) -> tuple[int, int]:
+    """Number of parameters in a checkpoint's optimizer and in a runner's; 0 and 0 if unknown."""
+    saved = module._load_checkpoint(filename, map_location='cpu').get('optimizer', {})
+    built = getattr(runner.optim_wrapper, 'param_groups', None)
+    if built is None or 'param_groups' not in saved:
+        return 0, 0
+    return tuple(
+        sum(len(group['params']) for group in groups) for groups in (saved['param_groups'], built)
+    )
+
+
+def _wrap(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> None:
+    """Put ``wrap(original)`` in the place of a function, once."""
+    original = getattr(owner, name)
+    if getattr(original, 'wrapped_by', None) == __name__:
+        return
+    wrapper = functools.update_wrapper(wrap(original), original)
+    wrapper.wrapped_by = __name__
+    bound = inspect.ismethod(original)
+    setattr(owner, name, staticmethod(wrapper) if bound else wrapper)
+
+
+def _stand_ins() -> dict[str, Any]:
+    """Name as written in a checkpoint, to what stands in for it."""
+    known: dict[str, Any] = {
+        'builtins.getattr': _getattr,
+        'builtins.bytes': _bytes,
+        'mmengine.logging.history_buffer.HistoryBuffer': _History,
+        'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler': _OneCycle,
+        'numpy.ndarray': _Array,
+        'numpy.dtype': _dtype,
+    }
+    # numpy 2 renamed the package; files of both kinds are about.
+    for core in ('numpy._core', 'numpy.core'):
+        known[f'{core}.multiarray._reconstruct'] = _reconstruct
+        known[f'{core}.multiarray.scalar'] = _scalar
+    # torch gives a state only to objects of allowed types, under whatever name.
+    for kind in (_Array, _History, *_NUMBERS):
+        known[f'{kind.__module__}.{kind.__qualname__}'] = kind
+    return known
+
+
+def _dtype(code: Any, *_: Any) -> np.dtype:
+    """numpy.dtype for numbers: numpy's own instance, which ignores the state that files bring.
+
+    Given to a copy, that state ends up in memory unchecked. Its one honest part, a byte order other
+    than the machine's, does not occur: MMEngine makes its arrays from Python numbers.
+    """
+    if type(code) is not str or code not in _CODES:
+        raise UnpicklingError(f'an array of {code!r} was refused, only numbers are read')
+    return np.dtype(code)
+
+
+def _checked(dtype: Any) -> np.dtype:
+    """A clean dtype like one that may be another library's, with a state from the file."""
+    if type(dtype) not in _NUMBERS or dtype.byteorder not in '=|<>':
+        raise UnpicklingError('an array of anything else than numbers was refused')
+    return np.dtype(_NUMBERS[type(dtype)]).newbyteorder(dtype.byteorder)
+
+
+class _Array(np.ndarray):
+    """An array that takes its content once, from bytes, as numbers; saved again as a plain one."""
+
+    _filled = False
+
+    def __new__(cls, *args: Any) -> _Array:
+        if args:
+            raise UnpicklingError('numpy.ndarray was called with arguments, which was refused')
+        return super().__new__(cls, (0,), np.int8)
+
+    def __setstate__(self, state: Any) -> None:
+        if self._filled or type(state) is not tuple or len(state) != 5:
+            raise UnpicklingError('the content of an array was refused')
+        _, shape, dtype, fortran, raw = state
+        if type(raw) is not bytes or type(shape) is not tuple or type(fortran) is not bool:
+            raise UnpicklingError('an array of anything else than bytes was refused')
+        # Refilling would free memory that tensors made from this array still look at.
+        self._filled = True
+        super().__setstate__((1, shape, _checked(dtype), fortran, raw))
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return self.view(np.ndarray).__reduce_ex__(protocol)
+
+
+def _reconstruct(kind: Any, *_: Any) -> _Array:
+    """numpy's ``_reconstruct``: an empty array that is given its content afterwards."""
+    if kind is not _Array and kind is not np.ndarray:
+        raise UnpicklingError(f'an array of the type {kind!r} was refused')
+    return _Array()
+
+
+def _bytes(*content: Any) -> bytes:
+    """The content of an array without elements; other bytes are not written as a call of bytes."""
+    if content:
+        raise UnpicklingError('a call of bytes with arguments was refused')
+    return b''
+
+
+def _scalar(dtype: Any, raw: Any) -> np.generic:
+    """numpy's ``scalar``."""
+    dtype = _checked(dtype)
+    if type(raw) is not bytes or len(raw) != dtype.itemsize:
+        raise UnpicklingError('a number that does not fit its type was refused')
+    return np.frombuffer(raw, dtype)[0]
+
+
+class _History:
+    """Becomes a ``HistoryBuffer`` when it is given the state of one, and nothing else.
+
+    MMEngine saves the class's functions with every buffer. Here they are names: what the class
+    computes is up to the program that reads, never to the file.
+    """
+
+    min, max, current, mean = _STATISTICS
+    _fields = frozenset({'max_length', '_log_history', '_count_history'})
+
+    def __setstate__(self, state: Any) -> None:
+        from mmengine.logging import HistoryBuffer
+
+        if type(state) is not dict or set(state) - {'statistics_methods'} != self._fields:
+            raise UnpicklingError(
+                f'a HistoryBuffer that holds {sorted(map(str, state))} was refused'
+            )
+        if type(state['max_length']) is not int:
+            raise UnpicklingError('a HistoryBuffer whose max_length is no int was refused')
+        histories = [state['_log_history'], state['_count_history']]
+        if not all(isinstance(history, np.ndarray) for history in histories):
+            raise UnpicklingError('a HistoryBuffer of anything else than numbers was refused')
+        methods = state.get('statistics_methods', {})
+        known = {**HistoryBuffer._statistics_methods, **{name: name for name in _STATISTICS}}
+        if type(methods) is not dict or any(known.get(n) is not m for n, m in methods.items()):
+            raise UnpicklingError('a HistoryBuffer with functions of its own was refused')
+        self.max_length = state['max_length']
+        self._log_history, self._count_history = (np.array(history) for history in histories)
+        self.__class__ = HistoryBuffer
+        self._set_default_statistics()
+
+
+class _OneCycle:
+    """Only names the class whose annealing function a ``OneCycleLR`` saves with its state."""
+
+    def __new__(cls, *args: Any) -> _OneCycle:
+        raise UnpicklingError('a OneCycleParamScheduler was refused')
+
+
+def _getattr(owner: Any, name: Any) -> Any:
+    """``getattr`` for the functions that MMEngine saves, which compute numbers from numbers."""
+    from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+    if type(name) is str:
+        if (owner is _History or owner is HistoryBuffer) and name in _STATISTICS:
+            return getattr(owner, name)
+        if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+            return getattr(OneCycleParamScheduler, name)
+    raise UnpicklingError(f'getattr({owner!r}, {name!r}) was refused')

@@ -1,0 +1,324 @@
+"""Keep MMAction2 1.2 and MMEngine 0.10 working on today's PyTorch, numpy and setuptools.
+
+Their last releases are of 2023 and 2025, and both break on what pip installs now. After
+:func:`apply` they import, train, resume, load and test again. Each fix is one function that says
+what is broken and why its remedy is safe; it does nothing where upstream is whole, and nothing the
+second time. Fixes wait for the module they mend: whether ``mg_plugins`` is imported before or after
+MMEngine and MMAction2 makes no difference, and waiting costs no import.
+
+Importing this module needs numpy only.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mg_plugins.openmmlab import checkpoints
+
+
+def apply() -> None:
+    """Put every fix in place, now or as soon as the module that it mends is imported."""
+    supply_drn()
+    silence_mmcv_lite()
+    for name, mends in _MENDS.items():
+        after_import(name, mends)
+
+
+# --- what is installed -------------------------------------------------------------------------
+
+# Import name, oldest version that MMAction2 1.2 and this package accept, first that they do not.
+_PACKAGES = (
+    ('mmengine', '0.7.1', '1.0.0'),
+    ('mmcv', '2.0.0rc4', '2.2.0'),
+    ('mmaction', '1.0.0', '2.0.0'),
+)
+# What the extra [openmmlab] brings, without mmcv-lite for those who have an mmcv: one installed
+# over the other breaks both.
+_EXTRA_BUT_MMCV = (
+    'pip install "mmengine>=0.10.4,<0.11" "mmaction2==1.2.0" importlib_metadata "setuptools<81"'
+)
+_EXTRA = f'{_EXTRA_BUT_MMCV} "mmcv-lite>=2.0.0,<2.2.0"'
+
+
+def openmmlab_problem() -> str | None:
+    """Why MMEngine, mmcv and MMAction2 cannot be used together, without importing them.
+
+    Returns:
+        None when they can; else one sentence that names what is missing or does not fit, and the
+        command that mends it.
+    """
+    missing = [name for name, _, _ in _PACKAGES if _folder(name) is None]
+    if missing:
+        command = _EXTRA if 'mmcv' in missing or _mmcv_package() == 'mmcv-lite' else _EXTRA_BUT_MMCV
+        verb = 'is' if len(missing) == 1 else 'are'
+        return f'{" and ".join(missing)} {verb} not installed: run {command}'
+    for name, oldest, end in _PACKAGES:
+        found = _version(name)
+        if found is not None and not _between(oldest, found, end):
+            return (
+                f'{name} {found} is installed, but MMAction2 1.2.0 and mg_plugins need '
+                f'{name} >={oldest},<{end}: run {_replace(name, oldest, end)}'
+            )
+    if _folder('importlib_metadata') is None:
+        return (
+            'importlib_metadata is not installed, which MMAction2 imports without requiring it: '
+            'run pip install importlib_metadata'
+        )
+    if _folder('pkg_resources') is None:
+        return (
+            'pkg_resources is not installed, which MMEngine imports and setuptools dropped in its '
+            'version 81: run pip install "setuptools<81"'
+        )
+    return None
+
+
+def require_openmmlab() -> None:
+    """Go on only where MMEngine, mmcv and MMAction2 can be used.
+
+    Raises:
+        ImportError: With the sentence of :func:`openmmlab_problem`.
+    """
+    problem = openmmlab_problem()
+    if problem is not None:
+        raise ImportError(problem)
+
+
+def _folder(name: str) -> Path | None:
+    """Folder of an installed top-level package; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    # A folder without __init__.py, as a removed package leaves behind, has no origin.
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def _version(name: str) -> str | None:
+    """Version as the package itself states it, which is the one that MMAction2 compares."""
+    try:
+        text = (_folder(name) / 'version.py').read_text(encoding='utf-8')
+    except OSError:
+        return None
+    found = re.search(r"""^__version__ = ['"]([^'"]+)['"]""", text, flags=re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def _between(oldest: str, version: str, end: str) -> bool:
+    # mmcv requires packaging, numpy and torch do not: it may be missing until mmcv is there.
+    from packaging.version import Version
+
+    return Version(oldest) <= Version(version) < Version(end)
+
+
+def _mmcv_package() -> str | None:
+    """Name of the distribution that the installed mmcv came in; None for a source tree."""
+    for name in ('mmcv', 'mmcv-full', 'mmcv-lite'):
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        return name
+    return None
+
+
+def _replace(name: str, oldest: str, end: str) -> str:
+    """Command that brings a package into a range; a full mmcv stays a full one."""
+    installed = {'mmcv': _mmcv_package() or 'mmcv', 'mmaction': 'mmaction2'}.get(name, name)
+    wanted = 'mmcv' if installed == 'mmcv-full' else installed
+    command = f'pip install "{wanted}>={oldest},<{end}"'
+    return command if wanted == installed else f'pip uninstall -y {installed} && {command}'
+
+
+# --- acting when a module is imported ----------------------------------------------------------
+
+
+class _AfterImport(MetaPathFinder):
+    """Finds what Python's own finder finds, and mends the module right after it has run."""
+
+    mends: dict[str, tuple[Callable[[ModuleType], None], ...]] = {}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name not in self.mends:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_mend(module: ModuleType) -> None:
+                run(module)
+                _mend(module)
+
+            spec.loader.exec_module = run_and_mend
+        return spec
+
+
+def after_import(name: str, mends: tuple[Callable[[ModuleType], None], ...]) -> None:
+    """Mend the module ``name``: now if it is imported, else as soon as it is.
+
+    Args:
+        name: Full name of the module.
+        mends: Functions that take the module, in this order. They may be called again.
+    """
+    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+    _AfterImport.mends[name] = mends
+    if sys.modules.get(name) is not None:
+        _mend(sys.modules[name])
+
+
+def _mend(module: ModuleType) -> None:
+    for mend in _AfterImport.mends[module.__name__]:
+        mend(module)
+
+
+# --- the fixes ---------------------------------------------------------------------------------
+
+
+class _DRNStandIn(MetaPathFinder, Loader):
+    """The last finder to be asked: it answers for a folder that no other finder has found."""
+
+    package = 'mmaction.models.localizers.drn'
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name == self.package:
+            return ModuleSpec(name, self, is_package=True)
+        ours = getattr(sys.modules.get(self.package), '__loader__', None) is self
+        if name == f'{self.package}.drn' and ours:
+            return ModuleSpec(name, self)
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ != self.package:
+            module.DRN = DRN
+
+
+class DRN:
+    """Stand-in for MMAction2's video localizer of this name, which its PyPI release lacks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise ImportError(
+            "PyPI's mmaction2 1.2.0 lacks the folder mmaction/models/localizers/drn that holds "
+            'DRN; to use DRN install MMAction2 from its repository: '
+            'pip install git+https://github.com/open-mmlab/mmaction2'
+        )
+
+
+def supply_drn() -> None:
+    """Let ``import mmaction.models`` pass where ``mmaction/models/localizers/drn`` is missing.
+
+    PyPI's mmaction2 1.2.0 was built without that folder (open-mmlab/mmaction2 issue 2714), and the
+    import of every model dies of it. The stand-in holds only the name that is imported from there;
+    it is not registered, so that a DRN of the user's own can be. A git checkout has the folder, so
+    that Python never asks for the stand-in.
+    """
+    if not any(isinstance(finder, _DRNStandIn) for finder in sys.meta_path):
+        sys.meta_path.append(_DRNStandIn())
+
+
+def silence_mmcv_lite() -> None:
+    """Drop mmcv-lite's warning that it lacks an operator, which no skeleton model uses."""
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+
+
+def restore_inf(module: ModuleType) -> None:
+    """Give one module a numpy that still has ``np.Inf``.
+
+    ``PoseCompact``, ``MMCompact`` and ``frame_extract`` use the name, which numpy 2.0 removed. The
+    module gets a copy of numpy's namespace with the name added; numpy itself stays as it is for
+    everybody else. A dataloader worker that is spawned, not forked, imports these classes afresh:
+    they travel with a reference to this module, so that it is mended there too.
+    """
+    if hasattr(getattr(module, 'np', np), 'Inf') or 'np.Inf' not in inspect.getsource(module):
+        return
+    view = ModuleType('numpy', np.__doc__)
+    view.__dict__.update(np.__dict__)
+    view.Inf = np.inf
+    module.np = view
+    for name in ('PoseCompact', 'MMCompact'):
+        if hasattr(module, name):
+            copyreg.pickle(getattr(module, name), _reduce_mended)
+
+
+def _reduce_mended(instance: Any) -> tuple:
+    return _revive, (type(instance),), instance.__dict__
+
+
+def _revive(kind: type) -> Any:
+    # To find this function a process imports mg_plugins, and so mends the module of `kind`.
+    return kind.__new__(kind)
+
+
+def score_in_float32(module: ModuleType) -> None:
+    """Let heads take bfloat16 scores, as autocast gives them.
+
+    ``BaseHead.loss_by_feat`` turns scores into a numpy array for the training accuracy, and numpy
+    has no bfloat16. In float32 the loss is the more exact one, too.
+    """
+    plain = module.BaseHead.loss_by_feat
+    if hasattr(plain, '__wrapped__'):
+        return
+
+    @functools.wraps(plain)
+    def loss_by_feat(self: Any, cls_scores: Any, *args: Any, **kwargs: Any) -> dict:
+        return plain(self, cls_scores.float(), *args, **kwargs)
+
+    module.BaseHead.loss_by_feat = loss_by_feat
+
+
+# What MMAction2's VindLU imports and today's releases may lack, the quickest to fail first.
+_VINDLU_NEEDS = (
+    ('timm.models.layers', 'DropPath'),
+    ('transformers.modeling_utils', 'apply_chunking_to_forward'),
+    ('transformers.models.beit.modeling_beit', 'BeitDropPath'),
+)
+
+
+def offer_multimodal_where_it_can_be(module: ModuleType) -> None:
+    """Import MMAction2 without its language models where they cannot be imported.
+
+    MMAction2 imports VindLU wherever transformers is installed. VindLU imports timm too (which may
+    want torchvision), and names that transformers 5 dropped: the import of every model died of it.
+    MMAction2's own placeholders then stand in for VindLU, as they do without transformers, and say
+    what to install.
+    """
+    if not module.WITH_MULTIMODAL:
+        return
+    for name, needed in _VINDLU_NEEDS:
+        try:
+            there = hasattr(importlib.import_module(name), needed)
+        except (ImportError, RuntimeError):
+            there = False
+        if not there:
+            module.WITH_MULTIMODAL = False
+            return
+
+
+# Module to be mended, and the fixes that wait for it.
+_MENDS = {
+    'mmaction.utils.dependency': (offer_multimodal_where_it_can_be,),
+    'mmaction.datasets.transforms.pose_transforms': (restore_inf,),
+    'mmaction.utils.misc': (restore_inf,),
+    'mmengine.runner.checkpoint': (
+        checkpoints.allow_what_mmengine_saves,
+        checkpoints.keep_weights_only_for_urls,
+        checkpoints.drop_config_text,
+    ),
+    'mmengine.runner.runner': (checkpoints.explain_resume,),
+    'mmaction.models.heads.base': (score_in_float32,),
+}

@@ -1,0 +1,137 @@
+"""Changes to a config that command lines ask for, each in place."""
+
+import sys
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from mg_plugins.data.mm.transforms import META_KEYS
+from mg_plugins.errors import UserError
+
+WITH_GCN = ('RecognizerGCN', 'RecognizerDualStream', 'DualStreamContrast')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+class LaunchError(UserError):
+    """A wish that cannot be met; the message says what to do instead."""
+
+
+def datasets(cfg: Config) -> Iterator[ConfigDict]:
+    """Every dataset of a config's dataloaders, out of wrappers such as RepeatDataset."""
+    for name in LOADERS:
+        yield from datasets_of((cfg.get(name) or {}).get('dataset'))
+
+
+def datasets_of(dataset: ConfigDict | None) -> Iterator[ConfigDict]:
+    """The datasets with an annotation file inside one dataset's config."""
+    if dataset is None:
+        return
+    if 'ann_file' in dataset:
+        yield dataset
+    for inner in (dataset.get('dataset'), *dataset.get('datasets', ())):
+        yield from datasets_of(inner)
+
+
+def pipelines(cfg: Config) -> Iterator[list]:
+    """Every transform pipeline of a config's dataloaders, innermost dataset first."""
+    for dataset in datasets(cfg):
+        if 'pipeline' in dataset:
+            yield dataset['pipeline']
+
+
+def set_fusion(cfg: Config, wanted: bool) -> None:
+    """Wrap the backbone's config in ``MGFuse``, or unwrap it.
+
+    Raises:
+        LaunchError: If the config has no GCN backbone, or fuses by ``mg_plugins.autofuse``.
+    """
+    model = cfg.model
+    if model.get('type', '').removeprefix('mmaction.') not in WITH_GCN:
+        raise LaunchError(
+            f'--fuse and --no-fuse need a {" or ".join(WITH_GCN)}, this config has a '
+            f'{model.get("type")}'
+        )
+    fused = model.backbone.get('type') == 'MGFuse'
+    if wanted and not fused:
+        model.backbone = ConfigDict(type='MGFuse', backbone=model.backbone)
+    automatic = 'mg_plugins.autofuse' in sys.modules or 'autofuse' in str(cfg.get('runner_type'))
+    if not wanted and automatic:
+        raise LaunchError(
+            'this config imports mg_plugins.autofuse, which fuses every backbone: '
+            'use the config that it is based on for a plain model'
+        )
+    if not wanted and fused:
+        model.backbone = model.backbone.backbone
+
+
+def set_feature(cfg: Config, feat: str) -> None:
+    """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
+
+    In pre-training the views that the data preprocessor makes show it, and the training pipeline,
+    which ends before there are features, stays.
+
+    Raises:
+        LaunchError: If a pipeline has neither MGSkeFeat nor MMAction2's GenSkeFeat.
+    """
+    short = dict(joint='j', bone='b', joint_motion='jm', bone_motion='bm')
+    if feat not in short:
+        raise LaunchError(f'feat must be one of {", ".join(short)}, got {feat!r}')
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    views = bool(preprocessor.get('views'))
+    if views:
+        preprocessor['feat'] = feat
+    for pipeline in pipelines(cfg):
+        steps = [s for s in pipeline if s['type'] in ('MGSkeFeat', 'GenSkeFeat')]
+        if not steps and not views:
+            raise LaunchError('feat can only be set where a pipeline has MGSkeFeat or GenSkeFeat')
+        for step in steps:
+            if step['type'] == 'MGSkeFeat':
+                step['feat'] = feat
+            else:
+                step['feats'] = [short[feat]]
+    cfg.feat = feat
+
+
+def keep_fields(cfg: Config) -> None:
+    """Let MMAction2's own pipelines, too, carry a clip's id, session, subject, … to the metrics."""
+    for pipeline in pipelines(cfg):
+        for step in pipeline:
+            if step['type'] == 'PackActionInputs' and 'meta_keys' not in step:
+                step['meta_keys'] = META_KEYS
+
+
+def use_bfloat16(cfg: Config) -> None:
+    """Mixed precision: MMEngine's own with an accelerator, bfloat16 autocast on a CPU.
+
+    Raises:
+        LaunchError: If the config has an optimizer wrapper of another kind.
+    """
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
+        raise LaunchError(f'--amp does not go together with the optimizer wrapper {kind}')
+    if torch.cuda.is_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+        for option in ('loss_scale', 'dtype'):
+            cfg.optim_wrapper.pop(option, None)
+
+
+def add_report(cfg: Config, folder: str = 'test') -> None:
+    """Have the test epoch of a single-label recognizer write its report, by an MGMetric."""
+    evaluator = cfg.get('test_evaluator')
+    model = cfg.get('model', {})
+    single = not (model.get('cls_head') or {}).get('multi_class', False)
+    if evaluator is None or not str(model.get('type')).startswith('Recognizer') or not single:
+        return
+    metrics = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+    if not any(m.get('type') == 'MGMetric' for m in metrics):
+        synthetic = cfg.get('log_processor', {}).get('type') == 'SyntheticLogProcessor'
+        # A name of its own beside the config's metric, whose top-1 would clash with it.
+        metrics.append(dict(type='MGMetric', prefix='synthetic/mg' if synthetic else 'mg'))
+    cfg.test_evaluator = metrics
+    hooks = cfg.get('custom_hooks') or []
+    if not any(h.get('type') == 'ReportHook' for h in hooks):
+        cfg.custom_hooks = [*hooks, dict(type='ReportHook', folder=folder)]

@@ -1,0 +1,206 @@
+"""The synthetic set in place of data that is not there, said so wherever a figure appears."""
+
+import os
+from collections.abc import Set
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from rich.console import Console
+from rich.panel import Panel
+
+from mg_plugins.data.classes import get_classes
+from mg_plugins.data.layouts import layout_names
+from mg_plugins.data.synthetic import SyntheticOptions, ensure_synthetic
+from mg_plugins.errors import UserError
+from mg_plugins.openmmlab.settings import LOADERS, datasets, datasets_of, pipelines
+
+# A run on the synthetic set ends within minutes on two CPU cores with these.
+SMALL_BACKBONE = dict(base_channels=32, num_stages=6, inflate_stages=[3, 5], down_stages=[3, 5])
+SMALL_WIDTH = 128
+SMALL_QUEUE = 128
+CLIP_LEN = 48
+BATCH_SIZE = 16
+EPOCHS = 12
+
+#: Where the data of a known annotation file comes from, and the command that prepares it.
+SOURCES = {
+    'imigue': (
+        'iMiGUE is given to researchers on request by its authors (MiGA challenge release)',
+        'python tools/prepare_data.py imigue FOLDER [--subjects FILE.csv]',
+    ),
+    'smg': (
+        'SMG is given to researchers on request by its authors',
+        'python tools/prepare_data.py smg FOLDER',
+    ),
+    'msr_action3d': (
+        'MSR-Action3D ("Real3D" skeletons) was published by Microsoft Research',
+        'python tools/prepare_data.py msr-action3d FOLDER',
+    ),
+    'ntu60': (
+        'NTU RGB+D skeletons are given to researchers on request; MMAction2 documents the file '
+        'ntu60_3d.pkl under tools/data/skeleton',
+        'put it at the path above',
+    ),
+}
+
+
+class NoStandIn(UserError):
+    """The config's model cannot be fed with the synthetic set; the message says why."""
+
+
+def missing_data(cfg: Config) -> list[str]:
+    """Annotation files of a config that do not exist, as the config names them."""
+    files = {d['ann_file']: Path(d.get('data_root') or '') / d['ann_file'] for d in datasets(cfg)}
+    return [name for name, path in files.items() if name and not path.is_file()]
+
+
+def _source(cfg: Config, missing: list[str]) -> str | None:
+    known = (cfg.get('synthetic') or {}).get('dataset')
+    return known or next((name for name in SOURCES if name in Path(missing[0]).name), None)
+
+
+def how_to_get(cfg: Config, missing: list[str]) -> str:
+    """What is missing, where it comes from, and the command that prepares it."""
+    where, command = SOURCES.get(
+        _source(cfg, missing), ('Prepare your own', 'python tools/prepare_data.py --help')
+    )
+    return f'Not found: {", ".join(missing)}\n{where}.\nPrepare it with: {command}'
+
+
+def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset()) -> None:
+    """Point a config to the synthetic set, in place: a small model, minutes on two CPU cores.
+
+    The config's own ``synthetic`` entry (options of
+    :func:`mg_plugins.data.synthetic.make_synthetic`) says which stand-in; without one it follows
+    from the graph's layout and the number of classes.
+
+    Args:
+        cfg: The config; its work directory gets the ending ``_synthetic`` and its metrics the
+            prefix ``synthetic``.
+        missing: The annotation files that are not there.
+        keep: Dotted keys that the user has set and that are therefore left alone.
+
+    Raises:
+        NoStandIn: If it cannot be told which set would do.
+    """
+    path = ensure_synthetic(**stand_in_options(cfg))
+    for loader in LOADERS:
+        for dataset in datasets_of((cfg.get(loader) or {}).get('dataset')):
+            upstream = [s for s in dataset['pipeline'] if s['type'] == 'GenSkeFeat']
+            dataset.update(
+                type='MGPoseDataset',
+                ann_file=str(path),
+                data_root=None,
+                split='xsub_train' if loader == 'train_dataloader' else 'xsub_val',
+                with_score=not any(s.get('dataset') == 'nturgb+d' for s in upstream),
+            )
+    shorten(cfg, keep)
+    for name in ('val_evaluator', 'test_evaluator'):
+        evaluator = cfg.get(name)
+        if evaluator:
+            metrics = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+            # Two metrics need two names; the word stands first in both.
+            names = [f'synthetic/{m["type"]}' for m in metrics] if metrics[1:] else ['synthetic']
+            cfg[name] = [
+                ConfigDict(metric, prefix=prefix)
+                for metric, prefix in zip(metrics, names, strict=True)
+            ]
+    cfg.setdefault('log_processor', {})['type'] = 'SyntheticLogProcessor'
+    # It names a metric that is called otherwise now.
+    (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
+    if not Path(cfg.work_dir).name.endswith('_synthetic'):
+        cfg.work_dir = f'{cfg.work_dir.rstrip("/")}_synthetic'
+    announce(cfg, missing)
+
+
+def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
+    """Make a config's training a matter of minutes, in place: model, clips and schedule.
+
+    Args:
+        cfg: The config.
+        keep: Dotted keys that are left alone.
+    """
+    inner = cfg.model.get('backbone', {})
+    inner = inner.get('backbone', inner)
+    if inner.get('type') in ('STGCN', 'AAGCN') and not any(k.startswith('model.') for k in keep):
+        inner.update(SMALL_BACKBONE)
+        if inner is not cfg.model.backbone:
+            # Positions that were named for the whole model need not exist in the small one.
+            cfg.model.backbone.positions = 'auto'
+        for part in (cfg.model, cfg.model.get('cls_head', {})):
+            if 'in_channels' in part:
+                part.in_channels = SMALL_WIDTH
+        if 'head' in cfg.model:
+            cfg.model.head.queue_size = min(cfg.model.head.queue_size, SMALL_QUEUE)
+    for pipeline in pipelines(cfg):
+        for step in pipeline:
+            if 'clip_len' in step:
+                step['clip_len'] = CLIP_LEN
+            if 'num_clips' in step:
+                step['num_clips'] = 1
+    for name in LOADERS:
+        loader = cfg.get(name)
+        if loader and f'{name}.batch_size' not in keep:
+            loader.batch_size = BATCH_SIZE if name == 'train_dataloader' else 2 * BATCH_SIZE
+        if loader and f'{name}.num_workers' not in keep:
+            loader.update(num_workers=0, persistent_workers=False)
+        if loader and loader.dataset.get('type') == 'RepeatDataset':
+            loader.dataset.times = 1
+    cfg.train_cfg = dict(
+        type='EpochBasedTrainLoop',
+        max_epochs=cfg.train_cfg.max_epochs if 'train_cfg.max_epochs' in keep else EPOCHS,
+        val_interval=cfg.train_cfg.val_interval if 'train_cfg.val_interval' in keep else 4,
+    )
+    if not any(k.startswith('param_scheduler') for k in keep):
+        epochs = cfg.train_cfg.max_epochs
+        cfg.param_scheduler = [
+            dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
+        ]
+    if not any(k.startswith('optim_wrapper') for k in keep):
+        cfg.optim_wrapper.optimizer = ConfigDict(type='AdamW', lr=2e-3, weight_decay=0.01)
+
+
+def stand_in_options(cfg: Config) -> dict:
+    """Options of the stand-in: the config's own, brought to its joints and number of classes.
+
+    Raises:
+        NoStandIn: If the graph has no known layout, or there is no entry for it.
+    """
+    inner = cfg.model.get('backbone', {})
+    inner = inner.get('backbone', inner)
+    layout = inner.get('graph_cfg', {}).get('layout')
+    # MMAction2's own names; its recognizers see NTU in metres and COCO in pixels.
+    upstream = {'nturgb+d': ('ntu60', 'ntu25'), 'coco': ('ma52', 'coco17')}
+    options = dict(cfg.get('synthetic') or {})
+    layout = layout if isinstance(layout, str) else 'of its own'
+    if layout in upstream:
+        dataset, layout = upstream[layout]
+        options = dict(dataset=dataset, clips=1200) | options
+    elif not options or layout not in layout_names():
+        raise NoStandIn(
+            f'There is no synthetic stand-in for a config over the graph {layout!r}: only for GCN '
+            f'configs over one of {", ".join([*upstream, *layout_names()])}, with an entry such '
+            "as synthetic=dict(dataset='imigue')."
+        )
+    own = SyntheticOptions(dataset=options['dataset']).variant
+    if layout != own['layout']:
+        options['layout'] = layout
+    classes = own['classes']
+    number = classes if isinstance(classes, int) else len(get_classes(classes))
+    wanted = cfg.model.get('cls_head', {}).get('num_classes', number)
+    if wanted != number:
+        options['classes'] = wanted
+    return options
+
+
+def announce(cfg: Config, missing: list[str]) -> None:
+    """Print, on the first process, that what follows is synthetic."""
+    if os.environ.get('RANK', '0') != '0':
+        return
+    text = (
+        f'{how_to_get(cfg, missing)}\n\n'
+        'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
+        'It shows that everything works; its figures say synthetic and mean nothing for the real '
+        f'data.\n\nWork directory: {cfg.work_dir}\nUse --require-data to stop here instead.'
+    )
+    Console(stderr=True).print(Panel(text, title='SYNTHETIC DATA', border_style='yellow'))

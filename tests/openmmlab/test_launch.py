@@ -1,0 +1,186 @@
+"""The tools as a user runs them: real processes, real runs on small data."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mg_plugins.data.annotations import save_annotations
+from mg_plugins.data.synthetic import make_synthetic
+
+from paths import ROOT
+
+CONFIGS = ROOT / 'configs'
+FUSED = CONFIGS / 'stgcn_mgfuse_msr_action3d.py'
+TINY = (
+    'train_cfg.max_epochs=2',
+    'model.backbone.backbone.base_channels=8',
+    'model.backbone.backbone.num_stages=3',
+    'model.backbone.backbone.inflate_stages=[3]',
+    'model.backbone.backbone.down_stages=[3]',
+    'model.cls_head.in_channels=16',
+)
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A working folder in which the data of the MSR-Action3D configs is there (40 made clips)."""
+    folder = tmp_path_factory.mktemp('place')
+    split, clips, meta = make_synthetic(dataset='msr_action3d', subjects=4, clips=48)
+    path = folder / 'data/msr_action3d/msr_action3d.pkl'
+    path.parent.mkdir(parents=True)
+    save_annotations(path, split, clips, meta)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(place, run_tool):
+    """One finished run of two epochs."""
+    out = run_tool('train', FUSED, '--seed', 1, '--cfg-options', *TINY, cwd=place).stdout
+    return place / 'work_dirs/stgcn_mgfuse_msr_action3d', out
+
+
+@pytest.mark.slow
+def test_train_ends_with_a_tested_fused_model(trained):
+    folder, out = trained
+    assert 'SYNTHETIC' not in out
+    weights = torch.load(folder / 'epoch_2.pth')['state_dict']
+    assert weights['backbone.gcn.1.mg_fusion.gamma_t'].abs().max() > 0
+    metrics = json.loads((folder / 'test/metrics.json').read_text())
+    # The file says that it holds made clips, and so does every metric.
+    assert set(metrics) == {
+        f'synthetic/{name}' for name in ('top1', 'top5', 'mean_class_acc', 'macro_f1')
+    }
+    with (folder / 'test/predictions.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    share = sum(r['label'] == r['predicted'] for r in rows) / len(rows)
+    assert share == pytest.approx(metrics['synthetic/top1'])
+    assert {'session', 'subject', 'start', 'end', 'fps', 'outcome'} <= set(rows[0])
+
+
+@pytest.mark.slow
+def test_test_tool_finds_the_last_checkpoint_and_agrees(trained, place, run_tool):
+    folder, _ = trained
+    before = (folder / 'test/predictions.csv').read_text()
+    for made in (folder / 'test').iterdir():
+        made.unlink()
+    out = run_tool('test', FUSED, '--dump', 'p.pkl', '--cfg-options', *TINY, cwd=place).stdout
+    assert 'epoch_2.pth' in out and (place / 'p.pkl').is_file()
+    assert (folder / 'test/predictions.csv').read_text() == before
+    assert (folder / 'test/confusion.png').is_file()
+
+
+@pytest.mark.slow
+def test_weights_that_do_not_fit_and_splits_that_are_not_there_are_refused(
+    trained, place, run_tool
+):
+    done = run_tool('test', FUSED, '--cfg-options', *TINY[:-1], cwd=place, check=False)
+    assert done.returncode == 1 and 'is of another model than this config' in done.stdout
+    options = [*TINY, 'test_dataloader.dataset.split=val']
+    done = run_tool('test', FUSED, '--cfg-options', *options, cwd=place, check=False)
+    assert done.returncode == 1 and "no split 'val'; it has" in done.stdout
+    assert 'Traceback' not in done.stdout.partition('no split')[2]
+
+
+@pytest.mark.slow
+def test_killed_in_mid_epoch_training_resumes_to_the_same_end(place, run_tool, tmp_path):
+    options = [*TINY, 'train_cfg.max_epochs=12', 'train_dataloader.batch_size=2']
+    options += ['default_hooks.logger.interval=1', 'default_hooks.checkpoint.max_keep_ckpts=-1']
+    command = [sys.executable, ROOT / 'tools/train.py', FUSED, '--work-dir', tmp_path, '--resume']
+    command += ['--cfg-options', *options]
+    log = (tmp_path / 'first.txt').open('w')
+    first = subprocess.Popen([*map(str, command)], cwd=place, stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while '[3][' not in (tmp_path / 'first.txt').read_text():
+        assert first.poll() is None and time.monotonic() < deadline, 'did not get to epoch 3'
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    saved = sorted(tmp_path.glob('epoch_*.pth'), key=os.path.getmtime)
+    assert 2 <= len(saved) < 12
+    arguments = ('--work-dir', tmp_path, '--resume', '--cfg-options', *options)
+    out = run_tool('train', FUSED, *arguments, cwd=place).stdout
+    assert f'resumed epoch: {len(saved)}' in out
+    assert (tmp_path / 'epoch_12.pth').is_file()
+    assert (tmp_path / 'test/metrics.json').is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(place, run_tool, tmp_path):
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']
+    arguments = ('--launcher', 'pytorch', '--work-dir', tmp_path, '--amp', '--seed', 0)
+    port = ['--master_port', str(29500 + os.getpid() % 1000)]
+    run_tool(
+        'train', FUSED, *arguments, '--cfg-options', *TINY, cwd=place, prefix=[*torchrun, *port]
+    )
+    with (tmp_path / 'test/predictions.csv').open(newline='') as file:
+        clips = [r['frame_dir'] for r in csv.DictReader(file)]
+    assert len(clips) == len(set(clips)) > 0
+
+
+@pytest.mark.slow
+def test_missing_data_goes_on_with_the_synthetic_set_and_says_so(run_tool, tmp_path):
+    options = ['train_cfg.max_epochs=1', 'synthetic.clips=96', 'synthetic.subjects=6']
+    config = CONFIGS / 'stgcnpp_mgfuse_imigue.py'
+    out = run_tool(
+        'train', config, '--feat', 'bone', '--cfg-options', *options, cwd=tmp_path
+    ).stdout
+    assert 'SYNTHETIC DATA' in out and 'data/imigue/imigue.pkl' in out
+    assert 'tools/prepare_data.py imigue' in out and 'synthetic_loss' in out
+    folder = tmp_path / 'work_dirs/stgcnpp_mgfuse_imigue_bone_synthetic'
+    metrics = json.loads((folder / 'test/metrics.json').read_text())
+    assert metrics and all('synthetic' in name for name in metrics)
+    for line in next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines():
+        figures = set(json.loads(line)) - {'lr', 'base_lr', 'time', 'data_time', 'epoch', 'iter'}
+        assert all('synthetic' in name for name in figures - {'step'}), figures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'config',
+    [
+        'aagcn_mgfuse_imigue',
+        'stgcn_mgfuse_smg',
+        'stgcn_mgfuse_ntu60',
+        'stgcn_mgfuse_imigue_longtail',
+        'mmaction::skeleton/2s-agcn/2s-agcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-2d.py',
+    ],
+)
+def test_every_family_of_configs_runs(config, run_tool, tmp_path):
+    upstream = '::' in config
+    options = ['train_cfg.max_epochs=1']
+    if not upstream:
+        options += ['synthetic.clips=72', 'synthetic.subjects=3']
+        config = CONFIGS / f'{config}.py'
+    extra = ['--fuse'] if upstream else []
+    run_tool('train', config, *extra, '--cfg-options', *options, cwd=tmp_path)
+    (report,) = tmp_path.glob('work_dirs/*_synthetic/test/confusion.csv')
+    metrics = json.loads((report.parent / 'metrics.json').read_text())
+    assert metrics and all(name.startswith('synthetic') for name in metrics)
+    (weights,) = tmp_path.glob('work_dirs/*_synthetic/epoch_1.pth')
+    state = torch.load(weights)['state_dict']
+    assert any('mg_fusion.gamma_s' in name for name in state)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['configs/stgcn_imigu.py'], 'did you mean configs/stgcn_imigue.py'),
+        (['mmaction::skeleton/stgcn/stgcn.py'], 'there is no config mmaction::skeleton'),
+        ([FUSED, '--require-data'], 'Not found: data/msr_action3d/msr_action3d.pkl'),
+        ([FUSED, '--resume', 'x.pth'], 'there is no checkpoint x.pth'),
+        ([FUSED, '--launcher', 'pytorch'], 'torchrun --nproc_per_node 2'),
+    ],
+)
+@pytest.mark.slow
+def test_wishes_that_cannot_be_met_are_explained(arguments, message, run_tool, tmp_path):
+    (tmp_path / 'configs').symlink_to(CONFIGS)
+    done = run_tool('train', *arguments, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and message in done.stdout, done.stdout
+    assert 'Traceback' not in done.stdout and not (tmp_path / 'work_dirs').exists()

@@ -1,0 +1,82 @@
+"""Changes to configs, without running them."""
+
+import pytest
+from mmengine.config import Config
+
+from mg_plugins.openmmlab import settings
+from mg_plugins.openmmlab import synthetic_data as standin
+from mg_plugins.openmmlab.settings import LaunchError
+
+from paths import ROOT
+
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+OTHER = ('longtail', 'supcon', 'emotion')  # more than the fusion sets these apart
+TWINS = [p for p in CONFIGS if '_mgfuse_' in p.name and not p.stem.endswith(OTHER)]
+
+
+@pytest.mark.parametrize('path', TWINS, ids=lambda p: p.stem)
+def test_plain_twins_differ_only_in_the_fusion(path):
+    fused = Config.fromfile(path)
+    plain = Config.fromfile(path.with_name(path.name.replace('_mgfuse_', '_')))
+    assert fused.model.backbone.type == 'MGFuse'
+    settings.set_fusion(fused, False)
+    assert fused.to_dict() == plain.to_dict()
+    settings.set_fusion(plain, True)
+    assert plain.model.backbone.type == 'MGFuse'
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_one_setting_changes_what_every_pipeline_shows(path):
+    cfg = Config.fromfile(path)
+    settings.set_feature(cfg, 'bone_motion')
+    steps = [s for p in settings.pipelines(cfg) for s in p if 'SkeFeat' in s['type']]
+    if cfg.model.type == 'DualStreamContrast':
+        # Views of training clips are made on the device; nothing is validated.
+        assert cfg.model.data_preprocessor.feat == 'bone_motion' and len(steps) == 1
+    else:
+        assert len(steps) == 3
+    for step in steps:
+        assert step.get('feat', step.get('feats')) in ('bone_motion', ['bm'])
+
+
+def test_wishes_that_do_not_fit_are_refused():
+    cfg = Config(dict(model=dict(type='Recognizer3D', backbone=dict(type='ResNet3d'))))
+    with pytest.raises(LaunchError, match='need a RecognizerGCN'):
+        settings.set_fusion(cfg, True)
+    cfg = Config.fromfile(CONFIGS[0])
+    with pytest.raises(LaunchError, match='feat must be one of joint'):
+        settings.set_feature(cfg, 'bones')
+    cfg.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(LaunchError, match='ApexOptimWrapper'):
+        settings.use_bfloat16(cfg)
+
+
+def test_datasets_are_found_inside_wrappers():
+    inner = [dict(type='MGPoseDataset', ann_file=f'{k}.pkl', pipeline=[]) for k in 'abc']
+    concat = dict(type='ConcatDataset', datasets=inner[:2])
+    cfg = Config(
+        dict(
+            train_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=concat)),
+            val_dataloader=dict(dataset=inner[2]),
+            test_dataloader=None,
+        )
+    )
+    assert [d.ann_file for d in settings.datasets(cfg)] == ['a.pkl', 'b.pkl', 'c.pkl']
+
+
+def test_data_is_looked_for_under_its_root_and_its_stand_in_fits_the_model(tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs/stgcn_mgfuse_imigue.py')
+    assert standin.missing_data(cfg) == ['data/imigue/imigue.pkl']
+    (tmp_path / 'data/imigue').mkdir(parents=True)
+    (tmp_path / 'data/imigue/imigue.pkl').touch()
+    for dataset in settings.datasets(cfg):
+        dataset.data_root = str(tmp_path)
+    assert standin.missing_data(cfg) == []
+    assert standin.stand_in_options(cfg) == dict(dataset='imigue', clips=2000)
+    cfg.model.cls_head.num_classes = 7
+    cfg.model.backbone.backbone.graph_cfg.layout = 'body25'
+    options = standin.stand_in_options(cfg)
+    assert options['classes'] == 7 and options['layout'] == 'body25'
+    cfg.model.backbone.backbone.graph_cfg.layout = dict(num_node=2, inward=[(1, 0)], center=0)
+    with pytest.raises(standin.NoStandIn, match='no synthetic stand-in'):
+        standin.stand_in_options(cfg)
