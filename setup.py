@@ -45,6 +45,7 @@ setup(
     package_data={
         'mg_plugins.augment': ['*.json'],
         'mg_plugins.data': ['*.json'],
+        'mg_plugins.data.readers': ['*.json'],
         'mg_plugins.emotion': ['templates/*', 'judges/*.json', 'report_template/*'],
     },
     install_requires=['torch>=2.6', 'numpy>=1.26', 'filelock>=3.12', 'tqdm>=4.60', 'rich>=13'],

@@ -1,5 +1,6 @@
 """Turn a dataset in its own format into the annotation file that training reads.
 
+python tools/prepare_data.py SOURCE [options]            the format is found by looking at the files
 python tools/prepare_data.py FORMAT SOURCE [options]
 python tools/prepare_data.py FORMAT --help
 """
@@ -7,51 +8,86 @@ python tools/prepare_data.py FORMAT --help
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mg_plugins.data.prepare import PrepareError, Report, prepare
-from mg_plugins.data.readers import READERS, FormatError, Reject
+if TYPE_CHECKING:
+    from mg_plugins.data.prepare import Report
+    from mg_plugins.data.readers import Reject
 
 # More rejected clips than this are in the log only, which always lists every one.
 SHOWN_REJECTS = 50
 SHARED_OPTIONS = ('format', 'source', 'out', 'workers', 'strict', 'quiet')
+# Read by path, so that --help need not import anything of ours.
+TABLE = Path(__file__).parents[1] / 'mg_plugins' / 'data' / 'readers' / 'formats.json'
+TYPES = {'int': int, 'float': float}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One sub-command a format."""
+    """One sub-command a format, and `auto`."""
+    table = json.loads(TABLE.read_text(encoding='utf-8'))
     parser = argparse.ArgumentParser(
-        description='Turn a dataset in its own format into an annotation file for training.',
+        description='Turn a dataset in its own format into an annotation file for training. '
+        'Without FORMAT, the format is found by looking at the files.',
+        usage='%(prog)s [FORMAT] SOURCE [options]',
         epilog='What each format looks like, its options and an example: FORMAT --help',
     )
     formats = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
-    for reader in READERS.values():
+    for name, entry in table['formats'].items():
+        doc = '\n'.join(entry['doc']).strip()
         sub = formats.add_parser(
-            reader.name,
-            help=reader.summary,
-            description=f'{reader.doc.strip()}\n\nSOURCE: {reader.expects}.',
-            epilog=f'example:\n  {reader.example}',
+            name,
+            help=entry['summary'],
+            description=f'{doc}\n\nSOURCE: {entry["expects"]}.',
+            epilog=f'example:\n  {entry["example"]}',
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if reader.needs_source:
-            sub.add_argument('source', metavar='SOURCE', help='folder or file to read; see above')
-        default = reader.out or 'data/<source>/<source>.pkl'
-        sub.add_argument('--out', help=f'.pkl or .npz file to write (default: {default})')
-        sub.add_argument('--workers', type=int, help='processes (default: all CPUs)')
-        sub.add_argument(
-            '--strict',
-            action='store_true',
-            help='write nothing and exit with 1 when any clip is rejected',
-        )
-        sub.add_argument('--quiet', action='store_true', help='no progress bar')
-        reader.add_arguments(sub)
+        if entry.get('needs_source', True):
+            sub.add_argument('source', metavar='SOURCE', help='what to read; see above')
+        add_options(sub, table, entry['options'], entry.get('out', 'data/<source>/<source>.pkl'))
+    auto = formats.add_parser(
+        'auto', help='look at the files of SOURCE (the same as leaving FORMAT out)'
+    )
+    auto.add_argument('source', metavar='SOURCE', help='file, folder or archive to read')
+    named = {key for entry in table['formats'].values() for key in entry['options']}
+    options = [key for key in table['options'] if key in named and not key.startswith('synthetic_')]
+    add_options(auto, table, options, "the format's own")
     return parser
+
+
+def add_options(parser: argparse.ArgumentParser, table: dict, options: list[str], out: str) -> None:
+    """The options that all formats share, and those that the table names."""
+    parser.add_argument('--out', help=f'.pkl or .npz file to write (default: {out})')
+    parser.add_argument('--workers', type=int, help='processes (default: all CPUs)')
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='write nothing and exit with 1 when any clip is rejected',
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    for key in options:
+        option = dict(table['options'][key], default=argparse.SUPPRESS)
+        if 'type' in option:
+            option['type'] = TYPES[option['type']]
+        parser.add_argument(option.pop('flag'), **option)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 (bad data), 2 (bad usage) or 130 (stopped)."""
+    argv = sys.argv[1:] if argv is None else argv
+    formats = json.loads(TABLE.read_text(encoding='utf-8'))['formats']
+    if argv and argv[0] not in (*formats, 'auto', '-h', '--help'):
+        argv = ['auto', *argv]
     args = build_parser().parse_args(argv)
     options = {name: value for name, value in vars(args).items() if name not in SHARED_OPTIONS}
+
+    from mg_plugins.data.prepare import PrepareError
+    from mg_plugins.data.readers import FormatError
+    from mg_plugins.errors import UserError
+
     try:
         report = run(args, options)
     except FormatError as error:
@@ -61,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         print_rejects(error.rejects, len(error.rejects))
         print(f'{args.format}: {error}.', file=sys.stderr)
         return 1
-    except OSError as error:
+    except (OSError, UserError) as error:
         print(f'{args.format}: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -75,6 +111,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace, options: dict) -> Report:
     """Call `prepare` under a progress bar."""
     from tqdm import tqdm
+
+    from mg_plugins.data.prepare import prepare
 
     with tqdm(desc=args.format, unit='job', disable=args.quiet or None, leave=False) as bar:
 

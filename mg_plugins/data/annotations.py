@@ -159,7 +159,7 @@ def summarise(content: dict) -> dict:
     """
     annotations = content['annotations']
     lengths = [annotation['total_frames'] for annotation in annotations]
-    labels = Counter(annotation['label'] for annotation in annotations)
+    labels = Counter(a['label'] for a in annotations if 'label' in a)
     classes = max([len(content['meta'].get('classes') or ()), *(label + 1 for label in labels)])
     missing = joints = 0
     for annotation in annotations:
@@ -224,14 +224,13 @@ def check_annotations(
 
 def _problem(annotation: dict) -> str | None:
     """What is wrong with one annotation, or None. Turns numpy integers into int."""
-    for key in ('label', 'keypoint'):
-        if key not in annotation:
-            return f'lacks the key {key!r}'
+    if 'keypoint' not in annotation:
+        return "lacks the key 'keypoint'"
     for key in ('label', 'total_frames'):
         if isinstance(annotation.get(key), np.integer):
             annotation[key] = int(annotation[key])
-    label, keypoint = annotation['label'], annotation['keypoint']
-    if type(label) is not int or label < 0:
+    label, keypoint = annotation.get('label'), annotation['keypoint']
+    if 'label' in annotation and (type(label) is not int or label < 0):
         return f'"label" is {label!r}, expected an integer from 0'
     if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind != 'f' or keypoint.ndim != 4:
         return f'"keypoint" is {_describe(keypoint)}, expected floats of shape (M, T, V, C)'

@@ -7,14 +7,12 @@ at once and whole: stopped at any moment, it leaves the old file or the new one.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
 import shlex
 import signal
 import sys
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -26,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import write_json
 
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
 from .readers.common import DUPLICATE
+from .readers.sources import Source
 
 # Called with (jobs done, jobs in all) from the process that called `prepare`.
 Progress = Callable[[int, int], None]
@@ -120,14 +120,17 @@ def prepare(
     if workers is not None and workers < 1:
         raise FormatError(f'--workers {workers} must be at least 1')
 
-    plan = reader.plan(source, options)
+    outputs = [out, log_of(out)]
+    plan = reader.plan(None if source is None else Source(source, outputs), options)
     rejects, notes = list(plan.rejects), list(plan.notes)
-    clips, extras = [], []
+    clips, extras, counts = [], [], Counter()
     for parsed in run_jobs(reader, plan, workers, progress):
         clips += parsed.clips
         rejects += parsed.rejects
         notes += parsed.notes
+        counts += parsed.counts
         extras.append(parsed.extra)
+    notes += [f'{count} {what}' for what, count in counts.items()]
     clips = drop_duplicates(clips, rejects)
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
@@ -147,7 +150,7 @@ def prepare(
         format=reader.name,
         source=str(source or ''),
         out=out,
-        log=out.with_name(out.name + '.log.json'),
+        log=log_of(out),
         clips=len(annotations),
         splits={name: len(members) for name, members in dataset.split.items()},
         classes=len(dataset.meta['classes']),
@@ -164,14 +167,11 @@ def prepare(
 
 def complete_options(reader: Reader, given: Mapping[str, Any]) -> dict[str, Any]:
     """The reader's options with their defaults; refuses names that it does not know."""
-    parser = argparse.ArgumentParser(add_help=False)
-    reader.add_arguments(parser)
-    options = vars(parser.parse_args([]))
-    unknown = sorted(set(given) - set(options))
+    unknown = sorted(set(given) - set(reader.options))
     if unknown:
-        known = ', '.join(sorted(options)) or 'none'
+        known = ', '.join(sorted(reader.options)) or 'none'
         raise FormatError(f'{reader.name} has no option {", ".join(unknown)}; its options: {known}')
-    return {**options, **given}
+    return {**reader.options, **given}
 
 
 def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None) -> Path:
@@ -185,6 +185,11 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
     if out.is_dir():
         raise FormatError(f'--out {out} is a folder; give a file name in it')
     return out
+
+
+def log_of(out: Path) -> Path:
+    """The log of what was left out, beside the output."""
+    return out.with_name(out.name + '.log.json')
 
 
 def usable_cpus() -> int:
@@ -265,12 +270,4 @@ def write_log(report: Report, options: Mapping[str, Any]) -> None:
         'rejected_by_reason': report.rejected_by_reason,
         'options': dict(options),
     }
-    handle, temporary = tempfile.mkstemp(dir=report.log.parent, prefix='.log')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            json.dump(content, file, indent=2, ensure_ascii=False, default=str)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, report.log)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_json(report.log, json.loads(json.dumps(content, default=str)), indent=2)

@@ -17,7 +17,6 @@ from mg_plugins.data import prepare as driver
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.prepare import PrepareError, prepare
 from mg_plugins.data.readers import READERS, FormatError, Plan
-from mg_plugins.data.readers.imigue import READER as IMIGUE
 
 import make_raw as raw
 
@@ -81,7 +80,7 @@ def test_log_lists_everything(tmp_path, source):
     )
     assert log['rejected_by_reason'] == {'frames beyond the file': 1} and log['rejected'] == 1
     assert (log['clips'], log['splits'], log['format']) == (9, dict(train=7, val=2), 'imigue')
-    assert log['options'] == dict(subjects=None)
+    assert log['options'] == dict(subjects=None, keep_recordings=False)
 
 
 def test_strict_writes_nothing(tmp_path, source):
@@ -116,7 +115,7 @@ def die(job):
 
 def test_a_worker_that_dies_is_an_error(tmp_path, monkeypatch):
     reader = driver.Reader(
-        **{**vars(IMIGUE), 'plan': lambda source, options: Plan([1, 2, 3]), 'read': die}
+        **{**vars(READERS['imigue']), 'plan': lambda source, options: Plan([1, 2, 3]), 'read': die}
     )
     monkeypatch.setitem(READERS, 'imigue', reader)
     with pytest.raises(PrepareError, match='a worker process died.*--workers 1'):
@@ -135,7 +134,11 @@ def test_progress_reaches_the_end(tmp_path, source):
     ('name', 'options', 'message'),
     [
         ('imigu', {}, "'imigu' is no format; known: imigue, smg"),
-        ('imigue', dict(subject='x'), 'imigue has no option subject; its options: subjects'),
+        (
+            'imigue',
+            dict(subject='x'),
+            'imigue has no option subject; its options: keep_recordings, subjects',
+        ),
         ('imigue', dict(workers=0), '--workers 0 must be at least 1'),
         ('imigue', dict(out='set.csv'), 'must end in .pkl or .npz'),
         ('synthetic', {}, 'synthetic reads nothing'),

@@ -5,7 +5,7 @@ import pytest
 
 from mg_plugins.data.classes import get_classes, protocol
 from mg_plugins.data.prepare import PrepareError
-from mg_plugins.data.readers import FormatError, common
+from mg_plugins.data.readers import FormatError, common, parsing
 
 import make_raw as raw
 from make_raw import by_name, run, where
@@ -38,23 +38,23 @@ def test_a_bad_row_is_named(bad, reason, detail, position):
     lines = ['1,2,3', '4,5.5,-6e-1', ' 7 , 8 , 9']
     lines[position] = bad
     with pytest.raises(common.ClipError) as caught:
-        common.parse_rows(lines, 3, 'file.csv', first_line=10)
+        parsing.parse_rows(lines, 3, 'file.csv', first_line=10)
     assert (caught.value.reason, caught.value.line) == (reason, 10 + position)
     assert detail in caught.value.detail
 
 
 def test_good_rows_are_parsed():
-    rows = common.parse_rows(['1,2,3', '4,5.5,-6e-1', ' 7 , 8 , 9'], 3, 'file.csv')
+    rows = parsing.parse_rows(['1,2,3', '4,5.5,-6e-1', ' 7 , 8 , 9'], 3, 'file.csv')
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, np.float32([[1, 2, 3], [4, 5.5, -0.6], [7, 8, 9]]))
     np.testing.assert_array_equal(
-        common.parse_rows(['1 2', '3\t4'], 2, 'f', 1, None), [[1, 2], [3, 4]]
+        parsing.parse_rows(['1 2', '3\t4'], 2, 'f', 1, None), [[1, 2], [3, 4]]
     )
 
 
 def test_all_rows_wide_in_the_same_way_are_refused():
     with pytest.raises(common.ClipError) as caught:
-        common.parse_rows(['1,2,3,4', '1,2,3,4'], 3, 'file.csv', first_line=5)
+        parsing.parse_rows(['1,2,3,4', '1,2,3,4'], 3, 'file.csv', first_line=5)
     assert (caught.value.reason, caught.value.line) == (common.LONG_ROW, 5)
 
 
@@ -72,14 +72,14 @@ def test_all_rows_wide_in_the_same_way_are_refused():
 )
 def test_some_columns_of_a_bad_row(lines, line, reason):
     with pytest.raises(common.ClipError) as caught:
-        common.parse_rows(lines, 3, 'file.csv', first_line=5, used=[0])
+        parsing.parse_rows(lines, 3, 'file.csv', first_line=5, used=[0])
     assert (caught.value.reason, caught.value.line) == (reason, line)
 
 
 def test_some_columns_of_good_rows():
-    rows = common.parse_rows(['1,x,3', '4,,6'], 3, 'file.csv', used=[0])
+    rows = parsing.parse_rows(['1,x,3', '4,,6'], 3, 'file.csv', used=[0])
     np.testing.assert_array_equal(rows, [[1], [4]])
-    rows = common.parse_rows(['1,2,3', '4,5,6'], 3, 'file.csv', used=[2, 0])
+    rows = parsing.parse_rows(['1,2,3', '4,5,6'], 3, 'file.csv', used=[2, 0])
     np.testing.assert_array_equal(rows, [[3, 1], [6, 4]])
 
 
@@ -88,7 +88,7 @@ def test_some_columns_of_good_rows():
     [b'1,2\n3,4\n', b'1,2\r\n3,4\r\n', b'1,2\r3,4', b'\xef\xbb\xbf1,2\n3,4\n\n \n', b'1,2\n3,4'],
 )
 def test_line_ends_and_marks_do_not_matter(content):
-    assert common.split_lines(content) == ['1,2', '3,4']
+    assert parsing.split_lines(content) == ['1,2', '3,4']
 
 
 # ---- iMiGUE
@@ -117,6 +117,7 @@ def test_imigue_clips(tmp_path):
         session='0001',
         start=5,
         end=39,
+        fps=25.0,
     )
     assert content['meta']['layout'] == 'imigue22'
     assert content['meta']['classes'] == list(get_classes('imigue'))
@@ -296,7 +297,7 @@ def test_imigue_subjects_give_the_published_protocols(tmp_path):
     [
         (['1,2,draw'], "line 2: outcome 'draw', expected lose, win"),
         (['1,2,', 'x,2,'], 'line 3: video and subject must be whole numbers'),
-        (['1,2,', '1,3,'], 'line 3: video 1 is listed twice'),
+        (['1,2,', '1,3,'], "line 3: video 1 has .*'3'.* here and .*'2'.* before"),
         (['1,2,win,x'], 'line 2: 4 cells under 3 columns'),
     ],
 )

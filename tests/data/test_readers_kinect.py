@@ -92,7 +92,7 @@ def test_msr_action3d_folder_and_archive(tmp_path):
     assert (clip['label'], clip['subject']) == (0, '1') and 'img_shape' not in clip
 
     report, archived = run(tmp_path, 'msr-action3d', archive)
-    assert report.rejects[0].file == f'msr.tar.xz:Real3D/{name("a05_s10_e01")}'
+    assert report.rejects[0].file == f'Real3D/{name("a05_s10_e01")}'
     assert archived['split'] == content['split']
     for one, other in zip(content['annotations'], archived['annotations'], strict=True):
         np.testing.assert_array_equal(one['keypoint'], other['keypoint'])

@@ -15,7 +15,6 @@ Whole-body (133) and Halpe (26) keypoints begin with COCO's 17, which are kept.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from . import common, recordings
-from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan, Reader
+from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
 from .people import Frame
 from .recordings import Job
+from .sources import Source
 
 JOINTS = 17
 # COCO, Halpe and COCO whole-body all begin with COCO's 17.
@@ -35,25 +35,15 @@ EXPECTS = 'a folder of MMPose predictions <clip>.json, or one such file'
 SPARSEST = 20
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this format."""
-    recordings.add_arguments(parser)
-    parser.add_argument(
-        '--images',
-        metavar='FILE',
-        help='COCO annotation file that says which picture an image_id is; SOURCE is then one '
-        'file of COCO results for all recordings',
-    )
-
-
-def plan(source: Path, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """One job a recording."""
+    source = source.path
     if options['images']:
         found = group_results(source, Path(options['images']))
         return recordings.plan_recordings(found, source, options)
     paths = [source] if source.is_file() else sorted(source.rglob('*.json'))
     if not paths or any(path.suffix != '.json' for path in paths):
-        raise common.refuse_source(source, EXPECTS)
+        raise Source(source).refuse(EXPECTS)
     root = source.parent if source.is_file() else source
     found = {path.relative_to(root).with_suffix('').as_posix(): path for path in paths}
     return recordings.plan_recordings(found, root, options)
@@ -210,16 +200,3 @@ def read(job: Job) -> Parsed:
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
     """Splits of the user's own choice."""
     return recordings.collect_recordings(clips, plan, options, 'coco17', 'coco')
-
-
-READER = Reader(
-    name='coco',
-    summary='COCO-17 keypoints as MMPose writes them (predictions or COCO results JSON)',
-    doc=__doc__,
-    expects=EXPECTS,
-    example='python tools/prepare_data.py coco predictions/ --labels labels.csv --size 1280x720',
-    add_arguments=add_arguments,
-    plan=plan,
-    read=read,
-    collect=collect,
-)

@@ -1,19 +1,21 @@
-"""What every reader shares: rejected clips, the fast row parser, annotations, the Reader contract.
+"""What every reader shares: rejected clips, annotations, the contract of a reader.
 
 A reader turns one dataset format into MMAction2 annotations in three steps, so that the driver
 (`mg_plugins.data.prepare`) can run the middle one in parallel:
 
-    plan(source, options) -> Plan     look at the folder, refuse it, or list independent jobs
+    plan(source, options) -> Plan     look at the source, refuse it, or list independent jobs
     read(job)             -> Parsed   parse one job in a worker process; never raises for bad data
     collect(clips, ...)   -> Dataset  decide what needs the whole set: splits, class names, meta
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,6 @@ REASONS = (
     DUPLICATE,
     UNREADABLE,
 )
-
-LARGEST = float(np.finfo(np.float32).max)
 
 
 class FormatError(UserError):
@@ -113,11 +113,16 @@ class Plan:
 
 @dataclass
 class Parsed:
-    """What one job gave. `extra` goes to `collect` untouched; it must be picklable."""
+    """What one job gave.
+
+    `counts` are added up over the jobs and become notes such as '12 track fragments were joined'.
+    `extra` goes to `collect` untouched; it must be picklable.
+    """
 
     clips: list[Clip] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
     extra: Any = None
 
 
@@ -136,7 +141,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Reader:
-    """One dataset format. `READERS` in `mg_plugins.data.readers` lists them all.
+    """One dataset format: its entry in `formats.json`, and the three steps of its module.
 
     Attributes:
         name: The word after `tools/prepare_data.py`.
@@ -144,9 +149,11 @@ class Reader:
         doc: What the format is and how it is read; the help text of the format.
         expects: What the source must look like, for help texts and refusals.
         example: A command line that works.
-        add_arguments: Adds the format's own options to a parser. None of them is required by
-            argparse: `plan` refuses what it lacks, so that Python callers get the same sentence.
+        options: Names of its options and their defaults. None is required: `plan` refuses what it
+            lacks.
         plan, read, collect: See the module's docstring. `read` must be a module-level function.
+        classes: Class names in label order, where the format fixes them and no data set of
+            `mg_plugins.data.classes` has them.
         config: The config that reads the result, or None where the user's own is needed.
         out: Default output path, or None for `data/<source>/<source>.pkl`.
         needs_source: False for a format that reads nothing from disk.
@@ -157,173 +164,66 @@ class Reader:
     doc: str
     expects: str
     example: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    plan: Callable[[Path | None, Mapping[str, Any]], Plan]
+    options: Mapping[str, Any]
+    plan: Callable[[Any, Mapping[str, Any]], Plan]
     read: Callable[[Any], Parsed]
     collect: Callable[[list[Clip], list, Plan, Mapping[str, Any]], Dataset]
+    classes: Sequence[str] = ()
     config: str | None = None
     out: str | None = None
     needs_source: bool = True
 
 
-def read_lines(path: Path, name: str | None = None) -> list[str]:
-    """Lines of a text file without line ends, BOM and trailing blank lines.
+@cache
+def format_table() -> dict[str, Any]:
+    """`formats.json`: the options that formats share, and every format."""
+    return json.loads(Path(__file__).with_name('formats.json').read_text(encoding='utf-8'))
 
-    CRLF and lone CR count as line ends. Bytes that are not UTF-8 become U+FFFD, so that the row
-    parser can name the line they are on.
 
-    Args:
-        name: How to call the file in errors; the path itself by default.
+def format_entry(name: str) -> dict[str, Any]:
+    return format_table()['formats'][name]
 
-    Raises:
-        ClipError: The file is missing or cannot be opened.
-    """
+
+@contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Whatever a parser raises in this block is a `ClipError` that names the file."""
     try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ClipError(MISSING_FILE, name or str(path), None, 'no such file') from None
-    except OSError as error:
-        raise ClipError(UNREADABLE, name or str(path), None, str(error)) from None
-    return split_lines(content)
+        yield
+    except ClipError:
+        raise
+    except MemoryError:
+        detail = 'it needs more memory than there is'
+        raise ClipError(UNREADABLE, file, None, detail) from None
+    except Exception as error:
+        detail = f'{type(error).__name__}: {str(error)[:200]}'
+        raise ClipError(UNREADABLE, file, None, detail) from error
 
 
-def split_lines(content: bytes) -> list[str]:
-    """`read_lines` for bytes that are in memory already."""
-    text = content.decode('utf-8-sig', errors='replace')
-    if '\r' in text:
-        text = text.replace('\r\n', '\n').replace('\r', '\n')
-    lines = text.split('\n')
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
-
-
-def parse_rows(
-    lines: Sequence[str],
-    columns: int,
-    file: str,
-    first_line: int = 1,
-    delimiter: str | None = ',',
-    used: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Parse lines of numbers, all of the same width, all finite.
-
-    The whole block goes through `numpy.loadtxt` (C speed); only when something is wrong are the
-    lines walked one by one, to name the one at fault.
+def read_files(entries: Sequence[Any], parse: Callable[[Any], list[Clip]]) -> Parsed:
+    """Clips of files that are read one by one; a file that cannot be used is listed.
 
     Args:
-        lines: Text lines without line ends.
-        columns: Numbers expected on every line.
-        file: Name for errors.
-        first_line: 1-based number of `lines[0]` in its file, for errors.
-        delimiter: Between numbers; None means any white space.
-        used: Columns (from 0) to parse; the others may hold anything. All if None. Needs a
-            delimiter.
-
-    Returns:
-        float32 array (len(lines), columns), or (len(lines), len(used)).
-
-    Raises:
-        ClipError: The first line that is blank, short, long, non-numeric or not finite.
+        entries: Files (`sources.Entry`).
+        parse: Gives the clips of one file, or raises.
     """
-    # With the last column among those parsed, loadtxt finds short rows. Rows that are too long are
-    # then the only reason for more delimiters than there should be.
-    parsed = range(columns) if used is None else (*used, columns - 1)
-    usecols = None if used is None else parsed
-    right_width = used is None or ''.join(lines).count(delimiter) == len(lines) * (columns - 1)
-    rows = None
-    # A blank first line is left to the slow path: loadtxt skips blank lines, and warns if all are.
-    if right_width and lines and lines[0].strip():
+    parsed = Parsed()
+    for entry in entries:
         try:
-            rows = np.loadtxt(
-                lines, np.float32, comments=None, delimiter=delimiter, usecols=usecols, ndmin=2
-            )
-        except ValueError:
-            pass
-    if rows is None or rows.shape != (len(lines), len(parsed)) or not np.isfinite(rows).all():
-        raise diagnose_rows(lines, columns, file, first_line, delimiter, parsed)
-    return rows if used is None else rows[:, :-1]
+            with reading(entry.name):
+                parsed.clips += parse(entry)
+        except ClipError as error:
+            parsed.rejects.append(error.reject(entry.path.stem.removesuffix('_skeleton3D')))
+    return parsed
 
 
-def diagnose_rows(
-    lines: Sequence[str],
-    columns: int,
-    file: str,
-    first_line: int,
-    delimiter: str | None,
-    parsed: Sequence[int],
-) -> ClipError:
-    """The error of the first bad line; see `parse_rows` for the arguments."""
-    if not lines:
-        return ClipError(EMPTY, file, None, 'the file holds no rows')
-    for line_number, line in enumerate(lines, first_line):
-        if not line.strip():
-            return ClipError(EMPTY, file, line_number, 'blank line among the rows')
-        fields = line.split(delimiter)
-        if len(fields) != columns:
-            reason = SHORT_ROW if len(fields) < columns else LONG_ROW
-            detail = f'{len(fields)} numbers, expected {columns}'
-            return ClipError(reason, file, line_number, detail)
-        for column in sorted(parsed):
-            value, shown = parse_float(fields[column]), shorten(fields[column])
-            if value is None:
-                detail = f'{shown!r} in column {column + 1} is not a number'
-                return ClipError(NON_NUMERIC, file, line_number, detail)
-            if not abs(value) <= LARGEST:
-                detail = f'{shown!r} in column {column + 1} is not finite in float32'
-                return ClipError(NAN, file, line_number, detail)
-    return ClipError(UNREADABLE, file, first_line, 'the rows from this line on cannot be parsed')
-
-
-def parse_float(text: str) -> float | None:
-    """A float, or None. Underscores, which `float` would take, are not digits here."""
-    try:
-        return None if '_' in text else float(text)
-    except ValueError:
-        return None
-
-
-def parse_int(text: str) -> int | None:
-    """An integer, also when written as `3.0`, or None."""
-    value = parse_float(text)
-    return int(value) if value is not None and np.isfinite(value) and value == int(value) else None
-
-
-def shorten(text: str, limit: int = 24) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + '…'
-
-
-def parse_window(line: str, file: str, line_number: int) -> tuple[int, int, int]:
-    """A label row `gesture id, start, end`.
-
-    Raises:
-        ClipError: Too few or too many fields, or one that is not a whole number.
-    """
-    fields = line.split(',')
-    if len(fields) != 3:
-        reason = SHORT_ROW if len(fields) < 3 else LONG_ROW
-        detail = f'{len(fields)} fields, expected gesture id, start, end'
-        raise ClipError(reason, file, line_number, detail)
-    values = [parse_int(text) for text in fields]
-    for name, text, value in zip(('gesture id', 'start', 'end'), fields, values, strict=True):
-        if value is None:
-            detail = f'{name} {shorten(text)!r} is not a whole number'
-            raise ClipError(NON_NUMERIC, file, line_number, detail)
-    return values[0], values[1], values[2]
-
-
-def check_window(start: int, end: int, frames: int, file: str, line: int | None) -> None:
-    """Refuse a window (0-based, `end` included) that is reversed or outside of `frames` frames."""
-    if end < start:
-        raise ClipError(END_BEFORE_START, file, line, f'start {start}, end {end}')
-    if start < 0 or end >= frames:
-        detail = f'frames {start} to {end}, but there are only frames 0 to {frames - 1}'
-        raise ClipError(BEYOND_FILE, file, line, detail if frames else 'there are no frames')
+def packets(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Jobs of `size` items each."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def make_annotation(
     frame_dir: str,
-    label: int,
+    label: int | None,
     keypoint: np.ndarray,
     score: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
@@ -336,7 +236,7 @@ def make_annotation(
 
     Args:
         frame_dir: The clip's id.
-        label: 0-based class index.
+        label: 0-based class index; None where it is not known.
         keypoint: (M, T, V, C) persons, frames, joints, coordinates; C is 2 (pixels) or 3 (metres).
         score: (M, T, V) detection scores; None means 1 for every joint that is there.
         size: (width, height) of the picture in pixels; None where there is none (3D).
@@ -357,7 +257,7 @@ def make_annotation(
         score[missing] = 0
     annotation = dict(
         frame_dir=frame_dir,
-        label=int(label),
+        **({} if label is None else {'label': int(label)}),
         total_frames=int(keypoint.shape[1]),
         keypoint=keypoint,
         keypoint_score=score,
@@ -369,42 +269,58 @@ def make_annotation(
     return annotation
 
 
+def check_content(annotation: Mapping[str, Any], file: str, line: int | None = None) -> None:
+    """Refuse a clip without frames, without any joint, or with numbers that are not finite."""
+    keypoint, frames = annotation['keypoint'], annotation['total_frames']
+    if not frames:
+        raise ClipError(EMPTY, file, line, 'there are no frames')
+    # float64 sums of finite float32 are finite.
+    if not np.isfinite(keypoint.sum(dtype=np.float64)):
+        raise ClipError(NAN, file, line, 'a coordinate is not finite')
+    if not annotation['keypoint_score'].any():
+        raise ClipError(
+            ALL_ZERO, file, line, f'no joint was detected in any of the {frames} frames'
+        )
+
+
+def make_segments(windows: Sequence[tuple[int, int, int]], frames: int) -> list[dict]:
+    """Segments of a recording from (label, first, last frame): `end` is excluded, in its frames."""
+    return [
+        dict(label=label, start=first, end=min(last + 1, frames))
+        for label, first, last in sorted(windows, key=lambda window: window[1:])
+        if first < frames
+    ]
+
+
+def split_clips(
+    clips: Sequence[Clip], part: Callable[[Clip], str | None], split: dict[str, list[str]]
+) -> int:
+    """Put every clip in the split that `part` names for it.
+
+    An untrimmed recording (one with segments) goes to `recordings_<split>`.
+
+    Returns:
+        How many clips are in no split.
+    """
+    left = 0
+    for clip in clips:
+        name = part(clip)
+        if name is None:
+            left += 1
+            continue
+        name = f'recordings_{name}' if 'segments' in clip.annotation else name
+        split.setdefault(name, []).append(clip.annotation['frame_dir'])
+    return left
+
+
 def split_by_subject(clips: Sequence[Clip], dataset: str) -> tuple[dict[str, list[str]], list[str]]:
     """Splits `xsub_train` and `xsub_val` by the published subject lists, and notes on the rest."""
     published = protocol(dataset)
-    split = {}
-    for name, part in (('xsub_train', 'train_subjects'), ('xsub_val', 'test_subjects')):
-        subjects = {str(number) for number in published[part]}
-        split[name] = [
-            clip.annotation['frame_dir']
-            for clip in clips
-            if clip.annotation.get('subject') in subjects
-        ]
-    left = len(clips) - sum(map(len, split.values()))
+    part_of = {
+        str(subject): name
+        for name, part in (('xsub_train', 'train_subjects'), ('xsub_val', 'test_subjects'))
+        for subject in published[part]
+    }
+    split: dict[str, list[str]] = dict(xsub_train=[], xsub_val=[])
+    left = split_clips(clips, lambda clip: part_of.get(clip.annotation.get('subject')), split)
     return split, [f'{left} clips are of no subject of the published lists'] * (left > 0)
-
-
-def refuse_source(source: Path, expects: str) -> FormatError:
-    """The error for a folder or file of another format: what was expected, what is there."""
-    if not source.exists():
-        return FormatError(f'{source} does not exist. Expected: {expects}')
-    return FormatError(f'Expected: {expects}\nFound: {describe_source(source)}')
-
-
-def describe_source(source: Path, limit: int = 20_000) -> str:
-    """What a folder or file holds, in one line, without walking more than `limit` entries."""
-    if source.is_file():
-        return f'{source} is a file of {source.stat().st_size} bytes.'
-    suffixes: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for count, path in enumerate(source.rglob('*')):
-        if count >= limit:
-            break
-        if path.is_file():
-            suffix = path.suffix or 'no suffix'
-            suffixes[suffix] += 1
-            examples.setdefault(suffix, path.relative_to(source).as_posix())
-    if not suffixes:
-        return f'{source} holds no files.'
-    kinds = [f'{n} {kind} (such as {examples[kind]})' for kind, n in suffixes.most_common(3)]
-    return f'{source} holds {", ".join(kinds)}.'

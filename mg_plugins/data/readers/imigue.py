@@ -1,26 +1,11 @@
-"""iMiGUE in the skeleton release of the MiGA challenge.
-
-`imigue_skeleton_train/<ID>/` and `imigue_skeleton_validate/<ID>/` hold `<ID>_light_hand.csv` (a row
-a frame: an index, then 35 joints x (x, y, confidence) in pixels of a 1280 x 720 picture) and
-`<ID>_label.csv` (gesture id from 1, start, end; 0-based frames, end included; id 99 is the class
-"illustrative"). `<ID>` is a four-digit video number.
-
-Joints: of the 35 (BODY_25, five right and five left fingertips) the 22 of the upper body are kept,
-in the order of the layout `imigue22`. Which wrist carries which fingertips is ambiguous in the
-release, so it is decided from the data; where the data disagree with the layout, the two sets of
-fingertips change places in the arrays, so that the layout's bones hold.
-
-Protocols: the published ones name subjects (cross-subject recognition) and outcomes (emotion),
-which the release does not; `--subjects` brings them.
-"""
+"""iMiGUE in the skeleton release of the MiGA challenge; see `formats.json`."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,8 +13,9 @@ import numpy as np
 from mg_plugins.data.classes import get_classes, protocol
 from mg_plugins.data.layouts import attach_hands
 
-from . import common, tables, windows
-from .common import Clip, Dataset, FormatError, Plan, Reader
+from . import common, parsing, tables, windows
+from .common import Clip, Dataset, FormatError, Plan
+from .sources import Entry, Source
 
 SIZE = (1280, 720)
 RELEASED_JOINTS = 35
@@ -43,44 +29,37 @@ ILLUSTRATIVE_ID = 99
 # A median over about this many frames, spread over all clips, says enough about the hands.
 HAND_FRAMES = 20_000
 SPLITS = {'train': 'train', 'validate': 'val', 'test': 'test'}
-EXPECTS = (
-    'the folder of the MiGA release, with imigue_skeleton_train/<ID>/<ID>_light_hand.csv, '
-    '<ID>_label.csv and the same under imigue_skeleton_validate/'
-)
-FILE_NAME = re.compile(r'(\d+)_(light_hand|label)\.csv$')
+# By the release's own times.
+FPS = 25.0
+FILE_NAME = re.compile(r'(.*?)(\d+)_(light_hand|label)\.csv$')
+# How tables name what we look for; the label table that comes with the set has a row a gesture.
+COLUMN_NAMES = {
+    'video': ('video', 'video_id', 'videoid', 'vid', 'clip', 'session', 'file', 'filename'),
+    'subject': ('subject', 'subject_id', 'subjectid', 'person', 'person_id', 'player', 'sub'),
+    'outcome': ('outcome', 'result', 'emotion', 'win/lose', 'win_lose', 'winlose', 'win'),
+}
+OUTCOMES = {'win': 'win', 'won': 'win', '1': 'win', 'positive': 'win', 'w': 'win',
+            'lose': 'lose', 'lost': 'lose', 'loss': 'lose', '0': 'lose', 'negative': 'lose',
+            'l': 'lose'}  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this format."""
-    parser.add_argument(
-        '--subjects',
-        metavar='CSV',
-        help='file with the header video,subject,outcome (outcome: win, lose or nothing); gives '
-        'the splits xsub_train, xsub_val, emotion_train and emotion_test',
-    )
-
-
-def plan(source: Path, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """One job a video."""
     subjects = read_subjects(options['subjects']) if options['subjects'] else None
-    files = [path for path in source.rglob('*.csv') if FILE_NAME.search(path.name)]
-    if not any(path.name.endswith('_light_hand.csv') for path in files):
-        raise common.refuse_source(source, EXPECTS)
+    files = {entry.name: entry for entry in source.find(FILE_NAME.pattern)}
+    if not any(name.endswith('_light_hand.csv') for name in files):
+        raise source.refuse(common.format_entry('imigue')['expects'])
     plan = Plan([], context=dict(subjects=subjects))
     unlisted = []
-    for folder, number in sorted({(path.parent, FILE_NAME.search(path.name)[1]) for path in files}):
+    for folder, number in sorted({FILE_NAME.match(name).groups()[:2] for name in files}):
         if subjects is not None and int(number) not in subjects:
             unlisted.append(number)
-        plan.jobs.append(
-            windows.Recording(
-                number,
-                source,
-                folder / f'{number}_light_hand.csv',
-                folder / f'{number}_label.csv',
-                released_split(folder),
-                (subjects or {}).get(int(number), {}),
-            )
-        )
+        names = [f'{folder}{number}_{kind}.csv' for kind in ('light_hand', 'label')]
+        skeleton, labels = (files.get(n) or Entry(n, source.path / n) for n in names)
+        known = dict(fps=FPS) | (subjects or {}).get(int(number), {})
+        split = released_split(source.path, folder)
+        keep = options['keep_recordings']
+        plan.jobs.append(windows.Recording(number, skeleton, labels, split, keep, known))
     if unlisted:
         plan.notes.append(
             f'{len(unlisted)} videos are not in {options["subjects"]} and so in no cross-subject '
@@ -89,36 +68,39 @@ def plan(source: Path, options: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def released_split(folder: Path) -> str | None:
+def released_split(source: Path, folder: str) -> str | None:
     """The split that the release puts a video's folder in, by the folder's parents."""
-    for parent in folder.resolve().parents:
+    for name in reversed((*source.resolve().parts, *PurePosixPath(folder).parts)):
         for word, split in SPLITS.items():
-            if parent.name == f'imigue_skeleton_{word}':
+            if name == f'imigue_skeleton_{word}':
                 return split
     return None
 
 
 def read_subjects(path: str) -> dict[int, dict]:
-    """Subject and outcome of every video.
+    """Subject and outcome of every video, from a table with a row a video or a row a gesture.
 
     Raises:
-        FormatError: Not such a table; a video twice; a number or an outcome that is none.
+        FormatError: Not such a table; a number or an outcome that is none; rows of one video that
+            contradict each other.
     """
-    outcomes = protocol('imigue', 'emotion')['outcomes']
     subjects: dict[int, dict] = {}
-    for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',)):
-        video, subject = common.parse_int(row['video']), common.parse_int(row['subject'])
+    for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',), COLUMN_NAMES):
+        video = parsing.parse_int(PurePosixPath(row['video']).stem)
+        subject = parsing.parse_int(row['subject'])
         outcome = row.get('outcome', '').lower()
         if video is None or subject is None:
             raise FormatError(f'{path}, line {line}: video and subject must be whole numbers')
-        if outcome and outcome not in outcomes:
+        if outcome and outcome not in OUTCOMES:
+            expected = ', '.join(protocol('imigue', 'emotion')['outcomes'])
             raise FormatError(
-                f'{path}, line {line}: outcome {outcome!r}, expected {", ".join(outcomes)} '
-                'or nothing'
+                f'{path}, line {line}: outcome {outcome!r}, expected {expected} or nothing'
             )
-        if video in subjects:
-            raise FormatError(f'{path}, line {line}: video {video} is listed twice')
-        subjects[video] = dict(subject=str(subject), **({'outcome': outcome} if outcome else {}))
+        known = dict(subject=str(subject), **({'outcome': OUTCOMES[outcome]} if outcome else {}))
+        if subjects.setdefault(video, known) != known:
+            raise FormatError(
+                f'{path}, line {line}: video {video} has {known} here and {subjects[video]} before'
+            )
     return subjects
 
 
@@ -130,7 +112,7 @@ def class_of(gesture: int) -> int | None:
     return gesture - 1 if 1 <= gesture <= classes else None
 
 
-def annotate(frame_dir: str, label: int, rows: np.ndarray, **known: Any) -> dict:
+def annotate(frame_dir: str, label: int | None, rows: np.ndarray, **known: Any) -> dict:
     """Annotation of the used columns (T, 66) of some rows of a `_light_hand.csv`."""
     joints = rows.reshape(1, -1, len(UPPER_BODY), 3)
     return common.make_annotation(frame_dir, label, joints[..., :2], joints[..., 2], SIZE, **known)
@@ -144,18 +126,16 @@ read = partial(
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
     """Splits by release and by protocol, and the decision about the hands."""
     notes = windows.header_note(extras, 'skeleton files')
-    notes.append(settle_hands(clips))
+    notes.append(match_hands(clips))
     split: dict[str, list[str]] = {}
-    for clip in clips:
-        if clip.split:
-            split.setdefault(clip.split, []).append(clip.annotation['frame_dir'])
+    common.split_clips(clips, lambda clip: clip.split, split)
     if plan.context['subjects'] is None:
         notes.append(
             'only the splits of the release were written. The published protocols need to know the '
             'subject of each video, which the release does not say: give --subjects CSV'
         )
         if not split:
-            split['all'] = [clip.annotation['frame_dir'] for clip in clips]
+            common.split_clips(clips, lambda _: 'all', split)
     else:
         cross_subject, left = common.split_by_subject(clips, 'imigue')
         split.update(cross_subject)
@@ -166,13 +146,15 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
             f'xsub_val {published["test_clips"]}'
         )
         emotion = protocol('imigue', 'emotion')
+        half = {}
         for name, part in (('emotion_train', 'train_videos'), ('emotion_test', 'test_videos')):
-            videos = set(emotion[part])
-            split[name] = [
-                clip.annotation['frame_dir']
-                for clip in clips
-                if int(clip.annotation['session']) in videos and 'outcome' in clip.annotation
-            ]
+            split[name] = []
+            half |= dict.fromkeys(emotion[part], name)
+        common.split_clips(
+            [clip for clip in clips if 'outcome' in clip.annotation],
+            lambda clip: half.get(int(clip.annotation['session'])),
+            split,
+        )
     meta = dict(
         layout='imigue22',
         classes=list(get_classes('imigue')),
@@ -182,7 +164,7 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
     return Dataset(split, meta, notes)
 
 
-def settle_hands(clips: list[Clip]) -> str:
+def match_hands(clips: list[Clip]) -> str:
     """Decide which wrist carries which fingertips; make the arrays agree with `imigue22`.
 
     Returns:
@@ -215,18 +197,3 @@ def settle_hands(clips: list[Clip]) -> str:
         'hands: the released fingertips 12-16 belong to wrist 7, so 12-16 and 17-21 changed places '
         f'to fit the layout (median distance in pixels before that: {distances})'
     )
-
-
-READER = Reader(
-    name='imigue',
-    summary='iMiGUE, the skeleton release of the MiGA challenge: 22 joints, 32 classes',
-    doc=__doc__,
-    expects=EXPECTS,
-    example='python tools/prepare_data.py imigue MiGA/ --subjects subjects.csv',
-    add_arguments=add_arguments,
-    plan=plan,
-    read=read,
-    collect=collect,
-    config='configs/stgcn_mgfuse_imigue.py',
-    out='data/imigue/imigue.pkl',
-)

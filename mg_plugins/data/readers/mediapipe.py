@@ -21,7 +21,6 @@ not given).
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,10 +30,11 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout
 
-from . import common, recordings
-from .common import Clip, ClipError, Dataset, Parsed, Plan, Reader
+from . import common, parsing, recordings
+from .common import Clip, ClipError, Dataset, Parsed, Plan
 from .people import Frame
 from .recordings import Job
+from .sources import Entry, Source
 
 JOINTS = 33
 EXPECTS = 'a folder of MediaPipe Pose landmark files <clip>.csv or <clip>.json, or one such file'
@@ -47,21 +47,14 @@ FARTHEST = 10.0
 LONGEST = 1_000_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this format."""
-    recordings.add_arguments(parser)
-    parser.add_argument(
-        '--world', action='store_true', help='the files hold world landmarks (metres, 3D)'
-    )
-
-
-def plan(source: Path, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """One job a recording."""
+    source = source.path
     paths = [source] if source.is_file() else sorted(source.rglob('*'))
     labels = Path(options['labels'] or '').resolve()
     paths = [p for p in paths if p.suffix in ('.csv', '.json') and p.resolve() != labels]
     if not paths:
-        raise common.refuse_source(source, EXPECTS)
+        raise Source(source).refuse(EXPECTS)
     root = source.parent if source.is_file() else source
     found: dict[str, Path] = {}
     rejects = []
@@ -81,7 +74,7 @@ def read_frames(job: Job) -> list[Frame | ClipError | None]:
     """Frames of one recording."""
     shown, world = job.shown(job.content), job.options['world']
     if job.content.suffix == '.csv':
-        frames = read_csv(common.read_lines(job.content, shown), shown)
+        frames = read_csv(Entry(shown, job.content).lines(), shown)
     else:
         frames = read_json(recordings.load_json(job.content, shown), shown, world)
     return [finish_frame(frame, shown, job) for frame in frames]
@@ -173,12 +166,12 @@ def read_wide_row(
     person = np.zeros((1, JOINTS, 4), np.float32)
     person[..., 3] = 1
     for column, landmark, axis in cells:
-        value = common.parse_float(texts[column])
+        value = parsing.parse_float(texts[column])
         if value is None:
-            detail = f'{common.shorten(texts[column])!r} in column {column + 1} is not a number'
+            detail = f'{parsing.shorten(texts[column])!r} in column {column + 1} is not a number'
             return ClipError(common.NON_NUMERIC, shown, number, detail)
         if not np.isfinite(value):
-            detail = f'{common.shorten(texts[column])!r} in column {column + 1} is not finite'
+            detail = f'{parsing.shorten(texts[column])!r} in column {column + 1} is not finite'
             return ClipError(common.NAN, shown, number, detail)
         person[0, landmark, axis] = value
     return person, number
@@ -199,9 +192,9 @@ def read_long(header: list[str], lines: list[str], shown: str) -> list:
             error = ClipError(reason, shown, number, f'{len(texts)} cells, expected {len(header)}')
         else:
             landmark = texts[at_landmark].lower()
-            index = common.parse_int(names.get(landmark, landmark))
-            this = common.parse_int(texts[at_frame])
-            values = [common.parse_float(texts[column]) for column, _ in axes]
+            index = parsing.parse_int(names.get(landmark, landmark))
+            this = parsing.parse_int(texts[at_frame])
+            values = [parsing.parse_float(texts[column]) for column, _ in axes]
             if this is None or index is None or None in values:
                 error = ClipError(common.NON_NUMERIC, shown, number, 'a cell is not a number')
             elif not np.isfinite(values).all():
@@ -265,7 +258,7 @@ def find_persons(frame: Any, keys: tuple[str, ...]) -> list[np.ndarray]:
     if not frame:
         return []
     if not isinstance(frame, list):
-        raise ValueError(f'expected landmarks, found {common.shorten(repr(frame))}')
+        raise ValueError(f'expected landmarks, found {parsing.shorten(repr(frame))}')
     if is_landmark(frame[0]):
         return [read_person(frame)]
     return [person for part in frame for person in find_persons(part, keys)]
@@ -310,16 +303,3 @@ def read(job: Job) -> Parsed:
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
     """Splits of the user's own choice."""
     return recordings.collect_recordings(clips, plan, options, 'mediapipe33', 'mediapipe')
-
-
-READER = Reader(
-    name='mediapipe',
-    summary='MediaPipe Pose landmarks (33 joints), a CSV or JSON file a clip',
-    doc=__doc__,
-    expects=EXPECTS,
-    example='python tools/prepare_data.py mediapipe poses/ --labels labels.csv --size 640x480',
-    add_arguments=add_arguments,
-    plan=plan,
-    read=read,
-    collect=collect,
-)

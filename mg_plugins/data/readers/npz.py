@@ -20,7 +20,6 @@ one person the axis M may be left out.
 
 from __future__ import annotations
 
-import argparse
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,25 +30,17 @@ import numpy as np
 from mg_plugins.data.layouts import LayoutError, get_layout, layout_names
 
 from . import common, recordings, tables
-from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan, Reader
+from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
+from .sources import Source
 
 EXPECTS = 'a .npz file with keypoint (N, M, T, V, C), label (N,) and more, see the documentation'
 TEXTS = ('subject', 'session', 'outcome')
 CLIPS_A_JOB = 2048
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this format."""
-    parser.add_argument('--layout', help='name of a joint layout, or a JSON file that defines one')
-    parser.add_argument('--classes', metavar='FILE', help='class names, one a line or a JSON list')
-    parser.add_argument('--size', metavar='WxH', help='picture size in pixels (C = 2)')
-    parser.add_argument(
-        '--val-subjects', metavar='LIST', help='subjects of the split xsub_val, such as 3,7'
-    )
-
-
-def plan(source: Path, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of `CLIPS_A_JOB` clips; checks everything that holds for the whole file."""
+    source = source.path
     arrays = load(source)
     keypoint = arrays['keypoint']
     if keypoint.ndim == 4:
@@ -113,7 +104,7 @@ def load(source: Path) -> dict[str, np.ndarray]:
         FormatError: Not an .npz, one with pickled objects, or one without keypoint and label.
     """
     if not source.is_file() or source.suffix != '.npz':
-        raise common.refuse_source(source, EXPECTS)
+        raise Source(source).refuse(EXPECTS)
     try:
         with np.load(source, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -211,16 +202,3 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
         note='; '.join(notes),
     )
     return Dataset(split, meta, notes)
-
-
-READER = Reader(
-    name='npz',
-    summary='your own arrays in a .npz file',
-    doc=__doc__,
-    expects=EXPECTS,
-    example='python tools/prepare_data.py npz poses.npz --layout coco17 --val-subjects 3,7',
-    add_arguments=add_arguments,
-    plan=plan,
-    read=read,
-    collect=collect,
-)

@@ -11,7 +11,6 @@ OpenPose's hand keypoints (--hand), whose fingertips it takes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from . import common, recordings
-from .common import Clip, ClipError, Dataset, Parsed, Plan, Reader
+from .common import Clip, ClipError, Dataset, Parsed, Plan
 from .people import Frame
 from .recordings import Job
+from .sources import Source
 
 SUFFIX = '_keypoints.json'
 EXPECTS = 'a folder with one folder a clip that holds OpenPose files <name>_<frame>_keypoints.json'
@@ -35,19 +35,10 @@ FINGERTIPS = (4, 8, 12, 16, 20)
 LAYOUTS = ('body25', 'imigue22')
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this format."""
-    recordings.add_arguments(parser)
-    parser.add_argument(
-        '--layout',
-        choices=LAYOUTS,
-        default='body25',
-        help='joints to keep: body25, or the 22 upper-body joints of iMiGUE (needs hand keypoints)',
-    )
-
-
-def plan(source: Path, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """One job a recording."""
+    source = source.path
+    options = dict(options, layout=options['layout'] or 'body25')
     if options['layout'] not in LAYOUTS:
         raise common.FormatError(
             f'--layout {options["layout"]!r} must be one of {", ".join(LAYOUTS)}'
@@ -57,7 +48,7 @@ def plan(source: Path, options: Mapping[str, Any]) -> Plan:
         if stem := recordings.frame_number(path.name.removesuffix(SUFFIX)):
             groups.setdefault((path.parent, stem[0]), []).append((stem[1], path))
     if not groups:
-        raise common.refuse_source(source, EXPECTS)
+        raise Source(source).refuse(EXPECTS)
     folders = [folder for folder, _ in groups]
     found, notes = {}, []
     for (folder, stem), files in sorted(groups.items()):
@@ -131,17 +122,6 @@ def read(job: Job) -> Parsed:
 
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
     """Splits of the user's own choice."""
-    return recordings.collect_recordings(clips, plan, options, options['layout'], 'openpose')
-
-
-READER = Reader(
-    name='openpose',
-    summary='OpenPose JSON (BODY_25, several persons), a folder a clip',
-    doc=__doc__,
-    expects=EXPECTS,
-    example='python tools/prepare_data.py openpose poses/ --labels labels.csv --size 1280x720',
-    add_arguments=add_arguments,
-    plan=plan,
-    read=read,
-    collect=collect,
-)
+    return recordings.collect_recordings(
+        clips, plan, options, options['layout'] or 'body25', 'openpose'
+    )

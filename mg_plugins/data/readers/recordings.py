@@ -5,8 +5,6 @@ Shared by the formats openpose, coco and mediapipe, which differ only in how fra
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import common, people, tables
+from . import common, parsing, people, tables
 from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
 from .people import Frame
+from .sources import Entry
 from .tables import LabelRow
 
 LABELS_HELP = (
@@ -40,29 +39,6 @@ class Job:
     def shown(self, path: Path) -> str:
         """A file as error messages call it."""
         return path.relative_to(self.root).as_posix() if path != self.root else path.name
-
-
-def add_arguments(parser: argparse.ArgumentParser, sized: bool = True) -> None:
-    """Options that these formats share."""
-    parser.add_argument('--labels', metavar='CSV', help=LABELS_HELP)
-    parser.add_argument(
-        '--classes',
-        metavar='FILE',
-        help='class names, one a line or a JSON list, or the name of a known set such as imigue '
-        '(default: those in the labels)',
-    )
-    parser.add_argument(
-        '--val-subjects',
-        metavar='LIST',
-        help='subjects of the split xsub_val, such as 3,7; the others make xsub_train',
-    )
-    if sized:
-        parser.add_argument(
-            '--size', metavar='WxH', help='picture size in pixels, unless the labels give it'
-        )
-        parser.add_argument(
-            '--max-persons', type=int, default=2, help='persons kept in a clip (default: 2)'
-        )
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -162,7 +138,7 @@ def cut_clip(
     if not frames:
         raise ClipError(common.EMPTY, job.name, None, 'the recording has no frames')
     start, end = (0, len(frames) - 1) if row.start is None else (row.start, row.end)
-    common.check_window(start, end, len(frames), row.file, row.line)
+    parsing.check_window(start, end, len(frames), row.file, row.line)
     window = frames[start : end + 1]
     for frame in window:
         if isinstance(frame, ClipError):
@@ -208,15 +184,4 @@ def frame_number(name: str) -> tuple[str, int] | None:
 
 
 def load_json(path: Path, shown: str) -> Any:
-    """A JSON file's content.
-
-    Raises:
-        ClipError: Missing, empty or not JSON, with the line.
-    """
-    text = '\n'.join(common.read_lines(path, shown))
-    if not text.strip():
-        raise ClipError(common.EMPTY, shown, None, 'the file is empty')
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ClipError(common.UNREADABLE, shown, error.lineno, f'not JSON: {error.msg}') from None
+    return Entry(shown, path).json()

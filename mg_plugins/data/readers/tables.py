@@ -12,45 +12,65 @@ from typing import Any
 
 from mg_plugins.data.classes import dataset_names, get_classes
 
-from . import common
+from . import common, parsing
 from .common import Clip, ClipError, FormatError, Reject
+from .sources import Entry
 
 KNOWN_COLUMNS = ('subject', 'session', 'outcome', 'fps')
 
 
 def read_table(
-    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
+    path: str | Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    aliases: Mapping[str, Sequence[str]] | None = None,
 ) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV file with a header, as (1-based line, {column: text}); blank rows are skipped.
+    """Rows of a table with a header, as (1-based line, {column: text}); blank rows are skipped.
+
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of.
+
+    Args:
+        path: The file.
+        required: Columns that must be there.
+        optional: Columns that may be there.
+        aliases: Other names of columns; columns that are none of them are then ignored.
 
     Raises:
-        FormatError: No such file, a required column is missing, a column is unknown, or a row is
-            wider than the header.
+        FormatError: No such file, a required column is missing, a column is unknown or there
+            twice, a row is wider than the header, or a quote is not closed.
     """
     try:
-        lines = common.read_lines(Path(path))
+        lines = Entry(str(path), Path(path)).lines()
     except ClipError as error:
         raise FormatError(f'{path}: {error.detail}') from None
-    reader = csv.reader(io.StringIO('\n'.join(lines)))
-    header = [name.strip().lower() for name in next(reader, [])]
+    delimiter = max(',;\t', key=(lines or [''])[0].count)
+    reader = csv.reader(io.StringIO('\n'.join(lines)), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise FormatError(f'{path}, line {reader.line_num}: {error}') from None
+    header = [name.strip().lower() for name in rows[0][1]] if rows else []
+    found = ','.join(header) or 'nothing'
+    if aliases:
+        known = {name: column for column, names in aliases.items() for name in names}
+        header = [known.get(name, f'({name})') for name in header]
     expected = ','.join(required) + ''.join(f'[,{name}]' for name in optional)
-    missing = [name for name in required if name not in header]
-    unknown = [name for name in header if name not in (*required, *optional)]
-    if missing or unknown or len(set(header)) != len(header):
-        found = ','.join(header) or 'nothing'
+    columns = [name for name in header if not aliases or not name.startswith('(')]
+    missing = [name for name in required if name not in columns]
+    unknown = [name for name in columns if name not in (*required, *optional)]
+    if missing or unknown or len(set(columns)) != len(columns):
         raise FormatError(f'{path} must begin with the header {expected}; found {found}')
-    rows = []
-    for cells in reader:
+    table = []
+    for line, cells in rows[1:]:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) > len(header):
             raise FormatError(
-                f'{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns'
+                f'{path}, line {line}: {len(cells)} cells under {len(header)} columns'
             )
         cells += [''] * (len(header) - len(cells))
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-        rows.append((reader.line_num, row))
-    return rows
+        table.append((line, {n: cell.strip() for n, cell in zip(header, cells, strict=True)}))
+    return table
 
 
 def read_classes(name_or_file: str) -> list[str]:
@@ -63,7 +83,7 @@ def read_classes(name_or_file: str) -> list[str]:
         return list(get_classes(name_or_file))
     path = Path(name_or_file)
     try:
-        lines = common.read_lines(path)
+        lines = Entry(str(path), path).lines()
     except ClipError as error:
         known = ', '.join(dataset_names())
         raise FormatError(f'--classes {path}: {error.detail}; or give one of {known}') from None
@@ -154,7 +174,7 @@ def read_labels(path: str | None, classes: str | None) -> LabelTable:
 def infer_classes(cells: Sequence[str]) -> list[str]:
     """Class names from a label column."""
     cells = [cell for cell in cells if cell]
-    indices = [common.parse_int(cell) for cell in cells]
+    indices = [parsing.parse_int(cell) for cell in cells]
     if any(index is None for index in indices):
         return sorted({cell for cell, index in zip(cells, indices, strict=True) if index is None})
     return [f'class {index}' for index in range(max([*indices, -1]) + 1)]
@@ -167,18 +187,18 @@ def parse_label_row(row: Mapping[str, str], names: list[str], file: str, line: i
         ClipError: A cell is missing, is no number, or is out of range.
     """
 
-    def number(column: str, parse=common.parse_int):
+    def number(column: str, parse=parsing.parse_int):
         text = row.get(column, '')
         value = parse(text)
         if text and value is None:
-            detail = f'{column} {common.shorten(text)!r} is not a number'
+            detail = f'{column} {parsing.shorten(text)!r} is not a number'
             raise ClipError(common.NON_NUMERIC, file, line, detail)
         return value
 
     if not row['clip'] or not row['label']:
         empty = 'clip' if not row['clip'] else 'label'
         raise ClipError(common.EMPTY, file, line, f'the column {empty} is empty')
-    label = names.index(row['label']) if row['label'] in names else common.parse_int(row['label'])
+    label = names.index(row['label']) if row['label'] in names else parsing.parse_int(row['label'])
     if label is None or not 0 <= label < len(names):
         detail = f'{row["label"]!r} is neither a class name nor an index from 0 to {len(names) - 1}'
         raise ClipError(common.LABEL_RANGE, file, line, detail)
@@ -189,7 +209,7 @@ def parse_label_row(row: Mapping[str, str], names: list[str], file: str, line: i
     if (width is None) != (height is None):
         raise ClipError(common.EMPTY, file, line, 'width and height must both be given, or neither')
     known = {name: row[name] for name in ('subject', 'session', 'outcome') if row.get(name)}
-    fps = number('fps', common.parse_float)
+    fps = number('fps', parsing.parse_float)
     if fps is not None:
         known['fps'] = fps
     return LabelRow(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from . import common
+from . import common, parsing
 from .common import Clip, ClipError, Parsed
+from .sources import Entry
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,19 @@ class Recording:
 
     Attributes:
         id: The recording's id; clips are called `<id>_<start>_<end>_<label>`.
-        root: Folder that error messages name files relative to.
         skeleton: CSV without header; row k is frame k.
         labels: CSV without header: gesture id, start, end (0-based frames, end included).
         split: Split that the release puts the recording in, if any.
+        keep: Give the whole recording with its segments too.
         known: What else is known: fps, subject …
     """
 
     id: str
-    root: Path
-    skeleton: Path
-    labels: Path
+    skeleton: Entry
+    labels: Entry
     split: str | None = None
+    keep: bool = False
     known: dict = field(default_factory=dict)
-
-    def name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
 
 
 def read_recording(
@@ -46,7 +43,7 @@ def read_recording(
     """Cut the labelled clips out of one recording.
 
     Only rows inside of clips are parsed, so a broken row costs the clips that contain it and no
-    others.
+    others; in a whole recording, it is a frame without joints.
 
     Args:
         columns: Numbers in a skeleton row.
@@ -59,12 +56,14 @@ def read_recording(
         Clips and rejects; `extra` is a dict with `header` (the skeleton file began with a header).
     """
     parsed = Parsed(extra=dict(header=False))
-    labels_name, skeleton_name = map(recording.name, (recording.labels, recording.skeleton))
+    labels_name, skeleton_name = recording.labels.name, recording.skeleton.name
     try:
-        labels = common.read_lines(recording.labels, labels_name)
+        with common.reading(labels_name):
+            labels = recording.labels.lines()
         if not labels:
             raise ClipError(common.EMPTY, labels_name, None, 'there are no labels')
-        lines = common.read_lines(recording.skeleton, skeleton_name)
+        with common.reading(skeleton_name):
+            lines = recording.skeleton.lines()
         if not lines:
             raise ClipError(common.EMPTY, skeleton_name, None, 'there are no frames')
     except ClipError as error:
@@ -76,37 +75,55 @@ def read_recording(
         parsed.extra['header'] = True
         first_line, lines = 2, lines[1:]
 
-    for line_number, text in enumerate(labels, 1):
-        if not text.strip():
+    known, windows = dict(session=recording.id) | recording.known, []
+    for number, row in enumerate(labels, 1):
+        if not row.strip():
             continue
-        clip_id = f'{recording.id} label {line_number}'
+        clip_id = f'{recording.id} label {number}'
         try:
-            gesture, start, end = common.parse_window(text, labels_name, line_number)
+            gesture, start, end = parsing.parse_window(row, labels_name, number)
             label = class_of(gesture)
             if label is None:
                 detail = f'there is no gesture {gesture}'
-                raise ClipError(common.LABEL_RANGE, labels_name, line_number, detail)
+                raise ClipError(common.LABEL_RANGE, labels_name, number, detail)
             clip_id = f'{recording.id}_{start:05d}_{end:05d}_{label:02d}'
-            common.check_window(start, end, len(lines), labels_name, line_number)
-            rows = common.parse_rows(
+            parsing.check_window(start, end, len(lines), labels_name, number)
+            windows.append((label, start, end))
+            rows = parsing.parse_rows(
                 lines[start : end + 1], columns, skeleton_name, first_line + start, ',', used
             )
-            annotation = annotate(
-                clip_id, label, rows, session=recording.id, start=start, end=end, **recording.known
-            )
-            if not annotation['keypoint'].any():
-                detail = f'no joint was detected in any of the {len(rows)} frames'
-                raise ClipError(common.ALL_ZERO, skeleton_name, first_line + start, detail)
+            annotation = annotate(clip_id, label, rows, start=start, end=end, **known)
+            common.check_content(annotation, skeleton_name, first_line + start)
         except ClipError as error:
             parsed.rejects.append(error.reject(clip_id))
         else:
-            parsed.clips.append(Clip(annotation, labels_name, line_number, recording.split))
+            parsed.clips.append(Clip(annotation, labels_name, number, recording.split))
+    if recording.keep and windows:
+        rows, broken = read_all(lines, columns, used)
+        parsed.counts['rows that cannot be read are frames without joints'] += broken
+        segments = common.make_segments(windows, len(rows))
+        annotation = annotate(recording.id, None, rows, segments=segments, **known)
+        parsed.clips.append(Clip(annotation, skeleton_name, None, recording.split))
     return parsed
+
+
+def read_all(lines: Sequence[str], columns: int, used: Sequence[int]) -> tuple[np.ndarray, int]:
+    """All rows (T, len(used)), zeros for those that cannot be parsed, and how many those are."""
+    try:
+        return parsing.parse_rows(lines, columns, '', 1, ',', used), 0
+    except ClipError:
+        rows, broken = np.zeros((len(lines), len(used)), np.float32), 0
+    for number, line in enumerate(lines):
+        try:
+            rows[number] = parsing.parse_rows([line], columns, '', 1, ',', used)
+        except ClipError:
+            broken += 1
+    return rows, broken
 
 
 def is_header(line: str) -> bool:
     """Whether a first row names columns: no cell is a number, or they count 0, 1, 2 …"""
-    values = [common.parse_float(cell) for cell in line.split(',')]
+    values = [parsing.parse_float(cell) for cell in line.split(',')]
     if not any(value is not None for value in values):
         return bool(line.strip())
     counted = values[1:]

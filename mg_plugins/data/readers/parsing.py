@@ -1,0 +1,196 @@
+"""Text as files hold it: encodings, rows of numbers, JSON, windows, and what is wrong with them."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import common
+from .common import ClipError
+
+LARGEST = float(np.finfo(np.float32).max)
+# What stands for a missing number in a cell of a table.
+MISSING_CELLS = {'', 'nan', 'na', 'n/a', 'null', 'none', '-', 'inf', '-inf'}
+
+
+def decode(content: bytes) -> str:
+    """Text in UTF-8, UTF-16 or Latin-1.
+
+    UTF-16 is known by its byte order mark, or by a zero in every second byte. Latin-1 is taken for
+    text whose bytes are not UTF-8 and that holds no control characters; other bytes become U+FFFD,
+    so that the parsers can name the line they are on.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode('utf-16', 'replace')
+    head = content[:200]
+    for start, encoding in ((1, 'utf-16-le'), (0, 'utf-16-be')):
+        if len(head) > 3 and not any(head[start::2]) and all(head[1 - start :: 2]):
+            return content.decode(encoding, 'replace')
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        # A few bytes above 0x9f among plain text are accented letters; anything else is damage.
+        odd = content[error.start : error.start + 4096]
+        if not any(byte < 9 or 0x7F <= byte < 0xA0 for byte in odd) and odd[:1] < b'\xfe':
+            return content.decode('latin-1')
+        return content.decode('utf-8-sig', 'replace')
+
+
+def split_lines(content: bytes) -> list[str]:
+    """Lines without line ends, byte order mark and trailing blank lines; CRLF and CR count."""
+    text = decode(content)
+    if '\r' in text:
+        text = text.replace('\r\n', '\n').replace('\r', '\n')
+    lines = text.split('\n')
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def parse_json(content: bytes, file: str) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        ClipError: Empty, nested too deep or not JSON, with the line.
+    """
+    text = decode(content)
+    if not text.strip():
+        raise ClipError(common.EMPTY, file, None, 'the file is empty')
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ClipError(common.UNREADABLE, file, error.lineno, f'not JSON: {error.msg}') from None
+    except RecursionError:
+        raise ClipError(common.UNREADABLE, file, None, 'lists are nested too deep') from None
+    except ValueError as error:
+        raise ClipError(common.UNREADABLE, file, None, f'not JSON: {error}') from None
+
+
+def parse_rows(
+    lines: Sequence[str],
+    columns: int,
+    file: str,
+    first_line: int = 1,
+    delimiter: str | None = ',',
+    used: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Parse lines of numbers, all of the same width, all finite.
+
+    The whole block goes through `numpy.loadtxt` (C speed); only when something is wrong are the
+    lines walked one by one, to name the one at fault.
+
+    Args:
+        lines: Text lines without line ends.
+        columns: Numbers expected on every line.
+        file: Name for errors.
+        first_line: 1-based number of `lines[0]` in its file, for errors.
+        delimiter: Between numbers; None means any white space.
+        used: Columns (from 0) to parse; the others may hold anything. All if None. Needs a
+            delimiter.
+
+    Returns:
+        float32 array (len(lines), columns), or (len(lines), len(used)).
+
+    Raises:
+        ClipError: The first line that is blank, short, long, non-numeric or not finite.
+    """
+    # With the last column among those parsed, loadtxt finds short rows. Rows that are too long are
+    # then the only reason for more delimiters than there should be.
+    parsed = range(columns) if used is None else (*used, columns - 1)
+    usecols = None if used is None else parsed
+    right_width = used is None or ''.join(lines).count(delimiter) == len(lines) * (columns - 1)
+    rows = None
+    # A blank first line is left to the slow path: loadtxt skips blank lines, and warns if all are.
+    if right_width and lines and lines[0].strip():
+        try:
+            rows = np.loadtxt(
+                lines, np.float32, comments=None, delimiter=delimiter, usecols=usecols, ndmin=2
+            )
+        except ValueError:
+            pass
+    if rows is None or rows.shape != (len(lines), len(parsed)) or not np.isfinite(rows).all():
+        raise diagnose_rows(lines, columns, file, first_line, delimiter, parsed)
+    return rows if used is None else rows[:, :-1]
+
+
+def diagnose_rows(
+    lines: Sequence[str],
+    columns: int,
+    file: str,
+    first_line: int,
+    delimiter: str | None,
+    parsed: Sequence[int],
+) -> ClipError:
+    """The error of the first bad line; see `parse_rows` for the arguments."""
+    if not lines:
+        return ClipError(common.EMPTY, file, None, 'the file holds no rows')
+    for line_number, line in enumerate(lines, first_line):
+        if not line.strip():
+            return ClipError(common.EMPTY, file, line_number, 'blank line among the rows')
+        fields = line.split(delimiter)
+        if len(fields) != columns:
+            reason = common.SHORT_ROW if len(fields) < columns else common.LONG_ROW
+            detail = f'{len(fields)} numbers, expected {columns}'
+            return ClipError(reason, file, line_number, detail)
+        for column in sorted(parsed):
+            value, shown = parse_float(fields[column]), shorten(fields[column])
+            if value is None:
+                detail = f'{shown!r} in column {column + 1} is not a number'
+                return ClipError(common.NON_NUMERIC, file, line_number, detail)
+            if not abs(value) <= LARGEST:
+                detail = f'{shown!r} in column {column + 1} is not finite in float32'
+                return ClipError(common.NAN, file, line_number, detail)
+    return ClipError(
+        common.UNREADABLE, file, first_line, 'the rows from this line on cannot be parsed'
+    )
+
+
+def parse_float(text: str) -> float | None:
+    """A float, or None. Underscores, which `float` would take, are not digits here."""
+    try:
+        return None if '_' in text else float(text)
+    except ValueError:
+        return None
+
+
+def parse_int(text: str) -> int | None:
+    """An integer, also when written as `3.0`, or None."""
+    value = parse_float(text)
+    return int(value) if value is not None and np.isfinite(value) and value == int(value) else None
+
+
+def shorten(text: str, limit: int = 24) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + '…'
+
+
+def parse_window(line: str, file: str, line_number: int) -> tuple[int, int, int]:
+    """A label row `gesture id, start, end`.
+
+    Raises:
+        ClipError: Too few or too many fields, or one that is not a whole number.
+    """
+    fields = line.split(',')
+    if len(fields) != 3:
+        reason = common.SHORT_ROW if len(fields) < 3 else common.LONG_ROW
+        detail = f'{len(fields)} fields, expected gesture id, start, end'
+        raise ClipError(reason, file, line_number, detail)
+    values = [parse_int(text) for text in fields]
+    for name, text, value in zip(('gesture id', 'start', 'end'), fields, values, strict=True):
+        if value is None:
+            detail = f'{name} {shorten(text)!r} is not a whole number'
+            raise ClipError(common.NON_NUMERIC, file, line_number, detail)
+    return values[0], values[1], values[2]
+
+
+def check_window(start: int, end: int, frames: int, file: str, line: int | None) -> None:
+    """Refuse a window (0-based, `end` included) that is reversed or outside of `frames` frames."""
+    if end < start:
+        raise ClipError(common.END_BEFORE_START, file, line, f'start {start}, end {end}')
+    if start < 0 or end >= frames:
+        detail = f'frames {start} to {end}, but there are only frames 0 to {frames - 1}'
+        detail = detail if frames else 'there are no frames'
+        raise ClipError(common.BEYOND_FILE, file, line, detail)
