@@ -14,7 +14,7 @@ TABLE = Path(__file__).with_name('classes.json')
 
 
 def dataset_names() -> list[str]:
-    """Data sets of the table: imigue, smg, ma52, msr_action3d."""
+    """Data sets of the table: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d."""
     return list(_table())
 
 
@@ -55,8 +55,9 @@ def protocol(name: str, kind: str = 'cross_subject') -> dict:
     Args:
         name: One of `dataset_names`.
         kind: 'cross_subject' gives ``train_subjects`` and ``test_subjects`` (numbers from 1), with
-            the published ``train_clips`` and ``test_clips`` where known; 'emotion' (imigue only)
-            gives ``train_videos``, ``test_videos`` and ``outcomes``.
+            the published ``train_clips`` and ``test_clips`` where known; 'emotion' (imigue) gives
+            ``train_videos``, ``test_videos`` and ``outcomes``; 'cross_view' (nw_ucla) gives
+            ``train_cameras`` and ``test_cameras``.
 
     Raises:
         KeyError: Unknown data set or protocol.

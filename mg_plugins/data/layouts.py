@@ -8,13 +8,16 @@ synthetic set. A layout of your own is a dict in a config, a JSON file, or a reg
                     bones=[('knee', 'hip'), ('foot', 'knee')], centre='hip'))
     get_layout('my_layout.json')
 
-Joints are given by name or by index, counted from 0. Needs the standard library and numpy only.
+Joints are given by name or by index, counted from 0. Aliases (``coco``, ``nturgb+d``, ``openpose``,
+``mediapipe``, ``halpe``, …) and upper case find the layouts of the table too. Needs the standard
+library and numpy only.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import read_json
 
 TABLE = Path(__file__).with_name('layouts.json')
 GRAPH_MODES = ('stgcn_spatial', 'spatial', 'binary_adj')
@@ -137,13 +141,19 @@ def layout_names() -> list[str]:
     return [*_builtin(), *(name for name in _registered if name not in _builtin())]
 
 
+@cache
+def layout_aliases() -> dict[str, str]:
+    """Other names under which `get_layout` finds a layout of the table, to its own name."""
+    return {alias: name for name, entry in _table().items() for alias in entry.get('aliases', ())}
+
+
 def register_layout(layout: Layout | Mapping | str | os.PathLike) -> Layout:
     """Make a layout available by its name.
 
     Registering the same layout twice is fine; another layout under a taken name is an error.
     """
     layout = get_layout(layout)
-    known = _registered.get(layout.name) or _builtin().get(layout.name)
+    known = _known(layout.name)
     if known is not None and known != layout:
         raise LayoutError(
             f'a different layout is already called {layout.name!r}; choose another name'
@@ -156,9 +166,9 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
     """Find or build a layout.
 
     Args:
-        layout: A name of `layout_names`, a dict (keys ``joints`` and ``bones``; optional ``name``,
-            ``centre``, ``pairs``, ``regions``, ``note``, ``tree``), the path of a JSON file with
-            such a dict, or a `Layout`.
+        layout: A name of `layout_names` or `layout_aliases`, a dict (keys ``joints`` and ``bones``;
+            optional ``name``, ``centre``, ``pairs``, ``regions``, ``note``, ``tree``), the path of
+            a JSON file with such a dict, or a `Layout`.
 
     Raises:
         LayoutError: Unknown name, unreadable file, or a definition that contradicts itself.
@@ -172,7 +182,7 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
             f'a layout is a name, a dict, a JSON file or a Layout, not {type(layout).__name__}'
         )
     if isinstance(layout, str):
-        known = _registered.get(layout) or _builtin().get(layout)
+        known = _known(layout)
         if known is not None:
             return known
     path = Path(layout)
@@ -273,18 +283,30 @@ def _flatten(keypoints, scores, num_joints: int) -> tuple[np.ndarray, np.ndarray
     return points, detected
 
 
+def _known(name: str) -> Layout | None:
+    lower = name.lower()
+    return _registered.get(name) or _builtin().get(layout_aliases().get(lower, lower))
+
+
+@cache
+def _table() -> dict[str, dict]:
+    return json.loads(TABLE.read_text(encoding='utf-8'))
+
+
 @cache
 def _builtin() -> dict[str, Layout]:
     """The layouts of the table, by name."""
-    table = json.loads(TABLE.read_text(encoding='utf-8'))
-    return {name: _from_dict(dict(entry, name=name)) for name, entry in table.items()}
+    return {
+        name: _from_dict({k: v for k, v in entry.items() if k != 'aliases'} | dict(name=name))
+        for name, entry in _table().items()
+    }
 
 
 def _from_file(path: Path) -> Layout:
     try:
-        entry = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise LayoutError(f'layout file {path} cannot be read: {error}') from error
+        entry = read_json(path)
+    except UserError as error:
+        raise LayoutError(f'layout file {error}') from error
     if not isinstance(entry, dict):
         raise LayoutError(f'layout file {path} holds a {type(entry).__name__}, expected a dict')
     return _from_dict({'name': path.stem, **entry})
@@ -359,7 +381,7 @@ def _check(layout: Layout) -> None:
     name, joints = layout.name, layout.joints
     if not joints:
         raise LayoutError(f'layout {name!r} has no joints')
-    twice = sorted({joint for joint in joints if joints.count(joint) > 1})
+    twice = sorted(joint for joint, number in Counter(joints).items() if number > 1)
     if twice:
         raise LayoutError(f'layout {name!r} names {twice} more than once')
     used = [layout.centre, *(j for couple in (*layout.bones, *layout.pairs) for j in couple)]
@@ -367,8 +389,8 @@ def _check(layout: Layout) -> None:
         _joint_index(joint, joints, name)
     if layout.tree:
         _check_tree(layout)
-    paired = [j for couple in layout.pairs for j in couple]
-    overlap = sorted({joints[j] for j in paired if paired.count(j) > 1})
+    paired = Counter(j for couple in layout.pairs for j in couple)
+    overlap = sorted(joints[j] for j, number in paired.items() if number > 1)
     if overlap:
         raise LayoutError(f'layout {name!r}: {overlap} are in more than one left/right pair')
 

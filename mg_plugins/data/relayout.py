@@ -3,6 +3,7 @@
 The table (`relayout.json`) says which names mean one joint (``common``: a name to the name that all
 layouts share; ``own``: where a layout means something else by a name), and which joints may be
 made where they are absent (``made``: from the middle of others, the first choice that is there).
+An entry for a left joint holds for the right one too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,18 @@ TABLE = Path(__file__).with_name('relayout.json')
 
 @cache
 def _table() -> dict:
-    return json.loads(TABLE.read_text(encoding='utf-8'))
+    table = json.loads(TABLE.read_text(encoding='utf-8'))
+    for part in (table['common'], table['made'], *table['own'].values()):
+        for joint, value in list(part.items()):
+            part.setdefault(_right(joint), _right(value))
+    return table
+
+
+def _right(value: Any) -> Any:
+    """The right side's form of a name, or of a list of lists of names."""
+    if isinstance(value, str):
+        return value.replace('left_', 'right_')
+    return [_right(part) for part in value]
 
 
 def usual_coordinates(layout: Layout) -> int | None:

@@ -19,6 +19,16 @@ COUNTS = dict(
     coco17=17,
     body25=25,
     mediapipe33=33,
+    coco_wholebody133=133,
+    holistic75=75,
+    upper46=46,
+    h36m17=17,
+    halpe26=26,
+    halpe136=136,
+    openpose18=18,
+    openpose67=67,
+    hand21=21,
+    hand20=20,
 )
 NAMES = tuple(COUNTS)
 TREES = [name for name in NAMES if name != 'imigue22_released']
@@ -40,6 +50,8 @@ def test_pairs_and_regions_are_sane(name):
     assert layout.num_joints == COUNTS[name]
     mirrored = {'left': 'right', 'right': 'left'}
     for left, right in layout.pairs:
+        if layout.joints[left].startswith('face-'):
+            continue
         words = layout.joints[left].split('_')
         assert '_'.join(mirrored.get(word, word) for word in words) == layout.joints[right]
     assert [layout.swap[j] for j in layout.swap] == list(range(layout.num_joints))
@@ -47,9 +59,32 @@ def test_pairs_and_regions_are_sane(name):
         if f'left_{part}' in layout.regions:
             swapped = {layout.swap[j] for j in layout.regions[f'left_{part}']}
             assert swapped == set(layout.regions[f'right_{part}'])
-    assert set().union(*layout.regions.values()) == set(range(layout.num_joints))
+    palm = {layout.centre} if name.startswith('hand') else set()
+    assert set().union(*layout.regions.values()) == set(range(layout.num_joints)) - palm
     sided = [j for j, joint in enumerate(layout.joints) if 'left' in joint or 'right' in joint]
-    assert sorted(j for pair in layout.pairs for j in pair) == sided
+    paired = {j for pair in layout.pairs for j in pair}
+    assert sorted(j for j in paired if not layout.joints[j].startswith('face-')) == sided
+
+
+@pytest.mark.parametrize(
+    ('alias', 'name'),
+    [
+        ('coco', 'coco17'),
+        ('nturgb+d', 'ntu25'),
+        ('kinect_v2', 'ntu25'),
+        ('kinect20', 'kinect_v1_20'),
+        ('openpose', 'openpose18'),
+        ('body_25', 'body25'),
+        ('BODY_25', 'body25'),
+        ('mediapipe', 'mediapipe33'),
+        ('halpe', 'halpe136'),
+        ('Holistic', 'holistic75'),
+    ],
+)
+def test_aliases(alias, name):
+    assert get_layout(alias) is get_layout(name)
+    with pytest.raises(LayoutError, match='already called'):
+        register_layout(dict(CHAIN, name=alias))
 
 
 @pytest.mark.parametrize('name', TREES)
@@ -102,7 +137,9 @@ def test_mmaction_builds_graphs(name, mode):
     np.testing.assert_array_equal(linked, expected)
 
 
-@pytest.mark.parametrize(('ours', 'theirs'), [('ntu25', 'nturgb+d'), ('coco17', 'coco')])
+@pytest.mark.parametrize(
+    ('ours', 'theirs'), [('ntu25', 'nturgb+d'), ('coco17', 'coco'), ('openpose18', 'openpose')]
+)
 def test_same_graph_as_upstream(ours, theirs):
     pytest.importorskip('mmaction')
     pytest.importorskip('mg_plugins')

@@ -43,20 +43,75 @@ def test_the_table_names_joints_that_there_are():
 
 
 @pytest.mark.parametrize('source', layout_names())
-@pytest.mark.parametrize('target', layout_names())
-def test_every_pair_of_layouts(source, target):
-    parts = joint_parts(get_layout(source), get_layout(target))
-    assert len(parts) == get_layout(target).num_joints
-    for part in parts:
-        assert not part or sum(part.values()) == pytest.approx(1)
-    if source == target:
-        assert parts == [{j: 1.0} for j in range(len(parts))]
-    # A side never comes from the other.
-    for joint, part in zip(get_layout(target).joints, parts, strict=True):
-        names = [get_layout(source).joints[j] for j in part]
-        side = joint.partition('_')[0]
-        if side in ('left', 'right'):
-            assert all(side in name for name in names), (joint, names)
+def test_every_pair_of_layouts(source):
+    source = get_layout(source)
+    for target in map(get_layout, layout_names()):
+        if source.name.startswith('hand') != target.name.startswith('hand'):
+            # A hand alone does not say which side it is.
+            with pytest.raises(LayoutError, match='no joint in common'):
+                joint_parts(source, target)
+            continue
+        parts = joint_parts(source, target)
+        assert len(parts) == target.num_joints
+        for part in parts:
+            assert not part or sum(part.values()) == pytest.approx(1)
+        if source == target:
+            assert parts == [{j: 1.0} for j in range(len(parts))]
+        # A side never comes from the other.
+        for joint, part in zip(target.joints, parts, strict=True):
+            names = [source.joints[j] for j in part]
+            side = joint.partition('_')[0]
+            if side in ('left', 'right'):
+                assert all(side in name for name in names), (joint, names)
+
+
+TIPS = dict(
+    coco_wholebody133=('thumb4', 'forefinger4', 'middle_finger4', 'ring_finger4', 'pinky_finger4'),
+    holistic75=(
+        'thumb_tip',
+        'index_finger_tip',
+        'middle_finger_tip',
+        'ring_finger_tip',
+        'pinky_tip',
+    ),
+)
+TIPS |= dict(halpe136=TIPS['coco_wholebody133'])
+TIPS |= dict.fromkeys(('openpose67', 'upper46'), TIPS['holistic75'])
+
+
+@pytest.mark.parametrize('source', TIPS)
+def test_fingertips_of_imigue(source):
+    source, target = get_layout(source), get_layout('imigue22')
+    parts = joint_parts(source, target)
+    assert all(parts)
+    for side in ('left', 'right'):
+        for finger, tip in enumerate(TIPS[source.name], 1):
+            part = parts[target.index(f'{side}_finger{finger}')]
+            assert part == {source.index(f'{side}_{tip}'): 1.0}
+    if source.name != 'openpose67':
+        assert all(joint_parts(source, get_layout('upper46')))
+
+
+@pytest.mark.parametrize(
+    ('layout', 'numbers'),
+    [
+        # Numbers as the sources' own documents give them, left hand first.
+        ('coco_wholebody133', dict(left_hand_root=91, left_thumb4=95, left_pinky_finger4=111)),
+        ('coco_wholebody133', dict(right_hand_root=112, right_forefinger4=120, left_heel=19)),
+        ('halpe136', dict(head=17, neck=18, hip=19, right_big_toe=21, left_hand_root=94)),
+        ('halpe136', dict(right_hand_root=115, right_pinky_finger4=135)),
+        ('holistic75', dict(left_shoulder=11, left_hand_wrist=33, right_hand_wrist=54)),
+        ('openpose67', dict(mid_hip=8, left_hand_wrist=25, right_index_finger_tip=54)),
+        ('openpose18', dict(neck=1, right_hip=8, left_ankle=13, right_eye=14, left_ear=17)),
+        ('h36m17', dict(root=0, right_foot=3, thorax=8, head=10, left_wrist=13, right_wrist=16)),
+        ('hand21', dict(wrist=0, thumb_tip=4, index_finger_tip=8, pinky_tip=20)),
+        ('hand20', dict(palm=0, thumb_tip=3, index_finger_mcp=4, pinky_tip=19)),
+        ('kinect20', dict(hip_centre=0, head=3, right_hand=11, left_foot=15, right_foot=19)),
+    ],
+)
+def test_published_numbers(layout, numbers):
+    layout = get_layout(layout)
+    assert {joint: layout.index(joint) for joint in numbers} == numbers
 
 
 @pytest.mark.parametrize('dataset', ['smg', 'ntu60'])

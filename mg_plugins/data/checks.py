@@ -1,0 +1,264 @@
+"""What is looked at when annotations are read or written: clips, splits, labels.
+
+`problem` and `each` refuse clips that are wrong; `mended` makes right what can only mean one thing,
+and says so; `check_split` and `check_labels` look at a whole file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from .layouts import LayoutError, get_layout
+from .relayout import usual_coordinates
+from .storage import ClipFolder
+from .unpickle import AnnotationError
+
+# No picture has so many pixels and no room so many metres; squares of it fit into float32.
+LARGEST = 1e9
+MOST_CLASSES = 100_000
+
+
+def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
+    """Annotations as float32, without empty clips; and what was changed."""
+    empty, unknown, kept = [], [], []
+    for annotation in annotations:
+        keypoint = annotation.get('keypoint') if isinstance(annotation, dict) else None
+        if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind not in 'fiu':
+            kept.append(annotation)
+            continue
+        if keypoint.ndim == 4 and 0 in keypoint.shape[:2]:
+            empty.append(annotation.get('frame_dir'))
+            continue
+        if keypoint.dtype != np.float32 and keypoint.ndim == 4:
+            if keypoint.dtype.itemsize < 8 or not np.abs(keypoint).max() > LARGEST:
+                keypoint = annotation['keypoint'] = keypoint.astype(np.float32)
+        score = annotation.get('keypoint_score')
+        if isinstance(score, np.ndarray) and score.dtype == np.float16:
+            annotation['keypoint_score'] = score.astype(np.float32)
+        if keypoint.ndim == 4 and np.isnan(keypoint.sum()):
+            missing = np.isnan(keypoint).any(-1)
+            annotation['keypoint'] = np.where(missing[..., None], np.float32(0), keypoint)
+            if isinstance(score, np.ndarray) and score.shape == missing.shape:
+                annotation['keypoint_score'] = np.where(missing, np.float32(0), score)
+            unknown.append(annotation.get('frame_dir'))
+        kept.append(annotation)
+    notes = []
+    if empty:
+        notes.append(f'{len(empty)} clips without a person or a frame left out, such as {empty[0]}')
+    if unknown:
+        notes.append(f'NaN in {len(unknown)} clips taken for missing joints, such as {unknown[0]}')
+    if _splitfilled_scores(kept, meta):
+        notes.append('the third channel is a detection score (0 to 1 beside pixels), taken as such')
+    return kept, notes
+
+
+def _splitfilled_scores(annotations: list, meta: dict) -> bool:
+    """Make (x, y, score) clips (x, y) and a score, in place, where all clips are such.
+
+    Raises:
+        AnnotationError: A layout of pictures with a third channel that may be either.
+    """
+    largest = 0.0
+    for annotation in annotations:
+        keypoint = annotation.get('keypoint') if isinstance(annotation, dict) else None
+        if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4 or keypoint.shape[3] != 3:
+            return False
+        third = keypoint[..., 2]
+        if annotation.get('keypoint_score') is not None or third.min() < 0 or third.max() > 1:
+            return False
+        largest = max(largest, float(np.abs(keypoint[..., :2]).max()))
+    if not largest:
+        return False
+    if largest <= 20:
+        # Pixels are larger than that and metres are not, so it is a depth, or a normalised picture.
+        try:
+            flat = usual_coordinates(get_layout(meta.get('layout') or '')) == 2
+        except LayoutError:
+            flat = False
+        if flat:
+            raise AnnotationError(
+                f'clips of the layout {meta["layout"]!r} have three coordinates, the third from 0 '
+                'to 1: where it is a score, give "keypoint" (M, T, V, 2) in pixels and '
+                '"keypoint_score" (M, T, V)'
+            )
+        return False
+    for annotation in annotations:
+        keypoint = annotation['keypoint']
+        annotation['keypoint_score'] = np.ascontiguousarray(keypoint[..., 2])
+        annotation['keypoint'] = np.ascontiguousarray(keypoint[..., :2])
+    return True
+
+
+def check_split(content: dict, where: Any) -> list[str]:
+    """Refuse test clips in a training split; count names given twice and names without a clip."""
+    notes, members = [], {}
+    known: set[str] = set()
+    if content['split']:
+        known = {clip['frame_dir'] for clip in content['annotations']}
+    for name, clips in content['split'].items():
+        members[name] = set(clips)
+        twice, absent = len(clips) - len(members[name]), members[name] - known
+        if twice:
+            notes.append(f'split {name!r} names {twice} clips more than once')
+        if absent:
+            notes.append(
+                f'split {name!r} names {len(absent)} clips that are not there, such as '
+                f'{min(absent)!r}'
+            )
+    for one, other in combinations(members, 2):
+        if 'train' in one + other and _protocol(one) == _protocol(other):
+            both = members[one] & members[other]
+            if both:
+                raise AnnotationError(
+                    f'{where}: {len(both)} clips are in split {one!r} and in split {other!r}, such '
+                    f'as {min(both)!r}; take them out of one'
+                )
+    return notes
+
+
+def _protocol(split: str) -> str:
+    """What a split's name says beside train, val or test: 'xsub' for 'xsub_train'."""
+    return re.sub(r'(?<![a-z])(train|val|valid|validation|test)(?![a-z])', '', split.lower())
+
+
+def check_labels(content: dict, where: Any) -> list[str]:
+    annotations, classes = content['annotations'], len(content['meta'].get('classes') or ())
+    if isinstance(annotations, ClipFolder):
+        labels = set(np.unique(annotations.labels).tolist()) - {-1}
+    else:
+        labels = {clip['label'] for clip in annotations if 'label' in clip}
+    if not labels or 0 in labels and (not classes or max(labels) < classes):
+        return []
+    remedy = f'{len(labels)} labels from {min(labels)} to {max(labels)}: where they are counted'
+    remedy += ' from 1, subtract 1'
+    whole = min(labels) == 1 and max(labels) == len(labels) > 1
+    if classes and max(labels) >= classes:
+        clip = next(clip for clip in annotations if clip.get('label', -1) >= classes)
+        raise AnnotationError(
+            f'{where}: clip {clip["frame_dir"]!r} has label {clip["label"]}, but there are '
+            f'{classes} classes, counted from 0 ({remedy})'
+        )
+    if classes or not whole:
+        return []
+    if len(content['split']) > 1:
+        raise AnnotationError(
+            f'{where}: no clip has label 0 ({remedy}; where class 0 is empty, name all classes in '
+            'meta["classes"])'
+        )
+    return [f'no clip has label 0 ({remedy})']
+
+
+def each(annotations: Iterable[dict], where: str | os.PathLike) -> Iterator[dict]:
+    """Annotations one by one, each checked by itself and against those before it."""
+    seen, joints = set(), None
+    for number, annotation in enumerate(annotations):
+        if not isinstance(annotation, dict):
+            raise AnnotationError(
+                f'{where}: annotation {number} is a {type(annotation).__name__}, expected a dict'
+            )
+        name = annotation.get('frame_dir', annotation.get('filename'))
+        if not isinstance(name, str):
+            raise AnnotationError(f'{where}: annotation {number} lacks a "frame_dir" text')
+        clip = f'{where}: clip {name!r} (annotation {number})'
+        if name in seen:
+            raise AnnotationError(f'{clip}: another clip has the same name')
+        seen.add(name)
+        annotation.setdefault('frame_dir', name)
+        wrong = problem(annotation)
+        if wrong:
+            raise AnnotationError(f'{clip}: {wrong}')
+        shape = annotation['keypoint'].shape[2:]
+        if joints is None:
+            joints = shape
+        elif shape != joints:
+            raise AnnotationError(
+                f'{clip}: {shape[0]} joints with {shape[1]} coordinates, but the clips before it '
+                f'have {joints[0]} with {joints[1]}'
+            )
+        yield annotation
+
+
+def problem(annotation: dict) -> str | None:
+    """What is wrong with one annotation, or None. Turns numpy integers into int."""
+    if 'keypoint' not in annotation:
+        return "lacks the key 'keypoint'"
+    for key in ('label', 'keypoint_score', 'segments', 'frame_times', 'fps'):
+        if key in annotation and annotation[key] is None:
+            del annotation[key]
+    for key in ('label', 'total_frames'):
+        if isinstance(annotation.get(key), np.integer):
+            annotation[key] = int(annotation[key])
+    label, keypoint = annotation.get('label', 0), annotation['keypoint']
+    if not _is_label(label):
+        return (
+            f'"label" is {label!r}, expected an integer from 0, below {MOST_CLASSES}; leave it out '
+            'where it is not known'
+        )
+    if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind != 'f' or keypoint.ndim != 4:
+        return f'"keypoint" is {describe(keypoint)}, expected floats of shape (M, T, V, C)'
+    if keypoint.shape[3] not in (2, 3) or 0 in keypoint.shape:
+        return f'"keypoint" has shape {keypoint.shape}; C must be 2 or 3 and no size 0'
+    frames = keypoint.shape[1]
+    if annotation.setdefault('total_frames', frames) != frames:
+        given = annotation['total_frames']
+        return f'"total_frames" is {given!r} but "keypoint" has {frames} frames'
+    largest = max(keypoint.max(), -keypoint.min())
+    if not np.isfinite(largest):
+        frame = int(np.argwhere(~np.isfinite(keypoint))[0][1])
+        return f'"keypoint" is not finite in frame {frame}; a missing joint is 0'
+    if largest > LARGEST:
+        return f'"keypoint" holds {largest:.3g}, which is neither pixels nor metres'
+    score = annotation.get('keypoint_score')
+    if score is not None:
+        if not isinstance(score, np.ndarray) or score.dtype.kind not in 'fiub':
+            return f'"keypoint_score" is {describe(score)}, expected numbers of shape (M, T, V)'
+        if score.shape != keypoint.shape[:3]:
+            return f'"keypoint_score" has shape {score.shape}, expected {keypoint.shape[:3]}'
+        if not np.isfinite(score.sum(dtype=np.float64)):
+            return '"keypoint_score" is not finite'
+    return _problem_in_time(annotation, frames)
+
+
+def _problem_in_time(annotation: dict, frames: int) -> str | None:
+    """What is wrong with the optional fields about time, or None."""
+    fps = annotation.get('fps', 1)
+    if isinstance(fps, bool) or not isinstance(fps, (int, float, np.number)) or not 0 < fps < 1e5:
+        return f'"fps" is {fps!r}, expected frames a second'
+    times = annotation.get('frame_times')
+    if times is not None:
+        times = annotation['frame_times'] = np.asarray(times, np.float64)
+        if times.shape != (frames,) or not (np.diff(times) > 0).all():
+            return f'"frame_times" must be {frames} rising times in seconds'
+    segments = annotation.get('segments', [])
+    if not isinstance(segments, (list, tuple)):
+        return f'"segments" is {describe(segments)}, expected a list of dict(label, start, end)'
+    for segment in segments:
+        ends = [segment.get(key) for key in ('start', 'end')] if isinstance(segment, dict) else []
+        if [type(end) for end in ends] != [int, int] or not _is_label(segment.get('label')):
+            return f'a segment is {segment!r}, expected dict(label, start, end) of integers'
+        if not 0 <= ends[0] < ends[1] <= frames:
+            return f'segment {ends[0]} to {ends[1]} (end exclusive) is not within {frames} frames'
+    return None
+
+
+def _is_label(value: Any) -> bool:
+    return type(value) is int and 0 <= value < MOST_CLASSES
+
+
+def filled_scores(annotation: dict) -> np.ndarray:
+    score = annotation.get('keypoint_score')
+    return (annotation['keypoint'] != 0).any(-1).astype(np.float32) if score is None else score
+
+
+def describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f'an array of {value.dtype} with shape {value.shape}'
+    if isinstance(value, dict):
+        return f'a dict with the keys {[str(key)[:40] for key in list(value)[:8]]}'
+    return f'a {type(value).__name__}'

@@ -1,0 +1,273 @@
+"""Annotations as arrays: one ``.npz`` file, or a ``.mg`` folder whose arrays stay on the disk.
+
+Both keep the clips one after the other: ``keypoint`` (sum of M*T, V, C) and ``keypoint_score``
+(sum of M*T, V).
+
+``.npz``: ``shape`` (clips, 2) with M and T, ``offset`` (clips + 1,) rows, and ``record``, a UTF-8
+JSON text as bytes with ``split``, ``meta`` and the other fields of every annotation.
+
+``.mg``: ``keypoint.npy``, ``keypoint_score.npy``, ``clips.npy`` (clips, 5) with the first row, M,
+T, the label (-1 for none) and the end of the clip's line, ``records.jsonl`` with a line of the
+other fields a clip, and ``index.json`` with ``split`` and ``meta``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mg_plugins.files import read_json, replacing, write_json
+
+from .unpickle import AnnotationError
+
+ARRAYS = ('keypoint', 'keypoint_score')
+_SHAPES = ('img_shape', 'original_shape')
+VERSION = 1
+# A packed .npz may not become more than so many times its size.
+_MOST_UNPACKED = 50
+
+
+class ClipFolder(Sequence):
+    """The clips of a ``.mg`` folder as a sequence of annotations, each made when it is asked for.
+
+    Its arrays are views of the files, so processes share them and none copies them.
+
+    Args:
+        path: The folder.
+        rows: Which clips (K,); all by default.
+        check: Says what is wrong with a clip, or None; asked for every clip that is read.
+
+    Raises:
+        AnnotationError: A folder whose files are missing, damaged or do not belong together.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        rows: np.ndarray | None = None,
+        check: Callable[[dict], str | None] | None = None,
+    ) -> None:
+        self.path, self.check = Path(path), check
+        try:
+            index = read_json(self.path / 'index.json')
+            self.split, self.meta = index['split'], index['meta']
+            self._keypoint, self._score, self._clips = (
+                np.load(self.path / f'{name}.npy', mmap_mode='r', allow_pickle=False)
+                for name in (*ARRAYS, 'clips')
+            )
+            self._records = np.memmap(self.path / 'records.jsonl', np.uint8, 'r')
+            self._check_files(index['version'])
+        except AnnotationError:
+            raise
+        except Exception as error:
+            # numpy, JSON and the system each have errors of their own for what is not as written.
+            raise AnnotationError(f'{path} cannot be read as clips: {error}') from error
+        self.rows = np.arange(len(self._clips)) if rows is None else rows
+
+    def _check_files(self, version: Any) -> None:
+        if version != VERSION:
+            raise ValueError(f'it has version {version!r}, expected {VERSION}')
+        first, persons, frames, _, end = np.asarray(self._clips).T
+        size = persons * frames
+        whole = (
+            self._keypoint.ndim == 3
+            and self._score.shape == self._keypoint.shape[:2]
+            and self._keypoint.dtype == self._score.dtype == np.float32
+            and (persons > 0).all()
+            and (frames > 0).all()
+            and (first == np.cumsum(size) - size).all()
+            and size.sum() == len(self._keypoint)
+            and (np.diff(end, prepend=0) > 0).all()
+            and end[-1] == len(self._records)
+        )
+        if not whole:
+            raise ValueError('its files do not belong together')
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """One annotation, or those of a slice or an array of indices."""
+        if not isinstance(index, (int, np.integer)):
+            return ClipFolder(self.path, self.rows[index], self.check)
+        row = int(self.rows[index])
+        first, persons, frames, label, end = self._clips[row].tolist()
+        begin = int(self._clips[row - 1, 4]) if row else 0
+        last = first + persons * frames
+        record = json.loads(self._records[begin:end].tobytes())
+        _unpacked(record, self._keypoint[first:last], self._score[first:last], (persons, frames))
+        record['total_frames'] = frames
+        if label >= 0:
+            record['label'] = label
+        problem = self.check and self.check(record)
+        if problem:
+            raise AnnotationError(f'{self.path}: clip {record.get("frame_dir")!r}: {problem}')
+        return record
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Label (N) of every clip, -1 where there is none."""
+        return np.asarray(self._clips[:, 3])[self.rows]
+
+    def __reduce__(self) -> tuple:
+        return ClipFolder, (self.path, self.rows, self.check)
+
+
+def save_folder(
+    path: Path, split: dict[str, list[str]], annotations: Iterable[dict], meta: dict
+) -> None:
+    """Write a ``.mg`` folder whole or not at all, taking the clips one by one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not (path / 'index.json').is_file():
+        raise AnnotationError(f'{path} is there and is no folder of clips: choose another name')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}')
+    temporary.mkdir()
+    try:
+        clips, row, end, shape = [], 0, 0, None
+        with (
+            (temporary / 'keypoint.npy').open('wb') as keypoints,
+            (temporary / 'keypoint_score.npy').open('wb') as scores,
+            (temporary / 'records.jsonl').open('wb') as records,
+        ):
+            for annotation in annotations:
+                keypoint, score = (annotation[key] for key in ARRAYS)
+                persons, frames, *own = keypoint.shape
+                if shape is None:
+                    shape = own
+                    _header(keypoints, (0, *shape))
+                    _header(scores, (0, shape[0]))
+                keypoints.write(keypoint.data)
+                scores.write(score.data)
+                fields = {
+                    k: v
+                    for k, v in annotation.items()
+                    if k not in (*ARRAYS, 'label', 'total_frames')
+                }
+                end += records.write((_json(fields) + '\n').encode())
+                clips.append((row, persons, frames, annotation.get('label', -1), end))
+                row += persons * frames
+            if shape is None:
+                raise AnnotationError('there are no annotations to write')
+            # The headers have room for any number of rows.
+            _header(keypoints, (row, *shape))
+            _header(scores, (row, shape[0]))
+        np.save(temporary / 'clips.npy', np.array(clips, np.int64))
+        write_json(temporary / 'index.json', dict(version=VERSION, split=split, meta=meta))
+        if path.exists():
+            shutil.rmtree(path)
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def save_npz(path: Path, content: dict) -> None:
+    """Write the ``.npz`` form."""
+    annotations = content['annotations']
+    if not annotations:
+        raise AnnotationError('there are no annotations to write')
+    shape = np.array([annotation['keypoint'].shape[:2] for annotation in annotations], np.int64)
+    records = [{k: v for k, v in one.items() if k not in ARRAYS} for one in annotations]
+    text = _json(dict(split=content['split'], meta=content['meta'], annotations=records))
+    packed = {}
+    for key in ARRAYS:
+        clips = [annotation[key] for annotation in annotations]
+        packed[key] = np.concatenate([clip.reshape(-1, *clip.shape[2:]) for clip in clips])
+    packed['shape'] = shape
+    packed['offset'] = np.concatenate([[0], np.cumsum(shape.prod(1))]).astype(np.int64)
+    packed['record'] = np.frombuffer(text.encode(), np.uint8)
+    with replacing(path) as temporary, temporary.open('wb') as file:
+        np.savez(file, **packed)
+
+
+def load_npz(path: Path) -> dict:
+    """Read the ``.npz`` form; clips are views of the two large arrays.
+
+    Raises:
+        AnnotationError: A file that is damaged, encrypted, packed beyond measure, or something
+            else.
+    """
+    try:
+        _check_zip(path)
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        content = json.loads(stored.pop('record').tobytes().decode())
+        records, shape, offset = content['annotations'], stored['shape'], stored['offset']
+        keypoint, score = stored['keypoint'], stored['keypoint_score']
+        sizes = np.diff(offset)
+        whole = len(records) == len(shape) == len(sizes) and (shape.prod(1) == sizes).all()
+        if not whole or offset[0] != 0 or offset[-1] != len(keypoint) or len(score) != offset[-1]:
+            raise ValueError('its "shape" and "offset" do not match its arrays')
+        for record, own, first, last in zip(
+            records, shape.tolist(), offset[:-1].tolist(), offset[1:].tolist(), strict=True
+        ):
+            _unpacked(record, keypoint[first:last], score[first:last], own)
+    except KeyError as error:
+        raise AnnotationError(f'{path} is no annotation file: it lacks {error}') from error
+    except Exception as error:
+        # The zip, zlib, array and JSON readers each have errors of their own for a damaged file.
+        raise AnnotationError(f'{path} cannot be read as .npz annotations: {error}') from error
+    return content
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse arrays that claim more than they have, or unpack to more than the file warrants."""
+    with zipfile.ZipFile(path) as file:
+        members = file.infolist()
+        most = _MOST_UNPACKED * path.stat().st_size + 2**20
+        if sum(member.file_size for member in members) > most:
+            raise ValueError(f'it unpacks to more than {_MOST_UNPACKED} times its size')
+        for member in members:
+            with file.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, _, dtype = read(array)
+                if dtype.hasobject:
+                    raise ValueError('Object arrays are refused')
+                count = 1
+                for length in shape:
+                    count *= int(length)
+                if count * dtype.itemsize + array.tell() != member.file_size:
+                    raise ValueError(f'{member.filename} is not as large as its header says')
+
+
+def _unpacked(record: dict, keypoint: np.ndarray, score: np.ndarray, shape: Sequence[int]) -> None:
+    """Give a record its arrays, and pairs that JSON made lists their type."""
+    record['keypoint'] = np.asarray(keypoint).reshape(*shape, *keypoint.shape[1:])
+    record['keypoint_score'] = np.asarray(score).reshape(*shape, -1)
+    for key in _SHAPES:
+        if key in record:
+            record[key] = tuple(record[key])
+
+
+def _header(file: Any, shape: tuple[int, ...]) -> None:
+    """Write the header of a float32 ``.npy`` file, again where there is one."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    header = dict(descr='<f4', fortran_order=False, shape=shape)
+    np.lib.format.write_array_header_1_0(file, header)
+    file.seek(max(end, file.tell()))
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(f'this form holds plain values only: {error}') from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON default: numpy numbers and arrays as plain ones."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f'{value!r} ({type(value).__name__}) is not')
