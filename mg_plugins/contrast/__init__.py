@@ -1,4 +1,19 @@
 """Learning without labels: two streams of one clip, contrasted within and across.
 
-Importing :mod:`mg_plugins` registers the recognizers, heads, hooks and data pieces of this package.
+Everything here needs torch alone (the probes scikit-learn); ``mm`` registers it with MMAction2.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        'extract': ['evaluating', 'extract_features', 'features_of_batch'],
+        'functional': ['distribution_loss', 'effective_rank', 'info_nce', 'spread'],
+        'heads': ['InfoNCE', 'NearestNeighbours', 'SupConLoss', 'projector'],
+        'learner': ['DualStream', 'Terms'],
+        'probes': ['Features', 'knn_probe', 'left_out_knn', 'linear_probe', 'retrieval'],
+        'queue': ['ContrastError', 'MomentumQueue'],
+        'streams': ['GRUStream', 'StreamFusion', 'TemporalPooling'],
+    },
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,11 +14,23 @@ from .queue import ContrastError
 from .streams import pool_graph
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; every module then is in the mode it was in, come what may."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 @torch.no_grad()
 def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """Features (N, D) by stream of clips (N, crops, M, T, V, C), crops averaged.
 
-    :class:`DualStreamContrast` gives all its streams; of any other recognizer with a GCN backbone
+    A :class:`DualStream` gives all its streams; of any other recognizer with a GCN backbone
     the pooled feature map is ``'graph'``. The model must be in evaluation mode.
 
     Raises:
@@ -51,19 +64,17 @@ def extract_features(
 
     if progress is not None:
         loader = track(loader, progress, console=Console(stderr=True), transient=True)
-    training = model.training
-    model.eval()
     vectors: dict[str, list[np.ndarray]] = {}
     labels, clips, subjects = [], [], []
-    for data in loader:
-        data = model.data_preprocessor(data, training=False)
-        for stream, rows in features_of_batch(model, data['inputs']).items():
-            vectors.setdefault(stream, []).append(rows.float().cpu().numpy())
-        for sample in data['data_samples']:
-            labels.append(int(sample.gt_label))
-            clips.append(str(sample.get('frame_dir', len(clips))))
-            subjects.append(str(sample.get('subject', '')))
-    model.train(training)
+    with evaluating(model):
+        for data in loader:
+            data = model.data_preprocessor(data, training=False)
+            for stream, rows in features_of_batch(model, data['inputs']).items():
+                vectors.setdefault(stream, []).append(rows.float().cpu().numpy())
+            for sample in data['data_samples']:
+                labels.append(int(sample.gt_label))
+                clips.append(str(sample.get('frame_dir', len(clips))))
+                subjects.append(str(sample.get('subject', '')))
     if not labels:
         raise ContrastError('there is no clip to take features of')
     known = np.array(labels), np.array(clips), np.array(subjects)

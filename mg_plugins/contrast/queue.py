@@ -2,7 +2,6 @@
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from mg_plugins.errors import UserError
@@ -12,7 +11,7 @@ class ContrastError(UserError):
     """A setting of contrastive learning that cannot work; the message says what would."""
 
 
-class FeatureQueue(nn.Module):
+class MomentumQueue(nn.Module):
     """The last ``size`` keys, with the clip that each one shows; all of it is in the checkpoint.
 
     A batch that does not divide the size wraps around, and one that is larger leaves its last keys.
@@ -55,19 +54,26 @@ class FeatureQueue(nn.Module):
         return f'size={self.size}, dim={self.features.shape[1]}'
 
 
+def ranks() -> tuple[int, int]:
+    """This process's rank and the number of ranks; (0, 1) where nothing is distributed."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
 @torch.no_grad()
 def gather(values: Tensor) -> list[Tensor]:
     """The tensors (n, …) of all ranks, in the order of ranks; n may differ between ranks."""
-    ranks = get_world_size()
-    if ranks == 1:
+    _, number_of_ranks = ranks()
+    if number_of_ranks == 1:
         return [values]
     number = torch.tensor([len(values)], device=values.device)
-    numbers = [torch.zeros_like(number) for _ in range(ranks)]
+    numbers = [torch.zeros_like(number) for _ in range(number_of_ranks)]
     dist.all_gather(numbers, number)
     largest = int(max(numbers))
     padded = values.new_zeros(largest, *values.shape[1:])
     padded[: len(values)] = values
-    parts = [torch.empty_like(padded) for _ in range(ranks)]
+    parts = [torch.empty_like(padded) for _ in range(number_of_ranks)]
     dist.all_gather(parts, padded)
     return [part[: int(n)] for part, n in zip(parts, numbers, strict=True)]
 
@@ -91,7 +97,7 @@ def shuffled(values: Tensor) -> tuple[Tensor, list[Tensor]]:
     order = torch.randperm(sum(numbers), device=values.device)
     if len(parts) > 1:
         dist.broadcast(order, 0)
-    dealt = torch.cat(parts)[order.split(numbers)[get_rank()]]
+    dealt = torch.cat(parts)[order.split(numbers)[ranks()[0]]]
     return dealt, list(order.argsort().split(numbers))
 
 

@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from .queue import ContrastError
@@ -15,7 +14,6 @@ def pool_graph(maps: Tensor) -> Tensor:
     return maps.mean((1, 3, 4))
 
 
-@MODELS.register_module()
 class GRUStream(nn.Module):
     """A bidirectional GRU over a clip's poses: it keeps the order of movement.
 
@@ -63,7 +61,6 @@ class GRUStream(nn.Module):
         return over_time.mean(1).view(n, m, -1).mean(1)
 
 
-@MODELS.register_module()
 class TemporalPooling(nn.Module):
     """The cheap second stream: the graph stream's own map, joints pooled, frames attended.
 

@@ -13,11 +13,12 @@ import numpy as np
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.extract import extract_features
+from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.labelled import draw_labelled
@@ -25,28 +26,6 @@ from mg_plugins.experiments.finetune import TRAINED, check_encoders, train_on_sh
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')
 SHARES = (0.01, 0.05, 0.1)
-
-
-def loader_of(cfg: Config, part: str, dataset: Mapping | None = None):
-    """A loader of ``cfg``'s clips in a fixed order, seen as in a test: without augmentation.
-
-    Args:
-        cfg: Config with ``test_dataloader``, whose pipeline is used.
-        part: ``'train'`` takes the clips of ``train_dataloader``, ``'test'`` those of
-            ``test_dataloader``.
-        dataset: Settings of the dataset to override, such as ``ann_file``.
-    """
-    loader = copy.deepcopy(cfg.test_dataloader)
-    pipeline = loader.dataset.pipeline
-    wanted = copy.deepcopy(cfg[f'{part}_dataloader'].dataset)
-    while 'dataset' in wanted:
-        wanted = wanted.dataset
-    wanted.update(pipeline=pipeline, test_mode=True, **(dataset or {}))
-    # Assigned, not updated: an update would merge the test clips' own selection into it.
-    loader.dataset = wanted
-    loader.sampler = dict(type='DefaultSampler', shuffle=False)
-    loader.update(drop_last=False, num_workers=0, persistent_workers=False)
-    return Runner.build_dataloader(loader)
 
 
 def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:

@@ -9,8 +9,9 @@ from mmaction.structures import ActionDataSample
 from mmengine.logging import MessageHub
 
 from mg_plugins.contrast.functional import NEVER
-from mg_plugins.contrast.mm.heads import GCNSupConHead, InfoNCEHead, NearestNeighbourMining
-from mg_plugins.contrast.queue import ContrastError, FeatureQueue
+from mg_plugins.contrast.heads import InfoNCE
+from mg_plugins.contrast.mm.heads import GCNSupConHead, NearestNeighbourMining
+from mg_plugins.contrast.queue import ContrastError, MomentumQueue
 from mg_plugins.contrast.streams import GRUStream, StreamFusion, TemporalPooling
 
 
@@ -19,7 +20,7 @@ def numbered(*values):
 
 
 def test_queue_wraps_around_and_keeps_the_newest():
-    queue = FeatureQueue(1, 5)
+    queue = MomentumQueue(1, 5)
     assert len(queue.held()[0]) == 0
     queue.put(*numbered(0, 1, 2))
     assert queue.held()[1].tolist() == [0, 1, 2]
@@ -29,7 +30,7 @@ def test_queue_wraps_around_and_keeps_the_newest():
     assert queue.pointer == 1 and queue.filled == 5
     queue.put(*numbered(*range(6, 19)))
     assert sorted(queue.held()[1].tolist()) == [14, 15, 16, 17, 18]
-    copy = FeatureQueue(1, 5)
+    copy = MomentumQueue(1, 5)
     copy.load_state_dict(queue.state_dict())
     for old in (queue, copy):
         old.put(*numbered(19))
@@ -38,7 +39,7 @@ def test_queue_wraps_around_and_keeps_the_newest():
 
 
 def test_info_nce_head_by_hand_and_own_older_keys_are_no_negatives():
-    head = InfoNCEHead(dim=2, queue_size=4, temperature=0.5)
+    head = InfoNCE(dim=2, queue_size=4, temperature=0.5)
     east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     head.queue.put(torch.stack([north, east]), torch.tensor([10, 11]))
     query = torch.stack([east, east]).requires_grad_()
@@ -125,8 +126,8 @@ def test_supervised_head_adds_its_loss_to_that_of_the_plain_one():
 
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ContrastError, match='temperature must be positive, got 0'):
-        InfoNCEHead(temperature=0)
+        InfoNCE(temperature=0)
     with pytest.raises(ContrastError, match='queue_size must be a positive integer, got 0'):
-        InfoNCEHead(queue_size=0)
+        InfoNCE(queue_size=0)
     with pytest.raises(ContrastError, match='channels=7'):
         GRUStream(7, 20)

@@ -122,7 +122,7 @@ def test_features_do_not_depend_on_mode_or_company():
     model.eval()
     assert torch.allclose(model(clips[:, None]), features['fused'], atol=1e-5)
     with pytest.raises(ContrastError, match="one of graph, got 'fused'"):
-        build(sequence=None).extract(clips)
+        build(sequence=None).extract(clips, 'fused')
 
 
 def test_copies_are_whole_and_learn_alone():
@@ -156,7 +156,7 @@ def test_a_queue_larger_than_the_training_set_is_refused_with_a_suggestion():
 
 
 def test_forgotten_momentum_is_noticed(monkeypatch):
-    monkeypatch.setattr('mg_plugins.contrast.mm.recognizer.PATIENCE', 2)
+    monkeypatch.setattr('mg_plugins.contrast.learner.PATIENCE', 2)
     model = build(sequence=None)
     for _ in range(2):
         step(model, views())

@@ -1,4 +1,8 @@
-"""Recognizers, heads and hooks of contrastive learning for MMAction2."""
+"""Recognizers, heads, streams and hooks of contrastive learning, registered with MMAction2."""
+
+from mmaction.registry import MODELS
+
+from mg_plugins.contrast.streams import GRUStream, TemporalPooling
 
 from . import (  # noqa: F401
     heads,
@@ -8,3 +12,6 @@ from . import (  # noqa: F401
     recognizer,
     recognizers,
 )
+
+MODELS.register_module(module=GRUStream)
+MODELS.register_module(module=TemporalPooling)

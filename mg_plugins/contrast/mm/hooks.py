@@ -7,7 +7,7 @@ from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 
 from mg_plugins.contrast.functional import effective_rank, spread
-from mg_plugins.contrast.mm.heads import InfoNCEHead
+from mg_plugins.contrast.heads import InfoNCE
 from mg_plugins.contrast.queue import ContrastError
 
 #: Rows from which on the mean of a batch says where it is, and embeddings whether they differ.
@@ -75,7 +75,7 @@ def check_queues(model: torch.nn.Module, clips: int) -> None:
     Raises:
         ContrastError: With a size that would do.
     """
-    heads = [module for module in model.modules() if isinstance(module, InfoNCEHead)]
+    heads = [module for module in model.modules() if isinstance(module, InfoNCE)]
     largest = max((head.queue.size for head in heads), default=0)
     if largest > clips:
         raise ContrastError(

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.extract import extract_features
+from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.experiments.probing import loader_of
 
 
 @HOOKS.register_module()

@@ -1,0 +1,285 @@
+"""``DualStream``: momentum contrast of two streams of a clip, within and across, in plain PyTorch.
+
+learner = DualStream(backbone, 64, GRUStream(64, num_joints=22))
+for views, clips in batches:            # views (N, 2, M, T, V, C), clips (N,)
+    losses = learner(views, clips)
+    total = sum(value for name, value in losses.items() if name.startswith('loss_'))
+    optimizer.zero_grad(); total.backward(); optimizer.step()
+    learner.update_momentum(0.99)
+features = learner.extract(clip, 'fused')
+"""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .extract import evaluating
+from .functional import NEVER, distribution_loss, drop_energetic, info_nce
+from .heads import InfoNCE, NearestNeighbours, embed, projector
+from .queue import ContrastError, gather, ranks, shuffled, unshuffled
+from .streams import StreamFusion, pool_graph
+
+#: Steps without a step of the momentum encoders after which something must be wrong.
+PATIENCE = 256
+PARTS = ('backbone', 'sequence', 'fusion', 'projectors')
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a `DualStream` learns from, and how much each term weighs.
+
+    Attributes:
+        within: Weight of contrast within each stream.
+        cross: Weight of contrast across streams, both ways.
+        fused: Weight of contrast of the fused features.
+        extreme: Weight of learning from a third, extreme view by its distribution over the keys
+            (D3M of AimCLR); 0 takes two views.
+        drop: Share of the extreme view's graph features that is dropped, the most distinctive
+            ones, for one more such view; 0 for none.
+
+    Raises:
+        ContrastError: If weights are negative.
+    """
+
+    within: float = 1.0
+    cross: float = 0.5
+    fused: float = 1.0
+    extreme: float = 0.0
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        bad = {name: weight for name, weight in asdict(self).items() if weight < 0}
+        if bad:
+            raise ContrastError(f'weights must not be negative, got {bad}')
+        if self.drop >= 1 or (self.drop and not self.extreme):
+            raise ContrastError(f'drop={self.drop} must be in [0, 1) and needs extreme > 0')
+
+    def pairs(self, dual: bool) -> tuple[tuple[str, str, float], ...]:
+        """(stream of queries, stream of keys, weight) of every term of the loss."""
+        pairs = [('graph', 'graph', self.within)]
+        if dual:
+            pairs += [('sequence', 'sequence', self.within)]
+            pairs += [('graph', 'sequence', self.cross), ('sequence', 'graph', self.cross)]
+            pairs += [('fused', 'fused', self.fused)]
+        return tuple(pair for pair in pairs if pair[2])
+
+
+class DualStream(nn.Module):
+    """Learns without labels by telling apart which views show the same clip.
+
+    Queries come from the encoders, keys from slow copies of them (momentum contrast, MoCo v2 of
+    Chen et al., 2020) that see the other view, and each stream has a queue of earlier keys. Queries
+    are compared with their own stream's keys, with the other stream's (inter-skeleton contrast,
+    Thoker et al., ACM MM 2021), and once more after the fusion.
+
+    Without ``sequence`` this is SkeletonCLR (one stream, two views); ``terms.extreme`` and
+    ``mining`` then make it AimCLR (Guo et al., AAAI 2022).
+
+    Args:
+        backbone: The graph stream: clips (N, M, T, V, C_in) to feature maps (N, M, C, T, V).
+        channels: Channels C of these maps.
+        sequence: The second stream, of the same width: `GRUStream`, `TemporalPooling`, or any
+            module that takes clips and maps and returns (N, C).
+        fusion: How both are fused, one of `FUSIONS`.
+        head: Makes the head of each stream; its ``dim`` is the width of all embeddings.
+        terms: Weights of the losses.
+        mining: Further positives out of the queue.
+        shuffle_bn: Shuffle keys across ranks, for their batch normalisation.
+
+    Raises:
+        ContrastError: If there is nothing to learn from.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: int,
+        sequence: nn.Module | None = None,
+        fusion: str = 'balance',
+        head: Callable[[], InfoNCE] = InfoNCE,
+        terms: Terms | None = None,
+        mining: NearestNeighbours | None = None,
+        shuffle_bn: bool = True,
+    ) -> None:
+        super().__init__()
+        self.terms = terms or Terms()
+        self.pairs = self.terms.pairs(sequence is not None)
+        if not self.pairs:
+            raise ContrastError(f'nothing is contrasted with these weights: {self.terms}')
+        if sequence is not None and fusion == 'balance' and not self.terms.fused:
+            raise ContrastError("fusion='balance' learns from fused > 0; take 'mean' or 'concat'")
+        self.shuffle_bn, self.mining = shuffle_bn, mining
+        self.backbone = backbone
+        widths = dict(graph=channels)
+        if sequence is not None:
+            self.sequence = sequence
+            self.fusion = StreamFusion(channels, fusion)
+            widths.update(sequence=channels, fused=self.fusion.channels)
+        self.streams = tuple(widths)
+        used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
+        self.heads = nn.ModuleDict({name: head() for name in used})
+        self.projectors = nn.ModuleDict(
+            {name: projector(widths[name], self.heads[name].dim) for name in used}
+        )
+        self.parts = tuple(name for name in PARTS if hasattr(self, name))
+        self.momentum = nn.ModuleDict({name: deepcopy(getattr(self, name)) for name in self.parts})
+        self.momentum.requires_grad_(False)
+        #: This rank's embeddings of the last batch, by stream.
+        self.queries: dict[str, Tensor] = {}
+        self._since_update = 0
+
+    @property
+    def main_stream(self) -> str:
+        """The stream whose features stand for a clip: ``'fused'``, or ``'graph'`` where alone."""
+        return self.streams[-1]
+
+    @torch.no_grad()
+    def copy_to_momentum(self) -> None:
+        """Make the momentum encoders equal to the encoders."""
+        for name in self.parts:
+            self.momentum[name].load_state_dict(getattr(self, name).state_dict())
+
+    @torch.no_grad()
+    def update_momentum(self, momentum: float) -> None:
+        """Move the momentum encoders: ``slow ← momentum · slow + (1 − momentum) · fast``."""
+        self._since_update = 0
+        for name in self.parts:
+            slow = list(self.momentum[name].parameters())
+            fast = list(getattr(self, name).parameters())
+            if slow:
+                torch._foreach_lerp_(slow, fast, 1 - momentum)
+
+    @torch.no_grad()
+    def extract(self, inputs: Tensor, stream: str | None = None) -> Tensor | dict[str, Tensor]:
+        """Features before projection, of the encoders in evaluation mode, for probes.
+
+        Args:
+            inputs: Clips (N, M, T, V, C), or (N, crops, M, T, V, C): crops are averaged.
+            stream: ``'fused'``, ``'graph'`` or ``'sequence'``; ``None`` gives all in a dict.
+
+        Returns:
+            (N, D) float32.
+
+        Raises:
+            ContrastError: If the model has no such stream.
+        """
+        if stream is not None and stream not in self.streams:
+            raise ContrastError(f'stream must be one of {", ".join(self.streams)}, got {stream!r}')
+        clips = inputs if inputs.dim() == 6 else inputs[:, None]
+        with evaluating(self):
+            features, _ = self._features(self._encoders(), clips.flatten(0, 1))
+        features = {k: v.float().view(*clips.shape[:2], -1).mean(1) for k, v in features.items()}
+        return features if stream is None else features[stream]
+
+    def forward(self, views: Tensor, clips: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses by pair of streams (``loss_…``), and figures of the last pair (``contrast/…``).
+
+        Args:
+            views: (N, views, M, T, V, C): query, key and, where asked for, an extreme one.
+            clips: A number (N,) that tells clips apart, int64; −1 where it is not known.
+
+        Raises:
+            ContrastError: If views are missing, or nothing moves the momentum encoders.
+        """
+        self._check(views)
+        if clips is None:
+            clips = torch.full((len(views),), -1, device=views.device)
+        features, _ = self._features(self._encoders(), views[:, 0])
+        queries = self._embeddings(self._encoders(), features)
+        extremes = self._extremes(views[:, 2]) if self.terms.extreme else []
+        keys = self._keys(views[:, 1])
+        own = {name: parts[ranks()[0]] for name, parts in keys.items()}
+
+        losses = {}
+        for query, key, weight in self.pairs:
+            name = query if query == key else f'{query}_to_{key}'
+            head = self.heads[key]
+            logits = head.logits(queries[query], own[key], clips)
+            others = [head.logits(e[query], own[key], clips) for e in extremes if query in e]
+            positives = self.mining([logits, *others]) if self.mining is not None else None
+            losses[f'loss_{name}'] = weight * info_nce(logits, positives)
+            if others:
+                extreme = sum(distribution_loss(other, logits) for other in others) / len(others)
+                losses[f'loss_{name}_extreme'] = self.terms.extreme * weight * extreme
+            if (query, key) == self.pairs[-1][:2]:
+                losses.update(figures(logits, head.temperature))
+        if 'fused' in features:
+            with torch.no_grad():
+                share = self.fusion.share(features['graph'], features['sequence'])
+            losses['contrast/share_graph'] = share.mean()
+        numbers = torch.cat(gather(clips))
+        for name, parts in keys.items():
+            self.heads[name].queue.put(torch.cat(parts), numbers)
+        self.queries = {name: value.detach() for name, value in queries.items()}
+        return losses
+
+    def _check(self, views: Tensor) -> None:
+        wanted = 3 if self.terms.extreme else 2
+        if views.dim() != 6 or views.shape[1] != wanted:
+            raise ContrastError(
+                f'{type(self).__name__} with extreme={self.terms.extreme} learns from {wanted} '
+                f'views, (N, {wanted}, M, T, V, C), got {tuple(views.shape)}: give as many, in a '
+                'config by data_preprocessor.views'
+            )
+        self._since_update += 1
+        if self._since_update > PATIENCE:
+            raise ContrastError(
+                f'the momentum encoders have not moved for {PATIENCE} steps: call '
+                "update_momentum, or add dict(type='MomentumHook') to a config's custom_hooks"
+            )
+
+    def _encoders(self) -> dict[str, nn.Module]:
+        return {name: getattr(self, name) for name in self.parts}
+
+    def _features(
+        self, parts: Mapping[str, nn.Module], clips: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Features (N, D) by stream and the graph stream's map, of clips (N, M, T, V, C)."""
+        maps = parts['backbone'](clips)
+        features = dict(graph=pool_graph(maps))
+        if 'sequence' in self.streams:
+            features['sequence'] = parts['sequence'](clips, maps)
+            features['fused'] = parts['fusion'](features['graph'], features['sequence'])
+        return features, maps
+
+    def _embeddings(
+        self, parts: Mapping[str, nn.Module], features: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        projectors = parts['projectors']
+        return {n: embed(projectors[n], f) for n, f in features.items() if n in projectors}
+
+    def _extremes(self, clips: Tensor) -> list[dict[str, Tensor]]:
+        """Embeddings of the extreme view, and of it with its distinctive features dropped."""
+        features, maps = self._features(self._encoders(), clips)
+        views = [self._embeddings(self._encoders(), features)]
+        if self.terms.drop and 'graph' in self.projectors:
+            dropped = dict(graph=pool_graph(drop_energetic(maps, self.terms.drop)))
+            views.append(self._embeddings(self._encoders(), dropped))
+        return views
+
+    @torch.no_grad()
+    def _keys(self, clips: Tensor) -> dict[str, list[Tensor]]:
+        """Keys by stream, a tensor (n, D) for each rank, of this rank's view (n, M, T, V, C)."""
+        dealt = self.shuffle_bn and ranks()[1] > 1
+        if dealt:
+            clips, places = shuffled(clips)
+        features, _ = self._features(self.momentum, clips)
+        keys = self._embeddings(self.momentum, features)
+        if dealt:
+            return {name: unshuffled(key, places) for name, key in keys.items()}
+        return {name: gather(key) for name, key in keys.items()}
+
+
+@torch.no_grad()
+def figures(logits: Tensor, temperature: float) -> dict[str, Tensor]:
+    """Share of queries whose own key is the most similar, and mean similarities, for the log."""
+    possible = logits[:, 1:] > NEVER
+    negative = (logits[:, 1:] * possible).sum() / possible.sum().clamp_min(1)
+    return {
+        'contrast/acc': (logits.argmax(1) == 0).float().mean(),
+        'contrast/positive': logits[:, 0].mean() * temperature,
+        'contrast/negative': negative * temperature,
+    }
