@@ -1,0 +1,289 @@
+"""The augmentation study: which augmentations help to learn without labels, on left-out subjects.
+
+A run pre-trains a config briefly with one chain of augmentations for all views, without some of
+the training subjects, and probes the features of the clips of those subjects. Clips of the test
+split are never read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
+from mg_plugins.augment.chain import Chain, build_steps, recipe_names
+from mg_plugins.data.layouts import LayoutError
+from mg_plugins.errors import UserError
+from mg_plugins.experiments.plan import Cell, Run, leave_out
+from mg_plugins.experiments.pretraining import Measures, pretrain_and_probe, set_epochs
+from mg_plugins.experiments.probing import loader_of
+from mg_plugins.experiments.runner import Plan
+from mg_plugins.openmmlab.settings import LaunchError, use_bfloat16
+
+NOTHING = 'nothing'
+#: How many of the augmentations, the best ones alone, are tried in pairs.
+BEST = 4
+RECIPES, ALONE, PAIRS = 'Recipes', 'Alone', 'Pairs of the best alone'
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What a study tries and how it ranks.
+
+    Attributes:
+        folds: Training subjects that are left out, a group a fold; `default_folds` if empty.
+        seeds: In the order in which they are run; all runs of a seed are a round.
+        recipe: The recipe out of which each augmentation is left.
+        augmentations: Names of those to try alone; all if None.
+        by: The probe that ranks, 'linear' or 'knn', of the model's main stream.
+        streams: Streams that are probed beside the main one.
+    """
+
+    folds: tuple[tuple[str, ...], ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    recipe: str = 'micro_gesture'
+    augmentations: tuple[str, ...] | None = None
+    by: str = 'linear'
+    streams: tuple[str, ...] = ()
+
+
+class Study(Plan):
+    """A plan whose pairs follow from its first round.
+
+    Args:
+        cfg: From `prepare`.
+        folder: Where outcomes and reports go.
+        options: What is tried.
+        finished: Results saved earlier.
+
+    Raises:
+        UserError: An unknown recipe or augmentation, or folds that cannot be.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        folder: Path,
+        options: StudyOptions,
+        finished: Mapping | None = None,
+    ) -> None:
+        subjects = training_subjects(cfg)
+        self.options = options
+        self.folds = options.folds or default_folds(list(subjects))
+        check_folds(cfg, subjects, self.folds)
+        self._configs = {fold: Config(copy.deepcopy(cfg.to_dict())) for fold in self.folds}
+        for fold, own in self._configs.items():
+            leave_out(own, fold)
+        self.left_out_of = f'Left out of {options.recipe}'
+        rows, self.unfit = self._rows(cfg.model.data_preprocessor.layout)
+        super().__init__(folder, [], finished)
+        self.planned = [
+            run for seed in options.seeds for row in rows for run in self._of_row(seed, *row)
+        ]
+
+    def _rows(self, layout: str | Mapping) -> tuple[list[tuple], dict[str, str]]:
+        """Section, name, steps and base of each row but the pairs; and what does not fit."""
+        recipe, names = self.options.recipe, self.options.augmentations
+        if recipe not in recipe_names():
+            raise UserError(f'recipe {recipe!r} is unknown; there are {", ".join(recipe_names())}')
+        names = list(AUGMENTATIONS if names is None else dict.fromkeys(names))
+        unknown = [name for name in names if name not in AUGMENTATIONS]
+        if unknown:
+            raise UserError(
+                f'augmentation {unknown[0]!r} is unknown; there are '
+                f'{", ".join(sorted(AUGMENTATIONS))}'
+            )
+        rows = [(ALONE, NOTHING, (), '')]
+        rows += [(RECIPES, name, tuple(build_steps(name)), NOTHING) for name in recipe_names()]
+        rows += [(ALONE, name, tuple(build_steps(name)), NOTHING) for name in names]
+        steps = tuple(build_steps(recipe))
+        for place, step in enumerate(steps):
+            rest = steps[:place] + steps[place + 1 :]
+            rows.append((self.left_out_of, f'{recipe} without {step.name}', rest, recipe))
+        fitting, unfit = [], {}
+        for row in rows:
+            try:
+                Chain(row[2], layout)
+                fitting.append(row)
+            except LayoutError as error:
+                unfit[row[1]] = str(error)
+        return fitting, unfit
+
+    def _of_row(
+        self, seed: int, section: str, name: str, steps: Sequence[Augmentation], base: str
+    ) -> list[Run]:
+        chain = [dict(type=step.name, **asdict(step)) for step in steps]
+        measures = Measures(('linear', 'knn'), 0, streams=self.options.streams, keep=False)
+        options = dict(asdict(measures), start='pre-training')
+        runs = []
+        for fold, cfg in self._configs.items():
+            views = cfg.model.data_preprocessor.views
+            preprocessor = dict(cfg.model.data_preprocessor, views=[chain for _ in views])
+            own = dict(cfg.to_dict())
+            own['model'] = dict(own['model'], data_preprocessor=preprocessor)
+            runs.append(Run(name, seed, own, pretrain_and_probe, '', fold, base, section, options))
+        return runs
+
+    def runs(self) -> list[Run]:
+        """All runs that can be named now, round after round; pairs once the first round is done."""
+        pairs = self._pairs if self.best() else []
+        return sorted([*self.planned, *pairs], key=lambda run: self.options.seeds.index(run.seed))
+
+    @cached_property
+    def _pairs(self) -> list[Run]:
+        pairs = [
+            (PAIRS, f'{a} + {b}', tuple(build_steps(a)) + tuple(build_steps(b)), NOTHING)
+            for a, b in combinations(self.best(), 2)
+        ]
+        return [run for seed in self.options.seeds for p in pairs for run in self._of_row(seed, *p)]
+
+    def best(self) -> list[str]:
+        """The best four alone by the first seed, in the order of the table; [] until known.
+
+        Those that failed are left out.
+        """
+        shares: dict[str, list[float]] = {}
+        for run in self._alone():
+            if not self.done(run):
+                return []
+            right = self.mean(run, self.options.by)
+            shares.setdefault(run.name, []).extend(right)
+        means = {name: float(np.mean(right)) for name, right in shares.items()}
+        chosen = sorted(means, key=means.get, reverse=True)[:BEST]
+        return [name for name in means if name in chosen]
+
+    def mean(self, run: Run, measure: str) -> list[float]:
+        """Scores of a run by one measure, or their mean where only counts were saved."""
+        if self.saved(run):
+            table, row = self.finished[run.group, run.name]
+            return [sum(row['sums'][measure][row['seeds'].index(run.seed)]) / sum(table['totals'])]
+        return self.outcome(run)['scores'][measure]
+
+    def _alone(self) -> list[Run]:
+        """Runs of the first seed of every augmentation alone of which none failed."""
+        own = [
+            run
+            for run in self.planned
+            if run.seed == self.options.seeds[0] and run.section == ALONE and run.name != NOTHING
+        ]
+        failed = {run.name for run in own if self.failure(run)}
+        return [run for run in own if run.name not in failed]
+
+    @property
+    def total(self) -> int:
+        """Number of runs, the pairs among them."""
+        best = min(BEST, len({run.name for run in self._alone()}))
+        pairs = best * (best - 1) // 2 * len(self.folds) * len(self.options.seeds)
+        return len(self.planned) + pairs
+
+    def notes(self) -> list[str]:
+        """What the report says beside its tables."""
+        folds = ' | '.join(', '.join(fold) for fold in self.folds)
+        notes = [f'Test subjects were not read. Folds of training subjects: {folds}.']
+        best = self.best()
+        if best:
+            notes.append(
+                f'The best alone were chosen by the runs with seed {self.options.seeds[0]}: '
+                f'{", ".join(best)}. That seed is among those reported, which favours them a '
+                'little.'
+            )
+        else:
+            notes.append('Pairs are not chosen yet.')
+        if self.unfit:
+            reasons = '; '.join(f'{name}: {reason}' for name, reason in self.unfit.items())
+            notes.append(f'Not for this layout: {reasons}.')
+        return notes
+
+
+def prepare(cell: Cell, epochs: int = 15, amp: bool = False) -> Config:
+    """A pre-training config for short runs.
+
+    Its schedule is shortened in proportion, hooks that write or probe are left out, and of its test
+    set only the pipeline stays.
+
+    Args:
+        cell: One row with the config, and its data.
+        epochs: Of each run.
+        amp: Train in bfloat16.
+
+    Raises:
+        UserError: A config whose views the study cannot set, or whose data is missing.
+    """
+    (entry,) = cell.entries
+    cfg = cell.config(entry)
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if not preprocessor.get('views') or cfg.model.get('type') != 'DualStreamContrast':
+        raise LaunchError(
+            f'{entry.config} is not a config whose augmentations can be studied: it must learn by '
+            'DualStreamContrast from data_preprocessor.views, as '
+            'configs/stbcl_stgcn_msr_action3d.py does'
+        )
+    set_epochs(cfg, epochs)
+    if amp:
+        use_bfloat16(cfg)
+    preprocessor.views = [[] for _ in preprocessor.views]
+    cfg.test_dataloader.dataset = dict(pipeline=cfg.test_dataloader.dataset.pipeline)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if h['type'] != 'ProbeHook']
+    cfg.setdefault('default_hooks', {}).pop('visualization', None)
+    cfg.update(log_level='ERROR', visualizer=dict(type='Visualizer', vis_backends=[]))
+    cfg.update(vis_backends=[])
+    cfg.pop('work_dir', None)
+    return cfg
+
+
+def training_subjects(cfg: Config) -> dict[str, int]:
+    """Number of training clips of each subject.
+
+    Raises:
+        UserError: If the clips do not say whose they are.
+    """
+    init_default_scope('mmaction')
+    dataset = loader_of(cfg, 'train').dataset
+    subjects = [str(dataset.get_data_info(i).get('subject', '')) for i in range(len(dataset))]
+    if '' in subjects:
+        raise UserError('the study leaves subjects out, and there are clips without a subject')
+    order = sorted(set(subjects), key=lambda s: (not s.isdigit(), int(s) if s.isdigit() else 0, s))
+    return {subject: subjects.count(subject) for subject in order}
+
+
+def default_folds(subjects: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Two folds without a subject in common, a third of the subjects each, dealt in turn.
+
+    Of 1 3 5 7 9 these are (1, 5) and (3, 7): two thirds stay to learn from.
+    """
+    size = max(1, round(len(subjects) / 3))
+    return tuple(tuple(subjects[first : 2 * size : 2]) for first in (0, 1))
+
+
+def check_folds(cfg: Config, subjects: Mapping[str, int], folds: Sequence[tuple[str, ...]]) -> None:
+    """Refuse folds that cannot be.
+
+    Raises:
+        UserError: Unknown subjects, subjects in two folds, or too few clips left to learn from.
+    """
+    named = [subject for fold in folds for subject in fold]
+    unknown = sorted(set(named) - set(subjects))
+    if unknown:
+        raise UserError(
+            f'no training clips of subjects {", ".join(unknown)}; there are {", ".join(subjects)}'
+        )
+    if len(set(named)) < len(named):
+        raise UserError('a subject can be left out in one fold only')
+    queue = cfg.model.get('head', {}).get('queue_size', 0)
+    for fold in folds:
+        rest = sum(subjects.values()) - sum(subjects[s] for s in fold)
+        if rest < max(queue, 1):
+            raise UserError(
+                f'without subjects {", ".join(fold)} there are {rest} clips to learn from, and the '
+                f'queues hold {queue}: leave fewer subjects out, or set a smaller queue, as by '
+                '--cfg-options model.head.queue_size=64'
+            )

@@ -1,0 +1,91 @@
+"""What the three commands share: from their options to a plan, and from a plan to a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mg_plugins.errors import UserError
+from mg_plugins.experiments.plan import Cell, Entry
+from mg_plugins.experiments.report import Style, write_report
+from mg_plugins.experiments.runner import Plan, execute
+from mg_plugins.files import locked, read_json
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse numbers and combinations that cannot be.
+
+    Raises:
+        UserError: With the option.
+    """
+    from mg_plugins.openmmlab.compat import openmmlab_problem
+
+    problem = openmmlab_problem()
+    if problem is not None:
+        raise UserError(problem)
+    if min(args.seeds, args.jobs) < 1:
+        raise UserError('--seeds and --jobs must be at least 1')
+    if args.budget_minutes is not None and not args.budget_minutes >= 0:
+        raise UserError('--budget-minutes must not be negative')
+    if not args.ann_file and (args.layout or args.splits):
+        raise UserError('--layout and --splits say more about --ann-file: give it')
+
+
+def cell_of(args: argparse.Namespace, entries: Sequence[Entry] = ()) -> Cell:
+    """The command's own cell; in a file of cells, what they do not say themselves."""
+    return Cell(
+        tuple(entries),
+        ann_file=args.ann_file,
+        splits=tuple(args.splits) if args.splits else None,
+        layout=args.layout,
+        options=tuple(args.cfg_options),
+        reference=getattr(args, 'reference', None) or '',
+    )
+
+
+def seeds_of(args: argparse.Namespace) -> range:
+    """Seeds of the command."""
+    return range(args.first_seed, args.first_seed + args.seeds)
+
+
+def finished_of(args: argparse.Namespace) -> dict | None:
+    """Content of ``--finished``.
+
+    Raises:
+        UserError: It cannot be read, or holds no counts.
+    """
+    if args.finished is None:
+        return None
+    content = read_json(args.finished)
+    if not isinstance(content, dict) or not isinstance(content.get('tables'), list):
+        raise UserError(f'{args.finished} is no results.json of this command: it has no tables')
+    return content
+
+
+def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, **about: object) -> int:
+    """Run a plan in its locked folder, write its report and print it; returns the exit status.
+
+    Args:
+        plan: The plan.
+        args: ``jobs``, ``budget_minutes`` and ``report_only``.
+        style: How results are shown.
+        about: For the record.
+    """
+    with locked(plan.folder, 'the output folder'):
+        failed = {} if args.report_only else execute(plan, args.jobs, args.budget_minutes)
+        text = write_report(plan, style, about)
+    print(f'{text}\ntable.md, results.json and results.png are in {plan.folder}')
+    for run, error in failed.items():
+        print(f'{plan.folder / run.path} failed:\n{_end(plan, run)}{error}', file=sys.stderr)
+    if failed:
+        print(f'{len(failed)} runs failed; the same command tries them again', file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _end(plan: Plan, run) -> str:
+    """What a run printed last."""
+    log: Path = plan.folder / run.path / 'output.txt'
+    lines = log.read_text(errors='replace').splitlines()[-8:] if log.is_file() else []
+    return ''.join(f'  {line}\n' for line in lines)

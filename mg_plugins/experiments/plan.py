@@ -1,0 +1,336 @@
+"""What is to be run: runs with their folders and fingerprints, and the cells of a table."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+
+from mg_plugins.augment.chain import build_steps
+from mg_plugins.errors import UserError
+from mg_plugins.files import read_json
+from mg_plugins.openmmlab.settings import datasets, datasets_of
+
+#: What the encoders of a pre-training start from.
+STARTS = ('pre-training', 'synthetic', 'nothing')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table: a config with settings of its own.
+
+    Attributes:
+        name: How tables call it.
+        config: Config path, or ``mmaction::PATH``.
+        options: ``KEY=VALUE`` settings, as for ``--cfg-options``.
+        start: For a pre-training, one of `STARTS`: the config's own data, the synthetic set in the
+            same layout, or first weights as they come, which makes fine-tuning a training from
+            scratch.
+        seeds: Number of seeds, at most the command's; None takes all of those.
+    """
+
+    name: str
+    config: str
+    options: tuple[str, ...] = ()
+    start: str = 'pre-training'
+    seeds: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Entry:
+        """Read ``[NAME=]CONFIG[;KEY=VALUE…]``; the config's stem is the name by default."""
+        head, *options = (part.strip() for part in text.split(';'))
+        name, _, config = head.rpartition('=')
+        return cls(name.strip() or Path(config).stem, config.strip(), tuple(options))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table: rows on one set of data, compared with one of them.
+
+    Attributes:
+        entries: The rows.
+        name: How reports call it; empty where there is one.
+        ann_file: Annotation file that takes the place of the configs' own.
+        splits: Its splits to train and to test on.
+        layout: Its joint layout.
+        options: ``KEY=VALUE`` settings of all rows; a row's own have the last word.
+        reference: The row that is compared with the others.
+        require_data: Fail where the data is missing instead of taking the synthetic set.
+    """
+
+    entries: tuple[Entry, ...]
+    name: str = ''
+    ann_file: str | None = None
+    splits: tuple[str, str] | None = None
+    layout: str | None = None
+    options: tuple[str, ...] = ()
+    reference: str = ''
+    require_data: bool = True
+
+    def config(self, entry: Entry) -> Config:
+        """The config of a row, on this cell's data."""
+        from mg_plugins.openmmlab.launch import load_config
+
+        pairs = [text.partition('=') for text in (*self.options, *entry.options)]
+        settings = {key: DictAction._parse_iterable(value) for key, _, value in pairs}
+        wishes = dict(config=entry.config, cfg_options=settings, require_data=self.require_data)
+        data = dict(ann_file=self.ann_file, splits=self.splits, layout=self.layout)
+        unused = dict(
+            fuse=False, no_fuse=False, feat=None, local_rank=0, launcher='none', work_dir='unused'
+        )
+        return load_config(argparse.Namespace(**wishes, **data, **unused))
+
+
+def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
+    """Read a JSON list of rows (one table), or of cells with ``rows`` (a table each).
+
+    A row has ``name`` and ``config``, and may have ``options``, ``start`` and ``seeds``, as
+    `Entry`. A cell has ``cell``, its name, and ``rows``, and may have ``ann_file``, ``splits``,
+    ``layout``, ``options`` and ``reference``, as `Cell`. Configs are relative to the file's own
+    folder, unless they stand relative to where one is.
+
+    Args:
+        path: The file.
+        defaults: What a cell does not say itself.
+
+    Raises:
+        UserError: The file is no such list; the message names the entry.
+    """
+    content = read_json(path)
+    content = content if isinstance(content, list) else [content]
+    if not all(isinstance(entry, dict) for entry in content) or not content:
+        raise UserError(f'{path}: a list of objects was expected, with at least one')
+    if not any('rows' in entry for entry in content):
+        return [replace(defaults, entries=_entries(path, content))]
+    cells = []
+    known = {'cell', 'rows', 'ann_file', 'splits', 'layout', 'options', 'reference'}
+    for number, cell in enumerate(content):
+        if not {'cell', 'rows'} <= set(cell) <= known:
+            raise UserError(
+                f'{path}, entry {number}: a cell needs cell and rows, and may have '
+                f'{", ".join(sorted(known - {"cell", "rows"}))}; it has {", ".join(cell)}'
+            )
+        own = {key: cell[key] for key in ('ann_file', 'layout', 'reference') if key in cell}
+        own.update({key: tuple(cell[key]) for key in ('splits', 'options') if key in cell})
+        entries = _entries(f'{path}, cell {cell["cell"]!r}', cell['rows'], Path(path).parent)
+        cells.append(replace(defaults, name=str(cell['cell']), entries=entries, **own))
+    return cells
+
+
+def _entries(path: str | os.PathLike, rows: Any, folder: Path | None = None) -> tuple[Entry, ...]:
+    folder = Path(path).parent if folder is None else folder
+    known = {'name', 'config', 'options', 'start', 'seeds'}
+    entries = []
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        if not isinstance(row, dict) or not {'name', 'config'} <= set(row) <= known:
+            raise UserError(
+                f'{path}, entry {number}: a row needs name and config, and may have options, '
+                f'start and seeds; got {row}'
+            )
+        beside = folder / row['config']
+        own = dict(row, config=str(beside) if beside.is_file() else row['config'])
+        entry = Entry(**dict(own, options=tuple(row.get('options', ()))))
+        if entry.start not in STARTS:
+            raise UserError(
+                f'{path}, entry {number}: start must be one of {", ".join(STARTS)}, '
+                f'got {entry.start!r}'
+            )
+        entries.append(entry)
+    return tuple(entries)
+
+
+def choose(cell: Cell, names: Sequence[str] | None) -> Cell:
+    """A cell with some of its rows; the last one is its reference where none is named.
+
+    Raises:
+        UserError: There is no such row.
+    """
+    known = [entry.name for entry in cell.entries]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise UserError(f'there is no row {unknown[0]!r}; there are {", ".join(known)}')
+    entries = tuple(e for e in cell.entries if names is None or e.name in names)
+    return replace(cell, entries=entries, reference=cell.reference or entries[-1].name)
+
+
+def check_cells(cells: Sequence[Cell]) -> None:
+    """Refuse what cannot be told apart or does not exist, before anything is trained.
+
+    Raises:
+        UserError: Two rows or cells of one name, a setting without ``=``, or no such reference.
+    """
+    from mg_plugins.openmmlab.launch import config_path
+
+    names = [folder_name(cell.name) for cell in cells]
+    if len(set(names)) < len(names):
+        raise UserError(f'cells need names of their own, got {", ".join(names)}')
+    for cell in cells:
+        rows = [folder_name(entry.name) for entry in cell.entries]
+        if len(set(rows)) < len(rows):
+            raise UserError(
+                f'two rows have one name ({", ".join(rows)}); name them: NAME=CONFIG;KEY=VALUE'
+            )
+        if cell.reference and cell.reference not in [entry.name for entry in cell.entries]:
+            raise UserError(
+                f'there is no row {cell.reference!r} to compare with: '
+                f'{", ".join(entry.name for entry in cell.entries)}'
+            )
+        for entry in cell.entries:
+            config_path(entry.config)
+            for option in (*cell.options, *entry.options):
+                if '=' not in option:
+                    raise UserError(f'{entry.name}: a setting must be KEY=VALUE, got {option!r}')
+
+
+def folder_name(name: str) -> str:
+    """A name as a folder's."""
+    return re.sub(r'[^\w.-]+', '_', name)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training and what is measured of it.
+
+    Attributes:
+        name: The row it belongs to.
+        seed: Of everything random.
+        cfg: The whole config, as ``Config.to_dict`` gives it.
+        task: What is done: a function of the run and a folder that returns the outcome, with
+            ``clips`` and ``subjects`` of the test clips and ``scores``, by measure one in [0, 1]
+            for each clip. It runs in another process, so it must be a module's own.
+        group: The table it belongs to.
+        left_out: Training subjects that are tested instead of the test split.
+        base: The row it is compared with.
+        section: Title of the part of the table that it belongs to.
+        options: Of the task, ready for JSON.
+    """
+
+    name: str
+    seed: int
+    cfg: dict
+    task: Callable[[Run, Path], dict]
+    group: str = ''
+    left_out: tuple[str, ...] = ()
+    base: str = ''
+    section: str = ''
+    options: Mapping = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its folder inside that of the plan."""
+        fold = 'without_' + '_'.join(self.left_out) if self.left_out else 'test'
+        return Path(folder_name(self.group), folder_name(self.name), fold, f's{self.seed}')
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that the outcome follows from, but the seed.
+
+        That is the config with its recipes written out, the options, and the content of the
+        annotation files and of the checkpoint that it starts from.
+        """
+        cfg = Config(self.cfg)
+        views = (cfg.model.get('data_preprocessor') or {}).get('views') or ()
+        chains = [[[step.name, asdict(step)] for step in build_steps(view)] for view in views]
+        names = {os.path.join(d.get('data_root') or '', d['ann_file']) for d in datasets(cfg)}
+        files = {name: _content(name) for name in names | {cfg.get('load_from') or ''}}
+        task = f'{self.task.__module__}.{self.task.__qualname__}'
+        what = [self.cfg, chains, files, task, dict(self.options)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _content(path: str) -> str:
+    if not os.path.isfile(path):
+        return ''
+    state = os.stat(path)
+    return _hash(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache
+def _hash(path: str, *_: int) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def leave_out(cfg: Config, subjects: Sequence[str]) -> None:
+    """Learn without some training subjects and test on their clips instead, in place.
+
+    Their clips are those of the training split and go through the test's pipeline; the test split
+    is not read.
+    """
+    train = next(datasets_of(cfg.train_dataloader.dataset), None)
+    if train is None or 'pipeline' not in cfg.test_dataloader.dataset:
+        raise UserError('subjects can be left out of a set with an annotation file only')
+    test = ConfigDict(train.to_dict())
+    test.update(
+        subjects=list(subjects),
+        pipeline=cfg.test_dataloader.dataset.pipeline,
+        test_mode=True,
+    )
+    for dataset in datasets_of(cfg.train_dataloader.dataset):
+        dataset.exclude_subjects = [*(dataset.get('exclude_subjects') or ()), *subjects]
+    # Assigned, not updated: the test clips' own selection must not be merged in.
+    cfg.test_dataloader.dataset = test
+
+
+def plan_runs(
+    cells: Sequence[Cell],
+    seeds: Sequence[int],
+    folds: Sequence[tuple[str, ...]],
+    make: Callable[[Entry, Config], Mapping],
+) -> list[Run]:
+    """All runs, seed by seed, so that what is done at any time compares fairly.
+
+    Args:
+        cells: After `check_cells`; the first row is the reference where none is named.
+        seeds: Of every row that does not have a number of its own.
+        folds: Training subjects to leave out, a group a fold; none tests on the test split.
+        make: Changes a row's config in place and returns ``task`` and ``options``.
+
+    Raises:
+        UserError: A config or its data does not fit, or no fold can be made.
+    """
+    made = {}
+    for cell in cells:
+        for entry in cell.entries:
+            cfg = cell.config(entry)
+            fields = make(entry, cfg)
+            for fold in folds or [()]:
+                own = Config(cfg.to_dict())
+                if fold:
+                    leave_out(own, fold)
+                own.pop('work_dir', None)
+                base = cell.reference or cell.entries[0].name
+                fields = dict(fields, base='' if entry.name == base else base)
+                made[cell.name, entry.name, fold] = dict(fields, cfg=own.to_dict(), left_out=fold)
+    return [
+        Run(entry.name, seed, group=cell.name, **made[cell.name, entry.name, fold])
+        for place, seed in enumerate(seeds)
+        for cell in cells
+        for fold in folds or [()]
+        for entry in cell.entries
+        if entry.seeds is None or place < entry.seeds
+    ]
+
+
+def parse_folds(words: Iterable[str], overlap: bool = True) -> list[tuple[str, ...]]:
+    """``--leave-out``: subjects comma-separated within a fold, a word a fold.
+
+    Raises:
+        UserError: An empty name, or a subject in two folds where that is not allowed.
+    """
+    folds = [tuple(word.split(',')) for word in words]
+    named = [subject for fold in folds for subject in fold]
+    if '' in named:
+        raise UserError('--leave-out: a subject is empty; give them as 1,3 5,7')
+    if not overlap and len(set(named)) < len(named):
+        raise UserError('--leave-out: a subject can be left out in one fold only')
+    return folds

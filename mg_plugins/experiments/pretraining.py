@@ -1,0 +1,219 @@
+"""One pre-training, and what its features are worth: frozen, with few labels, fine-tuned."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from torch import nn
+
+from mg_plugins.contrast import probes
+from mg_plugins.contrast.extract import extract_features
+from mg_plugins.contrast.probes import Features
+from mg_plugins.data.labelled import draw_labelled
+from mg_plugins.errors import UserError
+from mg_plugins.experiments.finetune import finetune
+from mg_plugins.experiments.plan import Entry, Run
+from mg_plugins.experiments.probing import loader_of
+from mg_plugins.experiments.training import train
+from mg_plugins.openmmlab.settings import LaunchError, use_bfloat16
+
+#: Share of the labels where few are used.
+SHARE = 0.1
+PROBES = ('knn', 'linear', 'linear_10%', 'retrieval')
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of a pre-training.
+
+    Attributes:
+        probes: Probes of the frozen features, of `PROBES`.
+        steps: Length of fine-tuning with a tenth of the labels; 0 leaves it out.
+        lr: Its learning rate.
+        backbone_lr_mult: Learning rate of pre-trained encoders as a share of ``lr``.
+        full: Also train with all labels, where encoders start from nothing.
+        amp: Fine-tune in mixed precision.
+        streams: Streams that are probed beside the main one; None takes all.
+        keep: Keep checkpoints and logs. A run that does not begins anew after a kill.
+    """
+
+    probes: tuple[str, ...] = PROBES
+    steps: int = 200
+    lr: float = 1e-3
+    backbone_lr_mult: float = 1.0
+    full: bool = True
+    amp: bool = False
+    streams: tuple[str, ...] | None = None
+    keep: bool = True
+
+    def __post_init__(self) -> None:
+        rates = (self.lr, self.backbone_lr_mult)
+        if self.steps < 0 or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+            raise UserError(
+                'fine-tuning needs steps of at least 0 and learning rates above 0, got steps='
+                f'{self.steps}, lr={self.lr}, backbone_lr_mult={self.backbone_lr_mult}'
+            )
+
+
+def fields_of(entry: Entry, cfg: Config, measures: Measures) -> dict:
+    """Bring the config of an arm to `pretrain_and_probe`, in place; fields of its `Run`."""
+    if measures.amp:
+        use_bfloat16(cfg)
+    options = dict(start=entry.start, **asdict(measures))
+    if entry.start == 'synthetic':
+        options['synthetic'] = synthetic_options(cfg)
+    return dict(task=pretrain_and_probe, options=options)
+
+
+def synthetic_options(cfg: Config) -> dict:
+    """The synthetic set in the config's layout: its options, and epochs of as many steps."""
+    from mg_plugins.data.annotations import load_annotations
+    from mg_plugins.data.synthetic import ensure_synthetic
+    from mg_plugins.openmmlab.synthetic_data import stand_in_options
+
+    made = stand_in_options(cfg)
+    own, size = cfg.train_dataloader.dataset, cfg.train_dataloader.batch_size
+
+    def steps(file: str, split: str) -> int:
+        return -(-len(load_annotations(file)['split'][split]) // size)
+
+    total = cfg.train_cfg.max_epochs * steps(own.ann_file, own.split)
+    epochs = max(1, round(total / steps(str(ensure_synthetic(**made)), 'xsub_train')))
+    return dict(made=made, epochs=epochs)
+
+
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Set the number of epochs, and scale what the schedule counts in epochs, in place.
+
+    Raises:
+        LaunchError: If the config does not count in epochs.
+    """
+    before = cfg.train_cfg.get('max_epochs')
+    if before is None:
+        raise LaunchError('a config with train_cfg.max_epochs was expected')
+    cfg.train_cfg.max_epochs = epochs
+    schedulers = cfg.get('param_scheduler') or []
+    for entry in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if not entry.get('by_epoch', True):
+            continue
+        for key in {'begin', 'end', 'T_max', 'milestones', 'step_size'} & set(entry):
+            old = entry[key]
+            many = isinstance(old, list | tuple)
+            # One epoch is the least that most of them take; a beginning may stay 0.
+            new = [max(min(v, 1), round(v * epochs / before)) for v in (old if many else [old])]
+            entry[key] = new if many else new[0]
+
+
+def pretrain_and_probe(run: Run, folder: Path) -> dict:
+    """Pre-train, probe frozen features, and fine-tune, as the run's `Measures` say.
+
+    Scores of the main stream are named after the probe: ``knn``, ``linear``, ``linear_10%`` (mean
+    of five draws of labelled clips), ``mAP``, ``R1``, ``R5``, ``finetune_10%`` (labels drawn by
+    the run's seed, the same for every arm) and ``finetune_100%``; those of another stream are
+    ``STREAM/PROBE``.
+    """
+    options = dict(run.options)
+    start, synthetic = options.pop('start'), options.pop('synthetic', None)
+    measures = Measures(**options)
+    cfg = Config(copy.deepcopy(run.cfg))
+    model, checkpoint = _learn(cfg, run.seed, folder / 'training', start, synthetic, measures.keep)
+    train_clips, test_clips = (
+        extract_features(model, loader_of(cfg, part)) for part in ('train', 'test')
+    )
+    main = model.main_stream
+    names = list(train_clips)
+    if measures.streams is not None:
+        names = list(dict.fromkeys([main, *measures.streams]))
+    unknown = [name for name in names if name not in train_clips]
+    if unknown:
+        raise UserError(f'the model has no stream {unknown[0]!r}; it has {", ".join(train_clips)}')
+    scores = {}
+    for name in names:
+        found = _probe(train_clips[name], test_clips[name], measures.probes)
+        scores.update({(p if name == main else f'{name}/{p}'): v for p, v in found.items()})
+    asked = test_clips[main]
+    shares = [SHARE, *([1.0] if start == 'nothing' and measures.full else [])]
+    for share in shares if measures.steps else ():
+        predicted = finetune(
+            cfg,
+            checkpoint,
+            work_dir=folder / f'finetune_{share:.0%}',
+            share=share,
+            seed=run.seed,
+            steps=measures.steps if share < 1 else measures.steps * 3,
+            lr=measures.lr,
+            backbone_lr_mult=measures.backbone_lr_mult,
+            amp=measures.amp,
+        )
+        if list(predicted.clips) != list(asked.clips):
+            raise UserError(f'{folder}: fine-tuning was tested on other clips')
+        scores[f'finetune_{share:.0%}'] = predicted.correct
+    if not measures.keep:
+        shutil.rmtree(folder / 'training', ignore_errors=True)
+    return dict(
+        clips=asked.clips.tolist(),
+        subjects=asked.subjects.tolist(),
+        scores={
+            name: np.round(values.astype(float), 4).tolist() for name, values in scores.items()
+        },
+        # A collapsed model is an outcome too: what its features are good for is what counts.
+        collapsed=[name for name in names if probes.is_collapsed(train_clips[name].vectors)],
+        learned_from=len(train_clips[main]),
+        source=str(loader_of(cfg, 'train').dataset.metainfo.get('source', '')),
+    )
+
+
+def _learn(
+    cfg: Config, seed: int, folder: Path, start: str, synthetic: Mapping | None, keep: bool
+) -> tuple[nn.Module, Path | None]:
+    """The model in evaluation mode, and its checkpoint where there is one."""
+    from mmaction.registry import MODELS
+    from mmengine.registry import init_default_scope
+    from mmengine.runner import set_random_seed
+
+    init_default_scope('mmaction')
+    if start == 'nothing':
+        set_random_seed(seed)
+        model = MODELS.build(copy.deepcopy(cfg.model))
+        model.init_weights()
+        return model.eval(), None
+    cfg = copy.deepcopy(cfg)
+    if synthetic is not None:
+        from mg_plugins.data.synthetic import ensure_synthetic
+
+        path = ensure_synthetic(**synthetic['made'])
+        dataset = cfg.train_dataloader.dataset
+        dataset.update(ann_file=str(path), split='xsub_train', data_root=None)
+        dataset.pop('exclude_subjects', None)
+        set_epochs(cfg, synthetic['epochs'])
+    hooks = cfg.setdefault('default_hooks', {})
+    if keep:
+        hooks['checkpoint'] = dict(type='CheckpointHook', interval=10, max_keep_ckpts=2)
+    else:
+        hooks.update(logger=None, checkpoint=None)
+    runner = train(cfg, seed, folder)
+    model = getattr(runner.model, 'module', runner.model).eval()
+    return model, folder / f'epoch_{runner.epoch}.pth' if keep else None
+
+
+def _probe(train: Features, test: Features, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """By measure the score of each test clip, in [0, 1]."""
+    found = {}
+    if 'knn' in names:
+        found['knn'] = probes.knn_probe(train, test) == test.labels
+    if 'linear' in names:
+        found['linear'] = probes.linear_probe(train, test) == test.labels
+    if 'linear_10%' in names:
+        draws = [draw_labelled(train.labels, train.clips, SHARE, seed) for seed in range(5)]
+        few = [probes.linear_probe(train.of(draw), test) == test.labels for draw in draws]
+        found['linear_10%'] = np.mean(few, 0)
+    if 'retrieval' in names:
+        found.update(probes.retrieval_by_clip(train, test))
+    return found

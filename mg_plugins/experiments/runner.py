@@ -1,0 +1,261 @@
+"""The one runner: what is not done yet, in processes that end with this one, and go on later."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from mg_plugins.errors import UserError
+from mg_plugins.experiments.plan import Run
+from mg_plugins.files import read_json, write_json, write_text
+
+#: With so many rows that failed in one command the rest is not tried.
+MOST_FAILURES = 3
+
+
+class Plan:
+    """Runs and what is known of them: in a folder, and in results that were saved earlier.
+
+    Args:
+        folder: Where outcomes and reports go; one command works in it at a time (`files.locked`).
+        planned: All runs, in the order in which they are started.
+        finished: Content of a ``results.json``, whose runs are not run again.
+    """
+
+    def __init__(
+        self, folder: Path, planned: Sequence[Run], finished: Mapping | None = None
+    ) -> None:
+        self.folder, self.planned = folder, list(planned)
+        self._outcomes: dict[Path, dict] = {}
+        self.finished = {
+            (table['name'], row['name']): (table, row)
+            for table in (finished or {}).get('tables', ())
+            for row in table['rows']
+        }
+
+    def runs(self) -> Iterable[Run]:
+        """All runs that can be named now."""
+        return self.planned
+
+    @property
+    def total(self) -> int:
+        """Number of runs in the end."""
+        return len(self.planned)
+
+    def done(self, run: Run) -> bool:
+        """Whether its outcome is there, or its counts are known."""
+        return self.saved(run) or (self.folder / run.path / 'outcome.json').is_file()
+
+    def saved(self, run: Run) -> bool:
+        """Whether its counts are among the results saved earlier.
+
+        Raises:
+            UserError: They are of another version of it.
+        """
+        _, row = self.finished.get((run.group, run.name), ({}, dict(seeds=())))
+        if run.seed not in row['seeds']:
+            return False
+        if row['fingerprint'] != self.row_fingerprint(run.group, run.name):
+            raise UserError(
+                f'the saved results of {run.name!r} are of another version of its config, data or '
+                'options: leave --finished out, or give that row another name'
+            )
+        return True
+
+    def row_fingerprint(self, group: str, name: str) -> str:
+        """Hash of all that a row follows from, its folds among it."""
+        own = (run for run in self.runs() if (run.group, run.name) == (group, name))
+        folds = dict.fromkeys(run.fingerprint for run in own)
+        return hashlib.sha256(''.join(sorted(folds)).encode()).hexdigest()
+
+    def check(self, run: Run) -> None:
+        """Refuse a folder of another version of a run.
+
+        Raises:
+            UserError: With the folder and what to do.
+        """
+        folder = self.folder / run.path
+        note = folder / 'run.json'
+        if note.is_file() and read_json(note)['fingerprint'] != run.fingerprint:
+            raise UserError(
+                f'{folder} holds a run of another version of the config or the annotation file, or '
+                'with other options: choose another --out, or remove that folder to run it again'
+            )
+
+    def outcome(self, run: Run) -> dict:
+        """What a finished run left.
+
+        Raises:
+            UserError: It is damaged, or of another version.
+        """
+        if run.path not in self._outcomes:
+            self.check(run)
+            self._outcomes[run.path] = read_json(self.folder / run.path / 'outcome.json')
+        return self._outcomes[run.path]
+
+    def failure(self, run: Run) -> str:
+        """Why it failed when it was last run; empty where it did not."""
+        note = self.folder / run.path / 'failed.txt'
+        return note.read_text(encoding='utf-8').strip() if note.is_file() else ''
+
+
+def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run, str]:
+    """Run what is not done yet, ``jobs`` at a time, sharing the processors evenly.
+
+    The processes end with this one, whatever ends it; a smaller ``OMP_NUM_THREADS`` than the even
+    share is kept. What a run prints is in its folder's ``output.txt``.
+
+    Args:
+        plan: What to run.
+        jobs: Processes; each starts once and does many runs.
+        budget: Minutes after which no run is started any more; None for no limit.
+
+    Returns:
+        The error of each run that failed; the next command tries those again. Once runs of
+        `MOST_FAILURES` rows failed no more start.
+
+    Raises:
+        UserError: A folder holds another version of a run, or a process ended by itself.
+        KeyboardInterrupt: On SIGINT, SIGTERM and SIGHUP, after the processes were ended.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    for run in plan.runs():
+        plan.check(run)
+        plan.done(run)
+    end = float('inf') if budget is None else time.monotonic() + 60 * budget
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = min(share, int(os.environ.get('OMP_NUM_THREADS') or share))
+    # Inherited by the processes: they import numpy and torch before any of our code runs.
+    os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
+    running: dict[Future, Run] = {}
+    failed: dict[Path, tuple[Run, str]] = {}
+    with (
+        Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar,
+        _processes(jobs, threads) as pool,
+    ):
+        task = bar.add_task('runs', total=plan.total)
+        while True:
+            taken = {run.path for run in running.values()} | set(failed)
+            left = (run for run in plan.runs() if run.path not in taken and not plan.done(run))
+            while len(running) < jobs and time.monotonic() < end:
+                rows = {(run.group, run.name) for run, _ in failed.values()}
+                run = next(left, None) if len(rows) < MOST_FAILURES else None
+                if run is None:
+                    break
+                plan.check(run)
+                folder = plan.folder / run.path
+                # While it is tried again it has not failed.
+                (folder / 'failed.txt').unlink(missing_ok=True)
+                write_json(folder / 'run.json', dict(name=run.name, fingerprint=run.fingerprint))
+                running[pool.submit(_work, run, folder)] = run
+                bar.update(task, description=f'{run.name}, seed {run.seed}')
+            done = sum(plan.done(run) for run in plan.runs())
+            bar.update(task, completed=done, total=plan.total)
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run = running.pop(future)
+                try:
+                    error = future.result()
+                except BrokenProcessPool as problem:
+                    raise UserError(
+                        f'a process ended by itself during {plan.folder / run.path} (is there '
+                        f'enough memory for {jobs} jobs?); what it printed is in output.txt there'
+                    ) from problem
+                if error:
+                    failed[run.path] = run, error
+                    write_text(plan.folder / run.path / 'failed.txt', error + '\n')
+                    bar.print(f'failed: {run.name}, seed {run.seed}', style='red')
+    return dict(failed.values())
+
+
+@contextmanager
+def _processes(jobs: int, threads: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes are ended at once where the block ends by an error or a signal."""
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context('spawn')
+    pool = ProcessPoolExecutor(jobs, context, _start, (os.getpid(), threads))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield pool
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(parent: int, threads: int) -> None:
+    """Get a process ready: it ends with the one that it serves, and so does what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends this one
+    end_with_parent()
+    os.register_at_fork(after_in_child=end_with_parent)  # workers of data loading
+    if os.getppid() != parent:
+        os._exit(1)
+    import torch
+
+    warnings.simplefilter('ignore')
+    torch.set_num_threads(threads)
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when the one that started it ends, also by SIGKILL.
+
+    Elsewhere a process ends with its run: it finds no one to tell.
+    """
+    if sys.platform == 'linux':
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _work(run: Run, folder: Path) -> str:
+    """Do a run and write its outcome; returns the error, empty where there is none."""
+    started = time.monotonic()
+    log = os.open(folder / 'output.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    kept = os.dup(1), os.dup(2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        outcome = run.task(run, folder)
+        minutes = round((time.monotonic() - started) / 60, 2)
+        write_json(folder / 'outcome.json', dict(outcome, minutes=minutes), indent=None)
+    except Exception as error:
+        traceback.print_exc()
+        name = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+        return f'{name}{error}' or name
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for file in (log, *kept):
+            os.close(file)
+        gc.collect()  # a runner and its hooks refer to each other
+    return ''
