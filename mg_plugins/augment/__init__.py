@@ -1,7 +1,20 @@
 """Augmentations of skeleton clips, for one clip in a pipeline or a batch on its device.
 
 `geometry`, `joints`, `temporal` and `gesture` hold the augmentations: a pure function and, beside
-it, a small class that draws its parameters. `functional` lists the functions, `chain` puts
-augmentations in a row and knows the recipes of ``recipes.json``. `transforms` registers them with
-MMAction2, among them ``MultiView``; `batched` makes the same views of a whole batch.
+it, a small class that draws its parameters. `chain` puts augmentations in a row and knows the
+recipes of ``recipes.json``; `mm` registers them with MMAction2, among them ``MultiView``; `batched`
+makes the same views of a whole batch.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        'base': ['AUGMENTATIONS', 'Augmentation', 'Draws', 'build_augmentation', 'register'],
+        'batched': ['BatchedViews', 'write_features'],
+        'chain': ['Chain', 'Recipe', 'build_steps', 'recipe_names'],
+        'randomness': ['SampleRandomness'],
+        'views': ['View', 'build_views'],
+    },
+)

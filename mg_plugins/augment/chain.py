@@ -153,6 +153,10 @@ class Chain:
         return f'Chain({self.steps}, layout={name!r})'
 
 
+# What configs call a chain, a caller in Python calls a recipe.
+Recipe = Chain
+
+
 def _then(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:
     return second if first is None else second @ first
 

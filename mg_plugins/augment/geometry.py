@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import like, mix_axes, positive, take_joints
+from .arrays import body_spread, like, mix_axes, positive, take_joints
 from .base import Augmentation, Draws, register
 
 
@@ -207,21 +207,23 @@ class AxisMask(Linear):
 @register('MGTranslate')
 @dataclass(frozen=True)
 class Translate(Augmentation):
-    """Shift the whole clip: ``p ↦ p + d``, d uniform in ±strength along each axis.
+    """Shift the whole clip: ``p ↦ p + r · d``, d uniform in ±strength along each axis.
 
-    One draw a clip. Source: common (affine augmentation).
+    r is the spread of the bodies (`arrays.body_spread`), so that a hand is shifted as far for its
+    size as a body. One draw a clip. Source: common (affine augmentation).
 
     Args:
-        strength: Largest shift, in the data's unit: shoulder widths in 2D, metres in 3D.
+        strength: Largest shift in spreads.
     """
 
-    strength: float = 0.1
+    strength: float = 0.2
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(offset=draws.uniform(-self.strength, self.strength, shape[-1]))
 
     def apply(self, keypoint, score, params, layout):
-        return translate(keypoint, score, params['offset']), score
+        spread = body_spread(keypoint, score)[..., None]
+        return translate(keypoint, score, spread * like(params['offset'], keypoint)), score
 
 
 @register('MGFlip')

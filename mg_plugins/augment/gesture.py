@@ -13,7 +13,10 @@ from .base import Augmentation, Draws, register
 from .joints import displacement
 from .temporal import resample_at, smooth
 
-HAND_REGIONS = ('left_arm', 'right_arm', 'left_hand', 'right_hand')
+# A layout of one hand has fingers for regions.
+HANDS = ('left_arm', 'right_arm', 'left_hand', 'right_hand')
+FINGERS = ('thumb', 'index', 'middle', 'ring', 'pinky')
+HAND_REGIONS = (*HANDS, *FINGERS)
 
 
 def motion_energy(keypoint, score):
@@ -118,14 +121,13 @@ def motion_crop(keypoint, score, before, after):
         before: Share of the motion energy that may be lost at the beginning, () or (N,).
         after: The same at the end.
     """
+    # The energy of a frame is that of the movement into it: to begin at frame s loses the energy
+    # of frames up to s, to end at it the energy of those after it.
     done = motion_energy(keypoint, score).cumsum(-1)
-    total = done[..., -1:]
-    last = done.shape[-1] - 1
-    start = positive(like(before, keypoint)[..., None] * total > done, keypoint).sum(-1)
-    stop = positive(like(after, keypoint)[..., None] * total > total - done, keypoint).sum(-1)
-    stop = last - stop
-    # The energy of a frame is that of the movement into it: begin one frame earlier.
-    start = (start - 1).clip(0, last)
+    total, last = done[..., -1:], done.shape[-1] - 1
+    early = positive(like(before, keypoint)[..., None] * total > done, keypoint).sum(-1)
+    late = positive(like(after, keypoint)[..., None] * total > total - done, keypoint).sum(-1)
+    start, stop = (early - 1).clip(0), last - (late - 1).clip(0)
     share = arange(last + 1, keypoint) / max(last, 1)
     at = start[..., None] + (stop - start)[..., None] * share
     return resample_at(keypoint, score, at.clip(0, last))
@@ -256,7 +258,7 @@ class Hands(Augmentation):
     def check(self, layout: Layout) -> None:
         if not any(region in layout.regions for region in HAND_REGIONS):
             raise LayoutError(
-                f'MGHands needs one of the regions {", ".join(HAND_REGIONS)}; layout '
+                f'MGHands needs one of the regions {", ".join(HANDS)}; layout '
                 f'{layout.name!r} has {", ".join(layout.regions) or "none"}'
             )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mg_plugins.data.layouts import Layout, LayoutError
 
-from .arrays import like, mix_joints, namespace, positive, take_joints
+from .arrays import body_spread, like, mix_joints, namespace, per_clip, positive, take_joints
 from .base import Augmentation, Draws, register
 
 
@@ -34,8 +34,12 @@ def jitter(keypoint, score, noise, amount: float):
 
 
 def add_noise(keypoint, score, noise, amount: float):
-    """``p ↦ p + amount · n`` with n standard normal, for joints that are there."""
-    seen = amount * positive(score, keypoint)
+    """``p ↦ p + amount · r · n`` with n standard normal, for joints that are there.
+
+    r is the spread of the bodies, see `body_spread`.
+    """
+    reach = per_clip(amount * body_spread(keypoint, score), score)
+    seen = reach * positive(score, keypoint)
     return keypoint + seen[..., None] * like(noise, keypoint)
 
 
@@ -128,15 +132,16 @@ class Jitter(Augmentation):
 @register('MGNoise')
 @dataclass(frozen=True)
 class Noise(Augmentation):
-    """Add the same Gaussian noise to every joint, frame and axis: ``p ↦ p + strength · n``.
+    """Add the same Gaussian noise to every joint, frame and axis: ``p ↦ p + strength · r · n``.
 
-    Source: AimCLR (Gaussian noise), there with standard deviation 0.01 and probability 0.5.
+    r is the spread of the bodies (`arrays.body_spread`). Source: AimCLR (Gaussian noise), there
+    0.01 m, which is 0.02 of a body's spread, with probability 0.5.
 
     Args:
-        strength: Standard deviation in the data's unit: shoulder widths in 2D, metres in 3D.
+        strength: Standard deviation in spreads.
     """
 
-    strength: float = 0.01
+    strength: float = 0.02
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(noise=draws.noise(shape))

@@ -126,8 +126,9 @@ def relayout(
         parts: From `joint_parts`.
 
     Returns:
-        Keypoint (M, T, V', C) and score (M, T, V').
+        Keypoint (M, T, V', C) float32 and score (M, T, V').
     """
+    keypoint = keypoint.astype(np.float32, copy=False)
     if score is None:
         score = (keypoint != 0).any(-1).astype(np.float32)
     points = np.zeros((*keypoint.shape[:2], len(parts), keypoint.shape[-1]), keypoint.dtype)

@@ -62,7 +62,7 @@ def normalise(
     Returns:
         (M, T, V, C) float32, 0 where not detected.
     """
-    dims = keypoint.shape[-1]
+    keypoint, dims = keypoint.astype(np.float32, copy=False), keypoint.shape[-1]
     persons = detected.sum((1, 2))
     person = int(persons.argmax())
     if not persons[person]:

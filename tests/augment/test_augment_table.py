@@ -289,6 +289,56 @@ def test_motion_crop_keeps_the_movement():
     np.testing.assert_allclose(points[0, -1], keypoint[0, -1])
 
 
+@pytest.mark.parametrize('batch', [False, True])
+def test_motion_crop_loses_what_it_may_and_no_frame_more(batch):
+    rng = np.random.default_rng(0)
+    # Frames in which the joint moves by a whole number of steps, known positions 0 … T − 1.
+    steps = rng.integers(0, 4, 40)
+    steps[0] = 0
+    keypoint = np.zeros((1, 40, 1, 2), np.float32)
+    keypoint[0, :, 0, 0] = steps.cumsum()
+    score, energy = np.ones((1, 40, 1), np.float32), steps.astype(float) ** 2
+    keypoint[0, :, 0, 1] = 1e-4 * np.arange(40)
+    for before, after in [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.053, 0.117), (0.301, 0.203)]:
+        clip, given = (keypoint, score), np.float32([before, after])
+        if batch:
+            clip = tuple(torch.from_numpy(part[None]) for part in clip)
+            given = given[:, None]
+        points, _ = F.motion_crop(*clip, *given)
+        path = np.asarray(points).reshape(40, 2)[:, 1] / 1e-4
+        start, stop = np.round(path[[0, -1]]).astype(int)
+        first, last = energy[: start + 1].sum(), energy[stop + 1 :].sum()
+        assert first <= before * energy.sum() and last <= after * energy.sum()
+        if before:
+            assert energy[: start + 2].sum() >= before * energy.sum()
+        else:
+            assert start == 0
+        if after:
+            assert energy[stop:].sum() >= after * energy.sum()
+        else:
+            assert stop == 39
+
+
+@pytest.mark.parametrize('name', ['MGTranslate', 'MGNoise'])
+@pytest.mark.parametrize('dims', [2, 3])
+def test_strengths_follow_the_size_of_the_body(name, dims):
+    keypoint, score = make_clip(np.random.default_rng(0), (2, 30, 22, dims), 0.2)
+    step = Chain([dict(type=name, p=1.0)], None)
+    drawn = step.draw(Draws(np.random.default_rng(1)), keypoint.shape)
+    change, small = (
+        (step.apply(size * keypoint, score, drawn)[0] - size * keypoint) / size
+        for size in (np.float32(1), np.float32(0.1))
+    )
+    np.testing.assert_allclose(small, change, atol=1e-4)
+    seen = score > 0
+    middle = keypoint.sum(2, keepdims=True) / np.maximum(seen.sum(2), 1)[..., None, None]
+    spread = np.sqrt((((keypoint - middle) ** 2).sum(-1)[seen]).mean())
+    if name == 'MGNoise':
+        assert change[seen].std() == pytest.approx(0.02 * spread, rel=0.05)
+    else:
+        assert 0 < np.abs(change).max() <= 0.2 * spread * 1.001
+
+
 def test_zoom_keeps_hands_and_hides_what_is_far():
     keypoint = np.float32([[0, 0], [1, 0], [1.5, 0], [9, 0]]).reshape(1, 1, 4, 2)
     score = np.ones((1, 1, 4), np.float32)

@@ -16,10 +16,16 @@ from mmengine.registry import DATA_SAMPLERS, init_default_scope  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 import mg_plugins  # noqa: F401, E402
-from mg_plugins.data.annotations import AnnotationError, save_annotations  # noqa: E402
+from mg_plugins.data import (  # noqa: E402
+    AnnotationError,
+    load_annotations,
+    save_annotations,
+)
 from mg_plugins.data.mm import sampler as sampler_module  # noqa: E402
 from mg_plugins.data.mm.dataset import MGClassBalancedSampler, MGPoseDataset  # noqa: E402
 from mg_plugins.data.mm.sampler import dataset_labels  # noqa: E402
+from mg_plugins.data.storage import ClipFolder  # noqa: E402
+from mg_plugins.errors import UserError  # noqa: E402
 
 COUNTS = (40, 10, 4, 2)
 LABELS = np.repeat(np.arange(4), COUNTS)
@@ -51,21 +57,19 @@ def files(tmp_path_factory):
     split = dict(train=names[::2], val=names[1::2], none=[])
     meta = dict(layout='imigue22', classes=['a', 'b', 'c', 'd'], source='synthetic')
     folder = tmp_path_factory.mktemp('files')
-    for suffix in ('.pkl', '.npz'):
+    for suffix in ('.pkl', '.npz', '.mg'):
         save_annotations(folder / f'set{suffix}', split, clips, meta)
     return folder
 
 
-@pytest.mark.parametrize('suffix', ['.pkl', '.npz'])
-@pytest.mark.parametrize('serialize', [True, False])
-def test_samples_carry_their_fields(files, suffix, serialize):
+@pytest.mark.parametrize('suffix', ['.pkl', '.npz', '.mg'])
+def test_samples_carry_their_fields(files, suffix):
     dataset = DATASETS.build(
         dict(
             type='MGPoseDataset',
             ann_file=str(files / f'set{suffix}'),
             split='val',
             pipeline=[],
-            serialize_data=serialize,
         )
     )
     assert len(dataset) == 28
@@ -85,6 +89,37 @@ def test_same_samples_as_upstream(files):
     for left, right in zip(ours, theirs, strict=True):
         assert left.keys() == right.keys()
         assert all(np.array_equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.parametrize('suffix', ['.pkl', '.mg'])
+def test_clips_without_a_label(tmp_path, files, suffix):
+    content = load_annotations(files / 'set.pkl')
+    clips = [{k: v for k, v in clip.items() if k != 'label'} for clip in content['annotations'][:5]]
+    path = tmp_path / f'set{suffix}'
+    save_annotations(path, {}, [*clips, *content['annotations'][5:]], content['meta'])
+    every = MGPoseDataset(path, [])
+    assert len(every) == 56 and every.labels.tolist() == [-1] * 5 + LABELS[5:].tolist()
+    assert 'label' not in every[0] and every.get_cat_ids(0) == [-1]
+    assert every.class_counts.tolist() == [35, *COUNTS[1:]]
+    with pytest.raises(UserError, match='5 of 56 clips have none.*labelled=True'):
+        MGClassBalancedSampler(every)
+    labelled = MGPoseDataset(path, [], labelled=True)
+    assert len(labelled) == 51 == len(MGClassBalancedSampler(labelled))
+    assert len(MGPoseDataset(path, [], share=0.1, subjects=[1])) == 3
+    save_annotations(path, {}, clips, content['meta'])
+    with pytest.raises(AnnotationError, match='no clip of .* is left.*, with a label'):
+        MGPoseDataset(path, [], labelled=True)
+
+
+def test_a_folder_of_clips_is_not_copied(files):
+    dataset = MGPoseDataset(files / 'set.mg', [], split='val', exclude_subjects=[4])
+    assert isinstance(dataset.data_list, ClipFolder)
+    part = dataset.get_subset([3, 1])
+    assert [part[0]['frame_dir'], part[1]['frame_dir']] == [
+        dataset[3]['frame_dir'],
+        dataset[1]['frame_dir'],
+    ]
+    assert pickle.loads(pickle.dumps(dataset))[5]['frame_dir'] == dataset[5]['frame_dir']
 
 
 def test_meta_of_the_file(files):

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from mg_plugins.data.mm.metrics import MGMetric, recognition_metrics, write_report
+from mg_plugins.data.metrics import recognition_metrics, write_report
+from mg_plugins.data.mm.metrics import MGMetric
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = [0, 0, 1, 1, 0, 0]
@@ -24,9 +25,42 @@ def test_metrics_by_hand():
     assert metrics['macro_f1'] == pytest.approx((4 / 7 + 1 / 2 + 0) / 3)
 
 
-def test_ties_count_for_the_true_class_in_top5_but_argmax_decides_top1():
-    metrics = recognition_metrics(np.zeros((2, 9)), np.array([0, 8]))
-    assert metrics['top1'] == 0.5 and metrics['top5'] == 1.0
+def test_equal_scores_are_no_hits_but_by_their_place(caplog):
+    metrics = recognition_metrics(np.zeros((4, 20)), np.array([0, 4, 5, 19]))
+    assert metrics['top1'] == 0.25 and metrics['top5'] == 0.5
+    assert 'the same score for all classes' in caplog.text
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_diverged_model_is_wrong_and_said_to_be(caplog, value):
+    scores = SCORES.copy()
+    scores[[0, 1]] = value
+    scores[2, 6] = value
+    metrics = recognition_metrics(scores, LABELS)
+    assert 'the scores of 3 of 6 clips are not finite' in caplog.text
+    # Of the others one of three is right, and the true class of the last comes sixth.
+    assert metrics['top1'] == pytest.approx(1 / 6) and metrics['top5'] == pytest.approx(2 / 6)
+    assert metrics['mean_class_acc'] == pytest.approx((0 + 1 / 2 + 0) / 3)
+    assert metrics['macro_f1'] == pytest.approx((0 + 2 / 3 + 0) / 3)
+
+
+def test_clips_without_a_label_are_predicted_and_not_counted(tmp_path):
+    import torch
+
+    metric = MGMetric()
+    known = dict(pred_score=torch.tensor([0.2, 0.8]), gt_label=torch.tensor([1]), frame_dir='a')
+    unknown = dict(pred_score=torch.tensor([0.9, 0.1]), frame_dir='b')
+    metric.process(None, [known, unknown])
+    found = metric.evaluate(2)
+    assert found['acc/top1'] == 1.0 and found['acc/unlabelled'] == 1
+    write_report(tmp_path, found, **metric.latest)
+    with (tmp_path / 'predictions.csv').open(newline='') as file:
+        assert [row['label'] for row in csv.DictReader(file)] == ['1', '']
+    metric.process(None, [unknown])
+    assert metric.evaluate(1) == {'acc/unlabelled': 1}
+    write_report(tmp_path / 'none', {}, **metric.latest)
+    names = sorted(path.name for path in (tmp_path / 'none').iterdir())
+    assert names == ['metrics.json', 'predictions.csv', 'scores.npy']
 
 
 def test_an_empty_split_is_an_error():
@@ -72,6 +106,6 @@ def test_report_files(tmp_path):
 
 
 def test_a_report_that_fails_leaves_no_half_file(tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises((ValueError, TypeError)):
         write_report(tmp_path, {'a': 'text'}, SCORES, LABELS, [{}] * 6)
     assert list(tmp_path.iterdir()) == []

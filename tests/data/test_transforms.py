@@ -15,6 +15,7 @@ from mmaction.registry import TRANSFORMS  # noqa: E402
 
 import mg_plugins  # noqa: F401, E402
 from mg_plugins.data.layouts import LayoutError, get_layout, layout_names  # noqa: E402
+from mg_plugins.data.mm.relayout import MGRelayout  # noqa: E402
 from mg_plugins.data.mm.transforms import META_KEYS, MGNormalize, MGSkeFeat  # noqa: E402
 from mg_plugins.data.skeleton import body_size, detected_joints  # noqa: E402
 
@@ -269,3 +270,25 @@ def test_pack_carries_our_fields():
 
 def test_reprs_name_the_options():
     assert "layout='imigue22'" in repr(MGNormalize('imigue22')) + repr(MGSkeFeat('imigue22'))
+
+
+def test_float16_pixels_are_not_squared_as_such():
+    """The inference API skips the loader; from a limb of 256 px on everything became 0."""
+    body = make_body(missing=0.1)
+    body['keypoint'] *= 200
+    half = dict(
+        copy(body),
+        keypoint=body['keypoint'].astype(np.float16),
+        keypoint_score=body['keypoint_score'].astype(np.float16),
+    )
+    exact = dict(copy(half), keypoint=half['keypoint'].astype(np.float32))
+    for steps in (
+        [MGNormalize('imigue22')],
+        [MGNormalize('imigue22'), MGSkeFeat('imigue22', ['joint', 'bone'])],
+        [MGRelayout('imigue22', 'coco17'), MGNormalize('coco17')],
+    ):
+        out, expected = copy(half), copy(exact)
+        for step in steps:
+            out, expected = step(out), step(expected)
+        assert out['keypoint'].dtype == np.float32 and np.abs(out['keypoint']).max() > 0.3
+        np.testing.assert_allclose(out['keypoint'], expected['keypoint'], rtol=1e-3, atol=1e-3)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from mmaction.datasets import PoseDataset
 from mmaction.registry import DATASETS
-from mmengine.dataset import BaseDataset
 
 from mg_plugins.data.annotations import AnnotationError, load_annotations
 from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.data.mm.sampler import MGClassBalancedSampler, dataset_labels
+from mg_plugins.data.storage import ClipFolder
 
 __all__ = ['MGPoseDataset', 'MGClassBalancedSampler', 'dataset_labels']
 
@@ -22,10 +22,12 @@ class MGPoseDataset(PoseDataset):
     """MMAction2's PoseDataset on files that are read without running what is in them.
 
     Every sample carries the fields of its annotation, session, subject, start, end, fps and
-    outcome among them where the file knows them.
+    outcome among them where the file knows them. Clips without a label are kept, for pre-training
+    and prediction, unless ``labelled`` says otherwise. The clips of a ``.mg`` folder stay on the
+    disk; worker processes share those of other files, so there is no ``serialize_data``.
 
     Args:
-        ann_file: A .pkl or .npz annotation file, see `mg_plugins.data.annotations`.
+        ann_file: A .pkl or .npz file or a .mg folder, see `mg_plugins.data.annotations`.
         pipeline: Transforms, as for PoseDataset.
         split: Name of a split of the file; None takes all clips.
         subjects: Keep only clips of these subjects (numbers or texts).
@@ -33,8 +35,9 @@ class MGPoseDataset(PoseDataset):
             this leaves subjects out within a split.
         share: Keep only this part of each class's clips, at least one clip a class, as if the
             others had no label; above 0 and up to 1. The draw is that of `labelled.draw_labelled`,
-            taken after the choices above.
+            taken after the choices above, among the clips that have a label.
         share_seed: Which draw.
+        labelled: Keep only clips with a label.
         layout: Joint layout of the clips; None takes the one that the file names.
         with_score: Give ``keypoint_score`` to the pipeline. MMAction2's own pipelines over NTU's
             joints in metres have no place for it.
@@ -54,6 +57,7 @@ class MGPoseDataset(PoseDataset):
         exclude_subjects: Sequence[int | str] | None = None,
         share: float | None = None,
         share_seed: int = 0,
+        labelled: bool = False,
         layout: str | dict | None = None,
         with_score: bool = True,
         **kwargs,
@@ -61,67 +65,82 @@ class MGPoseDataset(PoseDataset):
         self.subjects = _texts(subjects)
         self.exclude_subjects = _texts(exclude_subjects)
         self.share, self.share_seed = share, share_seed
+        self.labelled = labelled or share is not None
         self._layout = layout
         self.with_score = with_score
-        self._labels: np.ndarray | None = None
+        kwargs['serialize_data'] = False
         super().__init__(str(ann_file), pipeline, split=split, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Sequence[dict]:
         """Read the file, choose split and subjects, and take over its meta information."""
         content = load_annotations(self.ann_file)
         for key, value in content['meta'].items():
             self._metainfo.setdefault(key, value)
-        clips = self._of_split(content['annotations'], content['split'])
-        clips = self._of_subjects(clips)
-        if not clips:
+        clips = self._chosen(content)
+        if not len(clips):
             raise AnnotationError(
                 f'no clip of {self.ann_file} is left after split {self.split!r}, subjects '
                 f'{self.subjects} and exclude_subjects {self.exclude_subjects}'
+                + (', with a label' if self.labelled else '')
             )
-        if self.share is not None:
-            labels, ids = [c['label'] for c in clips], [c['frame_dir'] for c in clips]
-            clips = [clips[i] for i in draw_labelled(labels, ids, self.share, self.share_seed)]
-        layout = self.layout
-        joints = clips[0]['keypoint'].shape[2]
+        layout, joints = self.layout, clips[0]['keypoint'].shape[2]
         if layout is not None and layout.num_joints != joints:
             raise AnnotationError(
                 f'{self.ann_file} has {joints} joints, but layout {layout.name!r} has '
                 f'{layout.num_joints}'
             )
-        largest = max(clips, key=lambda clip: clip['label'])
-        known = self.num_classes or len(self._metainfo.get('classes') or ()) or largest['label'] + 1
-        if largest['label'] >= known:
+        labels = _labels(clips)
+        known = self.num_classes or len(self._metainfo.get('classes') or ())
+        if known and labels.max() >= known:
+            clip = clips[int(labels.argmax())]
             raise AnnotationError(
-                f'{self.ann_file}: clip {largest["frame_dir"]!r} has label {largest["label"]}, but '
-                f'there are {known} classes'
+                f'{self.ann_file}: clip {clip["frame_dir"]!r} has label {clip["label"]}, but '
+                f'there are {known} classes, counted from 0; where labels are counted from 1, '
+                'subtract 1'
             )
-        if not self.with_score:
-            clips = [{k: v for k, v in c.items() if k != 'keypoint_score'} for c in clips]
         return clips
 
-    def _of_split(self, clips: list[dict], splits: dict) -> list[dict]:
-        if self.split is None:
-            return clips
-        if self.split not in splits:
-            raise AnnotationError(
-                f'{self.ann_file} has no split {self.split!r}; it has {sorted(splits) or "none"}'
-            )
-        wanted = set(splits[self.split])
-        return [clip for clip in clips if clip['frame_dir'] in wanted]
+    def _chosen(self, content: dict) -> Sequence[dict]:
+        """The clips of the split, the subjects and the share asked for."""
+        clips, splits = content['annotations'], content['split']
+        keep = np.ones(len(clips), bool)
+        if self.split is not None:
+            if self.split not in splits:
+                raise AnnotationError(
+                    f'{self.ann_file} has no split {self.split!r}; it has '
+                    f'{sorted(splits) or "none"}'
+                )
+            wanted = set(splits[self.split])
+            keep = np.array([clip['frame_dir'] in wanted for clip in clips], bool)
+        if self.subjects is not None or self.exclude_subjects is not None:
+            keep &= self._of_subjects(clips, keep)
+        if self.labelled:
+            keep &= _labels(clips) >= 0
+        chosen = np.flatnonzero(keep)
+        if self.share is not None:
+            labels, ids = _labels(clips)[chosen], [clips[int(i)]['frame_dir'] for i in chosen]
+            chosen = chosen[draw_labelled(labels, ids, self.share, self.share_seed)]
+        return clips[chosen] if isinstance(clips, ClipFolder) else [clips[i] for i in chosen]
 
-    def _of_subjects(self, clips: list[dict]) -> list[dict]:
-        if self.subjects is None and self.exclude_subjects is None:
-            return clips
-        present = {str(clip['subject']) for clip in clips if 'subject' in clip}
+    def _of_subjects(self, clips: Sequence[dict], keep: np.ndarray) -> np.ndarray:
+        own = [str(c['subject']) if 'subject' in c else None for c in clips]
+        present = {subject for subject, kept in zip(own, keep, strict=True) if kept} - {None}
         asked = {*(self.subjects or ()), *(self.exclude_subjects or ())}
         if not asked <= present:
             raise AnnotationError(
                 f'{self.ann_file}, split {self.split!r}: no clips of subjects '
                 f'{sorted(asked - present)}; it has {sorted(present) or "no subjects"}'
             )
-        keep = present if self.subjects is None else set(self.subjects)
-        keep -= set(self.exclude_subjects or ())
-        return [clip for clip in clips if str(clip.get('subject')) in keep]
+        wanted = present if self.subjects is None else set(self.subjects)
+        wanted -= set(self.exclude_subjects or ())
+        return np.array([subject in wanted for subject in own], bool)
+
+    def get_data_info(self, idx: int) -> dict:
+        """One clip, whose arrays are the caller's own."""
+        info = super().get_data_info(idx)
+        if not self.with_score:
+            info.pop('keypoint_score', None)
+        return info
 
     @property
     def layout(self) -> Layout | None:
@@ -137,33 +156,27 @@ class MGPoseDataset(PoseDataset):
 
     @property
     def labels(self) -> np.ndarray:
-        """Label (N) of every clip, in the order of the dataset."""
-        if self._labels is None:
-            self._labels = np.array(
-                [BaseDataset.get_data_info(self, index)['label'] for index in range(len(self))],
-                dtype=np.int64,
-            )
-        return self._labels
+        """Label (N) of every clip, in the order of the dataset; -1 where there is none."""
+        self.full_init()
+        return _labels(self.data_list)
 
     @property
     def class_counts(self) -> np.ndarray:
         """Number of clips of each class (num_classes), after all choices; zeros included."""
-        return np.bincount(self.labels, minlength=self.num_classes or len(self.classes or ()))
+        labels = self.labels
+        classes = self.num_classes or len(self.classes or ())
+        return np.bincount(labels[labels >= 0], minlength=classes)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Label of one clip, for MMEngine's ClassBalancedDataset."""
-        return [int(self.labels[idx])]
+        self.full_init()
+        return [self.data_list[idx].get('label', -1)]
 
-    def get_subset_(self, indices: int | Sequence[int]) -> None:
-        """Keep the given clips only."""
-        self._labels = None
-        super().get_subset_(indices)
 
-    def get_subset(self, indices: int | Sequence[int]) -> MGPoseDataset:
-        """A copy with the given clips only."""
-        subset = super().get_subset(indices)
-        subset._labels = None
-        return subset
+def _labels(clips: Sequence[dict]) -> np.ndarray:
+    if isinstance(clips, ClipFolder):
+        return clips.labels
+    return np.array([clip.get('label', -1) for clip in clips], dtype=np.int64)
 
 
 def _texts(subjects: Sequence[int | str] | None) -> list[str] | None:

@@ -12,9 +12,11 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
+from mg_plugins.errors import UserError
+
 
 def dataset_labels(dataset) -> np.ndarray:
-    """Integer label (N) of every sample, through RepeatDataset and ConcatDataset.
+    """Integer label (N) of every sample, -1 for none, through RepeatDataset and ConcatDataset.
 
     Raises:
         TypeError: The dataset is none of these and has no ``labels``.
@@ -25,9 +27,8 @@ def dataset_labels(dataset) -> np.ndarray:
         return np.concatenate([dataset_labels(part) for part in dataset.datasets])
     labels = getattr(dataset, 'labels', None)
     if labels is None and isinstance(dataset, BaseDataset):
-        labels = [
-            BaseDataset.get_data_info(dataset, index)['label'] for index in range(len(dataset))
-        ]
+        infos = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
+        labels = [info.get('label', -1) for info in infos]
     if labels is None:
         raise TypeError(
             f'class-balanced sampling needs the labels of {type(dataset).__name__}: use '
@@ -59,6 +60,7 @@ class MGClassBalancedSampler(Sampler):
     Raises:
         ValueError: ``power`` outside 0 to 1.
         TypeError: A data set without labels.
+        UserError: Clips without a label.
     """
 
     def __init__(
@@ -77,6 +79,11 @@ class MGClassBalancedSampler(Sampler):
         self.epoch = 0
 
         self.labels = labels = dataset_labels(dataset)
+        if (labels < 0).any():
+            raise UserError(
+                f'class-balanced sampling needs labels; {(labels < 0).sum()} of {len(labels)} '
+                'clips have none: give MGPoseDataset labelled=True, which keeps the others'
+            )
         weights = np.bincount(labels)[labels].astype(np.float64) ** -power
         self.expected = weights * (len(labels) / weights.sum())
         if round_up:

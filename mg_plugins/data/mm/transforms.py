@@ -113,8 +113,11 @@ class MGSkeFeat(BaseTransform):
 
 
 def _keypoint(results: dict, layout: Layout) -> np.ndarray:
-    """Coordinates of a sample, checked against the layout."""
-    keypoint = results['keypoint']
+    """Coordinates of a sample as float32, checked against the layout.
+
+    The inference API brings float16, in which lengths of more than 256 px overflow when squared.
+    """
+    keypoint = np.asarray(results['keypoint']).astype(np.float32, copy=False)
     shape = keypoint.shape
     if len(shape) != 4 or shape[2] != layout.num_joints or shape[3] not in (2, 3):
         raise LayoutError(

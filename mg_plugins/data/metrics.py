@@ -1,0 +1,179 @@
+"""Recognition metrics of class scores, and their report as files."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mg_plugins.files import replacing, write_json
+
+_log = logging.getLogger('mg_plugins')
+
+
+def recognition_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Top-1, top-5, mean class accuracy and macro-F1, as shares in [0, 1].
+
+    Mean class accuracy runs over the classes that occur among the labels. Macro-F1 runs over
+    those and the classes that are only ever predicted (whose F1 is 0). Of equal scores the one of
+    the smaller class number comes first, in top-1 as in top-5. A clip with a score that is not
+    finite counts as wrong; that, and scores that tell no classes apart, are logged as a warning.
+
+    Args:
+        scores: One row of class scores a clip (N, K).
+        labels: True class of each clip (N,).
+
+    Raises:
+        ValueError: If there are no clips.
+    """
+    from sklearn.metrics import f1_score, recall_score
+
+    if len(labels) == 0:
+        raise ValueError('there are no clips to evaluate: is the split empty?')
+    finite = np.isfinite(scores).all(1)
+    if not finite.all():
+        _log.warning(
+            'the scores of %d of %d clips are not finite, so the model has diverged; these clips '
+            'count as wrong',
+            (~finite).sum(),
+            len(labels),
+        )
+    elif scores.shape[1] > 1 and (np.ptp(scores, axis=1) == 0).all():
+        _log.warning('every clip has the same score for all classes: the model tells none apart')
+    order = np.argsort(-scores, axis=1, kind='stable')
+    right = (order == labels[:, None]) & finite[:, None]
+    predicted = np.where(finite, order[:, 0], -1)
+    occurring = np.unique(labels)
+    compared = np.union1d(occurring, predicted[finite])
+    return dict(
+        top1=float(right[:, 0].mean()),
+        top5=float(right[:, :5].any(1).mean()),
+        mean_class_acc=float(
+            recall_score(labels, predicted, labels=occurring, average='macro', zero_division=0)
+        ),
+        macro_f1=float(
+            f1_score(labels, predicted, labels=compared, average='macro', zero_division=0)
+        ),
+    )
+
+
+def write_report(
+    folder: Path,
+    metrics: dict[str, float],
+    scores: np.ndarray,
+    labels: np.ndarray,
+    clips: Sequence[dict],
+    classes: Sequence[str] | None = None,
+    note: str = '',
+) -> None:
+    """Write metrics, predictions, confusion matrix and per-class figures.
+
+    Files: ``metrics.json``, ``predictions.csv`` (a row a clip), ``scores.npy`` (N, K), and of the
+    clips with a label ``confusion.csv`` / ``.png``, ``per_class.csv`` / ``.png``. Each appears
+    whole or not at all.
+
+    Args:
+        folder: Where the files go; made if it is not there.
+        metrics: Named figures for ``metrics.json``.
+        scores: Class scores (N, K).
+        labels: True classes (N,), -1 where unknown.
+        clips: Fields of each clip (``frame_dir``, ``session``, …); the same for all rows of the
+            table, empty where a clip lacks one.
+        classes: Names of the K classes; numbers where they are not known.
+        note: Added to the titles of the pictures.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    number = scores.shape[1]
+    if classes is None or len(classes) != number:
+        classes = [str(k) for k in range(number)]
+    write_json(folder / 'metrics.json', {k: _number(v) for k, v in metrics.items()})
+    with replacing(folder / 'scores.npy') as path, path.open('wb') as file:
+        np.save(file, scores)
+    predicted = scores.argmax(1)
+    fields = list(dict.fromkeys(key for clip in clips for key in clip))
+    _write_csv(
+        folder / 'predictions.csv',
+        [*fields, 'label', 'predicted', 'predicted_class', 'score'],
+        [
+            [
+                *(clip.get(k, '') for k in fields),
+                '' if label < 0 else label,
+                guess,
+                classes[guess],
+                f'{row[guess]:.4f}',
+            ]
+            for clip, label, guess, row in zip(clips, labels, predicted, scores, strict=True)
+        ],
+    )
+    known = labels >= 0
+    if not known.any():
+        return
+    every = np.arange(number)
+    matrix = confusion_matrix(labels[known], predicted[known], labels=every)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels[known], predicted[known], labels=every, zero_division=0
+    )
+    _write_csv(
+        folder / 'confusion.csv',
+        ['true \\ predicted', *classes],
+        [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)],
+    )
+    table = zip(every, classes, support, precision, recall, f1, strict=True)
+    _write_csv(
+        folder / 'per_class.csv',
+        ['class', 'name', 'clips', 'precision', 'recall', 'f1'],
+        [[k, name, n, f'{p:.4f}', f'{r:.4f}', f'{f:.4f}'] for k, name, n, p, r, f in table],
+    )
+    _draw(folder, matrix, recall, f1, classes, f', {note}' if note else '')
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _draw(
+    folder: Path,
+    matrix: np.ndarray,
+    recall: np.ndarray,
+    f1: np.ndarray,
+    classes: Sequence[str],
+    note: str,
+) -> None:
+    from matplotlib.figure import Figure
+
+    support = matrix.sum(1)
+    size = max(5.0, 0.28 * len(classes) + 2)
+    title, every = f'{support.sum()} clips{note}', range(len(classes))
+    figure = Figure(figsize=(size + 1, size), layout='constrained')
+    axes = figure.subplots()
+    share = matrix / np.maximum(support[:, None], 1)
+    image = axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    axes.set(xlabel='predicted', ylabel='true', title=f'Share of each true class, {title}')
+    axes.set_xticks(every, classes, rotation=90, fontsize=7)
+    axes.set_yticks(every, classes, fontsize=7)
+    figure.colorbar(image, ax=axes, shrink=0.7)
+    with replacing(folder / 'confusion.png') as path:
+        figure.savefig(path, dpi=120, format='png')
+
+    figure = Figure(figsize=(7, size), layout='constrained')
+    axes = figure.subplots()
+    order, rows = np.argsort(support), np.arange(len(classes))
+    axes.barh(rows + 0.2, recall[order], 0.4, label='recall', color='#4477aa')
+    axes.barh(rows - 0.2, f1[order], 0.4, label='F1', color='#ee6677')
+    axes.set_yticks(rows, [f'{classes[k]} ({support[k]})' for k in order], fontsize=7)
+    axes.set(xlim=(0, 1), title=f'Classes by number of test clips, {title}')
+    axes.legend(loc='lower right')
+    with replacing(folder / 'per_class.png') as path:
+        figure.savefig(path, dpi=120, format='png')
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
+    with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
