@@ -1,8 +1,8 @@
 """Compile the kernels for chips that are not here, and read what they cost a thread block.
 
-``python -m mg_plugins.kernels.aot`` prints the table of ``kernels/NOTES.md`` and ends with 1 where
-a kernel spills or asks for more shared memory than its chip has. It needs no GPU: Triton brings
-the compilers and NVIDIA's ``cuobjdump``.
+``python -m mg_plugins.kernels.aot`` prints registers, spills and shared memory, and ends with 1
+where a kernel spills or asks for more shared memory than its chip has. It needs no GPU: Triton
+brings the compilers and NVIDIA's ``cuobjdump``.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from .setups import DTYPES, IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, Shape
+from .signatures import Variant, precision
 
 # Architecture: Triton's backend, its name there, threads of a warp, bytes of shared memory that a
 # block may ask for (CUDA programming guide, technical specifications; CDNA3 ISA, local data share).
@@ -30,7 +31,6 @@ CHIPS = {
     'sm_89': ('cuda', 89, 32, 99 * 1024),
     'sm_120': ('cuda', 120, 32, 99 * 1024),
 }
-# Those that tests and notes are about; the others on request.
 USUAL = ('sm_80', 'sm_90', 'gfx942')
 
 # The first and the last stage of both sets, and the ends of the curves over frames and joints.
@@ -46,20 +46,7 @@ FEW = [
 
 @dataclass(frozen=True)
 class Cost:
-    """What one compiled kernel takes.
-
-    Attributes:
-        kernel: Name of the kernel.
-        arch: Chip, a key of ``CHIPS``.
-        dtype: Type of the feature map.
-        shape: Sizes of the call, as text.
-        constants: The compile-time arguments, as text.
-        warps: Warps of a block.
-        stages: Stages of the software pipeline.
-        registers: Registers of a thread.
-        stack: Bytes of a thread's registers that spill to memory.
-        shared: Bytes of shared memory of a block.
-    """
+    """What a compiled kernel takes: ``stack`` spilled bytes a thread, ``shared`` bytes a block."""
 
     kernel: str
     arch: str
@@ -83,14 +70,34 @@ class Cost:
         return None
 
 
-def need_triton() -> None:
-    """End with a message where Triton is not installed."""
-    if importlib.util.find_spec('triton') is None:
-        sys.exit('error: triton is not installed: pip install -c constraints.txt -e ".[triton]"')
+def variants(dtype: torch.dtype, T: int, V: int, C: int, H: int, arch: str) -> list[Variant]:
+    """Every kernel that pooling and mixing x (N, C, T, V) with H heads launches, both ways.
+
+    The launchers take theirs from the same functions, for any N. How float32 is multiplied is
+    read at the time of the call, there and here (:func:`signatures.precision`).
+
+    Args:
+        dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
+        T: Frames.
+        V: Joints.
+        C: Channels.
+        H: Heads; must divide C.
+        arch: ``'sm_80'``, ``'sm_90'``, ``'gfx942'``, …
+    """
+    from . import triton_mix, triton_pool
+
+    product = precision(dtype, arch)
+    key = dtype, T, V, C // H, H, arch, product
+    return [
+        triton_pool.forward_variant(dtype, T, V, C, arch, product),
+        triton_pool.backward_variant(dtype, T, V, C, arch),
+        triton_mix.forward_variant(*key),
+        *triton_mix.backward_variants(*key),
+    ]
 
 
-def compile_variant(variant, arch: str):
-    """Compile a ``signatures.Variant`` for ``arch`` as a launch on aligned tensors would.
+def compile_variant(variant: Variant, arch: str):
+    """Compile for ``arch`` as a launch on aligned tensors would.
 
     Returns:
         Triton's compiled kernel: ``asm`` holds the binary, ``metadata`` its shared memory.
@@ -111,11 +118,7 @@ def compile_variant(variant, arch: str):
         variant.kernel, variant.signature, constexprs=variant.constexprs, attrs=variant.attrs
     )
     backend, name, warp, _ = CHIPS[arch]
-    return triton.compile(
-        source,
-        target=GPUTarget(backend, name, warp),
-        options=variant.options,
-    )
+    return triton.compile(source, target=GPUTarget(backend, name, warp), options=variant.options)
 
 
 def read_cost(compiled) -> tuple[int, int, int]:
@@ -136,12 +139,8 @@ def _read_cubin(cubin: bytes) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'kernel.cubin')
         file.write_bytes(cubin)
-        usage = subprocess.run(
-            [triton.knobs.nvidia.cuobjdump.path, '--dump-resource-usage', str(file)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        command = [triton.knobs.nvidia.cuobjdump.path, '--dump-resource-usage', str(file)]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.findall(r'REG:(\d+) STACK:(\d+)', usage)
     if len(found) != 1:
         raise RuntimeError(f'cuobjdump was to name one kernel, it printed:\n{usage}')
@@ -153,38 +152,25 @@ def costs(archs: Iterable[str], calls: Iterable[tuple[Shape, torch.dtype]]) -> I
 
     Kernels that several calls share come once, with the first of them.
     """
-    from .signatures import variants
-
     seen = set()
     for arch, (shape, dtype) in itertools.product(archs, calls):
         for variant in variants(dtype, shape.t, shape.v, shape.c, shape.heads, arch):
-            constants = ' '.join(f'{name}={value}' for name, value in variant.constexprs.items())
-            key = (arch, variant.name, str(variant.signature), constants)
-            key += (variant.num_warps, variant.num_stages)
-            if key in seen:
+            if (arch, variant.key) in seen:
                 continue
-            seen.add(key)
-            registers, stack, shared = read_cost(compile_variant(variant, arch))
+            seen.add((arch, variant.key))
             yield Cost(
-                kernel=variant.name,
-                arch=arch,
-                dtype=str(dtype).removeprefix('torch.'),
-                shape=str(shape),
-                constants=constants,
-                warps=variant.num_warps,
-                stages=variant.num_stages,
-                registers=registers,
-                stack=stack,
-                shared=shared,
+                variant.name,
+                arch,
+                str(dtype).removeprefix('torch.'),
+                str(shape),
+                ' '.join(f'{name}={value}' for name, value in variant.constexprs.items()),
+                variant.num_warps,
+                variant.num_stages,
+                *read_cost(compile_variant(variant, arch)),
             )
 
 
 COLUMNS = ('kernel', 'arch', 'dtype', 'shape', 'warps', 'stages', 'registers', 'stack', 'shared')
-
-
-def row(cost: Cost) -> str:
-    """A line of the Markdown table, shared memory in bytes."""
-    return '| ' + ' | '.join(str(getattr(cost, column)) for column in COLUMNS) + ' |'
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -198,13 +184,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--json', type=Path, help='also write every kernel to this file')
     given = parser.parse_args(arguments)
-    need_triton()
+    if importlib.util.find_spec('triton') is None:
+        sys.exit('error: triton is not installed: pip install -c constraints.txt -e ".[triton]"')
 
     print('| ' + ' | '.join(COLUMNS) + ' |')
     print('| ' + ' | '.join('---' for _ in COLUMNS) + ' |', flush=True)
     table = []
     for cost in costs(given.arch, FEW if given.few else ALL):
-        print(row(cost), flush=True)
+        print('| ' + ' | '.join(str(getattr(cost, c)) for c in COLUMNS) + ' |', flush=True)
         table.append(cost)
     if given.json:
         given.json.write_text(json.dumps([asdict(cost) for cost in table], indent=1))

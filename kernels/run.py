@@ -1,14 +1,15 @@
 """Test and measure the kernels: ``python kernels/run.py --out DIR``.
 
-Needs torch, Triton, numpy, pytest and pytest-benchmark; the package need not be installed.
+Needs torch, Triton, numpy, filelock, pytest and pytest-benchmark; the package need not be
+installed. Without a GPU it runs whole on the CPU, at small shapes, and says so.
 """
 
 import argparse
 import importlib.util
+import json
 import math
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,200 +18,161 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Seconds for the tests of the kernels and for the benchmarks; 8 minutes in all on a GPU.
-LIMITS = {'cuda': (150, 290), 'cpu': (420, 60)}
-# What a benchmark that has begun may take beyond its time, a first compilation above all.
-GRACE = {'cuda': 40, 'cpu': 240}
-NEEDED = ('torch', 'triton', 'numpy', 'pytest', 'pytest_benchmark')
+NEEDED = ('torch', 'triton', 'numpy', 'filelock', 'pytest', 'pytest_benchmark')
+# Seconds at most: tests of the kernels, train steps, comparisons. Under 8 minutes on a GPU.
+LIMITS = {'cuda': (150, 90, 200), 'cpu': (420, 120, 120)}
+ROUNDS = 60  # turns of each contender on a CPU
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Run the tests of the kernels, then their benchmarks, and write the results\n'
-        'as JSON, table and plots. On a GPU it takes under 8 minutes; without one it measures\n'
-        'small shapes on the CPU and says so.',
+        description='Run the tests of the kernels, then their benchmarks and train steps; write\n'
+        'the results as JSON, table and picture and print which aims are met.',
         epilog='examples:\n'
         '  python kernels/run.py --out work_dirs/kernels\n'
-        '  python kernels/run.py        # into kernels/benchmarks/results and docs\n'
-        '  python kernels/run.py --plots-from kernels/benchmarks/results/cpu.json\n',
+        '  python kernels/run.py --from work_dirs/kernels/cpu.json\n',
     )
+    default = ROOT / 'kernels' / 'benchmarks' / 'results'
+    parser.add_argument('--out', type=Path, default=default, help='folder for the results')
+    parser.add_argument('--seconds', type=float, help='time for the comparisons')
+    parser.add_argument('--skip-tests', action='store_true', help='measure only')
     parser.add_argument(
-        '--out',
-        type=Path,
-        help='folder for everything (default: kernels/benchmarks/results, plots in docs)',
-    )
-    parser.add_argument(
-        '--seconds', type=float, help='time for the benchmarks (default: 290 on a GPU, 60 on a CPU)'
-    )
-    parser.add_argument(
-        '--skip-tests', action='store_true', help='measure only; the results say so'
-    )
-    parser.add_argument(
-        '--plots-from',
-        type=Path,
-        metavar='FILE',
-        help='draw the plots of a JSON file beside it (or in --out), nothing else',
-    )
-    args = parser.parse_args(argv)
+        '--from', dest='source', type=Path, metavar='FILE',
+        help='write table and picture of a JSON file beside it, nothing else',
+    )  # fmt: skip
+    args = parser.parse_args()
     if args.seconds is not None and not 0 < args.seconds < math.inf:
         parser.error(f'--seconds must be above 0 and finite, got {args.seconds:g}')
     return args
 
 
-def run_pytest(
-    folder: Path, what: str, arguments: list[str], limit: float, **environment: str
-) -> tuple[int | None, str]:
-    """Run pytest in a process of its own; returns its exit code, None when stopped, and output."""
+def run_pytest(what: str, arguments: list[str], limit: float) -> tuple[int | None, str]:
+    """Run pytest in a process of its own; its exit code, None when stopped, and its output."""
     command = [sys.executable, '-m', 'pytest', '-c', str(ROOT / 'pyproject.toml')]
     command += ['--rootdir', str(ROOT), '-p', 'no:cacheprovider', '-q', *arguments]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
-    environment = dict(os.environ, PYTHONPATH=paths, PYTHONSAFEPATH='1', **environment)
     print(f'{what}: at most {limit:.0f} s', file=sys.stderr, flush=True)
-    log, began = folder / 'log', time.monotonic()
-    with log.open('wb') as file:
+    with tempfile.TemporaryFile('w+', errors='replace') as log:
         child = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+            command, cwd=ROOT, env=dict(os.environ, PYTHONPATH=paths, PYTHONSAFEPATH='1'),
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
         try:
-            while child.poll() is None and time.monotonic() - began < limit:
-                try:
-                    child.wait(timeout=min(30, limit))
-                except subprocess.TimeoutExpired:
-                    dots = log.read_text(errors='replace').rstrip().rsplit('\n', 1)[-1][-60:]
-                    print(f'  {time.monotonic() - began:.0f} s {dots}', file=sys.stderr, flush=True)
+            code = child.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-                code = None
-            else:
-                code = child.returncode
-    return code, log.read_text(errors='replace')
+        log.seek(0)
+        return code, log.read()
 
 
-def test(folder: Path, device: str, limit: float) -> str:
-    """Run the tests of the kernels; returns what to say of them, ``passed …`` if they did."""
-    arguments = [str(ROOT / 'tests' / 'kernels')]
-    without = ''
+def test(device: str, limit: float) -> str:
+    """Run the tests of the kernels; what to say of them, ``passed …`` if they did."""
+    arguments, without = [str(ROOT / 'tests' / 'kernels')], ''
     if device == 'cuda':
         # Compiling for other chips needs no GPU; machines without one do it.
         arguments += [f'--ignore-glob={ROOT}/tests/kernels/*aot*']
         without = ', without those that compile for other chips'
     if importlib.util.find_spec('xdist'):
-        # sched_getaffinity where there is one: a container may allow fewer than there are.
-        allowed = getattr(os, 'sched_getaffinity', None)
-        cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-        arguments += ['-n', str(min(8, cores))]
-    code, output = run_pytest(folder, 'tests of the kernels', arguments, limit)
+        arguments += ['-n', str(min(8, len(os.sched_getaffinity(0))))]
+    code, output = run_pytest('tests of the kernels', arguments, limit)
     if code is None:
         return f'not finished in {limit:.0f} s{without}'
     counts = re.findall(r'\d+ (?:passed|failed|errors?|skipped)', output.strip().split('\n')[-1])
-    if code == 0:
-        return f'passed ({", ".join(counts)}){without}'
-    print(output[-6000:], file=sys.stderr)
-    return f'failed ({", ".join(counts) or f"exit code {code}"}){without}'
-
-
-def measure(folder: Path, device: str, seconds: float) -> dict:
-    """Run the benchmarks; returns their record, also of a run that had to be stopped."""
-    from mg_plugins.kernels.benchmarks import results
-
-    out = folder / 'results'
-    code, output = run_pytest(
-        folder,
-        'benchmarks',
-        [str(ROOT / 'kernels' / 'benchmarks'), '-p', 'no:timeout', '--tb=short'],
-        seconds + GRACE[device],
-        MG_BENCHMARKS_OUT=str(out),
-        MG_BENCHMARKS_BUDGET=str(seconds),
-    )
-    files = list(out.glob('*.json'))
-    if code or not files:
+    if code:
         print(output[-6000:], file=sys.stderr)
-    if not files:
-        raise RuntimeError('the benchmarks left no results; their output is above')
-    record = results.read(files[0])
-    if code is None:
-        record['left_out'].append('what came after: the benchmarks were stopped')
-    elif code:
-        record['failed'].append('at least one benchmark failed; see the output of the run')
-    return record
+    verdict = 'failed' if code else 'passed'
+    return f'{verdict} ({", ".join(counts) or f"exit code {code}"}){without}'
 
 
-def publish(record: dict, out: Path, docs: Path) -> None:
-    """Write JSON, table and plots; each file appears whole or not at all."""
-    from mg_plugins.kernels.benchmarks import bars, plots, results
+def steps(record: dict, limit: float) -> None:
+    """Measure the train step of the fused ST-GCN against the plain one."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, 'steps.json')
+        arguments = [str(ROOT / 'tests' / 'benchmarks' / 'test_step_time.py'), '--benchmark-only']
+        arguments += ['-n', '0'] if importlib.util.find_spec('xdist') else []
+        code, output = run_pytest('train steps', [*arguments, f'--benchmark-json={file}'], limit)
+        if code != 0:
+            record['failed'].append('train steps: stopped' if code is None else output[-400:])
+            return
+        for benchmark in json.loads(file.read_text())['benchmarks']:
+            record['rows'] += benchmark['extra_info']['rows']
 
-    text = bars.report(record)
-    name = results.name(record)
-    results.write(out / f'{name}.json', results.dumps(record))
-    results.write(out / f'{name}.md', f'# Speed of the kernels: {name}\n\n{text}')
+
+def comparisons(record: dict, seconds: float) -> None:
+    """Measure everything of the plan that the time suffices for."""
+    import torch
+
+    from mg_plugins.kernels.benchmarks import cases
+
+    device = torch.device(record['machine']['kind'])
+    record['rates'] = cases.rates(device)
+    began = time.monotonic()
+    for what in cases.plan(device.type == 'cuda'):
+        if time.monotonic() - began > seconds:
+            record['left_out'].append(f'{what} (the time was over)')
+            continue
+        print(f'  {time.monotonic() - began:4.0f} s  {what}', file=sys.stderr, flush=True)
+        found = cases.compare(what, device, ROUNDS)
+        record['rows'] += found['rows']
+        record['failed'] += found['failed']
+
+
+def publish(record: dict, out: Path) -> None:
+    """Write JSON, table and picture, and print the table with the aims."""
+    from mg_plugins.files import write_json, write_text
+    from mg_plugins.kernels.benchmarks import bars, results
+
+    name, text = results.file_name(record), bars.report(record)
+    write_json(out / f'{name}.json', record)
+    write_text(out / f'{name}.md', f'# Speed of the kernels: {name}\n\n{text}')
     print(text)
-    files = [out / f'{name}.json', out / f'{name}.md']
-    try:
-        files += plots.draw(record, docs)
-    except ModuleNotFoundError as error:
-        print(f'no plots: {error}', file=sys.stderr)
-    print('Written: ' + ', '.join(map(str, files)))
+    if importlib.util.find_spec('matplotlib'):
+        results.draw(record, out / f'{name}.png')
+    else:
+        print('no picture: pip install matplotlib, then --from FILE', file=sys.stderr)
+    print(f'Written to {out}: {name}.json and what is drawn from it')
 
 
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    # Ends the processes that it started, too, and leaves nothing behind.
-    for name in ('SIGTERM', 'SIGHUP'):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: sys.exit('error: stopped'))
-    out = args.out or ROOT / 'kernels' / 'benchmarks' / 'results'
-    docs = args.out or ROOT / 'docs'
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing and not args.plots_from:
+    if missing and not args.source:
         sys.exit(
             f'error: {", ".join(missing)} not installed: '
             'pip install -c constraints.txt -e ".[triton,test]"'
         )
-    folder = Path(tempfile.mkdtemp(prefix='mg_kernels_'))
     # A script's own folder comes first on the path, but its modules are no top-level ones.
     elsewhere = (p for p in sys.path if Path(p or '.').resolve() != ROOT / 'kernels')
     sys.path[:] = [str(ROOT), *elsewhere]
     try:
-        from mg_plugins.kernels.benchmarks import plots, results
+        from mg_plugins.kernels.benchmarks import results
 
-        if args.plots_from:
-            beside = args.plots_from.resolve().parent
-            beside = args.out or (docs if beside == results.FOLDER else beside)
-            files = plots.draw(results.read(args.plots_from), beside)
-            print('Written: ' + ', '.join(map(str, files)))
+        if args.source:
+            publish(results.read(args.source), args.source.resolve().parent)
             return
-        for place in {out, docs}:  # before minutes are spent on what could not be written
-            place.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=place).close()
+        args.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out).close()  # before minutes are spent
         import torch
 
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        test_seconds, seconds = LIMITS[device]
-        correctness = None if args.skip_tests else test(folder, device, test_seconds)
-        record = measure(folder, device, args.seconds or seconds)
-        record['correctness'] = correctness
-        publish(record, out, docs)
-        if correctness and not correctness.startswith('passed'):
-            hint = '; --skip-tests measures only' if 'not finished' in correctness else ''
-            sys.exit(f'error: tests of the kernels: {correctness}{hint}')
-        if not record['complete']:
-            sys.exit(
-                'error: the benchmarks did not come to their end; the files hold what they did'
-            )
-    except (OSError, ModuleNotFoundError, RuntimeError, ValueError) as error:
+        for_tests, for_steps, seconds = LIMITS[device]
+        record = results.empty(device)
+        if not args.skip_tests:
+            record['correctness'] = test(device, for_tests)
+        comparisons(record, args.seconds or seconds)
+        steps(record, for_steps)
+        publish(record, args.out)
+    except (OSError, ModuleNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if record['correctness'].startswith(('failed', 'not finished')):
+        sys.exit(f'error: tests of the kernels: {record["correctness"]}')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """What is launched: one form of a Triton kernel, for the launchers and for compiling ahead.
 
 Launching a :class:`Variant` counts it, so that a test or a user can tell which path ran. This
-module needs neither Triton nor a GPU before a variant is asked for.
+module needs neither Triton nor a GPU.
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ class Variant:
         """Alignment of the pointers, as the launcher finds it on fresh tensors (16 bytes)."""
         kinds = enumerate(self.signature.values())
         return {(i,): [['tt.divisibility', 16]] for i, kind in kinds if kind.startswith('*')}
+
+    @property
+    def key(self) -> tuple:
+        """What is compiled: variants with equal keys share one compilation."""
+        constants = tuple(sorted(self.constexprs.items()))
+        return self.name, tuple(self.signature.values()), constants, *self.options.values()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -116,29 +122,3 @@ def precision(dtype: torch.dtype, arch: str) -> str:
     if dtype != torch.float32 or not arch.startswith('sm_'):
         return 'ieee'
     return 'tf32' if plain_tf32() else 'tf32x3'
-
-
-def variants(dtype: torch.dtype, T: int, V: int, C: int, H: int, arch: str) -> list[Variant]:
-    """Every kernel that pooling and mixing x (N, C, T, V) with H heads launches, both ways.
-
-    The launchers take theirs from the same functions, for any N. How float32 is multiplied is
-    read at the time of the call, there and here (:func:`precision`).
-
-    Args:
-        dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
-        T: Frames.
-        V: Joints.
-        C: Channels.
-        H: Heads; must divide C.
-        arch: ``'sm_80'``, ``'sm_90'``, ``'gfx942'``, …
-    """
-    from . import triton_mix, triton_pool
-
-    product = precision(dtype, arch)
-    key = dtype, T, V, C // H, H, arch, product
-    return [
-        triton_pool.forward_variant(dtype, T, V, C, arch, product),
-        triton_pool.backward_variant(dtype, T, V, C, arch),
-        triton_mix.forward_variant(*key),
-        *triton_mix.backward_variants(*key),
-    ]

@@ -1,240 +1,218 @@
-"""What is compared: eager PyTorch, ``torch.compile`` and the package's own path, on one input.
-
-``eager`` is the plain form of the formulas (``pool_reference``, ``mix_reference``, and the fusion
-module over them), ``compile`` and ``max-autotune`` are ``torch.compile`` of that, and ``triton``
-or ``torch`` is what the package's functions choose by themselves on this device.
-"""
+"""What is compared: eager PyTorch, ``torch.compile`` of it, and the package's own path."""
 
 from __future__ import annotations
 
+import statistics
 import time
-import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 
-from mg_plugins import kernels
-from mg_plugins.fusion.module import STBalancedFusion
-from mg_plugins.kernels.setups import Shape, make_inputs
+from .. import launches, mix, mix_reference, pool, pool_reference, pool_through
+from ..setups import IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, SMALL, Shape, make_inputs
 
-from . import clock, roofline
-
-# Both without inductor's own CUDA graphs: graphs are captured here, in the same way for everyone.
+#: Modes of ``torch.compile``, both without CUDA graphs of their own.
 COMPILERS = {'compile': 'default', 'max-autotune': 'max-autotune-no-cudagraphs'}
-
+DIRECTIONS = ('forward', 'forward+backward')
 # How far two right ways of computing may be apart; what is further is not worth a time.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-
-
-def _rebound(function: Callable, **names: Any) -> Callable:
-    """The same code with other meanings for some of its global names."""
-    return types.FunctionType(function.__code__, {**function.__globals__, **names})
-
-
-class EagerFusion(STBalancedFusion):
-    """The fusion over the plain PyTorch form of ``pool`` and ``mix``, whatever the device."""
-
-    forward = _rebound(
-        STBalancedFusion.forward,
-        mix=kernels.mix_reference,
-        pool_through=lambda x: (x, *kernels.pool_reference(x)),
-    )
+HALF, LOW, FULL = torch.bfloat16, torch.float16, torch.float32
 
 
 def eager_pair(x, As, At, a, b):
     """Both operations as plain PyTorch."""
-    xs, xt = kernels.pool_reference(x)
-    return kernels.mix_reference(x, As, At, a, b), xs, xt
+    return mix_reference(x, As, At, a, b), *pool_reference(x)
 
 
 def own_pair(x, As, At, a, b):
     """Both operations by the package's choice."""
-    x, xs, xt = kernels.pool_through(x)
-    return kernels.mix(x, As, At, a, b), xs, xt
+    x, xs, xt = pool_through(x)
+    return mix(x, As, At, a, b), xs, xt
 
 
-def own_path(device: torch.device, run: Callable[[], Any]) -> str:
-    """Name of the path that the package's functions take: ``triton`` if that launched anything."""
-    if not hasattr(kernels, 'launches'):
-        run()
-        return 'torch'
-    before = sum(kernels.launches().values())
-    run()
-    clock.synchronize(device)
-    return 'triton' if sum(kernels.launches().values()) > before else 'torch'
+#: Plain form and own form of each piece of work; ``pool`` takes x alone.
+WORKS: dict[str, tuple[Callable, Callable]] = {
+    'pool': (pool_reference, lambda x: pool_through(x)[1:] if x.requires_grad else pool(x)),
+    'mix': (mix_reference, mix),
+    'pool+mix': (eager_pair, own_pair),
+}
 
 
-class Case:
-    """One piece of work on one shape and type, with every implementation of it.
+class Comparison(NamedTuple):
+    """One piece of work at one shape, and which compilers take part beside eager and own."""
+
+    work: str
+    direction: str
+    shape: Shape
+    dtype: torch.dtype
+    compilers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f'{self.work} {self.direction} {self.shape} {name_of(self.dtype)}'
+
+
+def plan(cuda: bool) -> list[Comparison]:
+    """Everything that is measured on a GPU or on a CPU; what the aims need most comes first."""
+    if not cuda:
+        return [
+            Comparison(work, direction, shape, FULL, ('compile',))
+            for direction in DIRECTIONS
+            for work in ('pool+mix', 'mix')
+            for shape in SMALL
+        ]
+    listed = [*NTU, *IMIGUE]
+    growth = [s for s in (*OVER_FRAMES, *OVER_JOINTS) if s not in listed]
+    most = tuple(COMPILERS)
+    return [
+        *(Comparison('pool+mix', d, NTU[0], HALF, most) for d in DIRECTIONS),
+        *(Comparison('mix', 'forward', s, t) for t in (HALF, LOW, FULL) for s in listed),
+        *(Comparison('mix', 'forward', s, t) for t in (HALF, FULL) for s in growth),
+        *(Comparison('pool', 'forward', s, HALF) for s in listed),
+        *(
+            Comparison('pool+mix', 'forward', s, t, ('compile',))
+            for t in (HALF, FULL)
+            for s in listed
+        ),
+        *(Comparison('pool+mix', DIRECTIONS[1], s, t) for t in (HALF, FULL) for s in listed),
+    ]
+
+
+def compare(what: Comparison, device: torch.device, rounds: int, seed: int = 0) -> dict[str, Any]:
+    """Measure one comparison.
 
     Args:
-        work: One of ``roofline.WORKS``.
-        shape: Sizes of the feature map.
-        dtype: Type of the feature map (and of the module, for ``fusion``).
+        what: The work.
         device: Where it runs.
-        seed: Of inputs and parameters.
+        rounds: Turns of each contender on a CPU; on CUDA ``do_bench`` decides.
+        seed: Of inputs and incoming gradients.
+
+    Returns:
+        ``rows``, one a contender (see ``results``), and ``failed``, a sentence for each that did
+        not run or came to another result than eager.
     """
-
-    def __init__(
-        self, work: str, shape: Shape, dtype: torch.dtype, device: torch.device, seed: int
-    ) -> None:
-        self.work, self.shape, self.dtype, self.device = work, shape, dtype, device
-        n, c, t, v, heads = shape
-        count = clock.number_of_sets(n * c * t * v * dtype.itemsize)
-        inputs = [make_inputs(shape, dtype, device, seed + i) for i in range(count)]
-        if work == 'fusion':
-            eager, own = self._modules(seed)
-        else:
-            eager, own = {
-                'pool': (kernels.pool_reference, kernels.pool),
-                'mix': (kernels.mix_reference, kernels.mix),
-                'pool+mix': (eager_pair, own_pair),
-            }[work]
-        if work in ('pool', 'fusion'):
-            inputs = [(x,) for x, *_ in inputs]
-        self.inputs = inputs
-        with torch.no_grad():
-            outputs = _tuple(eager(*inputs[0]))
-            path = own_path(device, lambda: own(*inputs[0]))
-            error = _error(_tuple(own(*inputs[0])), outputs)
-        generator = torch.Generator(device).manual_seed(seed)
-        self.pulls = [
-            tuple(torch.randn(o.shape, generator=generator, device=device).to(o) for o in outputs)
-            for _ in inputs
-        ]
-        self.functions: dict[str, Callable] = {'eager': eager, path: own}
-        self.own = path
-        self.compiled: dict[str, Sequence[str]] = {}
-        self.failed: dict[str, str] = {}
-        if not error < TOLERANCE[dtype]:
-            self.failed[path] = f'differs from eager by {error:.1e} of its size'
-        if device.type == 'cuda' and path != 'triton':
-            self.failed[path] = 'Triton did not take it, the figures are of PyTorch'
-
-    def _modules(self, seed: int) -> tuple[Callable, Callable]:
-        eager = EagerFusion(self.shape.c, self.shape.v, heads=self.shape.heads)
-        own = STBalancedFusion(self.shape.c, self.shape.v, heads=self.shape.heads)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for p in eager.parameters():  # the gammas start at 0, where nothing is mixed
-                p.add_(torch.randn(p.shape, generator=generator).mul_(0.1))
-        own.load_state_dict(eager.state_dict())
-        for module in (eager, own):
-            module.to(self.device, self.dtype)
-        return eager, own
-
-    def compile(self, name: str, directions: Sequence[str]) -> float:
-        """Add ``compile`` or ``max-autotune`` for some directions; returns the seconds it took.
-
-        Where it fails (no C++ compiler, say), the reason is kept in ``failed``.
-        """
-        begin = time.perf_counter()
-        function = torch.compile(self.functions['eager'], mode=COMPILERS[name], dynamic=False)
-        self.functions[name], self.compiled[name] = function, directions
+    inputs = make_inputs(what.shape, what.dtype, device, seed)
+    inputs = inputs[:1] if what.work == 'pool' else inputs
+    eager, own = WORKS[what.work]
+    with torch.no_grad():
+        outputs = _tuple(eager(*inputs))
+    generator = torch.Generator(device).manual_seed(seed + 1)
+    pulls = [torch.randn(o.shape, generator=generator, device=device).to(o) for o in outputs]
+    before = sum(launches().values())
+    error = _distance(_tuple(own(*inputs)), outputs)
+    path = 'triton' if sum(launches().values()) > before else 'torch'
+    failed = []
+    if error > TOLERANCE[what.dtype]:
+        failed.append(f'{what}: {path} differs from eager by {error:.1e} of its size')
+    if device.type == 'cuda' and path == 'torch':
+        failed.append(f'{what}: Triton did not take it, the figures are of PyTorch')
+    calls = {'eager': _caller(eager, inputs, pulls, what.direction)}
+    calls[path] = _caller(own, inputs, pulls, what.direction)
+    for name in what.compilers:
+        torch._dynamo.reset()
+        compiled = torch.compile(eager, mode=COMPILERS[name], dynamic=False)
+        call = _caller(compiled, inputs, pulls, what.direction)
         try:
-            for direction in directions:
-                prepare, call = self._steps(name, direction)
-                call(prepare())
-            clock.synchronize(self.device)
+            call()
+            calls[name] = call
         except Exception as error:  # whatever stops a compiler must not stop the others
-            del self.functions[name]
-            self.failed[name] = _one_line(error)
-        return time.perf_counter() - begin
-
-    def contenders(self, direction: str) -> list[clock.Contender]:
-        """Everyone who can do this, warmed up, on CUDA also as a replayed graph.
-
-        A graph that cannot be captured is noted in ``failed`` under ``NAME, graph``.
-        """
-        all_of_them = []
-        for name in self.functions:
-            if direction not in self.compiled.get(name, roofline.DIRECTIONS):
-                continue
-            prepare, call = self._steps(name, direction)
-            plain = clock.Contender(name, False, call, prepare, len(self.inputs))
-            prepare_one, call_one = self._steps(name, direction, sets=1)
-            plain.peak_bytes = clock.peak_bytes(
-                self.device, lambda p=prepare_one, c=call_one: c(p())
-            )
-            for _ in range(clock.WARM_UPS):
-                call(prepare())
-            all_of_them.append(plain)
-            if self.device.type != 'cuda':
-                continue
-            try:
-                twin = clock.graphed(name, prepare, call, plain.sets, direction == 'backward')
-                twin.peak_bytes = plain.peak_bytes
-                all_of_them.append(twin)
-            except Exception as error:
-                self.failed[f'{name}, graph'] = _one_line(error)
-        return all_of_them
-
-    def _steps(
-        self, name: str, direction: str, sets: int | None = None
-    ) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-        """What runs outside the clock and what inside, over all sets or the first few."""
-        function, inputs, pulls = self.functions[name], self.inputs[:sets], self.pulls[:sets]
-        # What is compiled shares the parameters of what it was compiled from.
-        module = self.functions[name if name == self.own else 'eager']
-        parameters = tuple(module.parameters()) if self.work == 'fusion' else ()
-
-        def forward(_):
-            with torch.no_grad():
-                return [function(*args) for args in inputs]
-
-        def graph_of_all():
-            with torch.enable_grad():
-                ready = []
-                for args in inputs:
-                    leaves = [t.detach().requires_grad_() for t in args]
-                    ready.append((_tuple(function(*leaves)), (*leaves, *parameters)))
-                return ready
-
-        def backward(ready):
-            return [
-                torch.autograd.grad(outputs, leaves, pull, allow_unused=True)
-                for (outputs, leaves), pull in zip(ready, pulls, strict=True)
-            ]
-
-        def both(_):
-            results = []
-            with torch.enable_grad():
-                for args, pull in zip(inputs, pulls, strict=True):
-                    leaves = [t.detach().requires_grad_() for t in args]
-                    outputs = _tuple(function(*leaves))
-                    wanted = (*leaves, *parameters)
-                    results.append(torch.autograd.grad(outputs, wanted, pull, allow_unused=True))
-            return results
-
-        return {
-            'forward': (clock.nothing, forward),
-            'backward': (graph_of_all, backward),
-            'forward+backward': (clock.nothing, both),
-        }[direction]
-
-    def cost(self, direction: str) -> roofline.Cost:
-        """What this work must do at least, for one input set."""
-        return roofline.cost(self.work, direction, self.shape, dtype_name(self.dtype))
-
-
-def _error(found: tuple[torch.Tensor, ...], wanted: tuple[torch.Tensor, ...]) -> float:
-    """Largest distance of an output, over the size of what it should be."""
-    return max(
-        ((f.double() - w.double()).norm() / w.double().norm()).item()
-        for f, w in zip(found, wanted, strict=True)
+            failed.append(f'{what}: {name}: {type(error).__name__}: {str(error)[:160]}')
+    seconds = measure(calls, device, rounds)
+    n, c, t, v, _ = what.shape
+    moved = sum(tensor.nbytes for tensor in (*inputs, *outputs))
+    about = dict(
+        work=what.work,
+        direction=what.direction,
+        shape=str(what.shape),
+        dtype=name_of(what.dtype),
+        bytes=moved if what.direction == 'forward' else 3 * moved,
+        operations=0 if what.work == 'pool' else 2 * n * c * t * v * (t + v + 2),
     )
+    rows = [
+        about | dict(implementation=name, seconds=seconds[name], peak=peak_bytes(call, device))
+        for name, call in calls.items()
+    ]
+    return dict(rows=rows, failed=failed)
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def _caller(function, inputs, pulls, direction) -> Callable[[], Any]:
+    def forward():
+        with torch.no_grad():
+            return function(*inputs)
+
+    def both():
+        leaves = [t.detach().requires_grad_() for t in inputs]
+        return torch.autograd.grad(_tuple(function(*leaves)), leaves, pulls)
+
+    return forward if direction == 'forward' else both
+
+
+def measure(
+    calls: dict[str, Callable[[], Any]], device: torch.device, rounds: int
+) -> dict[str, float]:
+    """Median seconds of each call.
+
+    On CUDA by ``triton.testing.do_bench``. On a CPU the calls take turns and the clock is this
+    process's CPU time, so that neighbours on a shared machine count as little as they can.
+    """
+    if device.type == 'cuda':
+        from triton.testing import do_bench
+
+        return {name: do_bench(call, return_mode='median') / 1e3 for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 3):
+        for name, call in calls.items():
+            begin = time.process_time()
+            call()
+            if turn >= 3:
+                times[name].append(time.process_time() - begin)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
+    """Memory that a call takes at its peak on top of what was there; None on a CPU."""
+    if device.type != 'cuda':
+        return None
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def rates(device: torch.device) -> dict[str, float]:
+    """Bytes a second of a large copy (read and written) and operations a second of products.
+
+    ``float32`` is a third of TF32 on CUDA: three products in TF32 make one in float32's accuracy.
+    """
+    cuda = device.type == 'cuda'
+    source = torch.randn((2**28 if cuda else 2**25), device=device)
+    target = torch.empty_like(source)
+    seconds = measure({'': lambda: target.copy_(source)}, device, 5)['']
+    found = {'copy': 2 * source.nbytes / seconds}
+    size = 8192 if cuda else 512
+    for dtype in (FULL, HALF, LOW) if cuda else (FULL,):
+        one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        torch.set_float32_matmul_precision('high' if cuda else 'highest')
+        try:
+            seconds = measure({'': lambda one=one, other=other: one @ other}, device, 5)['']
+        finally:
+            torch.set_float32_matmul_precision('highest')
+        found[name_of(dtype)] = 2 * size**3 / seconds / (3 if cuda and dtype == FULL else 1)
+    return found
+
+
+def name_of(dtype: torch.dtype) -> str:
     """``'float32'`` for ``torch.float32``."""
     return str(dtype).removeprefix('torch.')
 
 
+def _distance(found: Iterable[torch.Tensor], wanted: Iterable[torch.Tensor]) -> float:
+    """Largest distance of an output, over the size of what it should be."""
+    pairs = zip(found, wanted, strict=True)
+    return max(float((f.double() - w.double()).norm() / w.double().norm()) for f, w in pairs)
+
+
 def _tuple(result: Any) -> tuple[torch.Tensor, ...]:
     return result if isinstance(result, tuple) else (result,)
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f'{type(error).__name__}: {lines[0] if lines else ""}'[:200]

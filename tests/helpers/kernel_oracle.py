@@ -5,7 +5,8 @@ from collections import Counter
 import torch
 
 from mg_plugins.kernels import mix_reference, pool_reference
-from mg_plugins.kernels.signatures import architecture, variants
+from mg_plugins.kernels.aot import variants
+from mg_plugins.kernels.signatures import architecture
 
 BARS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 NAMES = ('x', 'As', 'At', 'a', 'b')

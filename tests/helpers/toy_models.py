@@ -33,10 +33,12 @@ class Block(nn.Module):
 class PlainSTGCN(nn.Module):
     """The usual ten-block ST-GCN of plain PyTorch: input (N, C, T, V, M), blocks l1 to l10."""
 
-    def __init__(self, base: int = 8, classes: int = 3) -> None:
+    def __init__(
+        self, base: int = 8, classes: int = 3, joints: int = JOINTS, persons: int = PERSONS
+    ) -> None:
         super().__init__()
-        self.register_buffer('A', chain_graph())
-        self.data_bn = nn.BatchNorm1d(PERSONS * 3 * JOINTS)
+        self.register_buffer('A', chain_graph(joints))
+        self.data_bn = nn.BatchNorm1d(persons * 3 * joints)
         widths = [base] * 4 + [base * 2] * 3 + [base * 4] * 3
         for i, (before, width) in enumerate(zip([3, *widths], widths, strict=False), 1):
             setattr(self, f'l{i}', Block(before, width, stride=1 + (width > before > 3)))

@@ -6,7 +6,6 @@ import re
 import torch
 
 from mg_plugins.kernels import aot
-from mg_plugins.kernels.signatures import variants
 
 
 def widest_load(ptx: str) -> int:
@@ -18,7 +17,7 @@ if __name__ == '__main__':
     widths = {}
     for joints in (20, 22, 25, 32):
         # 21 frames: neither the frame graph nor a channel's start allows a wider load by itself.
-        for variant in variants(torch.bfloat16, 21, joints, 64, 1, 'sm_90'):
+        for variant in aot.variants(torch.bfloat16, 21, joints, 64, 1, 'sm_90'):
             if variant.name in ('mix_forward', 'mix_backward'):
                 ptx = aot.compile_variant(variant, 'sm_90').asm['ptx']
                 widths.setdefault(joints, {})[variant.name] = widest_load(ptx)

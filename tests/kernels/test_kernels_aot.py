@@ -11,9 +11,8 @@ import sys
 
 import pytest
 
-from mg_plugins.kernels.aot import ALL
+from mg_plugins.kernels.aot import ALL, variants
 from mg_plugins.kernels.setups import DTYPES, awkward
-from mg_plugins.kernels.signatures import variants
 
 from paths import HELPERS as HERE
 

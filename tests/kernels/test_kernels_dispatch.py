@@ -106,6 +106,7 @@ def test_a_checkout_that_is_not_installed_has_its_own_kernels(tmp_path):
         'import sys\n'
         f'sys.path.insert(0, {str(root)!r})\n'
         'sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]\n'
+        'sys.modules["mmaction"] = None\n'
         'import mg_plugins.kernels\n'
         'print(mg_plugins.kernels.__file__)\n'
     )
@@ -122,6 +123,9 @@ def test_supported_gives_a_reason_or_none():
 
 def test_the_folder_may_be_imported_by_its_bare_name_too():
     """In a checkout's folder other packages that look for one called ``kernels`` find ours."""
-    code = 'import kernels.functional, mg_plugins.kernels as ours, kernels; ours.mix; kernels.mix'
+    code = (
+        'import sys; sys.modules["mmaction"] = None\n'
+        'import kernels.functional, mg_plugins.kernels as ours, kernels; ours.mix; kernels.mix'
+    )
     environment = os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, '-c', code], env=environment, check=True)

@@ -17,8 +17,8 @@ from mg_plugins.kernels import (
 )
 from mg_plugins.kernels import triton_mix as triton_mix_module
 from mg_plugins.kernels import triton_pool as triton_pool_module
+from mg_plugins.kernels.aot import variants
 from mg_plugins.kernels.setups import Shape, make_inputs
-from mg_plugins.kernels.signatures import variants
 
 from kernel_oracle import assert_close, device, kernels_of, make_pull, mix_oracle
 

@@ -8,8 +8,9 @@ import triton
 import triton.language as tl
 
 from mg_plugins.kernels import mix, mix_reference
+from mg_plugins.kernels.aot import variants
 from mg_plugins.kernels.setups import DTYPES, Shape, awkward, make_inputs
-from mg_plugins.kernels.signatures import Variant, architecture, variants
+from mg_plugins.kernels.signatures import Variant, architecture
 from mg_plugins.kernels.triton_parts import leading
 
 from kernel_oracle import (
