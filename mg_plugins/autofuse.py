@@ -69,7 +69,7 @@ def options() -> dict[str, Any]:
 
 def _fuse_backbone(recognizer: RecognizerGCN) -> None:
     backbone = recognizer.backbone
-    if is_fused(backbone):
+    if is_fused(backbone) or getattr(backbone, 'stays_plain', False):
         return
     name = type(backbone).__name__
     try:

@@ -1,4 +1,8 @@
-"""What the command lines share. Nothing of ours is imported here, so that ``--help`` is quick."""
+"""What the command lines share. Nothing heavy is imported here, so that ``--help`` is quick.
+
+Tools import this module first: it says how PyTorch's threads wait, which only counts before torch
+is imported. By itself torch's OpenMP waits busily, and every step stalls beside other work.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+# The workers of data loading and the processes of experiments inherit it; users override it.
+if 'GOMP_SPINCOUNT' not in os.environ:
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 
 def run(main: Callable[[], int | None], goes_on: str = '') -> None:
@@ -35,6 +43,82 @@ def run(main: Callable[[], int | None], goes_on: str = '') -> None:
     sys.exit(status)
 
 
+def data(parser: argparse._ActionsContainer, what: str = 'run the config on this file') -> None:
+    """Add ``--ann-file``, ``--splits`` and ``--layout``."""
+    parser.add_argument(
+        '--ann-file',
+        metavar='FILE',
+        help=f'{what}, which tools/prepare_data.py writes: splits, joint layout and number of '
+        'classes follow from it',
+    )
+    parser.add_argument(
+        '--splits',
+        nargs=2,
+        metavar=('TRAIN', 'TEST'),
+        help='its splits (default: those of the config, else xsub_train xsub_val, or train val)',
+    )
+    parser.add_argument(
+        '--layout', help='its joint layout, a name or a .json file (default: the one it names)'
+    )
+
+
+def amp(parser: argparse._ActionsContainer) -> None:
+    """Add ``--amp``."""
+    parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
+
+
+def settings(parser: argparse._ActionsContainer) -> None:
+    """Add ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='settings to override, e.g. train_cfg.max_epochs=5 model.cls_head.dropout=0.5; '
+        'lists as key="[a,b]", without spaces',
+    )
+
+
+def config(parser: argparse.ArgumentParser) -> None:
+    """Add what training and testing one config have in common."""
+    parser.add_argument(
+        'config',
+        help='config file, or mmaction::PATH for one of the configs that MMAction2 carries, e.g. '
+        'mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py',
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
+        'work_dirs/CONFIG_FILE with --ann-file)',
+    )
+    data(parser.add_argument_group('your data'), "run any of this project's GCN configs on it")
+    parser.add_argument(
+        '--feat',
+        choices=['joint', 'bone', 'joint_motion', 'bone_motion'],
+        help='what the model is shown, in every pipeline (default: as the config says)',
+    )
+    fuse = parser.add_mutually_exclusive_group()
+    fuse.add_argument(
+        '--fuse', action='store_true', help='put the fusion into the backbone of any GCN config'
+    )
+    fuse.add_argument(
+        '--no-fuse', action='store_true', help='take it out again: the plain twin of a fused config'
+    )
+    parser.add_argument(
+        '--require-data',
+        action='store_true',
+        help='fail where the data is missing instead of going on with the synthetic set',
+    )
+    settings(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run were started',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
 def experiment(parser: argparse.ArgumentParser, out: str, seeds: int) -> None:
     """Add what the commands that train many times have in common.
 
@@ -55,16 +139,12 @@ def experiment(parser: argparse.ArgumentParser, out: str, seeds: int) -> None:
         help='for choices: do not touch the test split, but leave these training subjects out and '
         'test on them; comma-separated within a fold, a word a fold',
     )
-    parser.add_argument('--ann-file', metavar='FILE', help='run the configs on this file instead')
-    parser.add_argument(
-        '--splits', nargs=2, metavar=('TRAIN', 'TEST'), help='its splits (default: as the configs)'
-    )
-    parser.add_argument('--layout', help='its joint layout (default: the one that it names)')
+    data(parser, 'run the configs on this file instead')
     parser.add_argument(
         '--out', type=Path, default=Path(out), help='output folder (default: %(default)s)'
     )
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time (default: 1)')
-    parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
+    amp(parser)
     parser.add_argument(
         '--budget-minutes',
         type=float,
@@ -80,6 +160,4 @@ def experiment(parser: argparse.ArgumentParser, out: str, seeds: int) -> None:
     parser.add_argument(
         '--report-only', action='store_true', help='run nothing, report what is there'
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings for all runs'
-    )
+    settings(parser)

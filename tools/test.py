@@ -1,18 +1,17 @@
 """Test a checkpoint: ``python tools/test.py configs/stgcn_mgfuse_imigue.py CHECKPOINT``."""
 
 import argparse
-import sys
+
+import options
 
 
 def parse_args() -> argparse.Namespace:
     """The command line; it takes everything that MMAction2's own test.py takes."""
-    from mg_plugins.openmmlab import launch
-
     parser = argparse.ArgumentParser(
         description='Test a recognizer; writes metrics, predictions, the confusion matrix and '
         'per-class figures (CSV and PNG) to WORK_DIR/test.'
     )
-    launch.common_arguments(parser)
+    options.config(parser)
     parser.add_argument(
         'checkpoint',
         nargs='?',
@@ -30,24 +29,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins.openmmlab.compat import openmmlab_problem
+    args = parse_args()
+    from mg_plugins.openmmlab import compat
 
-    problem = openmmlab_problem()
-    if problem is not None:
-        sys.exit(f'test.py: {problem}')
+    compat.require_openmmlab()
     from mg_plugins.openmmlab import launch
 
-    args = parse_args()
-    try:
-        cfg = launch.load_config(args)
-        launch.apply_test_options(cfg, args)
-        runner = launch.build_runner(cfg)
-        launch.check_weights(runner, cfg.load_from)
-        runner.test()
-        launch.leave_group()
-    except launch.EXPLAINED as error:
-        sys.exit(f'test.py: {error}')
+    launch.test(args)
 
 
 if __name__ == '__main__':
-    main()
+    options.run(main)

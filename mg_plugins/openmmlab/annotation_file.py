@@ -94,7 +94,7 @@ def use_data(
             dataset.update(type='MGPoseDataset', split=chosen[loader])
             if layout is not None:
                 dataset.layout = _plain(joints)
-    # There is nothing that could stand in for this file.
+    # Nothing replaces this file.
     cfg.pop('synthetic', None)
     values = dict(layout=_plain(joints), num_joints=joints.num_joints)
     _set_everywhere(cfg, dict(values, ann_file=str(path), num_classes=classes))
@@ -102,8 +102,6 @@ def use_data(
         for step in pipeline:
             if step.get('mode') in ('2d', '3d'):
                 step['mode'] = f'{about["dims"]}d'
-    if about['meta'].get('source') == 'synthetic':
-        cfg.setdefault('log_processor', {})['type'] = 'SyntheticLogProcessor'
 
     test = chosen.get('test_dataloader') or chosen.get('val_dataloader')
     names = [chosen['train_dataloader'], *([test] if test else [])]

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pickle import UnpicklingError
 from types import ModuleType
@@ -30,9 +31,15 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 _CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 _NUMBERS = {type(np.dtype(code)): code for code in _CODES}
 _STATISTICS = ('min', 'max', 'current', 'mean')
+
+
+class CheckpointError(UserError, UnpicklingError, ValueError):
+    """A checkpoint that is damaged, refused or does not fit; the message names the file."""
 
 
 def allow_what_mmengine_saves(module: ModuleType | None = None) -> None:
@@ -67,9 +74,10 @@ def keep_weights_only_for_urls(module: ModuleType) -> None:
     _wrap(module, 'load_url', lambda load_url: functools.partial(load_url, weights_only=True))
 
 
-def drop_config_text(module: ModuleType) -> None:
-    """Keep ``--resume`` from running Python code that a checkpoint brings as text.
+def load_safely(module: ModuleType) -> None:
+    """Name the file of a checkpoint that is refused, and drop Python code that it brings as text.
 
+    PyTorch's message recommends to turn ``weights_only`` off, which lets the file's code run.
     ``Runner.resume`` executes ``meta['config']`` as a config file, to compare a number of GPUs.
     MMEngine writes ``meta['cfg']``, which is not executed; ``meta['config']`` is left over from
     MMCV 1 and is dropped at loading.
@@ -79,8 +87,13 @@ def drop_config_text(module: ModuleType) -> None:
     """
 
     def wrap(load_checkpoint: Callable) -> Callable:
-        def load_and_drop(*args: Any, **kwargs: Any) -> Any:
-            checkpoint = load_checkpoint(*args, **kwargs)
+        def load_and_drop(filename: str, *args: Any, **kwargs: Any) -> Any:
+            try:
+                checkpoint = load_checkpoint(filename, *args, **kwargs)
+            except (OSError, UserError):
+                raise
+            except Exception as error:
+                raise CheckpointError(f'{filename} {_reason(error)}') from None
             if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
                 checkpoint['meta'].pop('config', None)
             return checkpoint
@@ -88,6 +101,16 @@ def drop_config_text(module: ModuleType) -> None:
         return load_and_drop
 
     _wrap(module.CheckpointLoader, 'load_checkpoint', wrap)
+
+
+def _reason(error: Exception) -> str:
+    """Why a checkpoint was not loaded, without PyTorch's advice to trust it."""
+    text = str(error)
+    refused = re.search(r'WeightsUnpickler error: (.+?)(?: Please | This |\n|$)', text)
+    if refused is None:
+        first = text.splitlines()[0] if text else type(error).__name__
+        return f'is damaged, or no checkpoint: {first}'
+    return f'was refused, as it holds more than weights: {refused[1].rstrip(".")}'
 
 
 def explain_resume(module: ModuleType) -> None:
@@ -108,7 +131,7 @@ def explain_resume(module: ModuleType) -> None:
                 saved, built = _optimizer_sizes(module, runner, filename)
                 if saved == built:
                     raise
-                raise ValueError(
+                raise CheckpointError(
                     f'{filename} cannot be resumed: its optimizer has {saved} parameters, that of '
                     f'this model {built}, as when a plain checkpoint meets a fused model. To '
                     'start a new run from its weights, train without --resume and with '

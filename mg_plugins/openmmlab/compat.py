@@ -19,7 +19,8 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -29,13 +30,13 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
 from mg_plugins.openmmlab import checkpoints
 
 
 def apply() -> None:
     """Put every fix in place, now or as soon as the module that it mends is imported."""
     supply_drn()
-    silence_mmcv_lite()
     for name, mends in _MENDS.items():
         after_import(name, mends)
 
@@ -88,15 +89,19 @@ def openmmlab_problem() -> str | None:
     return None
 
 
+class OpenMMLabMissing(UserError, ImportError):
+    """MMEngine, mmcv and MMAction2 cannot be used; the message says why and what mends it."""
+
+
 def require_openmmlab() -> None:
     """Go on only where MMEngine, mmcv and MMAction2 can be used.
 
     Raises:
-        ImportError: With the sentence of :func:`openmmlab_problem`.
+        OpenMMLabMissing: With the sentence of :func:`openmmlab_problem`.
     """
     problem = openmmlab_problem()
     if problem is not None:
-        raise ImportError(problem)
+        raise OpenMMLabMissing(problem)
 
 
 def _folder(name: str) -> Path | None:
@@ -161,7 +166,8 @@ class _AfterImport(MetaPathFinder):
             run = spec.loader.exec_module
 
             def run_and_mend(module: ModuleType) -> None:
-                run(module)
+                with _quiet(name):
+                    run(module)
                 _mend(module)
 
             spec.loader.exec_module = run_and_mend
@@ -180,6 +186,17 @@ def after_import(name: str, mends: tuple[Callable[[ModuleType], None], ...]) -> 
     _AfterImport.mends[name] = mends
     if sys.modules.get(name) is not None:
         _mend(sys.modules[name])
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Drop mmcv-lite's warning that it lacks an operator, which no skeleton model uses."""
+    if name != 'mmcv.cnn.bricks.transformer':
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+        yield
 
 
 def _mend(module: ModuleType) -> None:
@@ -229,11 +246,6 @@ def supply_drn() -> None:
     """
     if not any(isinstance(finder, _DRNStandIn) for finder in sys.meta_path):
         sys.meta_path.append(_DRNStandIn())
-
-
-def silence_mmcv_lite() -> None:
-    """Drop mmcv-lite's warning that it lacks an operator, which no skeleton model uses."""
-    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
 
 
 def restore_inf(module: ModuleType) -> None:
@@ -314,10 +326,11 @@ _MENDS = {
     'mmaction.utils.dependency': (offer_multimodal_where_it_can_be,),
     'mmaction.datasets.transforms.pose_transforms': (restore_inf,),
     'mmaction.utils.misc': (restore_inf,),
+    'mmcv.cnn.bricks.transformer': (),
     'mmengine.runner.checkpoint': (
         checkpoints.allow_what_mmengine_saves,
         checkpoints.keep_weights_only_for_urls,
-        checkpoints.drop_config_text,
+        checkpoints.load_safely,
     ),
     'mmengine.runner.runner': (checkpoints.explain_resume,),
     'mmaction.models.heads.base': (score_in_float32,),

@@ -5,6 +5,8 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -13,16 +15,14 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.data.annotations import AnnotationError
-from mg_plugins.data.layouts import LayoutError
-from mg_plugins.fusion.probe import PlugError
-from mg_plugins.openmmlab import annotation_file as owndata
-from mg_plugins.openmmlab import synthetic_data as standin
+from mg_plugins.files import locked
+from mg_plugins.openmmlab import annotation_file, synthetic_data, weights
+from mg_plugins.openmmlab.hooks import FiniteHook, SyntheticHook
 from mg_plugins.openmmlab.memory import keep_memory
 from mg_plugins.openmmlab.settings import (
     LaunchError,
     add_report,
+    as_list,
     datasets,
     keep_fields,
     set_feature,
@@ -30,71 +30,50 @@ from mg_plugins.openmmlab.settings import (
     use_bfloat16,
 )
 
-#: Errors whose message is all that a user needs.
-EXPLAINED = (LaunchError, AnnotationError, LayoutError, PlugError, ContrastError)
+
+def train(args: argparse.Namespace) -> None:
+    """Train, and test, what the command line of ``tools/train.py`` asks for.
+
+    Raises:
+        UserError: If something of it cannot be; one sentence.
+    """
+    cfg = load_config(args)
+    apply_training_options(cfg, args)
+    with ExitStack() as held:
+        if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+            held.enter_context(locked(cfg.work_dir, 'the work directory'))
+        runner = build_runner(cfg)
+        runner.train()
+        if not args.no_test and cfg.get('test_cfg') is not None:
+            runner.test()
+    leave_group()
 
 
-def common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what training and testing have in common to a command line."""
-    parser.add_argument(
-        'config',
-        help='config file, or mmaction::PATH for one of the configs that MMAction2 carries, e.g. '
-        'mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py',
-    )
-    parser.add_argument(
-        '--work-dir',
-        help='where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
-        'work_dirs/CONFIG_FILE with --ann-file)',
-    )
-    own = parser.add_argument_group('your data')
-    own.add_argument(
-        '--ann-file',
-        metavar='FILE',
-        help="run any of this project's GCN configs on this annotation file, which "
-        'tools/prepare_data.py writes: file, splits, joint layout and number of classes are set',
-    )
-    own.add_argument(
-        '--layout',
-        help='joint layout of --ann-file, a name or a .json file (default: the one it names)',
-    )
-    own.add_argument(
-        '--splits',
-        nargs=2,
-        metavar=('TRAIN', 'TEST'),
-        help='its splits (default: those of the config, else xsub_train xsub_val, or train val)',
-    )
-    parser.add_argument(
-        '--feat',
-        choices=['joint', 'bone', 'joint_motion', 'bone_motion'],
-        help='what the model is shown, in every pipeline (default: as the config says)',
-    )
-    fuse = parser.add_mutually_exclusive_group()
-    fuse.add_argument(
-        '--fuse', action='store_true', help='put the fusion into the backbone of any GCN config'
-    )
-    fuse.add_argument(
-        '--no-fuse', action='store_true', help='take it out again: the plain twin of a fused config'
-    )
-    parser.add_argument(
-        '--require-data',
-        action='store_true',
-        help='fail where the data is missing instead of going on with the synthetic set',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='settings to override, e.g. train_cfg.max_epochs=5 model.cls_head.dropout=0.5; '
-        'lists as key="[a,b]", without spaces',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed run were started',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+def test(args: argparse.Namespace) -> None:
+    """Test what the command line of ``tools/test.py`` asks for.
+
+    Raises:
+        UserError: If something of it cannot be; one sentence.
+    """
+    cfg = load_config(args)
+    apply_test_options(cfg, args)
+    runner = build_runner(cfg, training=False)
+    runner.test()
+    leave_group()
+
+
+def parse_settings(items: Sequence[str]) -> dict:
+    """``KEY=VALUE`` texts as :class:`mmengine.config.DictAction` reads them.
+
+    Raises:
+        LaunchError: If one of them has no ``=``.
+    """
+    parsed = argparse.Namespace()
+    wrong = [item for item in items if '=' not in item]
+    if wrong:
+        raise LaunchError(f'--cfg-options takes KEY=VALUE, got {wrong[0]!r}')
+    DictAction(['--cfg-options'], 'settings')(argparse.ArgumentParser(), parsed, items)
+    return parsed.settings
 
 
 def config_path(name: str) -> Path:
@@ -137,21 +116,20 @@ def load_config(args: argparse.Namespace) -> Config:
         AnnotationError: If ``--ann-file`` is missing or wrongly built.
         LayoutError: If ``--layout`` is no layout.
     """
+    given = args.cfg_options or {}
+    settings = given if isinstance(given, dict) else parse_settings(given)
     path = config_path(args.config)
     cfg = Config.fromfile(path)
     ann_file = getattr(args, 'ann_file', None)  # only the tools offer it
     if ann_file:
-        owndata.use_data(cfg, ann_file, args.layout, args.splits)
+        annotation_file.use_data(cfg, ann_file, args.layout, args.splits)
     elif getattr(args, 'layout', None) or getattr(args, 'splits', None):
         raise LaunchError('--layout and --splits say more about --ann-file: give it')
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    if settings:
+        cfg.merge_from_dict(settings)
     # A dumped config is run again by other tools: it must bring the plug-ins with it.
     imports = cfg.setdefault('custom_imports', dict(imports=[], allow_failed_imports=False))
-    if isinstance(imports['imports'], str):
-        imports['imports'] = [imports['imports']]
-    if 'mg_plugins' not in imports['imports']:
-        imports['imports'] = [*imports['imports'], 'mg_plugins']
+    imports['imports'] = list(dict.fromkeys([*as_list(imports['imports']), 'mg_plugins']))
     if args.fuse or args.no_fuse:
         set_fusion(cfg, args.fuse)
     if args.feat or 'feat' in cfg:
@@ -165,7 +143,7 @@ def load_config(args: argparse.Namespace) -> Config:
         marks = [args.feat or '', 'mgfuse' * args.fuse, 'plain' * args.no_fuse]
         cfg.work_dir = str(Path('work_dirs') / '_'.join(filter(None, [path.stem, *marks])))
         if ann_file:
-            cfg.work_dir = owndata.of_data(cfg.work_dir, ann_file)
+            cfg.work_dir = annotation_file.of_data(cfg.work_dir, ann_file)
     if not torch.cuda.is_available():
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
         if args.launcher != 'none':
@@ -183,28 +161,47 @@ def load_config(args: argparse.Namespace) -> Config:
             f'torchrun --nproc_per_node 2 {sys.argv[0]} {args.config} --launcher pytorch'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    missing = standin.missing_data(cfg)
+    missing = synthetic_data.missing_data(cfg)
     present = {d['ann_file'] for d in datasets(cfg)} - set(missing)
     if missing and (args.require_data or present):
-        raise LaunchError(standin.how_to_get(cfg, missing))
+        raise LaunchError(synthetic_data.how_to_get(cfg, missing))
     if missing:
-        try:
-            standin.use_synthetic(cfg, missing, keep=set(args.cfg_options or {}))
-        except standin.NoStandIn as error:
-            raise LaunchError(f'{standin.how_to_get(cfg, missing)}\n{error}') from error
+        synthetic_data.use_synthetic(cfg, missing, keep=set(settings))
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The runner that a config asks for (``runner_type``), MMEngine's own by default."""
+def build_runner(cfg: Config, training: bool = True) -> Runner:
+    """The runner that a config asks for (``runner_type``), MMEngine's own by default.
+
+    What it starts from, goes on from or tests is looked at first, and so is whether it would test
+    on clips that it learns from.
+
+    Args:
+        cfg: The config.
+        training: Whether it is to train, not only to test ``load_from``.
+
+    Raises:
+        UserError: Weights or data that do not fit; one sentence.
+    """
     if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would give each process a GPU; it leaves alone what is initialised already.
         torch.distributed.init_process_group('gloo')
     keep_memory()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    for handler in MMLogger.get_current_instance().handlers:
+    logger = MMLogger.get_current_instance()
+    for handler in logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.addFilter(is_for_people)
+    names = [name for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT') if name in os.environ]
+    ways = [f'wait by {name}={os.environ[name]}' for name in names] or ['wait busily']
+    logger.info(f'{torch.get_num_threads()} threads, which {", ".join(ways)}')
+    runner.register_hook(SyntheticHook())
+    if training:
+        runner.register_hook(FiniteHook())
+        weights.check_start(runner)
+        weights.check_splits(runner)
+    else:
+        weights.check_test(runner)
     return runner
 
 
@@ -218,27 +215,6 @@ def leave_group() -> None:
     if group.is_available() and group.is_initialized():
         group.barrier()
         group.destroy_process_group()
-
-
-def check_weights(runner: Runner, checkpoint: str) -> None:
-    """Refuse to test a checkpoint whose weights do not fit: MMEngine would test random ones.
-
-    Raises:
-        LaunchError: If a weight has another shape, or none of the model's weights is there.
-    """
-    from mmengine.runner import CheckpointLoader
-
-    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    given = content.get('state_dict', content)
-    model = getattr(runner.model, 'module', runner.model).state_dict()
-    bad = [k for k in model if k in given and given[k].shape != model[k].shape]
-    if bad or not set(model) & set(given):
-        shapes = [f'{k} {tuple(given[k].shape)}, not {tuple(model[k].shape)}' for k in bad[:2]]
-        raise LaunchError(
-            f'{checkpoint} is of another model than this config: '
-            f'{"; ".join(shapes) or "no weight has a known name"}. Was it trained with other '
-            '--cfg-options, --feat or data?'
-        )
 
 
 def is_for_people(record: logging.LogRecord) -> bool:

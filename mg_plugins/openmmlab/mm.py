@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import torch
+from mmaction.registry import MODELS
 from mmengine.optim import OptimWrapper
 from mmengine.registry import LOG_PROCESSORS, OPTIM_WRAPPERS
 from mmengine.runner import LogProcessor
@@ -22,6 +23,14 @@ class BFloat16OptimWrapper(OptimWrapper):
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):
             yield
+
+
+@MODELS.register_module(name='MGPlain')
+def build_plain_backbone(backbone: dict) -> torch.nn.Module:
+    """Build a backbone and return it, itself and not wrapped, closed to ``mg_plugins.autofuse``."""
+    module = MODELS.build(backbone)
+    module.stays_plain = True
+    return module
 
 
 @LOG_PROCESSORS.register_module()

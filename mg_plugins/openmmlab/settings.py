@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -13,8 +14,18 @@ WITH_GCN = ('RecognizerGCN', 'RecognizerDualStream', 'DualStreamContrast')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
+AUTOFUSE = 'mg_plugins.autofuse'
+
+
 class LaunchError(UserError):
     """A wish that cannot be met; the message says what to do instead."""
+
+
+def as_list(value: Any) -> list:
+    """A config's value that may be one thing, several or none."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def datasets(cfg: Config) -> Iterator[ConfigDict]:
@@ -43,8 +54,11 @@ def pipelines(cfg: Config) -> Iterator[list]:
 def set_fusion(cfg: Config, wanted: bool) -> None:
     """Wrap the backbone's config in ``MGFuse``, or unwrap it.
 
+    A backbone that stays plain, whatever imports ``mg_plugins.autofuse``, is wrapped in ``MGPlain``
+    where something has imported it or the config does.
+
     Raises:
-        LaunchError: If the config has no GCN backbone, or fuses by ``mg_plugins.autofuse``.
+        LaunchError: If the config has no GCN backbone.
     """
     model = cfg.model
     if model.get('type', '').removeprefix('mmaction.') not in WITH_GCN:
@@ -52,17 +66,16 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
             f'--fuse and --no-fuse need a {" or ".join(WITH_GCN)}, this config has a '
             f'{model.get("type")}'
         )
-    fused = model.backbone.get('type') == 'MGFuse'
-    if wanted and not fused:
-        model.backbone = ConfigDict(type='MGFuse', backbone=model.backbone)
-    automatic = 'mg_plugins.autofuse' in sys.modules or 'autofuse' in str(cfg.get('runner_type'))
-    if not wanted and automatic:
-        raise LaunchError(
-            'this config imports mg_plugins.autofuse, which fuses every backbone: '
-            'use the config that it is based on for a plain model'
-        )
-    if not wanted and fused:
-        model.backbone = model.backbone.backbone
+    kind = model.backbone.get('type')
+    if kind == ('MGFuse' if wanted else 'MGPlain'):
+        return
+    plain = model.backbone.backbone if kind in ('MGFuse', 'MGPlain') else model.backbone
+    imported = [*sys.modules, *as_list((cfg.get('custom_imports') or {}).get('imports'))]
+    automatic = AUTOFUSE in imported or AUTOFUSE in str(cfg.get('runner_type'))
+    if wanted or automatic:
+        model.backbone = ConfigDict(type='MGFuse' if wanted else 'MGPlain', backbone=plain)
+    else:
+        model.backbone = plain
 
 
 def set_feature(cfg: Config, feat: str) -> None:
@@ -126,11 +139,10 @@ def add_report(cfg: Config, folder: str = 'test') -> None:
     single = not (model.get('cls_head') or {}).get('multi_class', False)
     if evaluator is None or not str(model.get('type')).startswith('Recognizer') or not single:
         return
-    metrics = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+    metrics = as_list(evaluator)
     if not any(m.get('type') == 'MGMetric' for m in metrics):
-        synthetic = cfg.get('log_processor', {}).get('type') == 'SyntheticLogProcessor'
         # A name of its own beside the config's metric, whose top-1 would clash with it.
-        metrics.append(dict(type='MGMetric', prefix='synthetic/mg' if synthetic else 'mg'))
+        metrics.append(dict(type='MGMetric', prefix='mg'))
     cfg.test_evaluator = metrics
     hooks = cfg.get('custom_hooks') or []
     if not any(h.get('type') == 'ReportHook' for h in hooks):

@@ -11,8 +11,7 @@ from rich.panel import Panel
 from mg_plugins.data.classes import get_classes
 from mg_plugins.data.layouts import layout_names
 from mg_plugins.data.synthetic import SyntheticOptions, ensure_synthetic
-from mg_plugins.errors import UserError
-from mg_plugins.openmmlab.settings import LOADERS, datasets, datasets_of, pipelines
+from mg_plugins.openmmlab.settings import LOADERS, LaunchError, datasets, datasets_of, pipelines
 
 # A run on the synthetic set ends within minutes on two CPU cores with these.
 SMALL_BACKBONE = dict(base_channels=32, num_stages=6, inflate_stages=[3, 5], down_stages=[3, 5])
@@ -44,7 +43,7 @@ SOURCES = {
 }
 
 
-class NoStandIn(UserError):
+class NoSyntheticSet(LaunchError):
     """The config's model cannot be fed with the synthetic set; the message says why."""
 
 
@@ -71,17 +70,17 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
     """Point a config to the synthetic set, in place: a small model, minutes on two CPU cores.
 
     The config's own ``synthetic`` entry (options of
-    :func:`mg_plugins.data.synthetic.make_synthetic`) says which stand-in; without one it follows
+    :func:`mg_plugins.data.synthetic.make_synthetic`) says which set; without one it follows
     from the graph's layout and the number of classes.
 
     Args:
-        cfg: The config; its work directory gets the ending ``_synthetic`` and its metrics the
-            prefix ``synthetic``.
+        cfg: The config; its work directory gets the ending ``_synthetic``. Its figures are named
+            by what the data say of themselves (:class:`mg_plugins.openmmlab.hooks.SyntheticHook`).
         missing: The annotation files that are not there.
         keep: Dotted keys that the user has set and that are therefore left alone.
 
     Raises:
-        NoStandIn: If it cannot be told which set would do.
+        NoSyntheticSet: If it cannot be told which set would do.
     """
     path = ensure_synthetic(**stand_in_options(cfg))
     for loader in LOADERS:
@@ -95,17 +94,6 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
                 with_score=not any(s.get('dataset') == 'nturgb+d' for s in upstream),
             )
     shorten(cfg, keep)
-    for name in ('val_evaluator', 'test_evaluator'):
-        evaluator = cfg.get(name)
-        if evaluator:
-            metrics = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
-            # Two metrics need two names; the word stands first in both.
-            names = [f'synthetic/{m["type"]}' for m in metrics] if metrics[1:] else ['synthetic']
-            cfg[name] = [
-                ConfigDict(metric, prefix=prefix)
-                for metric, prefix in zip(metrics, names, strict=True)
-            ]
-    cfg.setdefault('log_processor', {})['type'] = 'SyntheticLogProcessor'
     # It names a metric that is called otherwise now.
     (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
     if not Path(cfg.work_dir).name.endswith('_synthetic'):
@@ -126,7 +114,8 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
         inner.update(SMALL_BACKBONE)
         if inner is not cfg.model.backbone:
             # Positions that were named for the whole model need not exist in the small one.
-            cfg.model.backbone.positions = 'auto'
+            if 'positions' in cfg.model.backbone:
+                cfg.model.backbone.positions = 'auto'
         for part in (cfg.model, cfg.model.get('cls_head', {})):
             if 'in_channels' in part:
                 part.in_channels = SMALL_WIDTH
@@ -161,10 +150,10 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
 
 
 def stand_in_options(cfg: Config) -> dict:
-    """Options of the stand-in: the config's own, brought to its joints and number of classes.
+    """Options of the synthetic set: the config's own, brought to its joints and number of classes.
 
     Raises:
-        NoStandIn: If the graph has no known layout, or there is no entry for it.
+        NoSyntheticSet: If the graph has no known layout, or there is no entry for it.
     """
     inner = cfg.model.get('backbone', {})
     inner = inner.get('backbone', inner)
@@ -177,8 +166,8 @@ def stand_in_options(cfg: Config) -> dict:
         dataset, layout = upstream[layout]
         options = dict(dataset=dataset, clips=1200) | options
     elif not options or layout not in layout_names():
-        raise NoStandIn(
-            f'There is no synthetic stand-in for a config over the graph {layout!r}: only for GCN '
+        raise NoSyntheticSet(
+            f'there is no synthetic set for a config over the graph {layout!r}: only for GCN '
             f'configs over one of {", ".join([*upstream, *layout_names()])}, with an entry such '
             "as synthetic=dict(dataset='imigue')."
         )

@@ -18,7 +18,7 @@ from mg_plugins.openmmlab import launch
 from mg_plugins.openmmlab.annotation_file import use_data
 from mg_plugins.openmmlab.settings import LOADERS, LaunchError, datasets
 
-from paths import ROOT
+from paths import ROOT, tool_options
 
 CONFIGS = ROOT / 'configs'
 ARMS = dict(
@@ -76,7 +76,7 @@ def load(name, path, **options):
 
 def arguments(config, *given):
     parser = argparse.ArgumentParser()
-    launch.common_arguments(parser)
+    tool_options.config(parser)
     return parser.parse_args([str(config), *map(str, given)])
 
 

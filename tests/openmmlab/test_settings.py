@@ -3,8 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mg_plugins.openmmlab import settings
-from mg_plugins.openmmlab import synthetic_data as standin
+from mg_plugins.openmmlab import settings, synthetic_data
 from mg_plugins.openmmlab.settings import LaunchError
 
 from paths import ROOT
@@ -66,17 +65,17 @@ def test_datasets_are_found_inside_wrappers():
 
 def test_data_is_looked_for_under_its_root_and_its_stand_in_fits_the_model(tmp_path):
     cfg = Config.fromfile(ROOT / 'configs/stgcn_mgfuse_imigue.py')
-    assert standin.missing_data(cfg) == ['data/imigue/imigue.pkl']
+    assert synthetic_data.missing_data(cfg) == ['data/imigue/imigue.pkl']
     (tmp_path / 'data/imigue').mkdir(parents=True)
     (tmp_path / 'data/imigue/imigue.pkl').touch()
     for dataset in settings.datasets(cfg):
         dataset.data_root = str(tmp_path)
-    assert standin.missing_data(cfg) == []
-    assert standin.stand_in_options(cfg) == dict(dataset='imigue', clips=2000)
+    assert synthetic_data.missing_data(cfg) == []
+    assert synthetic_data.stand_in_options(cfg) == dict(dataset='imigue', clips=2000)
     cfg.model.cls_head.num_classes = 7
     cfg.model.backbone.backbone.graph_cfg.layout = 'body25'
-    options = standin.stand_in_options(cfg)
+    options = synthetic_data.stand_in_options(cfg)
     assert options['classes'] == 7 and options['layout'] == 'body25'
     cfg.model.backbone.backbone.graph_cfg.layout = dict(num_node=2, inward=[(1, 0)], center=0)
-    with pytest.raises(standin.NoStandIn, match='no synthetic stand-in'):
-        standin.stand_in_options(cfg)
+    with pytest.raises(synthetic_data.NoSyntheticSet, match='no synthetic set'):
+        synthetic_data.stand_in_options(cfg)
