@@ -127,6 +127,7 @@ def run(args: argparse.Namespace, options: dict) -> Report:
             workers=args.workers,
             strict=args.strict,
             progress=show,
+            announce=lambda found: print(found, file=sys.stderr),
             **options,
         )
 

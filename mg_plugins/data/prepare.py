@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -28,6 +29,7 @@ from mg_plugins.files import write_json
 
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
 from .readers.common import DUPLICATE
+from .readers.detect import detect
 from .readers.sources import Source
 
 # Called with (jobs done, jobs in all) from the process that called `prepare`.
@@ -88,17 +90,19 @@ def prepare(
     workers: int | None = None,
     strict: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Report:
     """Read a dataset and write its annotation file.
 
     Args:
-        format_name: A key of `READERS`.
+        format_name: A key of `READERS`, or 'auto' to find out by looking at the files.
         source: Folder or file to read; None for a format that needs none (synthetic).
         out: `.pkl` or `.npz` to write; the format's default path if None.
         workers: Processes; every CPU this process may use if None; 1 stays in this process.
         strict: Refuse to write anything when any clip is rejected.
         progress: Called as jobs finish.
+        announce: Called with the format found and why, before the reading.
         options: The format's own options, as its command line names them, with underscores.
 
     Returns:
@@ -109,11 +113,19 @@ def prepare(
         PrepareError: No clip could be used, or `strict` and some could not.
     """
     began = time.perf_counter()
+    source = None if source is None else Path(source)
+    why = ''
+    if format_name == 'auto':
+        if source is None:
+            raise FormatError('a source is needed: a file, folder or archive')
+        own = [] if out is None else [Path(out), log_of(Path(out))]
+        format_name, why = detect(Source(source, own))
+        if announce:
+            announce(f'{format_name}: {why}')
     if format_name not in READERS:
         raise FormatError(f'{format_name!r} is no format; known: {", ".join(READERS)}')
     reader = READERS[format_name]
     options = complete_options(reader, options)
-    source = None if source is None else Path(source)
     if reader.needs_source and source is None:
         raise FormatError(f'{reader.name} needs a source. Expected: {reader.expects}')
     out = check_out(out, reader, source)
@@ -139,6 +151,7 @@ def prepare(
         raise PrepareError(message, rejects)
 
     dataset = reader.collect(clips, extras, plan, options)
+    check_splits(dataset.split)
     # Loaded late: this module serves `--help` without touching the annotation schema.
     from .annotations import save_annotations
 
@@ -184,7 +197,26 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
         raise FormatError(f'--out {out} must end in .pkl or .npz, which decides how it is written')
     if out.is_dir():
         raise FormatError(f'--out {out} is a folder; give a file name in it')
+    if source is not None and out.resolve() == source.resolve():
+        raise FormatError(f'--out {out} is the source itself; give another file')
+    # Found out before the reading, which may take long.
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise FormatError(f'--out {out} cannot be written: {folder} is no folder to write in')
     return out
+
+
+def check_splits(split: Mapping[str, list[str]]) -> None:
+    """Refuse a clip that is in a training split and in the test or validation split beside it."""
+    for name, members in split.items():
+        for other in ('val', 'test'):
+            beside = name.removesuffix('train') + other
+            both = set(members) & set(split.get(beside, ())) if name.endswith('train') else ()
+            if both:
+                raise FormatError(
+                    f'{len(both)} clips are in the split {name} and in {beside}, such as '
+                    f'{min(both)}: take them out of one'
+                )
 
 
 def log_of(out: Path) -> Path:
@@ -218,7 +250,9 @@ def run_jobs(
 
     # Forked workers need not import anything again; elsewhere the platform's own way is used.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else None)
-    pool = ProcessPoolExecutor(workers, context, initializer=end_on_interrupt)
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=end_on_interrupt, initargs=(os.getpid(),)
+    )
     interrupted = True
     try:
         with warnings.catch_warnings():
@@ -238,7 +272,14 @@ def run_jobs(
         pool.shutdown(wait=not interrupted, cancel_futures=True)
 
 
-def end_on_interrupt() -> None:
+def end_with_parent(parent: int) -> None:
+    """End this worker when the process that started it is gone, killed perhaps."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def end_on_interrupt(parent: int) -> None:
     """Make Ctrl-C end a worker at once and without a traceback; the parent reports it.
 
     A shell without job control starts background commands with SIGINT ignored; then both ignore it.
@@ -246,6 +287,7 @@ def end_on_interrupt() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
 
 
 def drop_duplicates(clips: list[Clip], rejects: list[Reject]) -> list[Clip]:

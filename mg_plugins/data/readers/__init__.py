@@ -26,6 +26,9 @@ def _load(name: str) -> Reader:
         option = table['options'][key]
         off = False if option.get('action') == 'store_true' else None
         options[option['flag'][2:].replace('-', '_')] = option.get('default', off)
+    entry.pop('files', None)
+    if entry.pop('family', None):
+        options['format'] = name
     doc = '\n'.join(entry.pop('doc'))
     steps = dict(plan=module.plan, read=module.read, collect=module.collect)
     return Reader(name=name, doc=doc, options=options, **entry, **steps)

@@ -1,103 +1,175 @@
-"""Persons of single frames put together over time: who is who, and who stays.
+"""Detections of single frames put together over time: who is who, and who stays.
 
 Pose estimators list the persons of a frame in any order. `assemble` follows each person from frame
-to frame (by the estimator's own ids where there are any, else by distance) and keeps those with the
-largest sum of scores.
+to frame (by the estimator's ids where there are any, else by distance), joins the pieces of a
+person that was lost for a while, and keeps the persons asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 # A person moves less than this share of its own extent between two frames in which it is seen;
-# further away, it is someone else.
-REACH = 0.5
+# further away, it is someone else. The share grows with the frames between, up to GROWTH times.
+REACH, GROWTH = 0.5, 3.0
+# Who has not been seen for this many frames is not followed any more.
+FORGET = 30
+CHOICES = ('score', 'size', 'centre')
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The persons of one frame.
+@dataclass
+class Detections:
+    """K detected persons of one recording.
 
     Attributes:
-        points: float32 (P, V, C); a joint that was not detected is all 0.
-        scores: float32 (P, V), 0 for a joint that was not detected.
-        ids: P track ids of the estimator, or None.
+        points: float32 (K, V, C); a missing joint is all 0.
+        scores: float32 (K, V), 0 for a missing joint.
+        frame: int64 (K,), frame numbers, sorted.
+        ids: K track ids of the estimator, or None.
     """
 
     points: np.ndarray
     scores: np.ndarray
-    ids: tuple | None = None
+    frame: np.ndarray
+    ids: list | None = None
+
+    def between(self, start: int, end: int) -> Detections:
+        """Those of frames `start` to `end` (included)."""
+        first, last = np.searchsorted(self.frame, [start, end + 1])
+        ids = None if self.ids is None else self.ids[first:last]
+        part = slice(first, last)
+        return Detections(self.points[part], self.scores[part], self.frame[part], ids)
 
 
-def assemble(frames: Sequence[Frame | None], max_persons: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks of the most visible persons.
+def assemble(
+    found: Detections,
+    start: int,
+    frames: int,
+    most: int,
+    keep: str = 'score',
+    size: tuple[int, int] | None = None,
+) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
+    """Tracks of the persons that stay.
 
     Args:
-        frames: T frames; None where nobody was found. At least one must hold a person.
-        max_persons: Tracks to keep at most.
+        found: Detections of frames `start` to `start + frames - 1`, at least one.
+        most: Persons to keep.
+        keep: 'score' (largest sum of scores), 'size' (largest sum of extents), 'centre' (nearest
+            the middle of the picture), or a track id; the other persons follow by score.
+        size: (width, height) of the picture, for 'centre'.
 
     Returns:
-        keypoint float32 (M, T, V, C), keypoint_score float32 (M, T, V) with 1 <= M <= max_persons,
-        the most visible first.
+        keypoint float32 (M, T, V, C), keypoint_score (M, T, V) with 1 <= M <= most, and what there
+        is to say, as counts.
     """
-    held = [(t, frame) for t, frame in enumerate(frames) if frame is not None and len(frame.points)]
-    most = max(len(frame.points) for _, frame in held)
-    if all(frame.ids is not None for _, frame in held):
-        tracks = follow_ids(held)
-    elif most == 1:
-        tracks = [[(t, 0) for t, _ in held]]
-    else:
-        tracks = follow_distance(held)
-
-    by_time = dict(held)
-    seen = [sum(by_time[t].scores[p].sum() for t, p in track) for track in tracks]
-    kept = [tracks[i] for i in np.argsort(seen, kind='stable')[::-1][:max_persons]]
-    _, joints, channels = held[0][1].points.shape
-    keypoint = np.zeros((len(kept), len(frames), joints, channels), np.float32)
-    score = np.zeros((len(kept), len(frames), joints), np.float32)
-    for m, track in enumerate(kept):
-        for t, p in track:
-            keypoint[m, t], score[m, t] = by_time[t].points[p], by_time[t].scores[p]
-    return keypoint, score
-
-
-def follow_ids(held: list[tuple[int, Frame]]) -> list[list[tuple[int, int]]]:
-    """Tracks as lists of (frame, person), by the estimator's ids."""
-    tracks: dict = {}
-    for t, frame in held:
-        for p, identity in enumerate(frame.ids):
-            tracks.setdefault(identity, []).append((t, p))
-    return list(tracks.values())
+    tracks = follow(found)
+    value = rank(found, tracks, keep, size)
+    order = sorted(range(len(tracks)), key=lambda i: -value[i])
+    kept: list[list[int]] = []
+    joined = 0
+    for i in order:
+        for track in kept:
+            if keep in CHOICES and continues(found, track, tracks[i], anywhere=most == 1):
+                track += tracks[i]
+                joined += 1
+                break
+        else:
+            kept.append(list(tracks[i]))
+    keypoint = np.zeros((min(most, len(kept)), frames, *found.points.shape[1:]), np.float32)
+    score = np.zeros(keypoint.shape[:3], np.float32)
+    for m, track in enumerate(kept[:most]):
+        at = found.frame[track] - start
+        keypoint[m, at], score[m, at] = found.points[track], found.scores[track]
+    counts = Counter()
+    counts['pieces of tracks were joined to one person'] = joined
+    counts['persons of clips were left out (--max-persons, --person)'] = max(0, len(kept) - most)
+    return keypoint, score, +counts
 
 
-def follow_distance(held: list[tuple[int, Frame]]) -> list[list[tuple[int, int]]]:
-    """Tracks as lists of (frame, person): nearest pairs first, nobody jumps beyond `REACH`."""
-    tracks: list[list[tuple[int, int]]] = []
-    last: list[tuple[np.ndarray, np.ndarray]] = []
-    for t, frame in held:
-        pairs = []
-        for p, (points, scores) in enumerate(zip(frame.points, frame.scores, strict=True)):
-            for track, (known, known_scores) in enumerate(last):
-                both = (scores > 0) & (known_scores > 0)
-                if not both.any():
-                    continue
-                distance = np.linalg.norm(points[both] - known[both], axis=-1).mean()
-                visible = known[known_scores > 0]
-                extent = np.linalg.norm(np.ptp(visible, axis=0))
-                if distance <= REACH * extent:
-                    pairs.append((distance, p, track))
+def follow(found: Detections) -> list[list[int]]:
+    """Tracks as lists of detections, at most one a frame."""
+    if found.ids is not None:
+        named: dict = {}
+        for k, identity in enumerate(found.ids):
+            named.setdefault(identity, []).append(k)
+        if all(len(set(found.frame[track].tolist())) == len(track) for track in named.values()):
+            return list(named.values())
+    if len(np.unique(found.frame)) == len(found.frame):
+        return [list(range(len(found.frame)))]
+    tracks: list[list[int]] = []
+    for frame in np.unique(found.frame):
+        here = np.flatnonzero(found.frame == frame).tolist()
+        alive = [t for t in tracks if frame - found.frame[t[-1]] <= FORGET]
+        pairs = sorted(
+            (distance, k, n)
+            for k in here
+            for n, track in enumerate(alive)
+            if (distance := reach(found, track[-1], k)) is not None
+        )
         taken: dict[int, int] = {}
-        for _, p, track in sorted(pairs):
-            if p not in taken and track not in taken.values():
-                taken[p] = track
-        for p, (points, scores) in enumerate(zip(frame.points, frame.scores, strict=True)):
-            if p in taken:
-                tracks[taken[p]].append((t, p))
-                last[taken[p]] = (points, scores)
+        for _, k, n in pairs:
+            if k not in taken and n not in taken.values():
+                taken[k] = n
+        for k in here:
+            if k in taken:
+                alive[taken[k]].append(k)
             else:
-                tracks.append([(t, p)])
-                last.append((points, scores))
+                tracks.append([k])
     return tracks
+
+
+def reach(found: Detections, before: int, after: int) -> float | None:
+    """Mean distance of the joints of two detections; None where it is another person."""
+    both = (found.scores[before] > 0) & (found.scores[after] > 0)
+    if not both.any():
+        return None
+    known = found.points[before][found.scores[before] > 0]
+    extent = np.linalg.norm(np.ptp(known, axis=0))
+    distance = np.linalg.norm(found.points[before][both] - found.points[after][both], axis=-1)
+    gap = int(found.frame[after] - found.frame[before])
+    limit = REACH * min(1 + (gap - 1) / 10, GROWTH) * extent
+    return float(distance.mean()) if distance.mean() <= limit else None
+
+
+def continues(found: Detections, track: list[int], piece: list[int], anywhere: bool) -> bool:
+    """Whether a track and a piece share no frame and are near where one takes over."""
+    frames, others = found.frame[track], found.frame[piece]
+    if np.isin(others, frames).any():
+        return False
+    if anywhere:
+        return True
+    joined = sorted([*track, *piece], key=lambda k: found.frame[k])
+    inside = set(piece)
+    return all(
+        reach(found, a, b) is not None
+        for a, b in zip(joined, joined[1:], strict=False)
+        if (a in inside) != (b in inside)
+    )
+
+
+def rank(
+    found: Detections, tracks: list[list[int]], keep: str, size: tuple[int, int] | None
+) -> list[float]:
+    """How much each track is wanted."""
+    sums = [float(found.scores[track].sum()) for track in tracks]
+    if keep == 'score':
+        return sums
+    if keep in ('size', 'centre'):
+        seen = found.scores > 0
+        low = np.where(seen[..., None], found.points, np.inf).min(1)
+        high = np.where(seen[..., None], found.points, -np.inf).max(1)
+        if keep == 'size':
+            each = np.linalg.norm(high - low, axis=-1)
+        else:
+            middle = np.divide(size, 2) if size else np.median(found.points[seen], axis=0)
+            away = np.linalg.norm((low + high)[:, : len(middle)] / 2 - middle, axis=-1)
+            each = 1 / (1 + away / np.linalg.norm(middle))
+        each = np.where(seen.any(1), each, 0)
+        return [float(each[track].sum()) for track in tracks]
+    chosen = [bool(found.ids) and str(found.ids[track[0]]) == keep for track in tracks]
+    if not any(chosen):
+        raise ValueError(f'no person has the track id {keep} (--person)')
+    return [total + 1e9 * own for total, own in zip(sums, chosen, strict=True)]

@@ -1,44 +1,33 @@
-"""Users' own recordings: frames of persons from a pose estimator, labelled by a CSV.
-
-Shared by the formats openpose, coco and mediapipe, which differ only in how frames are read.
-"""
+"""Clips of users' own recordings: matched with a labels CSV, cut by frame number."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from mg_plugins.data.layouts import layout_names
 
-from . import common, parsing, people, tables
+from . import common, people, tables, takes
 from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
-from .people import Frame
-from .sources import Entry
+from .sources import Source
 from .tables import LabelRow
+from .takes import Ready, Take
 
-LABELS_HELP = (
-    'file with the header clip,label and, as you like, start,end (0-based frames, end included: '
-    'several clips of one recording), subject, session, outcome, fps, split, width, height; label '
-    'is a class name or an index from 0'
-)
+# Wider and higher than any picture.
+LARGEST_SIDE = 100_000
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording: its name, its files (or content read already), its rows of the labels."""
+    """One recording: its name, its files, its rows of the labels (none: one clip, no label)."""
 
     name: str
-    root: Path
     content: Any
     rows: tuple[LabelRow, ...]
     options: dict
-
-    def shown(self, path: Path) -> str:
-        """A file as error messages call it."""
-        return path.relative_to(self.root).as_posix() if path != self.root else path.name
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -50,49 +39,56 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = re.fullmatch(r'(\d+)\s*[x×]\s*(\d+)', text.strip().lower())
-    if not match or '0' in match.groups():
+    sides = [int(side) for side in match.groups()] if match and len(text) < 40 else [0]
+    if not all(0 < side <= LARGEST_SIDE for side in sides):
         raise FormatError(f'--size {text!r} must be WIDTHxHEIGHT in pixels, such as 1280x720')
-    return int(match[1]), int(match[2])
+    return sides[0], sides[1]
 
 
-def plan_recordings(
-    found: Mapping[str, Any], root: Path, options: Mapping[str, Any], sized: bool = True
-) -> Plan:
+def check_options(options: Mapping[str, Any]) -> dict:
+    """Options as jobs use them.
+
+    Raises:
+        FormatError: One is out of range.
+    """
+    if options['max_persons'] < 1:
+        raise FormatError(f'--max-persons {options["max_persons"]} must be at least 1')
+    for name in ('max_score', 'fps'):
+        if options[name] is not None and not 0 < options[name] < 1e6:
+            raise FormatError(f'--{name.replace("_", "-")} {options[name]:g} must be above 0')
+    if options['unit'] not in (None, *takes.UNITS):
+        raise FormatError(f'--unit {options["unit"]} must be one of {", ".join(takes.UNITS)}')
+    takes.check_layout(options['layout'])
+    return dict(options, size=parse_size(options['size']))
+
+
+def plan_recordings(found: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> Plan:
     """Match recordings with the labels; one job a recording.
 
     Args:
         found: Recording name to whatever the format's reader needs.
-        root: Folder that error messages name files relative to.
-        options: As `add_arguments` made them.
-        sized: Whether coordinates are pixels, so that the picture size must be known.
+        source: Named in rejections.
+        options: The format's options.
 
     Raises:
-        FormatError: Labels or size are missing.
+        FormatError: An option or the labels cannot be used.
     """
-    if options.get('max_persons', 1) < 1:
-        raise FormatError(f'--max-persons {options["max_persons"]} must be at least 1')
-    labels = tables.read_labels(options['labels'], options['classes'])
-    size = parse_size(options.get('size'))
-    if (
-        sized
-        and size is None
-        and any(r.size is None for rows in labels.rows.values() for r in rows)
-    ):
-        raise FormatError(
-            '--size WIDTHxHEIGHT is needed: the files do not say how large the pictures were '
-            '(or give the columns width,height in the labels)'
-        )
-    plan = Plan([], labels.rejects, context=dict(classes=labels.classes))
+    options = check_options(options)
+    if not options['labels']:
+        plan = Plan([Job(name, content, (), options) for name, content in found.items()])
+        plan.context['classes'] = None
+        return plan
+    labels = tables.read_labels(options['labels'], options['classes'], options['first_label'])
+    plan = Plan([], labels.rejects, labels.notes, dict(classes=labels.classes))
     mentioned = {reject.clip for reject in labels.rejects}
     for name, rows in labels.rows.items():
         if name not in found:
-            detail = f'there is no recording {name!r} in {root.name or root}'
+            detail = f'there is no recording {name!r} in {source.path.name or source}'
             error = [ClipError(common.MISSING_FILE, row.file, row.line, detail) for row in rows]
             plan.rejects += [e.reject(row.frame_dir) for e, row in zip(error, rows, strict=True)]
     for name, content in found.items():
         if name in labels.rows:
-            rows = tuple(labels.rows[name])
-            plan.jobs.append(Job(name, root, content, rows, dict(options, size=size)))
+            plan.jobs.append(Job(name, content, tuple(labels.rows[name]), options))
         elif name not in mentioned:
             detail = 'the labels do not mention this recording'
             error = ClipError(common.NO_LABEL, labels.file, None, detail)
@@ -100,88 +96,123 @@ def plan_recordings(
     return plan
 
 
-def read_recording(
-    job: Job, read_frames: Callable[[Job], Sequence[Frame | ClipError | None]], sized: bool = True
-) -> Parsed:
-    """Cut the labelled clips out of one recording.
+def read_recording(job: Job, read_take: Callable[[Job], Take]) -> Parsed:
+    """Cut the clips out of one recording.
 
-    Args:
-        read_frames: Gives the recording's T frames: persons, None where nobody was found, or the
-            error of a frame that cannot be read, which costs the clips that contain it. It raises
-            ClipError where no frame can be read.
-        sized: Whether coordinates are pixels.
+    Returns:
+        Clips and rejects; `extra` is (layout, {clip id: class name that the file gives}).
     """
     parsed = Parsed()
+    rows = job.rows or (LabelRow(job.name, None, job.name, None),)
+    file = job.content.name if hasattr(job.content, 'name') else job.name
+    size = next((row.size for row in rows if row.size), None)
     try:
-        frames = read_frames(job)
+        with common.reading(file):
+            ready, parsed.counts = takes.finish(read_take(job), job.options, size, file)
     except ClipError as error:
-        parsed.rejects += [error.reject(row.frame_dir) for row in job.rows]
+        parsed.rejects += [error.reject(row.frame_dir) for row in rows]
         return parsed
-    for row in job.rows:
+    parsed.extra = (ready.layout, {})
+    for row in rows:
         try:
-            annotation = cut_clip(job, row, frames, sized)
+            with common.reading(file):
+                annotation = cut_clip(job, row, ready, parsed.counts)
         except ClipError as error:
             parsed.rejects.append(error.reject(row.frame_dir))
         else:
             parsed.clips.append(Clip(annotation, row.file, row.line, row.split))
+            if ready.label and row.label is None:
+                parsed.extra[1][row.frame_dir] = ready.label
+    windows = [(row.label, row.start, row.end) for row in rows if row.start is not None]
+    if job.options['keep_recordings'] and windows:
+        whole = LabelRow(
+            job.name, None, rows[0].file, None, split=rows[0].split, known=rows[0].known
+        )
+        annotation = cut_clip(job, whole, ready, Counter(), allow_broken=True)
+        inside = [
+            (label, max(start - ready.first, 0), end - ready.first) for label, start, end in windows
+        ]
+        annotation['segments'] = common.make_segments(
+            [window for window in inside if window[2] >= window[1]], annotation['total_frames']
+        )
+        parsed.clips.append(Clip(annotation, file, None, whole.split))
     return parsed
 
 
 def cut_clip(
-    job: Job, row: LabelRow, frames: Sequence[Frame | ClipError | None], sized: bool
+    job: Job, row: LabelRow, ready: Ready, counts: Counter[str], allow_broken: bool = False
 ) -> dict:
     """The annotation of one row of the labels.
+
+    Frames that the files leave out are frames without joints.
 
     Raises:
         ClipError: The window does not fit, a frame in it is broken, or nobody is in it.
     """
-    if not frames:
-        raise ClipError(common.EMPTY, job.name, None, 'the recording has no frames')
-    start, end = (0, len(frames) - 1) if row.start is None else (row.start, row.end)
-    parsing.check_window(start, end, len(frames), row.file, row.line)
-    window = frames[start : end + 1]
-    for frame in window:
-        if isinstance(frame, ClipError):
-            raise frame
-    if not any(frame is not None and frame.scores.any() for frame in window):
-        detail = f'nobody was detected in any of the {len(window)} frames'
+    whole = row.start is None
+    start, end = (ready.first, ready.last) if whole else (row.start, row.end)
+    if end < start:
+        raise ClipError(common.END_BEFORE_START, row.file, row.line, f'start {start}, end {end}')
+    if start < 0 or end > ready.last:
+        detail = f'frames {start} to {end}, but there are only frames {ready.first} to {ready.last}'
+        raise ClipError(common.BEYOND_FILE, row.file, row.line, detail)
+    if not allow_broken:
+        for number in sorted(ready.broken):
+            if start <= number <= end:
+                raise ready.broken[number]
+    found = ready.found.between(start, end)
+    frames = end - start + 1
+    if not len(found.frame):
+        detail = f'nobody was detected in any of the {frames} frames'
         raise ClipError(common.ALL_ZERO, row.file, row.line, detail)
-    keypoint, score = people.assemble(window, job.options['max_persons'])
-    known = dict(session=job.name, start=start, end=end) | row.known
-    size = (row.size or job.options['size']) if sized else None
-    return common.make_annotation(row.frame_dir, row.label, keypoint, score, size, **known)
+    try:
+        keypoint, score, said = people.assemble(
+            found, start, frames, job.options['max_persons'], job.options['person'], ready.size
+        )
+    except ValueError as error:
+        raise ClipError(common.ALL_ZERO, row.file, row.line, str(error)) from None
+    counts += said
+    keypoint, score = takes.to_layout(keypoint, score, ready.layout, job.options['layout'])
+    known = dict(session=job.name, start=start, end=end, fps=ready.fps) | row.known
+    annotation = common.make_annotation(
+        row.frame_dir, row.label, keypoint, score, ready.size, **known
+    )
+    common.check_content(annotation, row.file, row.line)
+    return annotation
 
 
 def collect_recordings(
-    clips: list[Clip], plan: Plan, options: Mapping[str, Any], layout: str, source: str
+    clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]
 ) -> Dataset:
-    """Splits of the user's own choice, and the meta of the set."""
+    """Splits of the user's own choice, classes, layout, and the meta of the set.
+
+    Raises:
+        FormatError: Recordings have different layouts.
+    """
+    extras = [extra for extra in extras if extra]
+    layout = takes.check_layout(options['layout'])
+    if layout is None:
+        found = sorted({extra[0].name for extra in extras})
+        if len(found) > 1:
+            raise FormatError(
+                f'recordings have different joints ({", ".join(found)}): give --layout with one '
+                'that all can be brought to, or convert them apart'
+            )
+        first = extras[0][0]
+        layout = first.name if first.name in layout_names() else first.as_dict()
+    classes = plan.context['classes']
     split, notes = tables.user_splits(clips, options['val_subjects'])
-    meta = dict(
-        layout=layout, classes=plan.context['classes'], source=source, note='; '.join(notes)
-    )
+    if classes is None:
+        named = {clip_id: label for _, labels in extras for clip_id, label in labels.items()}
+        given = options['classes']
+        classes = tables.read_classes(given) if given else sorted(set(named.values()))
+        for clip in clips:
+            label = named.get(clip.annotation['frame_dir'])
+            if label in classes:
+                clip.annotation['label'] = classes.index(label)
+        bare = sum('label' not in clip.annotation for clip in clips)
+        if bare:
+            notes.append(f'{bare} clips have no label: give --labels CSV to train on them')
+    source = options['format']
+    meta = dict(layout=layout, classes=classes, source=source, note='; '.join(notes))
     return Dataset(split, meta, notes)
-
-
-def make_frame(
-    points: np.ndarray, scores: np.ndarray, file: str, line: int | None, ids: tuple | None = None
-) -> Frame | ClipError | None:
-    """Check one frame's persons: points (P, V, C), scores (P, V)."""
-    if not len(points):
-        return None
-    if not (np.isfinite(points).all() and np.isfinite(scores).all()):
-        return ClipError(common.NAN, file, line, 'a coordinate or score is not finite')
-    missing = ~points.any(-1) | ~(scores > 0)
-    points, scores = np.array(points, np.float32), np.array(scores, np.float32)
-    points[missing], scores[missing] = 0, 0
-    return Frame(points, scores, ids)
-
-
-def frame_number(name: str) -> tuple[str, int] | None:
-    """('dance', 12) of 'dance_000012', or None if the name does not end in digits."""
-    match = re.search(r'(\d+)$', name)
-    return (name[: match.start()].rstrip('_-. '), int(match[1])) if match else None
-
-
-def load_json(path: Path, shown: str) -> Any:
-    return Entry(shown, path).json()

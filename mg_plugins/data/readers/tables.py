@@ -16,6 +16,8 @@ from . import common, parsing
 from .common import Clip, ClipError, FormatError, Reject
 from .sources import Entry
 
+# A label beyond this is no class.
+MOST_CLASSES = 10_000
 KNOWN_COLUMNS = ('subject', 'session', 'outcome', 'fps')
 
 
@@ -108,9 +110,9 @@ class LabelRow:
     """One row of a labels CSV: a clip, or a window (end included) of a longer recording."""
 
     clip: str
-    label: int
+    label: int | None
     file: str
-    line: int
+    line: int | None
     start: int | None = None
     end: int | None = None
     size: tuple[int, int] | None = None
@@ -121,7 +123,8 @@ class LabelRow:
     def frame_dir(self) -> str:
         if self.start is None:
             return self.clip
-        return f'{self.clip}_{self.start:05d}_{self.end:05d}_{self.label:02d}'
+        label = '' if self.label is None else f'_{self.label:02d}'
+        return f'{self.clip}_{self.start:05d}_{self.end:05d}{label}'
 
 
 @dataclass
@@ -132,38 +135,37 @@ class LabelTable:
     rows: dict[str, list[LabelRow]]
     classes: list[str]
     rejects: list[Reject]
+    notes: list[str]
 
 
-def read_labels(path: str | None, classes: str | None) -> LabelTable:
+def read_labels(path: str, classes: str | None, first_label: int | None = None) -> LabelTable:
     """Read a labels CSV: columns clip and label, and those of `LabelRow` as far as known.
 
-    `label` is a class name, or an index from 0. Without `classes`, names are those of the column in
-    alphabetical order, and indices are called 'class 0', 'class 1' …
+    `label` is a class name, or an index. An empty label is an unlabelled clip. Without `classes`,
+    names are those of the column in alphabetical order, and indices are called 'class 0' …
 
     Args:
         path: The CSV.
         classes: See `read_classes`.
+        first_label: What indices are counted from; None to find out.
 
     Raises:
-        FormatError: No CSV given, or it is no such table.
+        FormatError: It is no such table, or indices may be counted from 0 or from 1.
     """
-    if not path:
-        raise FormatError(
-            '--labels CSV is needed: a file with the header clip,label and a row a clip'
-        )
-    optional = ('start', 'end', *KNOWN_COLUMNS, 'split', 'width', 'height')
-    table = read_table(path, ('clip', 'label'), optional)
+    optional = ('label', 'start', 'end', *KNOWN_COLUMNS, 'split', 'width', 'height')
+    table = read_table(path, ('clip',), optional)
     if not table:
         raise FormatError(f'{path} holds a header and no rows')
     file = Path(path).name
-    if classes:
-        names = read_classes(classes)
-    else:
-        names = infer_classes([row['label'] for _, row in table])
-    labels = LabelTable(file, {}, names, [])
+    names = read_classes(classes) if classes else None
+    cells = [row.get('label', '') for _, row in table]
+    first, notes = count_from(cells, names, first_label, path)
+    if names is None:
+        names = infer_classes(cells, first)
+    labels = LabelTable(file, {}, names, [], notes)
     for line, row in table:
         try:
-            parsed = parse_label_row(row, names, file, line)
+            parsed = parse_label_row(row, names, file, line, first)
         except ClipError as error:
             labels.rejects.append(error.reject(row['clip'] or f'{file} line {line}'))
         else:
@@ -171,16 +173,40 @@ def read_labels(path: str | None, classes: str | None) -> LabelTable:
     return labels
 
 
-def infer_classes(cells: Sequence[str]) -> list[str]:
-    """Class names from a label column."""
+def count_from(
+    cells: Sequence[str], names: list[str] | None, given: int | None, path: str
+) -> tuple[int, list[str]]:
+    """What label indices are counted from, and notes on it.
+
+    Raises:
+        FormatError: It may be 0 or 1.
+    """
+    found = {parsing.parse_int(cell) for cell in cells if cell and cell not in (names or ())}
+    if given is not None or not found or None in found or min(found) != 1:
+        return given or 0, []
+    if names and max(found) == len(names):
+        return 1, [f'labels go from 1 to {len(names)}, the number of classes: counted from 1']
+    if not names and len(found) > 1 and found == set(range(1, len(found) + 1)):
+        raise FormatError(
+            f'labels in {path} go from 1 to {len(found)} without a 0: give --first-label 1 if they '
+            'are counted from 1, --first-label 0 if class 0 has no clip'
+        )
+    return 0, []
+
+
+def infer_classes(cells: Sequence[str], first: int = 0) -> list[str]:
+    """Class names from a label column whose indices are counted from `first`."""
     cells = [cell for cell in cells if cell]
     indices = [parsing.parse_int(cell) for cell in cells]
     if any(index is None for index in indices):
         return sorted({cell for cell, index in zip(cells, indices, strict=True) if index is None})
-    return [f'class {index}' for index in range(max([*indices, -1]) + 1)]
+    count = max([*indices, first - 1]) + 1 - first
+    return [f'class {index}' for index in range(min(count, MOST_CLASSES))]
 
 
-def parse_label_row(row: Mapping[str, str], names: list[str], file: str, line: int) -> LabelRow:
+def parse_label_row(
+    row: Mapping[str, str], names: list[str], file: str, line: int, first: int = 0
+) -> LabelRow:
     """Check one row.
 
     Raises:
@@ -195,13 +221,15 @@ def parse_label_row(row: Mapping[str, str], names: list[str], file: str, line: i
             raise ClipError(common.NON_NUMERIC, file, line, detail)
         return value
 
-    if not row['clip'] or not row['label']:
-        empty = 'clip' if not row['clip'] else 'label'
-        raise ClipError(common.EMPTY, file, line, f'the column {empty} is empty')
-    label = names.index(row['label']) if row['label'] in names else parsing.parse_int(row['label'])
-    if label is None or not 0 <= label < len(names):
-        detail = f'{row["label"]!r} is neither a class name nor an index from 0 to {len(names) - 1}'
-        raise ClipError(common.LABEL_RANGE, file, line, detail)
+    if not row['clip']:
+        raise ClipError(common.EMPTY, file, line, 'the column clip is empty')
+    text, label = row.get('label', ''), None
+    if text:
+        index = parsing.parse_int(text)
+        label = names.index(text) if text in names else None if index is None else index - first
+        if label is None or not 0 <= label < len(names):
+            detail = f'{text!r} is neither a class name nor an index from {first} to '
+            raise ClipError(common.LABEL_RANGE, file, line, f'{detail}{len(names) - 1 + first}')
     start, end = number('start'), number('end')
     if (start is None) != (end is None):
         raise ClipError(common.EMPTY, file, line, 'start and end must both be given, or neither')

@@ -1,0 +1,96 @@
+"""Which format a source is of, by the names of its files and by what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from . import landmarks, parsing
+from .common import ClipError, FormatError, format_table
+from .sources import Entry, Source
+
+# Bytes of a file that are looked at first; files of one kind that are opened until one tells.
+HEAD, LOOKED_AT = 1 << 20, 5
+# Keys of JSON, and the format that has them; the first that fits counts.
+KEYS = (
+    ('kinetics-skeleton', {'data', 'label_index'}, {'data', 'label'}),
+    ('openpose', {'pose_keypoints_2d'}, {'pose_keypoints_3d'}),
+    ('mediapipe', {'pose_landmarks'}, {'poseLandmarks'}, {'landmarks'}, {'pose_world_landmarks'},
+     {'left_hand_landmarks'}, {'visibility', 'x', 'y'}),
+    ('coco', {'instance_info'}, {'instances'}, {'keypoint_scores'}),
+    ('yolo', {'keypoints', 'box'}, {'keypoints', 'class'}),
+    ('alphapose', {'keypoints', 'idx'}, {'bodies'}, {'image_id', 'keypoints', 'box'}),
+    ('coco', {'keypoints', 'image_id'}, {'keypoints'}),
+)  # fmt: skip
+
+
+def detect(source: Source) -> tuple[str, str]:
+    """The format of a source, and why.
+
+    Raises:
+        FormatError: It does not exist, or is of no format; the message says what was seen.
+    """
+    if not source.path.exists():
+        raise source.refuse('a file, folder or archive of one of the formats in --help')
+    for name, entry in format_table()['formats'].items():
+        for pattern in entry.get('files', ()):
+            found = source.find(pattern)
+            if found:
+                return name, f'{found[0].name} is named as its files are'
+    seen: list[str] = []
+    for suffix in ('.json', '.csv', '.tsv', '.txt'):
+        for entry in source.find(re.escape(suffix) + '$')[:LOOKED_AT]:
+            try:
+                told = look_at(entry, suffix)
+            except ClipError as error:
+                seen.append(f'{entry.name}: {error.detail}')
+                continue
+            if told:
+                return told[0], f'{entry.name} {told[1]}'
+            seen.append(f'{entry.name}: nothing that is known')
+    detail = f' Looked into {"; ".join(seen[:3])}.' if seen else ''
+    raise FormatError(
+        f'the format cannot be told from the files. {source.describe()}{detail} Give FORMAT, one of '
+        f'{", ".join(format_table()["formats"])}'
+    )
+
+
+def look_at(entry: Entry, suffix: str) -> tuple[str, str] | None:
+    """Format and reason by one file's content."""
+    if suffix == '.json':
+        content = entry.json()
+        keys, strings = set(), list(_keys(content))
+        keys.update(strings)
+        for name, *choices in KEYS:
+            for wanted in choices:
+                if wanted <= keys:
+                    return name, f'has the keys {", ".join(sorted(wanted))}'
+        return None
+    lines = parsing.split_lines(entry.read(HEAD))
+    if suffix == '.txt':
+        cells = lines[0].split() if lines else []
+        if len(cells) >= 39 and all(parsing.parse_float(cell) is not None for cell in cells):
+            return 'yolo', f'has {len(cells)} numbers a line'
+        return None
+    delimiter = max(',;\t', key=(lines or [''])[0].count)
+    header = [landmarks.plain_name(cell) for cell in (lines or [''])[0].split(delimiter)]
+    named = sum(landmarks.column_key(name) is not None for name in header)
+    if named > 20:
+        return 'mediapipe', f'has {named} columns of joints in its header'
+    if {'x', 'y'} <= set(header) and set(header) & set(landmarks.JOINT_COLUMNS):
+        return 'mediapipe', 'has a row a joint by its header'
+    return None
+
+
+def _keys(content: Any, depth: int = 0) -> Any:
+    """Keys of nested JSON, of the first items of lists."""
+    if depth > 8:
+        return
+    if isinstance(content, Mapping):
+        for key, value in list(content.items())[:50]:
+            yield str(key)
+            yield from _keys(value, depth + 1)
+    elif isinstance(content, list):
+        for value in content[:20]:
+            yield from _keys(value, depth + 1)
