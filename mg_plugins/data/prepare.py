@@ -146,11 +146,11 @@ def prepare(
     clips = drop_duplicates(clips, rejects)
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
+    dataset = reader.collect(clips, extras, plan, options)
+    rejects += dataset.rejects
     if strict and rejects:
         message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
         raise PrepareError(message, rejects)
-
-    dataset = reader.collect(clips, extras, plan, options)
     check_splits(dataset.split)
     # Loaded late: this module serves `--help` without touching the annotation schema.
     from .annotations import save_annotations
@@ -250,9 +250,7 @@ def run_jobs(
 
     # Forked workers need not import anything again; elsewhere the platform's own way is used.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else None)
-    pool = ProcessPoolExecutor(
-        workers, context, initializer=end_on_interrupt, initargs=(os.getpid(),)
-    )
+    pool = ProcessPoolExecutor(workers, context, end_on_interrupt, (os.getpid(),))
     interrupted = True
     try:
         with warnings.catch_warnings():

@@ -219,8 +219,8 @@ def test_command_line_exit_codes(tool, tmp_path, source, capsys):
     assert 'SampleNNNN' in captured.err and '10 .csv' in captured.err
     assert not out.parent.exists()
     (tmp_path / 'out').write_text('a file where the folder should be')
-    assert tool.main(['imigue', str(source), *common]) == 1
-    assert capsys.readouterr().err.startswith('imigue: ')
+    assert tool.main(['imigue', str(source), *common]) == 2
+    assert 'cannot be written' in capsys.readouterr().err
 
 
 def test_command_line_synthetic(tool, tmp_path, capsys):

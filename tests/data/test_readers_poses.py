@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.prepare import PrepareError
 from mg_plugins.data.readers import FormatError
 
 import make_raw as raw
@@ -43,18 +44,16 @@ def test_openpose_clips(tmp_path):
 def test_openpose_rejects(tmp_path):
     source = tmp_path / 'poses'
     person = raw.openpose_person(raw.body(0))
-    for name in ('fine', 'cut', 'text', 'short', 'nan', 'empty', 'nobody', 'unlabelled'):
+    for name in ('fine', 'cut', 'text', 'short', 'empty', 'nobody', 'unlabelled'):
         raw.write_openpose_clip(source / name, [[person]] * 6)
     broken = 'video_000000000002_keypoints.json'
     (source / 'cut' / broken).write_text('{"people": [\n{"pose')
     (source / 'empty' / broken).write_text('')
-    for name, values in (('text', ['x'] * 75), ('short', [1.0] * 54), ('nan', [float('nan')] * 75)):
+    for name, values in (('text', ['x'] * 75), ('short', [1.0] * 53)):
         people_ = [dict(pose_keypoints_2d=values)]
         (source / name / broken).write_text(json.dumps(dict(people=people_)))
     raw.write_openpose_clip(source / 'nobody', [[]] * 6)
-    rows = [
-        f'{n},0,0,5' for n in ('fine', 'cut', 'text', 'short', 'nan', 'empty', 'nobody', 'gone')
-    ]
+    rows = [f'{n},0,0,5' for n in ('fine', 'cut', 'text', 'short', 'empty', 'nobody', 'gone')]
     path = labels(
         tmp_path, *rows, 'cut,0,3,5', 'fine,0,3,6', 'fine,0,4,3', 'fine,0,0,5', header=WINDOWS
     )
@@ -66,14 +65,13 @@ def test_openpose_rejects(tmp_path):
             (name('cut'), f'cut/{broken}', 2, 'unreadable'),
             (name('text'), f'text/{broken}', None, 'non-numeric'),
             (name('short'), f'short/{broken}', None, 'short row'),
-            (name('nan'), f'nan/{broken}', None, 'NaN'),
             (name('empty'), f'empty/{broken}', None, 'empty'),
-            (name('nobody'), 'labels.csv', 8, 'all-zero joints'),
-            (name('gone'), 'labels.csv', 9, 'missing file'),
+            (name('nobody'), 'nobody', None, 'all-zero joints'),
+            (name('gone'), 'labels.csv', 8, 'missing file'),
             ('unlabelled', 'labels.csv', None, 'no label'),
-            ('fine_00003_00006_00', 'labels.csv', 11, 'frames beyond the file'),
-            ('fine_00004_00003_00', 'labels.csv', 12, 'end before start'),
-            (name('fine'), 'labels.csv', 13, 'duplicate clip'),
+            ('fine_00003_00006_00', 'labels.csv', 10, 'frames beyond the file'),
+            ('fine_00004_00003_00', 'labels.csv', 11, 'end before start'),
+            (name('fine'), 'labels.csv', 12, 'duplicate clip'),
         ],
         key=str,
     )
@@ -96,13 +94,15 @@ def test_openpose_frames_are_in_the_order_of_numbers(tmp_path):
     source.mkdir(parents=True)
     for number in (2, 10, 1):
         body = np.full((25, 3), float(number))
+        body[:, 2] = 1
         (source / f'v_{number}_keypoints.json').write_text(
             json.dumps(dict(people=[raw.openpose_person(body)]))
         )
     path = labels(tmp_path, 'one,0')
-    report, content = run(tmp_path, 'openpose', source.parent, labels=path, size='640x480')
-    np.testing.assert_array_equal(content['annotations'][0]['keypoint'][0, :, 0, 0], [1, 2, 10])
-    assert '7 frame numbers have no file' in report.notes[0]
+    _, content = run(tmp_path, 'openpose', source.parent, labels=path, size='640x480')
+    x = content['annotations'][0]['keypoint'][0, :, 0, 0]
+    # Frames without a file stay gaps.
+    np.testing.assert_array_equal(x, [1, 2, 0, 0, 0, 0, 0, 0, 0, 10])
 
 
 def test_openpose_as_the_22_joints_of_imigue(tmp_path):
@@ -140,13 +140,14 @@ def test_pixels_need_a_size(tmp_path):
     source = tmp_path / 'poses'
     raw.write_openpose_clip(source / 'one', [[raw.openpose_person(raw.body(0))]])
     path = labels(tmp_path, 'one,0')
-    with pytest.raises(FormatError, match='--size WIDTHxHEIGHT is needed'):
+    with pytest.raises(PrepareError) as caught:
         run(tmp_path, 'openpose', source, labels=path)
+    assert 'give --size WIDTHxHEIGHT' in caught.value.rejects[0].detail
     with pytest.raises(FormatError, match="--size '640' must be"):
         run(tmp_path, 'openpose', source, labels=path, size='640')
-    path = labels(tmp_path, 'one,0,320,240', header='clip,label,width,height')
+    path = labels(tmp_path, 'one,0,640,480', header='clip,label,width,height')
     _, content = run(tmp_path, 'openpose', source, labels=path)
-    assert content['annotations'][0]['img_shape'] == (240, 320)
+    assert content['annotations'][0]['img_shape'] == (480, 640)
 
 
 # ---- COCO
@@ -181,12 +182,12 @@ def test_coco_whole_body_and_two_persons(tmp_path):
         dict(frame_id=2, instances=[]),
     ]
     path = raw.write_json(tmp_path / 'poses' / 'one.json', frames)
-    _, content = run(tmp_path, 'coco', path, labels=labels(tmp_path, 'one,0'), size='640x480')
+    _, content = run(tmp_path, 'coco', path, labels=labels(tmp_path, 'one,0'), size='1280x720')
     keypoint = content['annotations'][0]['keypoint']
-    assert keypoint.shape == (2, 3, 17, 2)
+    assert keypoint.shape == (2, 3, 133, 2)
     for m, body in enumerate((here, there)):
         for t in (0, 1):
-            np.testing.assert_array_equal(keypoint[m, t], np.float32(body[:17, :2]))
+            np.testing.assert_array_equal(keypoint[m, t], np.float32(body[:, :2]))
     assert not keypoint[:, 2].any()
 
 
@@ -207,7 +208,8 @@ def test_coco_results_of_many_recordings(tmp_path):
     _, content = run(tmp_path, 'coco', source, images=str(images_file), **options)
     clips = by_name(content)
     expected = np.float32([bodies[1], bodies[0]])[None, ..., :2]
-    np.testing.assert_array_equal(clips['one']['keypoint'], expected)
+    np.testing.assert_array_equal(clips['one']['keypoint'][:, [0, 8]], expected)
+    assert clips['one']['total_frames'] == 9 and not clips['one']['keypoint'][:, 1:8].any()
     assert clips['two']['total_frames'] == 1
     results[0]['image_id'] = 999
     raw.write_json(source, results)
@@ -218,21 +220,24 @@ def test_coco_results_of_many_recordings(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'reason', 'detail'),
     [
-        ({'a': 1}, 'unreadable', 'neither'),
+        ({'a': 1}, 'unreadable', 'no list of frames'),
         ([], 'empty', 'no frames'),
         ([{'keypoints': [[1, 2]] * 17}], 'unreadable', 'one picture'),
-        ([{'instances': []}, {}], 'unreadable', 'lack the list'),
-        ([{'instances': [{'bbox': []}]}], 'unreadable', 'no "keypoints"'),
+        ([{'instances': [{'bbox': []}]}], 'unreadable', 'no joints under'),
         ([{'instances': [3]}], 'unreadable', 'not an object'),
-        ([{'instances': [{'keypoints': [[1, 2]] * 16}]}], 'short row', 'expected 17'),
-        ([{'instances': [{'keypoints': [[1, 2]] * 18}]}], 'long row', 'expected 17'),
+        ([{'instances': [{'keypoints': [[1, 2]] * 16}]}], 'unreadable', '16 joints, expected 17'),
+        (
+            [{'instances': [{'keypoints': [[1, 2]] * 18}]}],
+            'unreadable',
+            'its joints are openpose18',
+        ),
         ([{'instances': [{'keypoints': [['x', 2]] * 17}]}], 'non-numeric', 'frame 0'),
-        ([{'instances': [{'keypoints': [[1, None]] * 17}]}], 'NaN', 'not finite'),
-        ([{'instances': [{'keypoints': [[0, 0]] * 17}]}], 'all-zero joints', 'nobody'),
+        ([{'instances': [{'keypoints': [[1, None]] * 17}]}], 'all-zero joints', 'no joint'),
+        ([{'instances': [{'keypoints': [[0, 0]] * 17}]}], 'all-zero joints', 'no joint'),
         (
             [{'instances': [{'keypoints': [[1, 2]] * 17, 'keypoint_scores': [1] * 5}]}],
             'short row',
-            '5 keypoint_scores',
+            '5 scores for 17 joints',
         ),
         ([{'image_id': 'cat', 'keypoints': [1] * 51}], 'unreadable', '--images'),
         ([{'image_id': i, 'keypoints': [1] * 51} for i in (3, 90000)], 'unreadable', '--images'),
@@ -243,8 +248,9 @@ def test_coco_rejects(tmp_path, content, reason, detail):
     raw.write_json(source / 'bad.json', content)
     good = [dict(frame_id=0, instances=[raw.coco_instance(raw.body(0, 17))])]
     raw.write_json(source / 'good.json', good)
-    path = labels(tmp_path, 'bad,0', 'good,0')
+    raw.write_json(source / 'fine.json', good)
+    path = labels(tmp_path, 'bad,0', 'good,0', 'fine,0')
     report, result = run(tmp_path, 'coco', source, labels=path, size='640x480')
-    assert list(by_name(result)) == ['good']
+    assert set(by_name(result)) == {'good', 'fine'}
     assert [(r.clip, r.reason) for r in report.rejects] == [('bad', reason)]
     assert detail in report.rejects[0].detail

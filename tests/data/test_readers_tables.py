@@ -32,10 +32,9 @@ def test_labels_rejects(tmp_path):
         (2, 0, None, 'a'),
         (10, 0, 3, 'a_00003_00009_00'),
     ]
-    assert list(table.rows) == ['a']
+    assert list(table.rows) == ['a', 'b'] and table.rows['b'][0].label is None
     assert where(table.rejects) == [
         ('labels.csv line 3', 'labels.csv', 3, 'empty'),
-        ('b', 'labels.csv', 4, 'empty'),
         ('c', 'labels.csv', 5, 'label out of range'),
         ('d', 'labels.csv', 6, 'label out of range'),
         ('e', 'labels.csv', 7, 'non-numeric'),
@@ -68,9 +67,7 @@ def test_classes_files_that_are_none(tmp_path, text, message):
 
 
 def test_labels_that_are_none(tmp_path):
-    with pytest.raises(FormatError, match='--labels CSV is needed'):
-        tables.read_labels(None, None)
-    with pytest.raises(FormatError, match=r'must begin with the header clip,label.*found a,b'):
+    with pytest.raises(FormatError, match=r'must begin with the header clip.*found a,b'):
         tables.read_labels(labels(tmp_path, 'x,y', header='a,b'), None)
     with pytest.raises(FormatError, match='no such file'):
         tables.read_labels(str(tmp_path / 'none.csv'), None)
@@ -100,34 +97,59 @@ def test_user_splits():
 # ---- persons
 
 
-def frame(*places, ids=None):
-    """Persons with one joint pattern at the given places."""
+def detections(*frames):
+    """Persons (frame, place, id) with one pattern of joints at each place."""
     pattern = np.float32([[0, 0], [100, 0], [0, 200]])
-    points = np.stack([pattern + np.float32(place) for place in places])
-    return people.Frame(points, np.ones(points.shape[:2], np.float32), ids)
+    points = np.stack([pattern + np.float32(place) for _, place, _ in frames])
+    ids = [identity for _, _, identity in frames]
+    number = np.array([number for number, _, _ in frames])
+    scores = np.ones(points.shape[:2], np.float32)
+    return people.Detections(points, scores, number, None if None in ids else ids)
+
+
+def tracks(*frames, length, most, keep='score', size=None):
+    keypoint, _, counts = people.assemble(detections(*frames), 0, length, most, keep, size)
+    return keypoint[:, :, 0, 0].tolist(), dict(counts)
+
+
+def at(number, x, identity=None):
+    return number, (x, 100), identity
 
 
 def test_persons_are_followed_when_their_order_changes():
-    frames = [
-        frame((100, 100), (500, 100)),
-        frame((510, 100), (105, 100)),
-        None,
-        frame((110, 100), (520, 100)),
-        frame((115, 100)),
-    ]
-    keypoint, score = people.assemble(frames, 2)
-    assert keypoint.shape == (2, 5, 3, 2)
-    np.testing.assert_array_equal(keypoint[0, :, 0, 0], [100, 105, 0, 110, 115])
-    np.testing.assert_array_equal(keypoint[1, :, 0, 0], [500, 510, 0, 520, 0])
-    np.testing.assert_array_equal(score[:, :, 0], [[1, 1, 0, 1, 1], [1, 1, 0, 1, 0]])
+    frames = [at(0, 100), at(0, 500), at(1, 510), at(1, 105), at(3, 110), at(3, 520), at(4, 115)]
+    found, _ = tracks(*frames, length=5, most=2)
+    assert found == [[100, 105, 0, 110, 115], [500, 510, 0, 520, 0]]
 
 
 def test_a_person_who_appears_elsewhere_is_someone_else():
-    keypoint, _ = people.assemble([frame((100, 100), (900, 100)), frame((100, 100), (500, 100))], 3)
-    assert len(keypoint) == 3
+    found, _ = tracks(at(0, 100), at(0, 900), at(1, 100), at(1, 500), length=2, most=3)
+    assert sorted(found) == [[0, 500], [100, 100], [900, 0]]
 
 
 def test_ids_of_the_estimator_win_and_the_most_visible_stay():
-    frames = [frame((0, 100), (900, 100), ids=(7, 3)), frame((900, 100), ids=(7,))]
-    keypoint, _ = people.assemble(frames, 1)
-    np.testing.assert_array_equal(keypoint[:, :, 0, 0], [[0, 900]])
+    found, _ = tracks(at(0, 100, 7), at(0, 900, 3), at(1, 900, 7), length=2, most=1)
+    assert found == [[100, 900]]
+
+
+@pytest.mark.parametrize(
+    ('keep', 'expected'),
+    [('score', [100, 100, 100]), ('centre', [0, 320, 320]), ('b', [0, 320, 320])],
+)
+def test_who_is_kept(keep, expected):
+    frames = [at(0, 100, 'a'), at(1, 100, 'a'), at(1, 320, 'b'), at(2, 100, 'a'), at(2, 320, 'b')]
+    found, counts = tracks(*frames, length=3, most=1, keep=keep, size=(740, 400))
+    assert found == [expected]
+    assert counts == {'persons of clips were left out (--max-persons, --person)': 1}
+
+
+def test_pieces_of_one_person_are_joined():
+    # Lost for longer than tracks are followed, and seen under another id.
+    pieces = [at(0, 100, 1), at(1, 102, 1), at(60, 104, 2), at(61, 106, 2)]
+    # A spurious second detection in one frame takes no slot of the subject's.
+    for frames, most in ((pieces, 1), (pieces, 2), ([*pieces[:2], at(1, 800, 9), *pieces[2:]], 1)):
+        found, counts = tracks(*frames, length=62, most=most)
+        assert found[0][:2] == [100, 102] and found[0][60:] == [104, 106] and len(found) == 1
+        assert counts['pieces of tracks were joined to one person'] == 1
+    with pytest.raises(ValueError, match='no person has the track id 5'):
+        tracks(*pieces, length=62, most=1, keep='5')

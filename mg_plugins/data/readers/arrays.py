@@ -21,26 +21,31 @@ BY_COUNT = {17: 'coco17', 18: 'openpose18', 22: 'imigue22', 26: 'halpe26', 33: '
 CLIPS_A_JOB = 512
 
 
-def settle(shape: Sequence[int], options: Mapping[str, Any], named: str | None, file: Any) -> dict:
+def settle(
+    shape: Sequence[int],
+    options: Mapping[str, Any],
+    named: str | None,
+    file: Any,
+    by_count: bool = False,
+) -> dict:
     """What holds for all clips: layout, picture size, options.
 
     Raises:
         FormatError: The layout is not known or has another number of joints.
     """
     joints, channels = shape[-2:]
-    by_count = 'ntu25' if joints == 25 and channels == 3 else BY_COUNT.get(joints)
-    wanted = options['layout'] or named or by_count
-    if wanted is None:
-        raise FormatError(f'--layout is needed: {file} has {joints} joints, and no layout is known')
+    guess = 'ntu25' if joints == 25 and channels == 3 else BY_COUNT.get(joints)
+    wanted = options['layout'] or named or (guess if by_count else None)
+    if not wanted:
+        raise FormatError(f'--layout is needed: {file} does not say what its {joints} joints are')
     layout = takes.check_layout(wanted)
     known = get_layout(layout)
     if known.num_joints != joints:
         raise FormatError(
             f'{file}: keypoint has {joints} joints, the layout {known.name} {known.num_joints}'
         )
-    for name in ('max_score',):
-        if options[name] is not None and not options[name] > 0:
-            raise FormatError(f'--max-score {options[name]:g} must be above 0')
+    if options['max_score'] is not None and not options['max_score'] > 0:
+        raise FormatError(f'--max-score {options["max_score"]:g} must be above 0')
     return dict(layout=layout, size=parse_size(options['size']), options=dict(options))
 
 

@@ -130,13 +130,15 @@ class Parsed:
 class Dataset:
     """What `collect` decided; the annotations themselves are those of the clips it was given.
 
-    `config` is the config that reads the result, where that depends on the options.
+    `config` is the config that reads the result, where that depends on the options. `rejects` are
+    clips that `collect` took out of the list.
     """
 
     split: dict[str, list[str]]
     meta: dict
     notes: list[str] = field(default_factory=list)
     config: str | None = None
+    rejects: list[Reject] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def detect(source: Source) -> tuple[str, str]:
             seen.append(f'{entry.name}: nothing that is known')
     detail = f' Looked into {"; ".join(seen[:3])}.' if seen else ''
     raise FormatError(
-        f'the format cannot be told from the files. {source.describe()}{detail} Give FORMAT, one of '
-        f'{", ".join(format_table()["formats"])}'
+        f'the format cannot be told from the files. {source.describe()}{detail} Give '
+        f'FORMAT, one of {", ".join(format_table()["formats"])}'
     )
 
 

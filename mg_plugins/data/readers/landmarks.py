@@ -30,8 +30,8 @@ FRAME_COLUMNS = (*NUMBERS, 'frame_no', 'frameid')
 # Words of a column that say nothing of the joint.
 FILLER = {'landmark', 'landmarks', 'poselandmark', 'handlandmark', 'keypoint', 'keypoints', 'kp',
           'joint', 'point', 'pt', 'lm', 'norm', 'body'}  # fmt: skip
-PARTS = {'pose': 'pose', 'left_hand': 'left', 'lefthand': 'left', 'lh': 'left', 'right_hand': 'right',
-         'righthand': 'right', 'rh': 'right', 'face': 'face'}  # fmt: skip
+PARTS = {'pose': 'pose', 'left_hand': 'left', 'lefthand': 'left', 'lh': 'left',
+         'right_hand': 'right', 'righthand': 'right', 'rh': 'right', 'face': 'face'}  # fmt: skip
 # The joints of a hand, from layout names.
 HOLISTIC, HAND = 'holistic75', 'hand21'
 
@@ -94,6 +94,17 @@ def split_part(words: list[str]) -> tuple[str, str]:
     return '', '_'.join(words)
 
 
+def holistic_joints() -> dict[tuple[str, str], int]:
+    """Index in `holistic75` by part of the body and joint, by number or by name."""
+    index = {}
+    body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
+    for part, first, names in (('pose', 0, body), ('', 0, body), ('left', 33, hand),
+                               ('right', 54, hand)):  # fmt: skip
+        for at, name in enumerate(names):
+            index[part, str(at)] = index[part, name] = first + at
+    return index
+
+
 class Table:
     """Cells of a table, and what they are."""
 
@@ -144,10 +155,8 @@ class Table:
                         if name in AXES
                     ]
                 self.fill(persons, (number, identity), values, joints, line)
-                if (
-                    self.time is not None
-                    and (time := parsing.parse_float(row[self.time])) is not None
-                ):
+                time = None if self.time is None else parsing.parse_float(row[self.time])
+                if time is not None:
                     take.times.setdefault(number, time)
             except ClipError as error:
                 at = max(current, 0) if keys is None else current + 1
@@ -230,19 +239,14 @@ class Table:
         parts = {part for part, _ in found}
         given = self.options['layout']
         if not twice and parts & {'left', 'right'}:
-            index = {}
-            for part, first, joints in (
-                ('pose', 0, 33),
-                ('', 0, 33),
-                ('left', 33, 21),
-                ('right', 54, 21),
-            ):
-                names = get_layout('mediapipe33' if joints == 33 else HAND).joints
-                for at, name in enumerate(names):
-                    index[part, str(at)] = index[part, name] = first + at
-            if any(key in index for key in found):
+            index = holistic_joints()
+            if all(key in index for key in found if key[0] != 'face'):
                 return HOLISTIC, index
-        plain = {joint: (part, joint) for part, joint in found if part != 'face'}
+        plain = {
+            f'{part}_hand_{joint}' if part in ('left', 'right') else joint: (part, joint)
+            for part, joint in found
+            if part != 'face'
+        }
         counted = {int(joint) for joint in plain if joint.isdigit()}
         if counted and not twice and len(counted) == len(plain):
             first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0

@@ -28,7 +28,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     found = load(source.path)
     keypoint = found['keypoint'] = usual_axes(found['keypoint'], source)
     check_shapes(found, source)
-    named = str(found['layout']) if 'layout' in found else None
+    named = str(found['layout']) if 'layout' in found else ''
     about = arrays.settle(keypoint.shape, options, named, source)
     own = [str(name) for name in found['classes']] if 'classes' in found else None
     labels = found['label'].tolist() if 'label' in found else []
@@ -113,13 +113,10 @@ def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
     shape = keypoint.shape
     if keypoint.ndim == 4:
         keypoint = keypoint[:, None]
-    elif (
-        keypoint.ndim == 5
-        and shape[1] in (2, 3)
-        and (shape[-1] not in (2, 3) or shape[3] >= 14 > shape[1])
-    ):
-        # Joints are many, channels and persons few: axis 3 tells the two orders apart.
-        if shape[3] > shape[2] or shape[-1] not in (2, 3) or shape[3] in arrays.BY_COUNT | {25: 0}:
+    elif keypoint.ndim == 5 and shape[1] in (2, 3) and shape[3] >= 14 and shape[4] <= 4:
+        # (N, C, T, V, M) and (N, M, T, V, C) differ where both ends are 2 or 3 in this alone: a
+        # coordinate holds other numbers than the next one everywhere, an absent person is all 0.
+        if shape[4] not in (2, 3) or not keypoint[:, :, :, :, -1].any():
             keypoint = keypoint.transpose(0, 4, 2, 3, 1)
     if keypoint.ndim != 5 or keypoint.shape[-1] not in (2, 3) or keypoint.dtype.kind not in 'fiu':
         raise FormatError(
@@ -160,14 +157,8 @@ def read(job: tuple[str, int, dict[str, np.ndarray], dict]) -> Parsed:
         split, where = str(row.pop('split', '')), f'{file}, entry {first + i}'
         try:
             with common.reading(where):
-                parsed.clips.append(
-                    Clip(
-                        read_clip(clip_id, row, about, where, parsed.counts),
-                        where,
-                        None,
-                        split or None,
-                    )
-                )
+                annotation = read_clip(clip_id, row, about, where, parsed.counts)
+                parsed.clips.append(Clip(annotation, where, None, split or None))
         except ClipError as error:
             parsed.rejects.append(error.reject(clip_id))
     return parsed

@@ -61,7 +61,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     if not shapes:
         raise FormatError(f'{source} holds no annotation with a keypoint array (M, T, V, C)')
     layout = meta.get('layout') if rows and isinstance(meta, dict) else None
-    about = arrays.settle(shapes.most_common(1)[0][0], options, layout, source)
+    about = arrays.settle(shapes.most_common(1)[0][0], options, layout, source, by_count=True)
     labels = [int(r['label']) for _, r, _ in rows if isinstance(r.get('label'), (int, np.integer))]
     names, about['first'] = arrays.class_names(labels, options, classes, source)
     sample = [row['keypoint'] for _, row, _ in rows[:50] if hasattr(row.get('keypoint'), 'ndim')]

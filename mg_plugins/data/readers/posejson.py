@@ -30,7 +30,8 @@ WORLD_KEYS = ('pose_world_landmarks', 'poseWorldLandmarks', 'worldLandmarks', 'l
 # Parts of a person, joined in this order: (keys of the part, its joints where it is left out).
 PARTS = {
     'openpose': (('pose_keypoints_2d',), ('hand_left_keypoints_2d',), ('hand_right_keypoints_2d',)),
-    'openpose3d': (('pose_keypoints_3d',), ('hand_left_keypoints_3d',), ('hand_right_keypoints_3d',)),
+    'openpose3d': (('pose_keypoints_3d',), ('hand_left_keypoints_3d',),
+                   ('hand_right_keypoints_3d',)),
     'mediapipe': (POSE_KEYS, ('left_hand_landmarks', 'leftHandLandmarks'),
                   ('right_hand_landmarks', 'rightHandLandmarks')),
     'coco': (('keypoints', 'joints', 'pose'),),
@@ -102,13 +103,11 @@ class Walk:
         """What a file says of itself: joint names, size, rate, label."""
         info = content.get('meta_info')
         if isinstance(info, Mapping):
-            names = info.get('keypoint_id2name') or info.get('keypoint_name2id')
+            names = info.get('keypoint_id2name')
+            if not isinstance(names, Mapping) and isinstance(info.get('keypoint_name2id'), Mapping):
+                names = {index: name for name, index in info['keypoint_name2id'].items()}
             if isinstance(names, Mapping):
-                pairs = (
-                    names.items() if 'keypoint_id2name' in info else map(reversed, names.items())
-                )
-                ordered = sorted((int(index), str(name)) for index, name in pairs)
-                self.joints_named([name for _, name in ordered])
+                self.joints_named([names[key] for key in sorted(names, key=int)])
         if isinstance(content.get('label'), str):
             self.label = content['label']
         fps = content.get('fps')
@@ -212,6 +211,10 @@ class Walk:
             for one in body:
                 yield from self.person({parts[0][0]: one}, kind, parts[:1])
             return
+        values = [
+            value['landmark'] if isinstance(value, Mapping) and 'landmark' in value else value
+            for value in values
+        ]
         if kind == 'mediapipe' and not any(values):
             return
         scores = self.scores_of(item) if kind == 'coco' else None
@@ -219,6 +222,8 @@ class Walk:
         arrays = [None if value is None else self.joints(value, kind, count) for value in values]
         if arrays[0] is None and kind != 'mediapipe':
             raise self.error(f'"{parts[0][0]}" is empty', common.SHORT_ROW)
+        if kind != 'mediapipe' and len(arrays[0]) == 18:
+            arrays[1:] = []  # no layout has COCO's 18 joints with hands
         if any(array is not None for array in arrays[1:]):
             width = max(array.shape[1] for array in arrays if array is not None)
             counts = (33 if kind == 'mediapipe' else 25, HAND, HAND)
@@ -274,11 +279,9 @@ class Walk:
         if isinstance(value, Mapping) and {'x', 'y'} <= set(value):  # YOLO: a list an axis
             axes = [value[key] for key in ('x', 'y', 'visible', 'confidence') if value.get(key)]
             return np.stack([numbers_of(axis, self.file) for axis in axes[:3]], axis=-1)
-        if isinstance(value, Mapping) and value and 'landmark' not in value:
+        if isinstance(value, Mapping):
             self.joints_named(list(value))
             value = list(value.values())
-        if isinstance(value, Mapping):
-            value = value['landmark']
         if not isinstance(value, list):
             raise self.error(f'joints are {parsing.shorten(repr(value))}, not a list')
         if value and isinstance(value[0], Mapping):

@@ -29,7 +29,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """One job a recording."""
     expects = common.format_entry(options['format'])['expects']
     notes: list[str] = []
-    if options['images']:
+    if options.get('images'):
         found = by_images(source, options)
     else:
         own = {Path(options[key]).resolve() for key in ('labels', 'classes') if options[key]}
@@ -107,9 +107,7 @@ def by_images(source: Source, options: Mapping[str, Any]) -> dict[str, list[tupl
         name = path.parent.as_posix() if path.parent.name else stem
         number = int(match[1]) if match else 0
         found.setdefault(name, []).append((number, persons[str(image['id'])]))
-    return {
-        name: sorted(frames, key=lambda pair: pair[0]) for name, frames in sorted(found.items())
-    }
+    return {name: sorted(found[name], key=lambda pair: pair[0]) for name in sorted(found)}
 
 
 def read_take(job: Job) -> Take:
@@ -138,9 +136,8 @@ def read_frames(
         try:
             with common.reading(walk.file):
                 if text:
-                    found = [
-                        read_yolo(line, walk.file, n) for n, line in enumerate(content.lines(), 1)
-                    ]
+                    lines = enumerate(content.lines(), 1)
+                    found = [read_yolo(line, walk.file, n) for n, line in lines]
                 elif isinstance(content, Entry):
                     found = list(walk.persons(people_of(content)))
                 else:

@@ -100,7 +100,7 @@ def read_recording(job: Job, read_take: Callable[[Job], Take]) -> Parsed:
     """Cut the clips out of one recording.
 
     Returns:
-        Clips and rejects; `extra` is (layout, {clip id: class name that the file gives}).
+        Clips and rejects; `extra` is (layout, {clip id: class name that the file gives}, ids).
     """
     parsed = Parsed()
     rows = job.rows or (LabelRow(job.name, None, job.name, None),)
@@ -112,7 +112,7 @@ def read_recording(job: Job, read_take: Callable[[Job], Take]) -> Parsed:
     except ClipError as error:
         parsed.rejects += [error.reject(row.frame_dir) for row in rows]
         return parsed
-    parsed.extra = (ready.layout, {})
+    parsed.extra = (ready.layout, {}, set())
     for row in rows:
         try:
             with common.reading(file):
@@ -121,21 +121,19 @@ def read_recording(job: Job, read_take: Callable[[Job], Take]) -> Parsed:
             parsed.rejects.append(error.reject(row.frame_dir))
         else:
             parsed.clips.append(Clip(annotation, row.file, row.line, row.split))
+            parsed.extra[2].add(row.frame_dir)
             if ready.label and row.label is None:
                 parsed.extra[1][row.frame_dir] = ready.label
     windows = [(row.label, row.start, row.end) for row in rows if row.start is not None]
     if job.options['keep_recordings'] and windows:
-        whole = LabelRow(
-            job.name, None, rows[0].file, None, split=rows[0].split, known=rows[0].known
-        )
+        row = rows[0]
+        whole = LabelRow(job.name, None, row.file, None, split=row.split, known=row.known)
         annotation = cut_clip(job, whole, ready, Counter(), allow_broken=True)
-        inside = [
-            (label, max(start - ready.first, 0), end - ready.first) for label, start, end in windows
-        ]
-        annotation['segments'] = common.make_segments(
-            [window for window in inside if window[2] >= window[1]], annotation['total_frames']
-        )
+        first = ready.first
+        inside = [(name, max(a, first) - first, b - first) for name, a, b in windows if b >= first]
+        annotation['segments'] = common.make_segments(inside, annotation['total_frames'])
         parsed.clips.append(Clip(annotation, file, None, whole.split))
+        parsed.extra[2].add(job.name)
     return parsed
 
 
@@ -186,24 +184,32 @@ def collect_recordings(
 ) -> Dataset:
     """Splits of the user's own choice, classes, layout, and the meta of the set.
 
-    Raises:
-        FormatError: Recordings have different layouts.
+    Recordings with other joints than most are rejected, unless --layout brings all to one.
     """
-    extras = [extra for extra in extras if extra]
+    extras, rejects = [extra for extra in extras if extra], []
     layout = takes.check_layout(options['layout'])
     if layout is None:
-        found = sorted({extra[0].name for extra in extras})
-        if len(found) > 1:
-            raise FormatError(
-                f'recordings have different joints ({", ".join(found)}): give --layout with one '
-                'that all can be brought to, or convert them apart'
-            )
-        first = extras[0][0]
-        layout = first.name if first.name in layout_names() else first.as_dict()
+        usual, _ = Counter(extra[0] for extra in extras if extra[2]).most_common(1)[0]
+        rejects = [
+            ClipError(
+                common.UNREADABLE,
+                clip.file,
+                clip.line,
+                f'its joints are {extra[0].name}, those of most recordings {usual.name}: give '
+                '--layout with one that all can be brought to, or convert it apart',
+            ).reject(clip.annotation['frame_dir'])
+            for extra in extras
+            if extra[0] != usual
+            for clip in clips
+            if clip.annotation['frame_dir'] in extra[2]
+        ]
+        left = {reject.clip for reject in rejects}
+        clips[:] = [clip for clip in clips if clip.annotation['frame_dir'] not in left]
+        layout = usual.name if usual.name in layout_names() else usual.as_dict()
     classes = plan.context['classes']
     split, notes = tables.user_splits(clips, options['val_subjects'])
     if classes is None:
-        named = {clip_id: label for _, labels in extras for clip_id, label in labels.items()}
+        named = {clip_id: label for _, labels, _ in extras for clip_id, label in labels.items()}
         given = options['classes']
         classes = tables.read_classes(given) if given else sorted(set(named.values()))
         for clip in clips:
@@ -215,4 +221,4 @@ def collect_recordings(
             notes.append(f'{bare} clips have no label: give --labels CSV to train on them')
     source = options['format']
     meta = dict(layout=layout, classes=classes, source=source, note='; '.join(notes))
-    return Dataset(split, meta, notes)
+    return Dataset(split, meta, notes, rejects=rejects)

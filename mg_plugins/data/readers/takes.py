@@ -104,6 +104,7 @@ def finish(take: Take, options: Mapping[str, Any], size, file: str) -> tuple[Rea
             raise next(iter(take.broken.values()))
         raise ClipError(common.ALL_ZERO, file, None, f'nobody was detected in {take.frames} frames')
     take.persons.sort(key=lambda person: person[0])
+    take.persons = with_hands(take.persons)
     shapes = Counter(person[1].shape for person in take.persons)
     shape, _ = shapes.most_common(1)[0]
     if len(shapes) > 1:
@@ -124,13 +125,30 @@ def finish(take: Take, options: Mapping[str, Any], size, file: str) -> tuple[Rea
     found = Detections(points, scores, np.array([p[0] for p in take.persons], np.int64), named)
     first, last = take.span
     if first < 0 or last - first >= min(LONGEST, SPARSEST * take.frames):
-        detail = f'frames {first} to {last}: are these numbers of frames?'
+        detail = (
+            f'frames {first} to {last}: are these numbers of frames? (ids of pictures: --images)'
+        )
         raise ClipError(common.UNREADABLE, file, None, detail)
     ready = Ready(found, take.broken, first, last, layout, take.fps, size, take.label)
     if take.times:
         use_times(ready, take, options, counts)
     ready.fps = options['fps'] or ready.fps
     return ready, counts
+
+
+def with_hands(persons: list[tuple]) -> list[tuple]:
+    """Persons without hands beside persons with hands get two hands that are missing."""
+    largest = max(len(person[1]) for person in persons)
+    for joints, whole in ((25, 67), (33, 75)):
+        if largest == whole:
+            grown = []
+            for number, points, scores, identity in persons:
+                if len(points) == joints:
+                    points = np.pad(points, ((0, whole - joints), (0, 0)))
+                    scores = None if scores is None else np.pad(scores, (0, whole - joints))
+                grown.append((number, points, scores, identity))
+            return grown
+    return persons
 
 
 @dataclass(frozen=True)
@@ -170,6 +188,8 @@ def clean(
     scores = clean_scores(np.array(scores, np.float32), options, file, counts)
     finite = np.isfinite(points).all(-1)
     missing = ~finite | ~(np.abs(np.where(finite[..., None], points, 0)).max(-1) < 1e9)
+    if not finite.all():
+        counts['joints that are empty, null or NaN count as missing'] += int((~finite).sum())
     missing |= ~points.any(-1) | ~(scores > 0)
     hidden = ~missing & (scores < unit.least)
     if hidden.any():
@@ -283,8 +303,8 @@ def to_pixels(
     if beyond > 0.1:
         largest = ' and '.join(f'{value:g}' for value in there.max(0))
         detail = (
-            f'{beyond:.0%} of the joints lie beyond a picture of {size[0]}x{size[1]} (x and y go up '
-            f'to {largest}): give the true --size'
+            f'{beyond:.0%} of the joints lie beyond a picture of {size[0]}x{size[1]} (x and y go '
+            f'up to {largest}): give the true --size'
         )
         raise ClipError(common.UNREADABLE, file, None, detail)
     return points
