@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,8 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
     Raises:
         ValueError: An unknown recipe, augmentation or option.
     """
+    if isinstance(chain, Mapping) and chain.get('type') == OneOf.name:
+        return [OneOf(**{name: value for name, value in chain.items() if name != 'type'})]
     if isinstance(chain, (Mapping, Augmentation)):
         return [build_augmentation(chain)]
     if isinstance(chain, str):
@@ -155,6 +158,57 @@ class Chain:
 
 # What configs call a chain, a caller in Python calls a recipe.
 Recipe = Chain
+
+
+@dataclass(frozen=True)
+class OneOf(Augmentation):
+    """One of several chains, drawn for each clip with equal chances.
+
+    ``dict(type='MGOneOf', chains=['weak', 'micro_gesture'])`` makes half of the views weak and half
+    of them strong. It takes its place in a chain like any augmentation.
+
+    Args:
+        chains: Recipes' names or lists, as for `Chain`.
+    """
+
+    chains: Sequence = ()
+
+    name: ClassVar[str] = 'MGOneOf'
+    needs_layout: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.chains, str) or not self.chains:
+            raise ValueError(f'{self.name}: chains must be a list of chains, got {self.chains!r}')
+        for chain in self.chains:
+            build_steps(chain)
+
+    def check(self, layout: Layout) -> None:
+        for chain in self.chains:
+            Chain(chain, layout)
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        which = draws.integers(0, len(self.chains) - 1)
+        if not draws.batch:
+            chain = Chain(self.chains[int(which)], layout)
+            return dict(parts=[(chain, None, chain.draw(draws, shape))])
+        parts = []
+        for number, steps in enumerate(self.chains):
+            index = np.flatnonzero(which == number)
+            if len(index):
+                chain = Chain(steps, layout)
+                parts.append((chain, index, chain.draw(draws.some(len(index)), shape)))
+        return dict(parts=parts)
+
+    def apply(self, keypoint, score, params: Mapping[str, Any], layout: Layout | None):
+        for chain, index, drawn in params['parts']:
+            if index is None:
+                return chain.apply(keypoint, score, drawn)
+            where = like(index, keypoint)
+            part = chain.apply(take_clips(keypoint, where), take_clips(score, where), drawn)
+            keypoint = put_clips(keypoint, where, part[0], inplace=False)
+            score = put_clips(score, where, part[1], inplace=False)
+        return keypoint, score
 
 
 def _then(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:

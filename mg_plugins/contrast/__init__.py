@@ -12,8 +12,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'functional': ['distribution_loss', 'effective_rank', 'info_nce', 'spread'],
         'heads': ['InfoNCE', 'NearestNeighbours', 'SupConLoss', 'projector'],
         'learner': ['DualStream', 'Terms'],
+        'masked': ['MaskedMotion', 'SkeletonTransformer'],
         'probes': ['Features', 'knn_probe', 'left_out_knn', 'linear_probe', 'retrieval'],
         'queue': ['ContrastError', 'MomentumQueue'],
-        'streams': ['GRUStream', 'StreamFusion', 'TemporalPooling'],
+        'streams': ['GRUStream', 'StreamFusion', 'TemporalPooling', 'pool_frames'],
     },
 )

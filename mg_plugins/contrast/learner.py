@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .extract import evaluating
 from .functional import NEVER, distribution_loss, drop_energetic, info_nce
 from .heads import InfoNCE, NearestNeighbours, embed, projector
+from .masked import MaskedMotion
 from .queue import ContrastError, gather, ranks, shuffled, unshuffled
 from .streams import StreamFusion, pool_graph
 
@@ -37,6 +38,7 @@ class Terms:
         fused: Weight of contrast of the fused features.
         extreme: Weight of learning from a third, extreme view by its distribution over the keys
             (D3M of AimCLR); 0 takes two views.
+        masked: Weight of masked motion prediction, where it is asked for.
         drop: Share of the extreme view's graph features that is dropped, the most distinctive
             ones, for one more such view; 0 for none.
 
@@ -48,6 +50,7 @@ class Terms:
     cross: float = 0.5
     fused: float = 1.0
     extreme: float = 0.0
+    masked: float = 1.0
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -83,10 +86,14 @@ class DualStream(nn.Module):
         channels: Channels C of these maps.
         sequence: The second stream, of the same width: `GRUStream`, `TemporalPooling`, or any
             module that takes clips and maps and returns (N, C).
+        segments: Segments of time that the graph stream's maps are averaged in, see `pool_frames`;
+            the second stream's must be as many.
         fusion: How both are fused, one of `FUSIONS`.
         head: Makes the head of each stream; its ``dim`` is the width of all embeddings.
         terms: Weights of the losses.
         mining: Further positives out of the queue.
+        masked: Learn from masked motion prediction, too, with the weight ``terms.masked``; needs a
+            `SkeletonTransformer` as the backbone.
         shuffle_bn: Shuffle keys across ranks, for their batch normalisation.
 
     Raises:
@@ -98,26 +105,30 @@ class DualStream(nn.Module):
         backbone: nn.Module,
         channels: int,
         sequence: nn.Module | None = None,
-        fusion: str = 'balance',
+        segments: int = 1,
+        fusion: str = 'concat',
         head: Callable[[], InfoNCE] = InfoNCE,
         terms: Terms | None = None,
         mining: NearestNeighbours | None = None,
+        masked: MaskedMotion | None = None,
         shuffle_bn: bool = True,
     ) -> None:
         super().__init__()
         self.terms = terms or Terms()
         self.pairs = self.terms.pairs(sequence is not None)
-        if not self.pairs:
+        if not self.pairs and masked is None:
             raise ContrastError(f'nothing is contrasted with these weights: {self.terms}')
-        if sequence is not None and fusion == 'balance' and not self.terms.fused:
+        if sequence is not None and fusion == 'balance' and self.pairs and not self.terms.fused:
             raise ContrastError("fusion='balance' learns from fused > 0; take 'mean' or 'concat'")
-        self.shuffle_bn, self.mining = shuffle_bn, mining
+        self.shuffle_bn, self.segments = shuffle_bn, segments
+        self.mining, self.masked = mining, masked
         self.backbone = backbone
-        widths = dict(graph=channels)
+        width = channels * segments
+        widths = dict(graph=width)
         if sequence is not None:
             self.sequence = sequence
-            self.fusion = StreamFusion(channels, fusion)
-            widths.update(sequence=channels, fused=self.fusion.channels)
+            self.fusion = StreamFusion(width, fusion)
+            widths.update(sequence=width, fused=self.fusion.channels)
         self.streams = tuple(widths)
         used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
         self.heads = nn.ModuleDict({name: head() for name in used})
@@ -125,7 +136,8 @@ class DualStream(nn.Module):
             {name: projector(widths[name], self.heads[name].dim) for name in used}
         )
         self.parts = tuple(name for name in PARTS if hasattr(self, name))
-        self.momentum = nn.ModuleDict({name: deepcopy(getattr(self, name)) for name in self.parts})
+        slow = self.parts if self.pairs else ()
+        self.momentum = nn.ModuleDict({name: deepcopy(getattr(self, name)) for name in slow})
         self.momentum.requires_grad_(False)
         #: This rank's embeddings of the last batch, by stream.
         self.queries: dict[str, Tensor] = {}
@@ -139,16 +151,15 @@ class DualStream(nn.Module):
     @torch.no_grad()
     def copy_to_momentum(self) -> None:
         """Make the momentum encoders equal to the encoders."""
-        for name in self.parts:
-            self.momentum[name].load_state_dict(getattr(self, name).state_dict())
+        for name, slow in self.momentum.items():
+            slow.load_state_dict(getattr(self, name).state_dict())
 
     @torch.no_grad()
     def update_momentum(self, momentum: float) -> None:
         """Move the momentum encoders: ``slow ← momentum · slow + (1 − momentum) · fast``."""
         self._since_update = 0
-        for name in self.parts:
-            slow = list(self.momentum[name].parameters())
-            fast = list(getattr(self, name).parameters())
+        for name, part in self.momentum.items():
+            slow, fast = list(part.parameters()), list(getattr(self, name).parameters())
             if slow:
                 torch._foreach_lerp_(slow, fast, 1 - momentum)
 
@@ -187,13 +198,17 @@ class DualStream(nn.Module):
         self._check(views)
         if clips is None:
             clips = torch.full((len(views),), -1, device=views.device)
+        losses = {}
+        if self.masked is not None:
+            losses['loss_masked'] = self.terms.masked * self.masked(self.backbone, views[:, 0])
+        if not self.pairs:
+            return losses
         features, _ = self._features(self._encoders(), views[:, 0])
         queries = self._embeddings(self._encoders(), features)
         extremes = self._extremes(views[:, 2]) if self.terms.extreme else []
         keys = self._keys(views[:, 1])
         own = {name: parts[ranks()[0]] for name, parts in keys.items()}
 
-        losses = {}
         for query, key, weight in self.pairs:
             name = query if query == key else f'{query}_to_{key}'
             head = self.heads[key]
@@ -206,10 +221,6 @@ class DualStream(nn.Module):
                 losses[f'loss_{name}_extreme'] = self.terms.extreme * weight * extreme
             if (query, key) == self.pairs[-1][:2]:
                 losses.update(figures(logits, head.temperature))
-        if 'fused' in features:
-            with torch.no_grad():
-                share = self.fusion.share(features['graph'], features['sequence'])
-            losses['contrast/share_graph'] = share.mean()
         numbers = torch.cat(gather(clips))
         for name, parts in keys.items():
             self.heads[name].queue.put(torch.cat(parts), numbers)
@@ -239,7 +250,7 @@ class DualStream(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Features (N, D) by stream and the graph stream's map, of clips (N, M, T, V, C)."""
         maps = parts['backbone'](clips)
-        features = dict(graph=pool_graph(maps))
+        features = dict(graph=pool_graph(maps, self.segments))
         if 'sequence' in self.streams:
             features['sequence'] = parts['sequence'](clips, maps)
             features['fused'] = parts['fusion'](features['graph'], features['sequence'])
@@ -256,7 +267,8 @@ class DualStream(nn.Module):
         features, maps = self._features(self._encoders(), clips)
         views = [self._embeddings(self._encoders(), features)]
         if self.terms.drop and 'graph' in self.projectors:
-            dropped = dict(graph=pool_graph(drop_energetic(maps, self.terms.drop)))
+            maps = drop_energetic(maps, self.terms.drop)
+            dropped = dict(graph=pool_graph(maps, self.segments))
             views.append(self._embeddings(self._encoders(), dropped))
         return views
 

@@ -6,34 +6,50 @@ from torch import Tensor, nn
 
 from .queue import ContrastError
 
-FUSIONS = ('balance', 'mean', 'concat')
+FUSIONS = ('concat', 'balance', 'mean')
 
 
-def pool_graph(maps: Tensor) -> Tensor:
-    """Mean over persons, frames and joints: feature maps (N, M, C, T, V) to (N, C)."""
-    return maps.mean((1, 3, 4))
+def pool_frames(frames: Tensor, segments: int = 1) -> Tensor:
+    """Means over equal segments of time, side by side: (N, T, C) to (N, segments · C).
+
+    One mean over all frames forgets the order of the movement; a few of them keep it. Where T is
+    no multiple of the segments, they share frames.
+    """
+    return F.adaptive_avg_pool1d(frames.mT, segments).mT.flatten(1)
+
+
+def pool_graph(maps: Tensor, segments: int = 1) -> Tensor:
+    """Feature maps (N, M, C, T, V) to (N, segments · C): means over persons, joints and time."""
+    return pool_frames(maps.mean((1, 4)).mT, segments)
 
 
 class GRUStream(nn.Module):
     """A bidirectional GRU over a clip's poses: it keeps the order of movement.
 
     The joints of each frame are laid out in one vector and batch-normalised; the GRU's outputs are
-    averaged over frames, then over persons.
+    averaged over persons and over each segment of the frames.
 
     Args:
-        channels: Width C of the features; even, half for each direction.
+        channels: Width C of the GRU's outputs; even, half for each direction.
         num_joints: Joints V of a pose.
         in_channels: Values a joint.
         layers: Layers of the GRU.
+        segments: Segments of time that are averaged by themselves, see `pool_frames`.
 
     Raises:
         ContrastError: If the width is odd.
     """
 
     def __init__(
-        self, channels: int, num_joints: int, in_channels: int = 3, layers: int = 1
+        self,
+        channels: int,
+        num_joints: int,
+        in_channels: int = 3,
+        layers: int = 1,
+        segments: int = 1,
     ) -> None:
         super().__init__()
+        self.segments = segments
         if channels % 2:
             raise ContrastError(
                 f'GRUStream has channels={channels}: it must be even, half for each direction'
@@ -43,7 +59,7 @@ class GRUStream(nn.Module):
         self.gru = nn.GRU(width, channels // 2, layers, batch_first=True, bidirectional=True)
 
     def forward(self, clips: Tensor, maps: Tensor) -> Tensor:
-        """Features (N, C) of clips (N, M, T, V, C_in); feature maps are not needed.
+        """Features (N, segments · C) of clips (N, M, T, V, C_in); feature maps are not needed.
 
         Raises:
             ContrastError: If the clips have another number of joints or values.
@@ -58,7 +74,7 @@ class GRUStream(nn.Module):
         # One recurrence in low precision loses more than it saves.
         with torch.autocast(clips.device.type, enabled=False):
             over_time, _ = self.gru(poses.float())
-        return over_time.mean(1).view(n, m, -1).mean(1)
+        return pool_frames(over_time.view(n, m, t, -1).mean(1), self.segments)
 
 
 class TemporalPooling(nn.Module):
@@ -67,28 +83,46 @@ class TemporalPooling(nn.Module):
     ``s = softmax_T(w · tanh(U h))``, ``h`` the frames' features after a layer of their own.
 
     Args:
-        channels: Width C of the feature maps and of the result.
+        channels: Width C of the feature maps.
+        segments: Segments of time that are averaged by themselves, with these weights.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, segments: int = 1) -> None:
         super().__init__()
+        self.segments = segments
         self.frame = nn.Sequential(nn.Linear(channels, channels), nn.ReLU())
         hidden = max(channels // 4, 8)
         self.attention = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, clips: Tensor, maps: Tensor) -> Tensor:
-        """Features (N, C) of feature maps (N, M, C, T, V); clips are not needed."""
+        """Features (N, segments · C) of feature maps (N, M, C, T, V); clips are not needed."""
         frames = self.frame(maps.mean((1, 4)).mT)
-        return (self.attention(frames).softmax(1) * frames).sum(1)
+        weighed = self.attention(frames).softmax(1) * frames
+        return pool_frames(weighed * frames.shape[1], self.segments)
+
+
+class Standardise(nn.BatchNorm1d):
+    """Features (N, C) with mean 0 and variance 1 in each channel, over the batch, then over time.
+
+    Batch normalisation without weights; a batch of one clip takes the running statistics.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if len(features) > 1 or not self.training:
+            return super().forward(features)
+        return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
 
 
 class StreamFusion(nn.Module):
     """Fuse the features of two streams into one vector.
 
-    Both are standardised over their channels first, so that neither counts more by its scale.
-    ``'balance'`` is ``[g · a, (1 − g) · b]`` with ``g = σ(MLP([a, b]))`` of each clip and channel:
-    it weighs the streams against each other and keeps what each of them says. ``'concat'`` is that
-    with g = ½, and ``'mean'`` adds the two halves.
+    Each channel of both is standardised first, so that neither stream counts more by its scale.
+    ``'concat'`` puts them side by side. ``'balance'`` is ``[g · a, (1 − g) · b]`` with
+    ``g = σ(MLP([a, b]))`` of each clip and channel: it weighs the streams against each other.
+    ``'mean'`` adds them up.
 
     Args:
         channels: Width C of each stream.
@@ -98,10 +132,11 @@ class StreamFusion(nn.Module):
         ContrastError: If there is no such kind.
     """
 
-    def __init__(self, channels: int, kind: str = 'balance') -> None:
+    def __init__(self, channels: int, kind: str = 'concat') -> None:
         super().__init__()
         self.kind = kind
         self.channels = fused_width(channels, kind)
+        self.first, self.second = Standardise(channels), Standardise(channels)
         if kind == 'balance':
             hidden = max(channels // 4, 8)
             self.gate = nn.Sequential(
@@ -111,21 +146,15 @@ class StreamFusion(nn.Module):
                 nn.Sigmoid(),
             )
 
-    def share(self, first: Tensor, second: Tensor) -> Tensor:
-        """Share g (N, C) of the first stream, of two streams' features (N, C)."""
-        return self._share(standardised(first), standardised(second))
-
-    def _share(self, first: Tensor, second: Tensor) -> Tensor:
-        if self.kind == 'balance':
-            return self.gate(torch.cat([first, second], 1))
-        return torch.full_like(first, 0.5)
-
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Fused features (N, 2C), or (N, C) for ``'mean'``, of two streams' (N, C)."""
-        first, second = standardised(first), standardised(second)
-        share = self._share(first, second)
-        first, second = share * first, (1 - share) * second
-        return first + second if self.kind == 'mean' else torch.cat([first, second], 1)
+        first, second = self.first(first), self.second(second)
+        if self.kind == 'mean':
+            return (first + second) / 2
+        if self.kind == 'balance':
+            share = self.gate(torch.cat([first, second], 1))
+            first, second = share * first, (1 - share) * second
+        return torch.cat([first, second], 1)
 
 
 def fused_width(channels: int, kind: str) -> int:
@@ -137,8 +166,3 @@ def fused_width(channels: int, kind: str) -> int:
     if kind not in FUSIONS:
         raise ContrastError(f'fusion must be one of {", ".join(FUSIONS)}, got {kind!r}')
     return channels if kind == 'mean' else 2 * channels
-
-
-def standardised(features: Tensor) -> Tensor:
-    """Features (N, C) with mean 0 and variance 1 over the channels of each clip."""
-    return F.layer_norm(features, features.shape[1:])

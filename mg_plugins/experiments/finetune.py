@@ -254,12 +254,13 @@ def recognizer(
             f'{cfg.filename} has a {model.get("type")}: a model with backbone and in_channels was '
             'expected, such as DualStreamContrast'
         )
-    sequence, fusion = model.get('sequence'), model.get('fusion', 'balance')
+    sequence, fusion = model.get('sequence'), model.get('fusion', 'concat')
     return dict(
         type='RecognizerDualStream',
         backbone=copy.deepcopy(model.backbone),
         in_channels=channels,
         sequence=copy.deepcopy(sequence),
+        segments=model.get('segments', 1),
         fusion=fusion,
         stream=stream,
         frozen=frozen,

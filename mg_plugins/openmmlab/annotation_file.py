@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from mg_plugins.augment.base import AUGMENTATIONS
-from mg_plugins.augment.chain import build_steps
+from mg_plugins.augment.chain import OneOf, build_steps
 from mg_plugins.contrast.mm.hooks import fitting_queue
 from mg_plugins.data.annotations import load_annotations, summarise
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
@@ -277,6 +277,13 @@ def _fit_augmentations(cfg: Config, layout: Layout) -> Iterator[str]:
 
     def fitting(chain: Any) -> Any:
         steps = build_steps(chain)
+        if any(isinstance(step, OneOf) for step in steps):
+            return [
+                ConfigDict(type=step.name, chains=[fitting(c) for c in step.chains], p=step.p)
+                if isinstance(step, OneOf)
+                else fitting(step)
+                for step in steps
+            ]
         kept = [step for step in steps if fits(step)]
         if len(kept) == len(steps):
             return chain

@@ -37,15 +37,15 @@ def step(model, inputs, data_samples=None):
 
 @pytest.mark.parametrize('second', SECOND)
 @pytest.mark.parametrize('backbone', [BACKBONE, FUSED], ids=['plain', 'fused'])
-def test_every_weight_learns_and_no_key_does(second, backbone):
-    model = build(backbone=backbone, sequence=SECOND[second])
+@pytest.mark.parametrize('segments', [1, 3])
+def test_every_weight_learns_and_no_key_does(segments, second, backbone):
+    model = build(backbone=backbone, sequence=SECOND[second], segments=segments)
     for _ in range(2):  # the first batch has no negatives yet
         log = step(model, views())
     pairs = {'loss_graph', 'loss_sequence', 'loss_graph_to_sequence', 'loss_sequence_to_graph'}
     expected = pairs | {'loss_fused'} if SECOND[second] else {'loss_graph'}
     assert {name for name in log if name.startswith('loss_')} == expected
     assert {'contrast/acc', 'contrast/positive', 'contrast/negative'} <= set(log)
-    assert ('contrast/share_graph' in log) == (SECOND[second] is not None)
     for name, weight in model.named_parameters():
         if name.startswith('momentum.'):
             assert not weight.requires_grad and weight.grad is None
@@ -140,7 +140,8 @@ def test_copies_are_whole_and_learn_alone():
         (dict(within=-1.0), 'must not be negative'),
         (dict(sequence=None, within=0.0), 'nothing is contrasted'),
         (dict(drop=0.3), 'needs extreme > 0'),
-        (dict(fused=0.0), "learns from fused > 0; take 'mean' or 'concat'"),
+        (dict(masked={}), 'needs a SkeletonTransformer'),
+        (dict(fusion='balance', fused=0.0), "learns from fused > 0; take 'mean' or 'concat'"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(changes, message):

@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from mg_plugins.contrast import DualStream, GRUStream, InfoNCE, evaluating
+from mg_plugins.contrast import (
+    ContrastError,
+    DualStream,
+    GRUStream,
+    InfoNCE,
+    MaskedMotion,
+    SkeletonTransformer,
+    Terms,
+    evaluating,
+)
+from mg_plugins.contrast.masked import motion, take
 
 from paths import ROOT
 
@@ -113,3 +123,46 @@ def test_extracting_leaves_every_module_in_its_mode(broken):
         learner.extract(torch.randn(2, 1, 4, 5, 3))
     assert [module.training for module in learner.modules()] == before
     assert all(torch.equal(value, state[name]) for name, value in learner.state_dict().items())
+
+
+def test_masked_motion_is_learned_and_the_hidden_tokens_stay_hidden():
+    torch.manual_seed(0)
+    encoder = SkeletonTransformer(5, channels=16, layers=1)
+    masked = MaskedMotion(encoder, share=0.5)
+    learner = DualStream(encoder, 16, segments=2, terms=Terms(within=0), masked=masked)
+    optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
+    time = torch.linspace(0, 6, 16)[:, None, None]
+    views = (time + torch.rand(8, 1, 1, 1, 5, 3) * 6).sin()
+    history = []
+    for _ in range(25):
+        losses = learner(views.expand(-1, 2, -1, -1, -1, -1))
+        assert set(losses) == {'loss_masked'}
+        optimizer.zero_grad()
+        losses['loss_masked'].backward()
+        optimizer.step()
+        history.append(float(losses['loss_masked']))
+    assert sum(history[-5:]) < 0.8 * sum(history[:5])
+    assert learner.extract(views[:, 0], 'graph').shape == (8, 32)
+    # What is hidden has no way into the encoder: its gradient by the clip is 0.
+    clips = views[:, 0].clone().requires_grad_()
+    encoder.eval()
+    masked.order = lambda target: torch.arange(target.shape[1]).expand(len(target), -1)
+    target = encoder.patches(motion(clips.detach().flatten(0, 1)))
+    shown = encoder.encode(take(encoder.embed(clips), masked.order(target)[:, 10:]))
+    (gradient,) = torch.autograd.grad(shown.sum(), clips)
+    assert not gradient[:, :, :8].any() and gradient[:, :, 8:].any()
+
+
+def test_masked_motion_joins_contrast():
+    encoder = SkeletonTransformer(5, channels=8, layers=1, heads=2)
+    learner = DualStream(
+        encoder,
+        8,
+        GRUStream(8, 5),
+        head=lambda: InfoNCE(6, 20),
+        masked=MaskedMotion(encoder, 0.5, heads=2),
+    )
+    losses = learner(torch.randn(4, 2, 1, 8, 5, 3))
+    assert {'loss_masked', 'loss_graph', 'loss_fused'} <= set(losses)
+    with pytest.raises(ContrastError, match='patches of 4 frames'):
+        learner(torch.randn(4, 2, 1, 6, 5, 3))

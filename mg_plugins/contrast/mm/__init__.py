@@ -2,6 +2,7 @@
 
 from mmaction.registry import MODELS
 
+from mg_plugins.contrast.masked import SkeletonTransformer
 from mg_plugins.contrast.streams import GRUStream, TemporalPooling
 
 from . import (  # noqa: F401
@@ -13,5 +14,6 @@ from . import (  # noqa: F401
     recognizers,
 )
 
+MODELS.register_module(module=SkeletonTransformer)
 MODELS.register_module(module=GRUStream)
 MODELS.register_module(module=TemporalPooling)

@@ -121,6 +121,8 @@ class CollapseHook(Hook):
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Collect the last embeddings; look at them when it is time."""
+        if not _bare(runner.model).queries:
+            return  # learns from masked motion alone
         self.seen.append(_bare(runner.model).queries)
         number = sum(len(next(iter(batch.values()))) for batch in self.seen)
         while number - len(next(iter(self.seen[0].values()))) >= self.clips:

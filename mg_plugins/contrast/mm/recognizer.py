@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mg_plugins.contrast.learner import DualStream, Terms
+from mg_plugins.contrast.masked import MaskedMotion
 from mg_plugins.contrast.queue import ContrastError
 
 #: Clips are told apart by a hash below this. SyncBuffersHook averages buffers in float32, in which
@@ -30,14 +31,16 @@ class DualStreamContrast(DualStream, BaseModel):
         in_channels: Channels C of what it returns.
         sequence: Config of the second stream, ``GRUStream`` or ``TemporalPooling``; its width
             is C, so leave ``channels`` out.
-        fusion: How both are fused: ``'balance'``, ``'mean'`` or ``'concat'``.
+        segments: Segments of time that both streams are averaged in.
+        fusion: How both are fused: ``'concat'``, ``'balance'`` or ``'mean'``.
         head: Config of the head of each stream, by default ``InfoNCEHead``.
         mining: Config of ``NearestNeighbourMining``, or ``None``.
+        masked: Options of :class:`MaskedMotion`, of a ``SkeletonTransformer``; or ``None``.
         shuffle_bn: Shuffle keys across ranks, for their batch normalisation. With MMEngine's
             ``sync_bn='torch'`` (GPUs only) it is not needed.
         data_preprocessor: Config of what makes the views, usually ``ContrastPreprocessor``.
         init_cfg: As for every MMEngine model.
-        **terms: Weights, the fields of :class:`Terms`: within, cross, fused, extreme, drop.
+        **terms: Weights, the fields of :class:`Terms`: within, cross, fused, masked, extreme, drop.
 
     Raises:
         ContrastError: If weights are negative, or leave nothing to learn from.
@@ -48,25 +51,30 @@ class DualStreamContrast(DualStream, BaseModel):
         backbone: dict,
         in_channels: int,
         sequence: dict | None = None,
-        fusion: str = 'balance',
+        segments: int = 1,
+        fusion: str = 'concat',
         head: dict | None = None,
         mining: dict | None = None,
+        masked: dict | None = None,
         shuffle_bn: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
         **terms: float,
     ) -> None:
         if sequence is not None:
-            sequence = MODELS.build(dict(sequence, channels=in_channels))
+            sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
+        graph = MODELS.build(backbone)
         DualStream.__init__(
             self,
-            MODELS.build(backbone),
+            graph,
             in_channels,
             sequence,
+            segments,
             fusion,
             partial(MODELS.build, dict(type='InfoNCEHead') | (head or {})),
             Terms(**terms),
             None if mining is None else MODELS.build(mining),
+            None if masked is None else MaskedMotion(graph, **masked),
             shuffle_bn,
         )
         # What BaseModel's own constructor, which ran without arguments, would have set.

@@ -11,6 +11,7 @@ from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.contrast.streams import StreamFusion, fused_width, pool_graph
 
 STREAMS = ('fused', 'graph', 'sequence')
+PRETRAINING = ('momentum.', 'projectors.', 'heads.', 'masked.')
 
 
 @MODELS.register_module()
@@ -25,6 +26,7 @@ class RecognizerDualStream(BaseRecognizer):
         in_channels: As in the pre-training.
         cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
         sequence: As in the pre-training; ``None`` without a second stream.
+        segments: As in the pre-training.
         fusion: As in the pre-training.
         stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
             is, fused before graph.
@@ -41,13 +43,15 @@ class RecognizerDualStream(BaseRecognizer):
         in_channels: int,
         cls_head: dict,
         sequence: dict | None = None,
-        fusion: str = 'balance',
+        segments: int = 1,
+        fusion: str = 'concat',
         stream: str | None = None,
         frozen: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
         stream = stream or ('graph' if sequence is None else 'fused')
-        width = fused_width(in_channels, fusion) if stream == 'fused' else in_channels
+        channels = in_channels * segments
+        width = fused_width(channels, fusion) if stream == 'fused' else channels
         cls_head = dict(dict(in_channels=width), **cls_head)
         super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
         if stream not in STREAMS or (sequence is None and stream != 'graph'):
@@ -55,11 +59,11 @@ class RecognizerDualStream(BaseRecognizer):
                 f'stream is {stream!r}, expected one of {", ".join(STREAMS)}; those other than '
                 'graph need the config of sequence'
             )
-        self.stream, self.frozen = stream, frozen
+        self.stream, self.frozen, self.segments = stream, frozen, segments
         if stream != 'graph':
-            self.sequence = MODELS.build(dict(sequence, channels=in_channels))
+            self.sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
         if stream == 'fused':
-            self.fusion = StreamFusion(in_channels, fusion)
+            self.fusion = StreamFusion(channels, fusion)
         if frozen:
             for part in self._encoders():
                 part.requires_grad_(False)
@@ -86,7 +90,7 @@ class RecognizerDualStream(BaseRecognizer):
         """
         clips = inputs.flatten(0, 1)
         maps = self.backbone(clips)
-        features = pool_graph(maps)
+        features = pool_graph(maps, self.segments)
         if self.stream != 'graph':
             second = self.sequence(clips, maps)
             features = second if self.stream == 'sequence' else self.fusion(features, second)
@@ -96,7 +100,9 @@ class RecognizerDualStream(BaseRecognizer):
 
 def drop_pretraining(module: nn.Module, state: dict[str, Tensor], *args) -> None:
     """Leave out of a checkpoint what only a pre-training needs, so that no log lists it."""
-    for name in [name for name in state if name.startswith(('momentum.', 'projectors.', 'heads.'))]:
+    for name in [
+        name for name in state if name.startswith(('momentum.', 'projectors.', 'heads.', 'masked.'))
+    ]:
         del state[name]
 
 
