@@ -4,5 +4,5 @@ _base_ = '_base_/stbcl_ntu60.py'
 model = dict(
     backbone={{_base_.backbone}},
     sequence={{_base_.sequence}},
-    data_preprocessor=dict(views=['micro_gesture', 'micro_gesture']),
+    data_preprocessor=dict(views=[{{_base_.view}}, {{_base_.view}}]),
 )

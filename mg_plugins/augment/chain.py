@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -180,8 +180,12 @@ class OneOf(Augmentation):
         super().__post_init__()
         if isinstance(self.chains, str) or not self.chains:
             raise ValueError(f'{self.name}: chains must be a list of chains, got {self.chains!r}')
-        for chain in self.chains:
-            build_steps(chain)
+        # Written out, so that a config that is compared or saved says what a recipe was.
+        written = [
+            [dict(type=step.name, **asdict(step)) for step in build_steps(chain)]
+            for chain in self.chains
+        ]
+        object.__setattr__(self, 'chains', written)
 
     def check(self, layout: Layout) -> None:
         for chain in self.chains:

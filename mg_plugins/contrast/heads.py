@@ -10,7 +10,8 @@ from .queue import ContrastError, MomentumQueue
 
 def projector(channels: int, dim: int) -> nn.Sequential:
     """The projection head of MoCo v2 (Chen et al., 2020): (N, channels) to (N, dim)."""
-    return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, dim))
+    hidden = min(channels, dim)
+    return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
 
 def embed(project: nn.Module, features: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from .functional import NEVER, distribution_loss, drop_energetic, info_nce
 from .heads import InfoNCE, NearestNeighbours, embed, projector
 from .masked import MaskedMotion
 from .queue import ContrastError, gather, ranks, shuffled, unshuffled
-from .streams import StreamFusion, pool_graph
+from .streams import SEGMENTS, StreamFusion, pool_graph
 
 #: Steps without a step of the momentum encoders after which something must be wrong.
 PATIENCE = 256
@@ -105,7 +105,7 @@ class DualStream(nn.Module):
         backbone: nn.Module,
         channels: int,
         sequence: nn.Module | None = None,
-        segments: int = 1,
+        segments: int = SEGMENTS,
         fusion: str = 'concat',
         head: Callable[[], InfoNCE] = InfoNCE,
         terms: Terms | None = None,

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from .queue import ContrastError
 
 FUSIONS = ('concat', 'balance', 'mean')
+#: Segments of time that features are averaged in, see `pool_frames`.
+SEGMENTS = 4
 
 
-def pool_frames(frames: Tensor, segments: int = 1) -> Tensor:
+def pool_frames(frames: Tensor, segments: int = SEGMENTS) -> Tensor:
     """Means over equal segments of time, side by side: (N, T, C) to (N, segments · C).
 
     One mean over all frames forgets the order of the movement; a few of them keep it. Where T is
@@ -18,7 +20,7 @@ def pool_frames(frames: Tensor, segments: int = 1) -> Tensor:
     return F.adaptive_avg_pool1d(frames.mT, segments).mT.flatten(1)
 
 
-def pool_graph(maps: Tensor, segments: int = 1) -> Tensor:
+def pool_graph(maps: Tensor, segments: int = SEGMENTS) -> Tensor:
     """Feature maps (N, M, C, T, V) to (N, segments · C): means over persons, joints and time."""
     return pool_frames(maps.mean((1, 4)).mT, segments)
 
@@ -46,7 +48,7 @@ class GRUStream(nn.Module):
         num_joints: int,
         in_channels: int = 3,
         layers: int = 1,
-        segments: int = 1,
+        segments: int = SEGMENTS,
     ) -> None:
         super().__init__()
         self.segments = segments
@@ -87,7 +89,7 @@ class TemporalPooling(nn.Module):
         segments: Segments of time that are averaged by themselves, with these weights.
     """
 
-    def __init__(self, channels: int, segments: int = 1) -> None:
+    def __init__(self, channels: int, segments: int = SEGMENTS) -> None:
         super().__init__()
         self.segments = segments
         self.frame = nn.Sequential(nn.Linear(channels, channels), nn.ReLU())

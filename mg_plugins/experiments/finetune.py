@@ -254,14 +254,13 @@ def recognizer(
             f'{cfg.filename} has a {model.get("type")}: a model with backbone and in_channels was '
             'expected, such as DualStreamContrast'
         )
-    sequence, fusion = model.get('sequence'), model.get('fusion', 'concat')
+    joined = {name: model[name] for name in ('segments', 'fusion') if name in model}
     return dict(
         type='RecognizerDualStream',
         backbone=copy.deepcopy(model.backbone),
         in_channels=channels,
-        sequence=copy.deepcopy(sequence),
-        segments=model.get('segments', 1),
-        fusion=fusion,
+        sequence=copy.deepcopy(model.get('sequence')),
+        **joined,
         stream=stream,
         frozen=frozen,
         cls_head=dict(type='GCNHead', num_classes=num_classes),

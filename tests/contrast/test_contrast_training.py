@@ -88,7 +88,9 @@ def test_too_large_a_queue_is_refused_before_the_first_step(clips, tmp_path):
 
 @pytest.mark.parametrize('collapsed', [True, False])
 def test_collapse_is_named_in_the_log(collapsed, clips, tmp_path):
-    config = runner_config(clips, tmp_path, model_config(sequence=None))
+    head = dict(type='InfoNCEHead', dim=32, queue_size=20)
+    config = runner_config(clips, tmp_path, model_config(sequence=None, head=head))
+    config.train_cfg.max_epochs = 1
     config.custom_hooks.append(dict(type='CollapseHook', interval=4))
     config.optim_wrapper.optimizer.lr = 0.0
     config.experiment_name = tmp_path.name

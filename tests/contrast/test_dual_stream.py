@@ -37,7 +37,7 @@ def step(model, inputs, data_samples=None):
 
 @pytest.mark.parametrize('second', SECOND)
 @pytest.mark.parametrize('backbone', [BACKBONE, FUSED], ids=['plain', 'fused'])
-@pytest.mark.parametrize('segments', [1, 3])
+@pytest.mark.parametrize('segments', [1, 4])
 def test_every_weight_learns_and_no_key_does(segments, second, backbone):
     model = build(backbone=backbone, sequence=SECOND[second], segments=segments)
     for _ in range(2):  # the first batch has no negatives yet
@@ -110,7 +110,7 @@ def test_features_do_not_depend_on_mode_or_company():
     clips = views(1)[:, 0]
     features = model.extract(clips, None)
     assert set(features) == {'graph', 'sequence', 'fused'}
-    widths = dict(graph=8, sequence=8, fused=16)
+    widths = dict(graph=32, sequence=32, fused=64)
     assert all(f.shape == (6, widths[name]) for name, f in features.items())
     assert not any(f.requires_grad for f in features.values())
     assert model.training

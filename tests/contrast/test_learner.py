@@ -76,7 +76,7 @@ for step in range(40):
     right.append(float(losses['contrast/acc']))
 first, last = sum(right[5:15]), sum(right[-10:])
 assert last > first + 1, (first, last)
-assert learner.extract(clips, 'fused').shape == (24, 16)
+assert learner.extract(clips, 'fused').shape == (24, 64)
 assert LongTailLoss([3, 1])(torch.zeros(2, 2), torch.tensor([0, 1])) > 0
 assert not {'mmengine', 'mmcv', 'mmaction'} & set(sys.modules)
 """

@@ -13,6 +13,7 @@ from torch import Tensor
 from mg_plugins.contrast.learner import DualStream, Terms
 from mg_plugins.contrast.masked import MaskedMotion
 from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.contrast.streams import SEGMENTS
 
 #: Clips are told apart by a hash below this. SyncBuffersHook averages buffers in float32, in which
 #: such numbers stay whole on up to 64 ranks; two clips that share one lose a negative.
@@ -51,7 +52,7 @@ class DualStreamContrast(DualStream, BaseModel):
         backbone: dict,
         in_channels: int,
         sequence: dict | None = None,
-        segments: int = 1,
+        segments: int = SEGMENTS,
         fusion: str = 'concat',
         head: dict | None = None,
         mining: dict | None = None,

@@ -8,7 +8,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.contrast.streams import StreamFusion, fused_width, pool_graph
+from mg_plugins.contrast.streams import SEGMENTS, StreamFusion, fused_width, pool_graph
 
 STREAMS = ('fused', 'graph', 'sequence')
 PRETRAINING = ('momentum.', 'projectors.', 'heads.', 'masked.')
@@ -43,7 +43,7 @@ class RecognizerDualStream(BaseRecognizer):
         in_channels: int,
         cls_head: dict,
         sequence: dict | None = None,
-        segments: int = 1,
+        segments: int = SEGMENTS,
         fusion: str = 'concat',
         stream: str | None = None,
         frozen: bool = False,
