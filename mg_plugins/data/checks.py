@@ -16,7 +16,7 @@ import numpy as np
 
 from .layouts import LayoutError, get_layout
 from .relayout import usual_coordinates
-from .storage import ClipFolder
+from .storage import clip_labels, clip_names
 from .unpickle import AnnotationError
 
 # No picture has so many pixels and no room so many metres; squares of it fit into float32.
@@ -100,7 +100,7 @@ def check_split(content: dict, where: Any) -> list[str]:
     notes, members = [], {}
     known: set[str] = set()
     if content['split']:
-        known = {clip['frame_dir'] for clip in content['annotations']}
+        known = set(clip_names(content['annotations']))
     for name, clips in content['split'].items():
         members[name] = set(clips)
         twice, absent = len(clips) - len(members[name]), members[name] - known
@@ -129,10 +129,7 @@ def _protocol(split: str) -> str:
 
 def check_labels(content: dict, where: Any) -> list[str]:
     annotations, classes = content['annotations'], len(content['meta'].get('classes') or ())
-    if isinstance(annotations, ClipFolder):
-        labels = set(np.unique(annotations.labels).tolist()) - {-1}
-    else:
-        labels = {clip['label'] for clip in annotations if 'label' in clip}
+    labels = set(np.unique(clip_labels(annotations)).tolist()) - {-1}
     if not labels or 0 in labels and (not classes or max(labels) < classes):
         return []
     remedy = f'{len(labels)} labels from {min(labels)} to {max(labels)}: where they are counted'

@@ -8,7 +8,8 @@ JSON text as bytes with ``split``, ``meta`` and the other fields of every annota
 
 ``.mg``: ``keypoint.npy``, ``keypoint_score.npy``, ``clips.npy`` (clips, 5) with the first row, M,
 T, the label (-1 for none) and the end of the clip's line, ``records.jsonl`` with a line of the
-other fields a clip, and ``index.json`` with ``split`` and ``meta``.
+other fields a clip, and ``index.json`` with the clips' ``names``, ``split`` (numbers of clips) and
+``meta``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class ClipFolder(Sequence):
         self.path, self.check = Path(path), check
         try:
             index = read_json(self.path / 'index.json')
-            self.split, self.meta = index['split'], index['meta']
+            self._names, self.meta = index['names'], index['meta']
+            self.split = {
+                name: [self._names[row] for row in clips] for name, clips in index['split'].items()
+            }
             self._keypoint, self._score, self._clips = (
                 np.load(self.path / f'{name}.npy', mmap_mode='r', allow_pickle=False)
                 for name in (*ARRAYS, 'clips')
@@ -87,6 +91,8 @@ class ClipFolder(Sequence):
             and size.sum() == len(self._keypoint)
             and (np.diff(end, prepend=0) > 0).all()
             and end[-1] == len(self._records)
+            and len(set(self._names)) == len(end)
+            and set(map(type, self._names)) == {str}
         )
         if not whole:
             raise ValueError('its files do not belong together')
@@ -104,13 +110,18 @@ class ClipFolder(Sequence):
         last = first + persons * frames
         record = json.loads(self._records[begin:end].tobytes())
         _unpacked(record, self._keypoint[first:last], self._score[first:last], (persons, frames))
-        record['total_frames'] = frames
+        record |= dict(frame_dir=self._names[row], total_frames=frames)
         if label >= 0:
             record['label'] = label
         problem = self.check and self.check(record)
         if problem:
-            raise AnnotationError(f'{self.path}: clip {record.get("frame_dir")!r}: {problem}')
+            raise AnnotationError(f'{self.path}: clip {record["frame_dir"]!r}: {problem}')
         return record
+
+    @property
+    def names(self) -> list[str]:
+        """Name of every clip."""
+        return [self._names[row] for row in self.rows]
 
     @property
     def labels(self) -> np.ndarray:
@@ -119,6 +130,20 @@ class ClipFolder(Sequence):
 
     def __reduce__(self) -> tuple:
         return ClipFolder, (self.path, self.rows, self.check)
+
+
+def clip_names(clips: Sequence[dict]) -> list[str]:
+    """Name of every clip, without reading those of a folder."""
+    if isinstance(clips, ClipFolder):
+        return clips.names
+    return [clip['frame_dir'] for clip in clips]
+
+
+def clip_labels(clips: Sequence[dict]) -> np.ndarray:
+    """Label (N) of every clip, -1 where there is none."""
+    if isinstance(clips, ClipFolder):
+        return clips.labels
+    return np.array([clip.get('label', -1) for clip in clips], dtype=np.int64)
 
 
 def save_folder(
@@ -131,7 +156,7 @@ def save_folder(
     temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}')
     temporary.mkdir()
     try:
-        clips, row, end, shape = [], 0, 0, None
+        names, clips, row, end, shape = [], [], 0, 0, None
         with (
             (temporary / 'keypoint.npy').open('wb') as keypoints,
             (temporary / 'keypoint_score.npy').open('wb') as scores,
@@ -149,8 +174,9 @@ def save_folder(
                 fields = {
                     k: v
                     for k, v in annotation.items()
-                    if k not in (*ARRAYS, 'label', 'total_frames')
+                    if k not in (*ARRAYS, 'frame_dir', 'label', 'total_frames')
                 }
+                names.append(annotation['frame_dir'])
                 end += records.write((_json(fields) + '\n').encode())
                 clips.append((row, persons, frames, annotation.get('label', -1), end))
                 row += persons * frames
@@ -160,7 +186,10 @@ def save_folder(
             _header(keypoints, (row, *shape))
             _header(scores, (row, shape[0]))
         np.save(temporary / 'clips.npy', np.array(clips, np.int64))
-        write_json(temporary / 'index.json', dict(version=VERSION, split=split, meta=meta))
+        rows = {name: row for row, name in enumerate(names)}
+        split = {name: [rows[clip] for clip in wanted] for name, wanted in split.items()}
+        index = dict(version=VERSION, names=names, split=split, meta=meta)
+        write_json(temporary / 'index.json', index, indent=None)
         if path.exists():
             shutil.rmtree(path)
         os.rename(temporary, path)

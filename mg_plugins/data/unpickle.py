@@ -28,6 +28,8 @@ _NUMBERS_AND_TEXT = 'biufcSU'
 _DEEPEST = 50
 _LARGEST_INT = 2**64
 _SPELLED_OUT = 10
+# Of a file that is walked through, about so much is in memory at a time.
+_PAGES = 2**24
 
 
 class AnnotationError(UserError):
@@ -68,8 +70,11 @@ def load_pickle(path: str | os.PathLike) -> Any:
 
 def _walk(program: mmap.mmap) -> None:
     """Refuse lengths beyond the end of the file and memo numbers that would make a huge table."""
-    position, end = 0, len(program)
+    position, end, given_back = 0, len(program), 0
     while position < end:
+        if position - given_back > _PAGES and hasattr(program, 'madvise'):
+            program.madvise(mmap.MADV_DONTNEED, given_back, _PAGES)
+            given_back += _PAGES
         code = program[position]
         prefix, lines = _ARGUMENTS[code]
         after = position + 1

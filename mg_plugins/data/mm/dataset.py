@@ -12,7 +12,7 @@ from mg_plugins.data.annotations import AnnotationError, load_annotations
 from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.data.mm.sampler import MGClassBalancedSampler, dataset_labels
-from mg_plugins.data.storage import ClipFolder
+from mg_plugins.data.storage import ClipFolder, clip_labels, clip_names
 
 __all__ = ['MGPoseDataset', 'MGClassBalancedSampler', 'dataset_labels']
 
@@ -89,7 +89,7 @@ class MGPoseDataset(PoseDataset):
                 f'{self.ann_file} has {joints} joints, but layout {layout.name!r} has '
                 f'{layout.num_joints}'
             )
-        labels = _labels(clips)
+        labels = clip_labels(clips)
         known = self.num_classes or len(self._metainfo.get('classes') or ())
         if known and labels.max() >= known:
             clip = clips[int(labels.argmax())]
@@ -112,14 +112,15 @@ class MGPoseDataset(PoseDataset):
                     f'{sorted(splits) or "none"}'
                 )
             wanted = set(splits[self.split])
-            keep = np.array([clip['frame_dir'] in wanted for clip in clips], bool)
+            keep = np.array([name in wanted for name in clip_names(clips)], bool)
         if self.subjects is not None or self.exclude_subjects is not None:
             keep &= self._of_subjects(clips, keep)
         if self.labelled:
-            keep &= _labels(clips) >= 0
+            keep &= clip_labels(clips) >= 0
         chosen = np.flatnonzero(keep)
         if self.share is not None:
-            labels, ids = _labels(clips)[chosen], [clips[int(i)]['frame_dir'] for i in chosen]
+            labels, names = clip_labels(clips)[chosen], clip_names(clips)
+            ids = [names[i] for i in chosen]
             chosen = chosen[draw_labelled(labels, ids, self.share, self.share_seed)]
         return clips[chosen] if isinstance(clips, ClipFolder) else [clips[i] for i in chosen]
 
@@ -159,7 +160,7 @@ class MGPoseDataset(PoseDataset):
     def labels(self) -> np.ndarray:
         """Label (N) of every clip, in the order of the dataset; -1 where there is none."""
         self.full_init()
-        return _labels(self.data_list)
+        return clip_labels(self.data_list)
 
     @property
     def class_counts(self) -> np.ndarray:
@@ -172,12 +173,6 @@ class MGPoseDataset(PoseDataset):
         """Label of one clip, for MMEngine's ClassBalancedDataset."""
         self.full_init()
         return [self.data_list[idx].get('label', -1)]
-
-
-def _labels(clips: Sequence[dict]) -> np.ndarray:
-    if isinstance(clips, ClipFolder):
-        return clips.labels
-    return np.array([clip.get('label', -1) for clip in clips], dtype=np.int64)
 
 
 def _texts(subjects: Sequence[int | str] | None) -> list[str] | None:
