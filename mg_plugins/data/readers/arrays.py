@@ -114,9 +114,9 @@ def make_clip(
         counts,
     )  # fmt: skip
     known = {key: row[key] for key in row.keys() - KEPT_APART}
-    annotation = common.make_annotation(
-        name, label, points.reshape(shape), score.reshape(shape[:3]), size, **known
-    )
+    points, score = points.reshape(shape), score.reshape(shape[:3])
+    there = score.any((1, 2))  # absent persons are padded with zeros
+    annotation = common.make_annotation(name, label, points[there], score[there], size, **known)
     common.check_content(annotation, file)
     return annotation
 

@@ -203,10 +203,11 @@ class Table:
     def fill(self, persons: dict, key: tuple, values: list, joints: int, line: int) -> None:
         """Put the cells of a row in its person; an empty cell is a missing joint."""
         row = np.full((joints, 4), np.nan, np.float32)
-        given = False
+        given = np.zeros(joints, bool)
         for joint, axis, cell in values:
             text = cell.strip()
-            given |= axis == 3
+            if joint is not None and axis == 3:
+                given[joint] = True
             if joint is None or text.lower() in parsing.MISSING_CELLS:
                 continue
             value = parsing.parse_float(text)
@@ -216,7 +217,7 @@ class Table:
             row[joint, axis] = value if abs(value) < 1e30 else np.nan
         there = np.isfinite(row[:, :2]).all(1)
         row[:, 2] = np.nan_to_num(row[:, 2])
-        row[:, 3] = np.where(np.isfinite(row[:, 3]), row[:, 3], 0.0 if given else 1.0)
+        row[:, 3] = np.where(np.isfinite(row[:, 3]), row[:, 3], np.where(given, 0, 1))
         person = persons.setdefault(key, np.zeros((joints, 4), np.float32))
         person[there] = row[there]
 

@@ -359,4 +359,5 @@ def numbers_of(value: Any, file: str) -> np.ndarray:
 
 
 def plain_name(name: Any) -> str:
-    return re.sub(r'[^a-z0-9]+', '_', str(name).strip().lower())
+    """A name in small letters, with `_` for whatever is neither letter nor digit."""
+    return re.sub(r'[^a-z0-9]+', '_', str(name).lower()).strip('_')
