@@ -20,11 +20,11 @@ from mmengine.registry import init_default_scope
 
 from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
 from mg_plugins.augment.chain import Chain, build_steps, recipe_names
+from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Cell, Run, leave_out
 from mg_plugins.experiments.pretraining import Measures, pretrain_and_probe, set_epochs
-from mg_plugins.experiments.probing import loader_of
 from mg_plugins.experiments.runner import Plan
 from mg_plugins.openmmlab.settings import LaunchError, use_bfloat16
 

@@ -43,8 +43,7 @@ def train(cfg: Config, seed: int, folder: Path, test: bool = False) -> Runner:
         # Runners of one process are told apart by their names.
         experiment_name=f'run_{uuid.uuid4().hex}',
     )
-    for part in ('val',) if test else ('val', 'test'):
-        cfg.update({f'{part}_{what}': None for what in ('cfg', 'dataloader', 'evaluator')})
+    cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
     runner = build_runner(cfg)
     try:
         runner.train()
