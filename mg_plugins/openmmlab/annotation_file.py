@@ -197,6 +197,10 @@ def _splits(
         if unknown:
             raise LaunchError(f'{path} has no clips in split {unknown[0]!r}; its splits: {has}')
         train, test = wanted
+        if train == test:
+            raise LaunchError(
+                f'--splits names {train!r} twice: a model is not tested on its training'
+            )
     elif len(present) < 2:
         found = f'one split only, {has!r}' if present else 'no split'
         raise LaunchError(f'{path} has {found}: {TWO_SPLITS}')

@@ -106,11 +106,13 @@ def load_safely(module: ModuleType) -> None:
 def _reason(error: Exception) -> str:
     """Why a checkpoint was not loaded, without PyTorch's advice to trust it."""
     text = str(error)
-    refused = re.search(r'WeightsUnpickler error: (.+?)(?: Please | This |\n|$)', text)
-    if refused is None:
-        first = text.splitlines()[0] if text else type(error).__name__
-        return f'is damaged, or no checkpoint: {first}'
-    return f'was refused, as it holds more than weights: {refused[1].rstrip(".")}'
+    named = re.search(r'WeightsUnpickler error: (.+?)(?: Please | This |\n|$)', text)
+    if named is not None and 'allowed' in named[1]:
+        return f'was refused, as it holds more than weights: {named[1].rstrip(".")}'
+    if named is not None or 'weights_only' in text:
+        return f'is damaged, or no checkpoint{f": {named[1]}" if named else ""}'
+    first = re.split(r'\. |\n', text)[0] if text else type(error).__name__
+    return f'is damaged, or no checkpoint: {first}'
 
 
 def explain_resume(module: ModuleType) -> None:

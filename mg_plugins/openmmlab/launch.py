@@ -173,8 +173,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_runner(cfg: Config, training: bool = True) -> Runner:
     """The runner that a config asks for (``runner_type``), MMEngine's own by default.
 
-    What it starts from, goes on from or tests is looked at first, and so is whether it would test
-    on clips that it learns from.
+    What it starts from, goes on from or tests is looked at first.
 
     Args:
         cfg: The config.
@@ -199,7 +198,6 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
     if training:
         runner.register_hook(FiniteHook())
         weights.check_start(runner)
-        weights.check_splits(runner)
     else:
         weights.check_test(runner)
     return runner

@@ -185,27 +185,3 @@ def check_test(runner: Runner) -> None:
     path = runner._load_from
     now = inputs_of(runner.test_loop.dataloader.dataset)
     check(path, load_whole(path), runner.model, True, now)
-
-
-def check_splits(runner: Runner) -> None:
-    """Refuse to validate or test on clips that the model learns from.
-
-    The dataset of the test, a second one to keep in memory, is only looked at before the training
-    where there is none of a validation.
-
-    Raises:
-        LaunchError: With the number of such clips and one of them.
-    """
-    loops = [runner._train_loop, runner._val_loop, runner._test_loop]
-    if loops[0] is None:
-        return
-    other = runner.val_loop if loops[1] is not None else loops[2] and runner.test_loop
-    if other is None:
-        return
-    pair = (inside(loop.dataloader.dataset) for loop in (runner.train_loop, other))
-    train, tested = (set(getattr(dataset, 'names', ())) for dataset in pair)
-    if train & tested:
-        raise LaunchError(
-            f'{len(train & tested)} of {len(tested)} clips to test on are in the training split as '
-            f'well, such as {min(train & tested)!r}: such figures mean nothing, give other splits'
-        )

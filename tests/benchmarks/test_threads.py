@@ -19,9 +19,9 @@ WAYS = {
     'busy (PyTorch)': {},
     'passive': {'OMP_WAIT_POLICY': 'PASSIVE'},
     'spin 2000': {'GOMP_SPINCOUNT': '2000'},
-    'spin 10000': {'GOMP_SPINCOUNT': '10000'},
 }
 ROUNDS = int(os.environ.get('MG_ROUNDS', '12'))
+BUSY = [int(number) for number in os.environ.get('MG_BUSY', '1,8').split(',')]
 UNSET = ('OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
 
 
@@ -62,11 +62,12 @@ def test_threads(benchmark):
                     taken[way] += steps(*pair[: 1 + both])
             for way, seconds in taken.items():
                 table[way][name] = statistics.median(seconds)
+                print(f'{name}, {way}: {table[way][name]:.3f}', flush=True)
 
         def all_situations() -> None:
             measure('alone')
             measure('two trainings', both=True)
-            for busy in (1, 8):
+            for busy in BUSY:
                 with ExitStack() as others:
                     for _ in range(busy):
                         start(others, '-c', 'while True: pass')
@@ -74,6 +75,4 @@ def test_threads(benchmark):
 
         benchmark.pedantic(all_situations, rounds=1)
         benchmark.extra_info['seconds a step'] = table
-        print(f'\nload of the machine at the end: {os.getloadavg()[0]:.1f}')
-        for way, row in table.items():
-            print(f'{way:>15}: ' + ', '.join(f'{name} {s:.3f}' for name, s in row.items()))
+        print(f'load of the machine at the end: {os.getloadavg()[0]:.1f}')

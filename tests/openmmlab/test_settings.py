@@ -1,8 +1,15 @@
 """Changes to configs, without running them."""
 
-import pytest
-from mmengine.config import Config
+import importlib
+import sys
 
+import pytest
+from mmaction.models import RecognizerGCN
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mg_plugins.fusion import is_fused
 from mg_plugins.openmmlab import settings, synthetic_data
 from mg_plugins.openmmlab.settings import LaunchError
 
@@ -79,3 +86,25 @@ def test_data_is_looked_for_under_its_root_and_its_stand_in_fits_the_model(tmp_p
     cfg.model.backbone.backbone.graph_cfg.layout = dict(num_node=2, inward=[(1, 0)], center=0)
     with pytest.raises(synthetic_data.NoSyntheticSet, match='no synthetic set'):
         synthetic_data.stand_in_options(cfg)
+
+
+@pytest.mark.parametrize('imported', [False, True])
+def test_no_fuse_is_plain_whatever_was_imported(imported, tmp_path, monkeypatch):
+    """A config over autofuse and one over MGFuse, before and after something imported autofuse."""
+    monkeypatch.setattr(RecognizerGCN, '__init__', RecognizerGCN.__init__)
+    monkeypatch.delitem(sys.modules, settings.AUTOFUSE, raising=False)
+    init_default_scope('mmaction')
+    if imported:
+        importlib.import_module(settings.AUTOFUSE)
+    path = tmp_path / 'child.py'
+    path.write_text(
+        f"_base_ = '{ROOT}/configs/stgcn_imigue.py'\n"
+        "custom_imports = dict(imports=['mg_plugins', 'mg_plugins.autofuse'])\n"
+    )
+    for source in (ROOT / 'configs/stgcn_mgfuse_imigue.py', path):
+        cfg = Config.fromfile(source)
+        synthetic_data.shorten(cfg)
+        settings.set_fusion(cfg, False)
+        assert not is_fused(MODELS.build(cfg.model).backbone)
+        settings.set_fusion(cfg, True)
+        assert is_fused(MODELS.build(cfg.model).backbone)

@@ -98,7 +98,6 @@ class MGPoseDataset(PoseDataset):
                 f'there are {known} classes, counted from 0; where labels are counted from 1, '
                 'subtract 1'
             )
-        self.names = [clip['frame_dir'] for clip in clips]
         return clips
 
     def _chosen(self, content: dict) -> Sequence[dict]:
