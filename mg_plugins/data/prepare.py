@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -156,8 +157,10 @@ def prepare(
     from .annotations import save_annotations
 
     annotations = [clip.annotation for clip in clips]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_annotations(out, dataset.split, annotations, dataset.meta)
+    try:
+        save_annotations(out, dataset.split, annotations, dataset.meta)
+    except OSError as error:
+        raise PrepareError(f'{out} cannot be written: {error.strerror}', rejects) from None
     layout = dataset.meta['layout']
     report = Report(
         format=reader.name,
@@ -201,8 +204,10 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
         raise FormatError(f'--out {out} is the source itself; give another file')
     # Found out before the reading, which may take long.
     folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise FormatError(f'--out {out} cannot be written: {folder} is no folder to write in')
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise FormatError(f'--out {out} cannot be written: {folder}: {error.strerror}') from None
     return out
 
 

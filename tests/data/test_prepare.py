@@ -223,6 +223,39 @@ def test_command_line_exit_codes(tool, tmp_path, source, capsys):
     assert 'cannot be written' in capsys.readouterr().err
 
 
+def test_a_source_without_a_format_is_looked_at(tool, tmp_path, source, capsys):
+    out = tmp_path / 'set.pkl'
+    assert tool.main([str(source), '--out', str(out), '--workers', '1', '--quiet']) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(
+        'imigue: imigue_skeleton_train/0001/0001_light_hand.csv is named'
+    )
+    assert 'imigue: 9 clips' in captured.out
+    assert tool.main([str(tmp_path / 'none'), '--out', str(out)]) == 2
+    assert 'none does not exist' in capsys.readouterr().err
+    # An option that the format found does not have is named.
+    assert tool.main([str(source), '--out', str(out), '--size', '640x480', '--quiet']) == 2
+    assert 'imigue has no option size' in capsys.readouterr().err
+
+
+def test_help_imports_nothing_of_ours():
+    code = (
+        'import runpy, sys; sys.argv = ["prepare_data.py", "mediapipe", "--help"]\n'
+        f'try: runpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
+        'except SystemExit: pass\n'
+        'assert not {"mg_plugins", "numpy", "torch"} & set(sys.modules)'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert 'landmark_0_x' in result.stdout and '--size' in result.stdout
+
+
+def test_clips_in_training_and_test_are_refused():
+    with pytest.raises(FormatError, match='1 clips are in the split xsub_train and in xsub_val'):
+        driver.check_splits(dict(xsub_train=['a', 'b'], xsub_val=['b'], xview_val=['a']))
+    driver.check_splits(dict(xsub_train=['a'], xsub_val=['b'], train=['a'], val=['b'], all=['a']))
+
+
 def test_command_line_synthetic(tool, tmp_path, capsys):
     out = tmp_path / 'set.pkl'
     options = ['--clips', '60', '--subjects', '6', '--seed', '3', '--unlinked', '--quiet']

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import make_raw as raw
-from make_raw import by_name, run
+from make_raw import by_name, labels, run
 from paths import SHARED
 
 
@@ -72,6 +72,49 @@ def test_sfinge3d_clips_and_recordings(tmp_path):
     assert any('sequences 2 ' in note for note in report.notes)
     (reject,) = report.rejects
     assert (reject.file, reject.line) == ('Sequences/sequencesGT.csv', 3)
+
+
+def test_recordings_are_kept_whole(tmp_path):
+    """iMiGUE, SMG and users' recordings with their segments, beside the clips."""
+    lines = raw.csv_lines(raw.imigue_rows(40, 7))
+    lines[30] = 'broken'
+    raw.write_imigue_video(tmp_path / 'imigue', 7, ['3,0,9', '99,20,29'], lines=lines)
+    raw.write_smg_sample(tmp_path / 'smg', 36, ['2,25,35', '1,5,9'])
+    person = raw.coco_instance(raw.body(0, 17))
+    frames = [dict(frame_id=t, instances=[person]) for t in range(10, 20) if t != 13]
+    raw.write_json(tmp_path / 'poses' / 'own.json', frames)
+    path = labels(tmp_path, 'own,nod,12,14', 'own,wave,16,17', header='clip,label,start,end')
+    own = dict(labels=path, size='640x480', fps=20.0)
+    for name, session, split, frames, segments, fps, options in (
+        ('imigue', '0007', 'train', 40, [(2, 0, 10), (31, 20, 30)], 25, {}),
+        ('smg', 'Sample0036', 'xsub_val', 40, [(0, 5, 10), (1, 25, 36)], 30, {}),
+        ('poses', 'own', 'all', 10, [(0, 2, 5), (1, 6, 8)], 20, own),
+    ):
+        source = tmp_path / name
+        report, content = run(tmp_path, name, source, keep_recordings=True, **options)
+        recording = by_name(content)[session]
+        assert 'label' not in recording and recording['total_frames'] == frames
+        assert [tuple(segment.values()) for segment in recording['segments']] == segments
+        assert recording['fps'] == fps and recording['session'] == session
+        assert content['split'][f'recordings_{split}'] == [session]
+        assert session not in content['split'][split] and len(content['split'][split]) == 2
+        # Broken rows and frames that are left out are frames without joints.
+        gap = dict(imigue=30, poses=3).get(name)
+        empty = [t for t in range(frames) if not recording['keypoint'][:, t].any()]
+        assert empty == ([] if gap is None else [gap])
+
+
+@pytest.mark.parametrize('separator', [',', ';'])
+def test_imigue_subjects_from_a_table_with_a_row_a_gesture(tmp_path, separator):
+    raw.write_imigue_video(tmp_path / 'raw', 1, ['3,0,9'])
+    raw.write_imigue_video(tmp_path / 'raw', 9, ['3,0,9'])
+    rows = ['Video_ID,class,gesture,start,end,Subject_ID,Result', '1,3,touch hat,0:01,0:02,2,Win',
+            '1,4,touch face,0:03,0:04,2,win', '0009.mp4,4,touch face,0:03,0:04,1,Lose']  # fmt: skip
+    table = raw.write_lines(tmp_path / 's.csv', [row.replace(',', separator) for row in rows])
+    _, content = run(tmp_path, 'imigue', tmp_path / 'raw', subjects=str(table))
+    known = {a['session']: (a['subject'], a['outcome']) for a in content['annotations']}
+    assert known == {'0001': ('2', 'win'), '0009': ('1', 'lose')}
+    assert len(content['split']['emotion_train']) == len(content['split']['emotion_test']) == 1
 
 
 @pytest.mark.slow

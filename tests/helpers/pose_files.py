@@ -1,5 +1,6 @@
 """Pose files in the many ways in which people bring them, and a check of what is made of them."""
 
+import json
 import pickle
 
 import numpy as np
@@ -181,6 +182,20 @@ SIZED = dict(size='640x480')
 ALL = dict(size='640x480', min_score=0)
 K17, S17 = P17[None, ..., :2], P17[None, ..., 2]
 TIMES = [0.0, 0.04, 0.12, 0.16]
+
+
+def mmpose(*instances):
+    """A file of MMPose's inferencer with one person a frame."""
+    return [dict(frame_id=t, instances=[i]) for t, i in enumerate(instances)]
+
+
+def write(path, content):
+    """Write bytes, text, or whatever JSON can hold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
 def check_spelling(tmp_path, files, options, expected, more):

@@ -52,19 +52,20 @@ def parse_poses(content: Any, file: str, options: Mapping[str, Any], family: str
     Raises:
         ClipError: It has none of the known forms.
     """
+    if content is None or content in ([], {}):
+        raise ClipError(common.EMPTY, file, None, 'there are no frames')
     walk = Walk(file, options, family)
     if isinstance(content, Mapping):
         walk.about(content)
     frames = list(walk.frames(content))
-    if not frames and not content:
-        raise ClipError(common.EMPTY, file, None, 'there are no frames')
     take = Take([], family=family)
     numbers = [number for number, _, _ in frames]
     take.numbered = bool(frames) and None not in numbers
     for place, (number, time, frame) in enumerate(frames):
         at = number if take.numbered else place
         if not -1 < at < 10 * LONGEST:
-            raise ClipError(common.UNREADABLE, file, None, f'frame {at} is no number of a frame')
+            shown = parsing.shorten(str(at))
+            raise walk.error(f'frame {shown} is no number of a frame')
         if time is not None:
             take.times[at] = time
         try:

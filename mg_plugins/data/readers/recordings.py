@@ -127,7 +127,8 @@ def read_recording(job: Job, read_take: Callable[[Job], Take]) -> Parsed:
     windows = [(row.label, row.start, row.end) for row in rows if row.start is not None]
     if job.options['keep_recordings'] and windows:
         row = rows[0]
-        whole = LabelRow(job.name, None, row.file, None, split=row.split, known=row.known)
+        split = row.split if len({other.split for other in rows}) == 1 else None
+        whole = LabelRow(job.name, None, row.file, None, split=split, known=row.known)
         annotation = cut_clip(job, whole, ready, Counter(), allow_broken=True)
         first = ready.first
         inside = [(name, max(a, first) - first, b - first) for name, a, b in windows if b >= first]

@@ -276,21 +276,19 @@ def user_splits(
                 f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
             )
         split = dict(xsub_train=[], xsub_val=[])
-        for clip in clips:
+
+        def part(clip: Clip) -> str | None:
             subject = clip.annotation.get('subject')
-            if subject is not None:
-                name = 'xsub_val' if subject in wanted else 'xsub_train'
-                split[name].append(clip.annotation['frame_dir'])
+            return None if subject is None else 'xsub_val' if subject in wanted else 'xsub_train'
+
+        left = common.split_clips(clips, part, split)
     elif any(named):
-        for clip in clips:
-            if clip.split:
-                split.setdefault(clip.split, []).append(clip.annotation['frame_dir'])
+        left = common.split_clips(clips, lambda clip: clip.split or None, split)
     else:
-        split['all'] = [clip.annotation['frame_dir'] for clip in clips]
+        common.split_clips(clips, lambda _: 'all', split)
         return split, [
             'there is one split, "all": add a column split to the labels, or give --val-subjects'
         ]
-    left = len(clips) - sum(map(len, split.values()))
     return split, [f'{left} clips are in no split: their subject or split is not given'] * (
         left > 0
     )
