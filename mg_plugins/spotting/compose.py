@@ -1,0 +1,114 @@
+"""Untrimmed recordings put together from cut clips, with movement between them that means nothing.
+
+For training where few recordings, or none, are labelled: gestures are cut clips, and what lies
+between them is a smooth path through postures of several clips, held or passed through, which
+begins where one gesture ends and ends where the next begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter1d
+
+from mg_plugins.data.layouts import Layout
+
+
+def compose(
+    clips: Sequence[tuple[int, np.ndarray]],
+    length: int,
+    fps: float,
+    nothing: int,
+    layout: Layout,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A recording of ``length`` frames.
+
+    Args:
+        clips: (class, keypoint (T, V, C)) of cut clips without missing joints.
+        length: Frames of the result.
+        fps: Frames a second.
+        nothing: The class of the frames between gestures.
+        layout: Layout of the V joints.
+        rng: Draws everything.
+
+    Returns:
+        keypoint (length, V, C) float32 and the class of every frame (length,).
+    """
+    parts: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    frames, place = 0, None
+    offset = int(rng.integers(0, length // 2))  # the result may begin within a gesture
+    while frames < length + offset:
+        label, clip = clips[rng.integers(len(clips))]
+        clip = _vary(clip, rng)
+        if place is None:
+            place = clip[0, layout.centre].copy()
+        reach = 0.5 * np.ptp(clip[:, layout.centre], axis=0).max() + 0.05 * _extent(clip)
+        begin = place + rng.normal(0, reach, clip.shape[-1])
+        clip = clip - clip[0, layout.centre] + begin
+        if parts:
+            between = _between(parts[-1][-1], clip[0], clips, fps, layout, rng)
+            parts.append(between)
+            labels.append(np.full(len(between), nothing))
+            frames += len(between)
+        parts.append(clip)
+        labels.append(np.full(len(clip), label))
+        frames, place = frames + len(clip), clip[-1, layout.centre]
+    keypoint = np.concatenate(parts)[offset : offset + length]
+    return keypoint.astype(np.float32), np.concatenate(labels)[offset : offset + length]
+
+
+def _vary(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The clip at another speed and without some frames at either end."""
+    low, high = rng.uniform(0, 0.08, 2)
+    at = np.linspace(0, len(clip) - 1, max(4, round(len(clip) * rng.uniform(0.8, 1.25))))
+    at = at[int(low * len(at)) : len(at) - int(high * len(at))]
+    first = np.minimum(at.astype(int), len(clip) - 2)
+    share = (at - first)[:, None, None]
+    return clip[first] * (1 - share) + clip[first + 1] * share
+
+
+def _between(
+    first: np.ndarray,
+    last: np.ndarray,
+    clips: Sequence[tuple[int, np.ndarray]],
+    fps: float,
+    layout: Layout,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Frames that lead from one posture to another through up to five others."""
+    extent = _extent(first[None])
+    postures, stops = [first], [0.0]
+    for _ in range(rng.integers(0, 6)):
+        one, other = (_posture(clips, layout, rng) for _ in range(2))
+        share = rng.uniform(0.3, 0.7) if rng.random() < 0.6 else 1.0
+        posture = share * one + (1 - share) * other
+        way = rng.normal(0, 0.5 * extent, posture.shape[-1])
+        postures.append(posture + postures[-1][layout.centre] + way)
+        stops.append(stops[-1] + rng.uniform(0.2, 1.2))
+        if rng.random() < 0.3:  # held for a while
+            postures.append(postures[-1] + rng.normal(0, 0.01 * extent, posture.shape[-1]))
+            stops.append(stops[-1] + rng.uniform(0.2, 1.0))
+    postures.append(last)
+    stops.append(stops[-1] + rng.uniform(0.3, 1.2))
+    count = max(2, round(stops[-1] * fps))
+    path = PchipInterpolator(stops, np.stack(postures))(np.linspace(0, stops[-1], count + 2)[1:-1])
+    noise = gaussian_filter1d(rng.normal(0, 1, path.shape), 3, axis=0)
+    return path + 0.01 * extent * noise
+
+
+def _posture(
+    clips: Sequence[tuple[int, np.ndarray]], layout: Layout, rng: np.random.Generator
+) -> np.ndarray:
+    """A posture about its own centre: mostly how a clip begins or ends."""
+    clip = clips[rng.integers(len(clips))][1]
+    frame = clip[rng.choice([0, -1, rng.integers(len(clip))], p=[0.4, 0.4, 0.2])]
+    return frame - frame[layout.centre]
+
+
+def _extent(clip: np.ndarray) -> float:
+    """RMS distance of the joints from their mean."""
+    return float(np.sqrt(((clip - clip.mean(1, keepdims=True)) ** 2).sum(-1).mean()))

@@ -1,0 +1,255 @@
+"""From class probabilities a frame to segments.
+
+Two decoders: `hysteresis`, for any model, and `semi_markov`, which also knows how long gestures
+last. Spans are (class, start, end, confidence) in frames, end excluded; confidence is the mean
+probability of the class over the span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .metrics import overlap_scores
+
+Span = tuple[int, int, int, float]
+
+#: Frames a second at which `semi_markov` works; finer steps cost time and move no border by more.
+RATE = 10.0
+#: Longest gap without a person, in seconds, that a gesture goes on across.
+LONGEST_GAP = 0.3
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How probabilities become segments; times in seconds.
+
+    Attributes:
+        method: ``'semi_markov'`` or ``'hysteresis'``.
+        high: Probability that a gesture must reach (hysteresis).
+        low: Probability down to which it extends (hysteresis).
+        min_length: Shorter segments are dropped.
+        min_gap: Segments of one class with a shorter gap become one (hysteresis).
+        background: Added to the log-probability of "nothing" in every step of 0.1 s (semi_markov).
+        confidence: Less confident segments are dropped.
+    """
+
+    method: str = 'semi_markov'
+    high: float = 0.6
+    low: float = 0.4
+    min_length: float = 0.3
+    min_gap: float = 0.3
+    background: float = 0.0
+    confidence: float = 0.3
+
+
+def decode(
+    probability: np.ndarray,
+    fps: float,
+    decoder: Decoder,
+    durations: np.ndarray | None = None,
+    present: np.ndarray | None = None,
+) -> list[Span]:
+    """Segments of one recording.
+
+    Args:
+        probability: (T, K + 1), the last column "nothing".
+        fps: Frames a second.
+        decoder: How.
+        durations: (K, 2) mean and deviation of log seconds of each class, for ``semi_markov``.
+        present: (T,) bool, frames with a person; no segment crosses a longer gap than 0.3 s.
+
+    Raises:
+        ValueError: ``semi_markov`` without durations, or an unknown method.
+    """
+    if present is not None and not present.all():
+        probability = probability.copy()
+        for start, stop in runs(~present):
+            if stop - start > LONGEST_GAP * fps:
+                probability[start:stop] = 0
+                probability[start:stop, -1] = 1
+    if decoder.method == 'hysteresis':
+        found = hysteresis(probability, fps, decoder)
+    elif decoder.method == 'semi_markov' and durations is not None:
+        found = semi_markov(probability, fps, durations, decoder.background)
+    else:
+        raise ValueError(f'decoder {decoder.method!r} is unknown or lacks durations')
+    if present is not None:
+        found = [piece for span in found for piece in _without_gaps(span, present, fps)]
+    spans = []
+    for label, start, stop in found:
+        confidence = float(probability[start:stop, label].mean())
+        if stop - start >= decoder.min_length * fps and confidence >= decoder.confidence:
+            spans.append((label, start, stop, confidence))
+    return spans
+
+
+def hysteresis(
+    probability: np.ndarray, fps: float, decoder: Decoder
+) -> list[tuple[int, int, int]]:
+    """Class by class: spans above ``low`` that reach ``high``, gaps closed, overlaps resolved.
+
+    Where spans of two classes overlap, the frames go to the more probable class.
+    """
+    owner = probability[:, :-1].argmax(1)
+    found = []
+    for label in range(probability.shape[1] - 1):
+        own = probability[:, label]
+        spans: list[list[int]] = []
+        for start, stop in runs((own >= decoder.low) & (owner == label)):
+            if spans and start - spans[-1][1] < decoder.min_gap * fps:
+                gap = probability[spans[-1][1] : start]
+                if (gap.argmax(1) == probability.shape[1] - 1).all() or not len(gap):
+                    spans[-1][1] = stop
+                    continue
+            spans.append([start, stop])
+        found += [(label, a, b) for a, b in spans if own[a:b].max() >= decoder.high]
+    return sorted(found, key=lambda span: span[1:])
+
+
+def semi_markov(
+    probability: np.ndarray, fps: float, durations: np.ndarray, background: float = 0.0
+) -> list[tuple[int, int, int]]:
+    """The most probable sequence of gestures, whose durations are log-normal, and "nothing".
+
+    A hidden semi-Markov model (Yu, Artificial Intelligence 174, 2010): "nothing" may last as long
+    as it likes, a gesture as its class's durations say. Gestures follow each other directly or
+    after "nothing", with equal probability. Viterbi's search, O(T K D) with D the longest
+    duration; memory O(T K).
+
+    Args:
+        probability: (T, K + 1), the last column "nothing".
+        fps: Frames a second.
+        durations: (K, 2) mean and deviation of log seconds.
+        background: Added to the log-probability of "nothing" in each step.
+    """
+    step = max(1, round(fps / RATE))
+    frames, number = len(probability), probability.shape[1] - 1
+    steps = -(-frames // step)
+    at = np.arange(0, frames, step)
+    logs = np.log(np.maximum(np.add.reduceat(probability, at, axis=0), 1e-6))
+    logs -= np.log(np.diff(np.append(at, frames)))[:, None]
+    mean, deviation = durations[:, 0] + np.log(fps / step), durations[:, 1]
+    longest = int(min(steps, np.ceil(np.exp((mean + 3 * deviation).max())) + 1))
+    length = np.arange(1, longest + 1)
+    log_length = np.log(length)
+    duration = (
+        -0.5 * ((log_length - mean[:, None]) / deviation[:, None]) ** 2
+        - np.log(deviation)[:, None]
+        - log_length
+    )  # (K, D)
+    total = np.zeros((steps + 1, number))
+    np.cumsum(logs[:, :-1], axis=0, out=total[1:])
+    # entry[t, k]: best score of a past that ends at t, less what class k has collected until t.
+    entry = np.full((steps + 1, number), -np.inf)
+    best_nothing, best_gesture = 0.0, -np.inf
+    gesture_of = np.zeros(steps + 1, np.int32)
+    length_of = np.zeros(steps + 1, np.int32)
+    from_gesture = np.zeros(steps + 1, bool)
+    after_gesture = np.zeros(steps + 1, bool)  # whether the past before a gesture is a gesture
+    classes = np.arange(number)
+    entry[0] = -total[0]
+    for t in range(1, steps + 1):
+        reach = min(t, longest)
+        past = entry[t - reach : t][::-1]  # lengths 1 to reach
+        scores = past.T + duration[:, :reach]
+        which = scores.argmax(1)
+        ends = scores[classes, which] + total[t]
+        label = int(ends.argmax())
+        gesture, nothing = ends[label], logs[t - 1, -1] + background
+        from_gesture[t] = best_gesture > best_nothing
+        best_nothing = max(best_nothing, best_gesture) + nothing
+        best_gesture, gesture_of[t], length_of[t] = gesture, label, which[label] + 1
+        after_gesture[t] = best_gesture > best_nothing
+        entry[t] = max(best_nothing, best_gesture) - total[t]
+    spans, t = [], steps
+    in_gesture = best_gesture > best_nothing
+    while t > 0:
+        if in_gesture:
+            start = t - length_of[t]
+            spans.append((int(gesture_of[t]), start * step, min(t * step, frames)))
+            t = start
+            in_gesture = bool(after_gesture[t])
+        else:
+            in_gesture = bool(from_gesture[t])
+            t -= 1
+    return spans[::-1]
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Spans (start, stop) of consecutive true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def class_durations(
+    segments: Iterable[tuple[int, float]], classes: int, floor: float = 0.25
+) -> np.ndarray:
+    """(K, 2) mean and deviation of log seconds from (class, seconds), drawn towards all classes.
+
+    Few examples say little: a class's figures are averaged with those of all classes, which count
+    as five examples. Deviations are at least ``floor``.
+    """
+    pairs = [(label, np.log(seconds)) for label, seconds in segments if seconds > 0]
+    logs = np.array([log for _, log in pairs])
+    labels = np.array([label for label, _ in pairs], int)
+    mean, deviation = (logs.mean(), logs.std()) if len(logs) else (0.0, 1.0)
+    table = np.empty((classes, 2))
+    for label in range(classes):
+        own = logs[labels == label]
+        centre = (own.sum() + 5 * mean) / (len(own) + 5)
+        spread = (((own - centre) ** 2).sum() + 5 * deviation**2) / (len(own) + 5)
+        table[label] = centre, max(np.sqrt(spread), floor)
+    return table
+
+
+def calibrate(
+    recordings: Sequence[tuple[np.ndarray, float, Sequence[tuple[int, int, int]]]],
+    durations: np.ndarray,
+    start: Decoder | None = None,
+) -> Decoder:
+    """The decoder that spots best on training recordings, by F1 at IoU 0.5.
+
+    Args:
+        recordings: (probability (T, K + 1), fps, true spans (class, start, end)) of each.
+        durations: As for `decode`.
+        start: Everything but method, background and confidence is taken from it.
+    """
+    start = start or Decoder()
+    candidates = [
+        replace(start, background=background, confidence=confidence)
+        for background in (-0.5, 0.0, 0.5)
+        for confidence in (0.3, 0.4, 0.5)
+    ]
+
+    def score(decoder: Decoder) -> float:
+        pairs = [
+            (truth, decode(probability, fps, decoder, durations))
+            for probability, fps, truth in recordings
+        ]
+        return overlap_scores(pairs)['f1@0.5']
+
+    # Of equals, the one nearest to the starting point.
+    return max(
+        candidates,
+        key=lambda d: (
+            round(score(d), 4), -abs(d.background - start.background),
+            -abs(d.confidence - start.confidence),
+        ),
+    )  # fmt: skip
+
+
+def _without_gaps(
+    span: tuple[int, int, int], present: np.ndarray, fps: float
+) -> list[tuple[int, int, int]]:
+    """A span cut where nobody is there for longer than `LONGEST_GAP`."""
+    label, start, stop = span
+    pieces, begin = [], start
+    for a, b in runs(~present[start:stop]):
+        if b - a > LONGEST_GAP * fps:
+            pieces.append((label, begin, start + a))
+            begin = start + b
+    pieces.append((label, begin, stop))
+    return [piece for piece in pieces if piece[2] > piece[1]]

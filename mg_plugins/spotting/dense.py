@@ -1,0 +1,140 @@
+"""One score a frame: a dense head, its losses, and inference over recordings of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .features import RecordingFeatures
+
+
+class DenseHead(nn.Module):
+    """Class scores a frame from a graph network's feature maps.
+
+    Features are pooled over joints and persons, brought back to the frame rate by linear
+    interpolation, and passed through dilated residual convolutions over time, as in MS-TCN
+    (Abu Farha and Gall, CVPR 2019).
+
+    Args:
+        in_channels: Channels of the feature maps.
+        num_classes: K gestures; the last score, K, is "nothing".
+        width: Channels of the convolutions over time.
+        dilations: One residual convolution of three frames each.
+        dropout: Share of features dropped in training.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        width: int = 64,
+        dilations: tuple[int, ...] = (1, 2, 4, 8),
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.enter = nn.Conv1d(in_channels, width, 1)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, 3, padding=d, dilation=d) for d in dilations
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Conv1d(width, num_classes + 1, 1)
+
+    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
+        """Scores (N, K + 1, frames) from feature maps (N, M, C, T', V)."""
+        x = self.enter(x.mean((1, 4)))
+        if x.shape[-1] != frames:
+            x = F.interpolate(x, frames, mode='linear', align_corners=False)
+        for layer in self.layers:
+            x = x + self.dropout(F.relu(layer(x)))
+        return self.classify(self.dropout(x))
+
+
+def dense_loss(
+    scores: torch.Tensor,
+    target: torch.Tensor,
+    background_weight: float = 0.5,
+    smoothing: float = 0.15,
+    largest_step: float = 4.0,
+) -> dict[str, torch.Tensor]:
+    """Cross entropy a frame and the smoothing loss of MS-TCN.
+
+    The smoothing loss is the mean of ``min(|log p(t) - log p(t-1)|, largest_step)²`` with the
+    gradient stopped at ``t-1`` (Abu Farha and Gall, CVPR 2019, equations 8 to 10).
+
+    Args:
+        scores: (N, K + 1, T).
+        target: (N, T) class indices; K is "nothing", -100 is not counted.
+        background_weight: Weight of "nothing" frames in the cross entropy.
+        smoothing: Weight of the smoothing loss.
+        largest_step: Where it is cut off.
+    """
+    weight = scores.new_ones(scores.shape[1])
+    weight[-1] = background_weight
+    logs = F.log_softmax(scores, 1)
+    step = (logs[..., 1:] - logs[..., :-1].detach()).abs().clamp(max=largest_step)
+    return dict(
+        loss_frames=F.cross_entropy(scores, target, weight=weight, ignore_index=-100),
+        loss_smooth=smoothing * step.square().mean(),
+    )
+
+
+def chunks(frames: int, length: int) -> Iterator[tuple[int, int]]:
+    """Chunks (start, stop) of ``length`` frames with half overlap; the last one ends at the end."""
+    if frames <= length:
+        yield 0, frames
+        return
+    step = max(1, length // 2)
+    for start in range(0, frames - length, step):
+        yield start, start + length
+    yield frames - length, frames
+
+
+@torch.inference_mode()
+def frame_probabilities(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    features: RecordingFeatures,
+    length: int = 256,
+    batch: int = 8,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Class probabilities a frame of a recording of any length, in bounded memory.
+
+    The network runs over chunks of its training length with half overlap; where chunks overlap,
+    probabilities are averaged, each chunk counting most in its middle.
+
+    Args:
+        network: (N, T, V, C) features to scores (N, K + 1, T).
+        features: The recording.
+        length: Frames a chunk, as in training.
+        batch: Chunks computed together.
+        progress: Told how many frames are finished.
+
+    Returns:
+        (T, K + 1) float32; rows sum to 1.
+    """
+    frames = len(features)
+    total: np.ndarray | None = None
+    weights = np.zeros(frames, np.float32)
+    spans = list(chunks(frames, length))
+    for first in range(0, len(spans), batch):
+        part = spans[first : first + batch]
+        inputs = np.stack([features.slice(*span) for span in part])
+        probability = network(torch.from_numpy(inputs)).softmax(1).transpose(1, 2).float().numpy()
+        if total is None:
+            total = np.zeros((frames, probability.shape[-1]), np.float32)
+        size = probability.shape[1]
+        weight = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+        for (start, stop), chunk in zip(part, probability, strict=True):
+            total[start:stop] += chunk * weight[:, None]
+            weights[start:stop] += weight
+        if progress:
+            progress(part[-1][1])
+    if total is None:
+        raise ValueError('a recording without frames has no scores')
+    total /= weights[:, None]
+    return total

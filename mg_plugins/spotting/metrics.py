@@ -1,0 +1,128 @@
+"""How well segments were spotted.
+
+A recording is a pair (truth, found): true spans (class, start, end) and found spans (class, start,
+end, confidence), in frames, end excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Pair = tuple[Sequence[tuple], Sequence[tuple]]
+THRESHOLDS = (0.1, 0.3, 0.5)
+
+
+def overlap(a: tuple, b: tuple) -> float:
+    """Intersection over union of two spans in time."""
+    shared = min(a[2], b[2]) - max(a[1], b[1])
+    return max(shared, 0) / (max(a[2], b[2]) - min(a[1], b[1]))
+
+
+def overlap_scores(
+    recordings: Sequence[Pair], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, float]:
+    """F1, precision and recall at each overlap, over all segments of all recordings.
+
+    The most confident segment chooses first, and takes the true segment of its class that it
+    overlaps most; a true segment can be taken once. F1 is 0 where nothing was found.
+    """
+    scores = {}
+    for threshold in thresholds:
+        hits = found = true = 0
+        for truth, spans in recordings:
+            free = set(range(len(truth)))
+            for span in sorted(spans, key=lambda s: -s[3]):
+                best = max(
+                    (i for i in free if truth[i][0] == span[0]),
+                    key=lambda i: overlap(truth[i], span),
+                    default=None,
+                )
+                if best is not None and overlap(truth[best], span) >= threshold:
+                    free.remove(best)
+                    hits += 1
+            found, true = found + len(spans), true + len(truth)
+        scores[f'f1@{threshold}'] = 2 * hits / max(found + true, 1)
+        scores[f'precision@{threshold}'] = hits / max(found, 1)
+        scores[f'recall@{threshold}'] = hits / max(true, 1)
+    return scores
+
+
+def detection_scores(recordings: Sequence[Pair], early: int = 20) -> dict[str, float]:
+    """Detection rate and false positives by SFINGE3D's published protocol.
+
+    A gesture is detected when a segment of its class starts within its true frames, or up to
+    ``early`` frames before them (Caputo et al., Computers & Graphics 91, 2020). Every other
+    segment is a false positive, also a second one for the same gesture. Both are shares of the
+    number of true gestures.
+    """
+    hits = false = true = 0
+    for truth, spans in recordings:
+        free = set(range(len(truth)))
+        for span in sorted(spans, key=lambda s: s[1]):
+            match = [
+                i
+                for i in free
+                if truth[i][0] == span[0] and truth[i][1] - early <= span[1] < truth[i][2]
+            ]
+            if match:
+                free.remove(min(match, key=lambda i: truth[i][1]))
+                hits += 1
+            else:
+                false += 1
+        true += len(truth)
+    return dict(detection_rate=hits / max(true, 1), false_positives=false / max(true, 1))
+
+
+def frame_scores(recordings: Sequence[Pair], lengths: Sequence[int], classes: int) -> float:
+    """Frame-wise macro-F1 over the gesture classes that occur; "nothing" is no class of its own.
+
+    Args:
+        recordings: Truth and found segments.
+        lengths: Frames of each recording.
+        classes: K gestures.
+    """
+    counts = np.zeros((3, classes))  # true and found, true, found
+    for (truth, spans), length in zip(recordings, lengths, strict=True):
+        real, guess = (paint(part, length, classes) for part in (truth, spans))
+        for row, labels in enumerate((real[real == guess], real, guess)):
+            counts[row] += np.bincount(labels, minlength=classes + 1)[:classes]
+    occurs = counts[1] > 0
+    f1 = 2 * counts[0] / np.maximum(counts[1] + counts[2], 1)
+    return float(f1[occurs].mean()) if occurs.any() else 0.0
+
+
+def onset_delay(recordings: Sequence[Pair], fps: Sequence[float], threshold: float = 0.1) -> float:
+    """Latency: median seconds from a gesture's true start to that of the segment which found it.
+
+    Over the gestures that a segment of their class overlaps by ``threshold``; negative where
+    segments start early, NaN where no gesture was found.
+    """
+    delays = []
+    for (truth, spans), rate in zip(recordings, fps, strict=True):
+        for real in truth:
+            own = [s for s in spans if s[0] == real[0] and overlap(real, s) >= threshold]
+            if own:
+                delays.append((max(own, key=lambda s: overlap(real, s))[1] - real[1]) / rate)
+    return float(np.median(delays)) if delays else float('nan')
+
+
+def spotting_scores(
+    recordings: Sequence[Pair], lengths: Sequence[int], fps: Sequence[float], classes: int
+) -> dict[str, float]:
+    """All metrics of this module."""
+    return dict(
+        **{k: v for k, v in overlap_scores(recordings).items() if k.startswith('f1')},
+        **detection_scores(recordings),
+        frame_macro_f1=frame_scores(recordings, lengths, classes),
+        onset_delay_s=onset_delay(recordings, fps),
+    )
+
+
+def paint(spans: Sequence[tuple], length: int, classes: int) -> np.ndarray:
+    """Class of every frame (length,); ``classes`` stands for "nothing"."""
+    labels = np.full(length, classes)
+    for label, start, stop, *_ in spans:
+        labels[max(start, 0) : stop] = label
+    return labels
