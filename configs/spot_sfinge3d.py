@@ -18,6 +18,7 @@ model = dict(
     head=dict(in_channels=96, num_classes=13),
     loss=dict(background_weight=0.5),
     crop={{_base_.crop}},
+    stride=2,
 )
 train_dataloader = dict(
     dataset=dict(

@@ -2,7 +2,7 @@
 _base_ = './runtime.py'
 
 crop = 256
-max_iters = 350
+max_iters = 300
 
 train_dataloader = dict(
     batch_size=8,
@@ -19,9 +19,7 @@ val_dataloader = dict(
     dataset=dict(type='MGRecordings', test_mode=True),
 )
 test_dataloader = val_dataloader
-train_cfg = dict(
-    _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters + 1
-)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters + 1)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=20),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=20, T_max=max_iters - 20, eta_min=0),

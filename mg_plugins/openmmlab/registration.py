@@ -10,7 +10,8 @@ import mg_plugins.data.mm
 import mg_plugins.emotion.mm
 import mg_plugins.fusion.mm
 import mg_plugins.losses.mm
-import mg_plugins.openmmlab.mm  # noqa: F401
+import mg_plugins.openmmlab.mm
+import mg_plugins.spotting.mm  # noqa: F401
 from mg_plugins.data.layouts import get_layout
 
 UPSTREAM_LAYOUTS = ('openpose', 'nturgb+d', 'coco')

@@ -64,20 +64,20 @@ def decode(
     Raises:
         ValueError: ``semi_markov`` without durations, or an unknown method.
     """
-    if present is not None and not present.all():
+    absent = [] if present is None else runs(~present)
+    gaps = [(start, stop) for start, stop in absent if stop - start > LONGEST_GAP * fps]
+    if gaps:
         probability = probability.copy()
-        for start, stop in runs(~present):
-            if stop - start > LONGEST_GAP * fps:
-                probability[start:stop] = 0
-                probability[start:stop, -1] = 1
+    for start, stop in gaps:
+        probability[start:stop] = 0
+        probability[start:stop, -1] = 1
     if decoder.method == 'hysteresis':
         found = hysteresis(probability, fps, decoder)
     elif decoder.method == 'semi_markov' and durations is not None:
         found = semi_markov(probability, fps, durations, decoder.background)
     else:
         raise ValueError(f'decoder {decoder.method!r} is unknown or lacks durations')
-    if present is not None:
-        found = [piece for span in found for piece in _without_gaps(span, present, fps)]
+    found = [piece for span in found for piece in _without_gaps(span, gaps)]
     spans = []
     for label, start, stop in found:
         confidence = float(probability[start:stop, label].mean())
@@ -86,9 +86,7 @@ def decode(
     return spans
 
 
-def hysteresis(
-    probability: np.ndarray, fps: float, decoder: Decoder
-) -> list[tuple[int, int, int]]:
+def hysteresis(probability: np.ndarray, fps: float, decoder: Decoder) -> list[tuple[int, int, int]]:
     """Class by class: spans above ``low`` that reach ``high``, gaps closed, overlaps resolved.
 
     Where spans of two classes overlap, the frames go to the more probable class.
@@ -168,7 +166,7 @@ def semi_markov(
     in_gesture = best_gesture > best_nothing
     while t > 0:
         if in_gesture:
-            start = t - length_of[t]
+            start = t - int(length_of[t])
             spans.append((int(gesture_of[t]), start * step, min(t * step, frames)))
             t = start
             in_gesture = bool(after_gesture[t])
@@ -242,14 +240,14 @@ def calibrate(
 
 
 def _without_gaps(
-    span: tuple[int, int, int], present: np.ndarray, fps: float
+    span: tuple[int, int, int], gaps: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int, int]]:
-    """A span cut where nobody is there for longer than `LONGEST_GAP`."""
-    label, start, stop = span
-    pieces, begin = [], start
-    for a, b in runs(~present[start:stop]):
-        if b - a > LONGEST_GAP * fps:
-            pieces.append((label, begin, start + a))
-            begin = start + b
+    """What is left of a span outside of the gaps, which are in order of time."""
+    label, begin, stop = span
+    pieces = []
+    for a, b in gaps:
+        if a < stop and b > begin:
+            pieces.append((label, begin, a))
+            begin = b
     pieces.append((label, begin, stop))
     return [piece for piece in pieces if piece[2] > piece[1]]

@@ -192,6 +192,8 @@ class MGSpotter(BaseModel):
         head: Options of :class:`mg_plugins.spotting.DenseHead`.
         loss: Options of :func:`mg_plugins.spotting.dense_loss`.
         crop: Frames of a training sample, which inference runs in.
+        stride: Frames that are averaged before the backbone; scores are at the frame rate all the
+            same.
         decoder: Options of :class:`mg_plugins.spotting.Decoder`.
     """
 
@@ -201,13 +203,14 @@ class MGSpotter(BaseModel):
         head: dict,
         loss: dict | None = None,
         crop: int = 256,
+        stride: int = 1,
         decoder: dict | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor or dict(type='BaseDataPreprocessor'))
         self.backbone = MODELS.build(backbone)
         self.head = DenseHead(**head)
-        self.loss_options, self.crop = loss or {}, crop
+        self.loss_options, self.crop, self.stride = loss or {}, crop, stride
         self.register_buffer('durations', torch.tensor([[0.0, 1.0]]).repeat(head['num_classes'], 1))
         values = [METHODS.index(v) if k == 'method' else v for k, v in asdict(
             Decoder(**(decoder or {}))
@@ -228,7 +231,11 @@ class MGSpotter(BaseModel):
 
     def scores(self, inputs: torch.Tensor) -> torch.Tensor:
         """Scores (N, K + 1, T) of inputs (N, T, V, C)."""
-        return self.head(self.backbone(inputs.unsqueeze(1)), inputs.shape[1])
+        frames, x = inputs.shape[1], inputs
+        if self.stride > 1 and frames >= self.stride:
+            whole = frames - frames % self.stride
+            x = x[:, :whole].unflatten(1, (-1, self.stride)).mean(2)
+        return self.head(self.backbone(x.unsqueeze(1)), frames)
 
     def probabilities(self, features: RecordingFeatures, **options) -> np.ndarray:
         """(T, K + 1) of a whole recording; see :func:`mg_plugins.spotting.frame_probabilities`."""

@@ -6,7 +6,6 @@ Everything that spots makes it, and every picture, export and scenario is made f
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -230,8 +229,3 @@ def _text(value: str) -> str:
 def _safe_cell(value: object) -> object:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in '=+-@\t\r' else value
-
-
-def dump(segments: Segments) -> str:
-    """The rows as JSON text."""
-    return json.dumps([asdict(row) for row in segments])
