@@ -1,0 +1,130 @@
+"""A pose estimator is anything that turns frames into persons; what it saw is a `PoseTrack`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mg_plugins.errors import UserError
+from mg_plugins.files import replacing
+
+
+class PoseError(UserError):
+    """Keypoints that cannot be had: an estimator that is not installed, a broken cache."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in a frame: keypoint (V, 2) pixels, score (V,), and the track it belongs to."""
+
+    keypoint: np.ndarray
+    score: np.ndarray
+    track: int = 0
+
+
+class Estimator(Protocol):
+    """What a pose estimator offers.
+
+    Attributes:
+        name: Goes into the cache's name; another name or version estimates anew.
+        layout: Name of the joint layout of what it gives.
+    """
+
+    name: str
+    layout: str
+
+    def __call__(self, image: np.ndarray, time: float) -> Sequence[Person]:
+        """Persons in one frame (H, W, 3) RGB at ``time`` seconds; none is an empty sequence."""
+
+
+@dataclass
+class PoseTrack:
+    """Keypoints of a whole recording.
+
+    Attributes:
+        keypoint: (M, T, V, C) float32; missing joints are 0.
+        score: (M, T, V) float32; 0 where missing.
+        times: (T,) presentation times in seconds.
+        layout: Name of the joint layout.
+        size: (width, height) of the picture; None where there is none.
+        fps: Frames a second.
+    """
+
+    keypoint: np.ndarray
+    score: np.ndarray
+    times: np.ndarray
+    layout: str
+    size: tuple[int, int] | None
+    fps: float
+
+    def save(self, path: Path) -> None:
+        """Write a .npz file, whole or not at all."""
+        with replacing(path) as temporary, temporary.open('wb') as file:
+            np.savez_compressed(
+                file, keypoint=self.keypoint, score=self.score, times=self.times,
+                layout=np.array(self.layout), size=np.array(self.size or ()), fps=self.fps,
+            )  # fmt: skip
+
+
+def load_track(path: Path) -> PoseTrack:
+    """Read what `PoseTrack.save` wrote.
+
+    Raises:
+        PoseError: The file is broken.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            size = tuple(int(n) for n in file['size']) or None
+            return PoseTrack(
+                file['keypoint'], file['score'], file['times'], str(file['layout']), size,
+                float(file['fps']),
+            )  # fmt: skip
+    except Exception as error:
+        raise PoseError(f'{path} holds no keypoints ({error}); remove it') from error
+
+
+def estimate_video(
+    frames: Iterable[tuple],
+    estimator: Estimator,
+    progress: Callable[[int, int], None] | None = None,
+    most_persons: int = 4,
+) -> PoseTrack:
+    """Run an estimator over frames from `frames_of` or a camera.
+
+    Ctrl-C is passed on; a caller that wants what was seen until then ends ``frames`` itself.
+
+    Args:
+        frames: (picture, seconds, VideoInfo) in order of time.
+        estimator: Gives the persons of each frame.
+        progress: Told frames done and frames in all (0 unknown).
+        most_persons: The tracks with most frames are kept.
+
+    Returns:
+        The track; M is at least 1, T may be 0 only where there were no frames.
+    """
+    times: list[float] = []
+    seen: dict[int, dict[int, Person]] = {}
+    info = None
+    for image, time, info in frames:
+        for person in estimator(image, time):
+            seen.setdefault(person.track, {})[len(times)] = person
+        times.append(time)
+        if progress:
+            progress(len(times), info.frames)
+    tracks = sorted(seen.values(), key=len, reverse=True)[:most_persons]
+    from mg_plugins.data.layouts import get_layout
+
+    joints = get_layout(estimator.layout).num_joints
+    shape = (max(len(tracks), 1), len(times), joints)
+    keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
+    for number, track in enumerate(tracks):
+        for frame, person in track.items():
+            keypoint[number, frame], score[number, frame] = person.keypoint, person.score
+    fps = (len(times) - 1) / times[-1] if len(times) > 1 and times[-1] > 0 else 0.0
+    fps = fps or (info.fps if info else 30.0)
+    size = (info.width, info.height) if info else None
+    return PoseTrack(keypoint, score, np.array(times), estimator.layout, size, fps)

@@ -1,0 +1,137 @@
+"""MediaPipe Holistic, with its Hands model where Holistic finds no hand; runs offline.
+
+Version 0.10.14 carries its models in the wheel (extra ``[video]``); complexity 1 is the one that it
+carries. One person.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+
+from .estimate import Person, PoseError
+
+#: Below this visibility MediaPipe invents coordinates, such as those of joints off the picture.
+VISIBLE = 0.4
+
+# imigue22: nose, neck, arm one, arm two, eyes, ears; fingertips of the right, then the left hand.
+BODY = ((0, 0), (2, 12), (3, 14), (4, 16), (5, 11), (6, 13), (7, 15), (8, 5), (9, 2), (10, 8),
+        (11, 7))  # fmt: skip
+NECK, SHOULDERS = 1, (11, 12)
+TIPS = (4, 8, 12, 16, 20)
+RIGHT_TIPS, LEFT_TIPS = slice(12, 17), slice(17, 22)
+RIGHT_WRIST, LEFT_WRIST = 4, 7
+
+
+def imigue22(
+    body: np.ndarray | None,
+    right: np.ndarray | None,
+    left: np.ndarray | None,
+    size: tuple[int, int],
+) -> Person | None:
+    """The 22 joints of iMiGUE from MediaPipe's landmarks, or None where there is nothing.
+
+    Args:
+        body: (33, 3) x and y in [0, 1] and visibility, or None.
+        right: (21, 2) landmarks of the person's right hand, or None.
+        left: The left hand.
+        size: (width, height) of the picture.
+    """
+    keypoint, score = np.zeros((22, 2), np.float32), np.zeros(22, np.float32)
+    if body is not None:
+        for joint, landmark in BODY:
+            keypoint[joint], score[joint] = body[landmark, :2], body[landmark, 2]
+        keypoint[NECK] = body[SHOULDERS, :2].mean(0)
+        score[NECK] = body[SHOULDERS, 2].min()
+    for hand, tips in ((right, RIGHT_TIPS), (left, LEFT_TIPS)):
+        if hand is not None:
+            keypoint[tips], score[tips] = hand[TIPS, :2], 1
+    outside = ((keypoint < -0.05) | (keypoint > 1.05)).any(1)
+    missing = (score < VISIBLE) | outside
+    keypoint *= size
+    keypoint[missing], score[missing] = 0, 0
+    return None if missing.all() else Person(keypoint, score)
+
+
+def assign_hands(
+    found: list[tuple[str, np.ndarray]], body: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Which of the Hands model's hands is which: by the nearest visible wrist, else by its label.
+
+    That model takes pictures for mirrored: its 'Left' is the person's right hand, and is called so
+    here.
+
+    Args:
+        found: (label, landmarks (21, 2)) of each hand.
+        body: (33, 3) landmarks of the body, or None.
+    """
+    hands: dict[str, np.ndarray] = {}
+    for label, hand in found:
+        side = {'Left': 'right', 'Right': 'left'}[label]
+        if body is not None and min(body[15, 2], body[16, 2]) >= VISIBLE:
+            gap = np.linalg.norm(body[[16, 15], :2] - hand[0], axis=1)
+            side = ('right', 'left')[int(gap.argmin())]
+        if side in hands:
+            side = 'left' if side == 'right' else 'right'
+        hands.setdefault(side, hand)
+    return hands
+
+
+class HolisticEstimator:
+    """The default estimator; use it in a ``with`` block, one for each video.
+
+    Raises:
+        PoseError: MediaPipe is not installed, or is a version without models.
+    """
+
+    name = 'mediapipe-0.10.14'
+    layout = 'imigue22'
+
+    def __init__(self) -> None:
+        try:
+            import mediapipe
+
+            solutions = mediapipe.solutions
+        except (ImportError, AttributeError) as error:
+            raise PoseError(
+                'a video needs MediaPipe 0.10.14 (Python 3.10 to 3.12): '
+                "pip install 'mg-plugins[video]'; skeleton recordings do not"
+            ) from error
+        self._holistic = solutions.holistic.Holistic(model_complexity=1)
+        self._hands = solutions.hands.Hands(max_num_hands=2, model_complexity=1)
+
+    def __enter__(self) -> HolisticEstimator:
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._holistic.close()
+        self._hands.close()
+
+    def __call__(self, image: np.ndarray, time: float) -> list[Person]:
+        """At most one person."""
+        result = self._holistic.process(image)
+        body = _array(result.pose_landmarks, visibility=True)
+        hands = dict(
+            right=_array(result.right_hand_landmarks), left=_array(result.left_hand_landmarks)
+        )
+        if hands['right'] is None and hands['left'] is None:
+            other = self._hands.process(image)
+            found = [
+                (kind.classification[0].label, _array(hand))
+                for kind, hand in zip(
+                    other.multi_handedness or (), other.multi_hand_landmarks or (), strict=True
+                )
+            ]
+            hands.update(assign_hands(found, body))
+        person = imigue22(body, hands['right'], hands['left'], image.shape[1::-1])
+        return [] if person is None else [person]
+
+
+def _array(landmarks: object, visibility: bool = False) -> np.ndarray | None:
+    if landmarks is None:
+        return None
+    rows = [(p.x, p.y, p.visibility) if visibility else (p.x, p.y) for p in landmarks.landmark]
+    return np.array(rows, np.float32)

@@ -1,0 +1,123 @@
+"""Frames of a video or a webcam with their presentation times, upright; needs PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mg_plugins.errors import UserError
+
+#: More frames or larger pictures than these are no recording of a person.
+LARGEST_SIDE = 8192
+
+
+class VideoError(UserError):
+    """A file that is no video, or cannot be read."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video's header says: upright width and height, frames a second, frames (0 unknown)."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Size, rate and number of frames of a video, by its header and first frame.
+
+    Raises:
+        VideoError: No file, no video in it, or it cannot be decoded.
+    """
+    for image, _, info in frames_of(path):
+        height, width = image.shape[:2]
+        return VideoInfo(width, height, info.fps, info.frames)
+    raise VideoError(f'{path} holds a video track without a single frame that can be decoded')
+
+
+def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
+    """Frames (H, W, 3) RGB, upright, with seconds from the first frame and the header's facts.
+
+    Times are presentation times, so variable rates keep their pace; a frame that does not come
+    after the one before it is dropped. A damaged end is left out: what came before it counts.
+
+    Raises:
+        VideoError: No file, no video track, or nothing that can be decoded.
+    """
+    import av
+    from av.error import FFmpegError
+
+    path = Path(path)
+    if not path.is_file():
+        raise VideoError(f'{path} does not exist; expected a video file')
+    try:
+        container = av.open(str(path))
+    except (FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f'{path} cannot be read as a video: {_reason(error)}') from None
+    with container:
+        if not container.streams.video:
+            raise VideoError(f'{path} has no video track; expected a video with a person in it')
+        stream = container.streams.video[0]
+        stream.thread_type = 'AUTO'
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
+        first = last = None
+        info = None
+        try:
+            for frame in container.decode(stream):
+                if max(frame.width, frame.height) > LARGEST_SIDE:
+                    raise VideoError(f'{path}: pictures of {frame.width}x{frame.height} pixels')
+                time = frame.time if frame.time is not None else (last or 0) + 1 / fps
+                first = time if first is None else first
+                if last is not None and time <= last:
+                    continue
+                last = time
+                image = upright(frame.to_ndarray(format='rgb24'), int(frame.rotation))
+                if info is None:
+                    height, width = image.shape[:2]
+                    info = VideoInfo(width, height, fps, int(stream.frames or 0))
+                yield image, time - first, info
+        except (FFmpegError, OSError) as error:
+            if info is None:
+                raise VideoError(f'{path} cannot be decoded: {_reason(error)}') from None
+        if info is None:
+            raise VideoError(f'{path} holds no frame that can be decoded')
+
+
+def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
+    """Frames of a webcam until it ends, with seconds since the first.
+
+    Raises:
+        VideoError: There is no such camera.
+    """
+    import time
+
+    import cv2
+
+    camera = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise VideoError(f'camera {number} cannot be opened; is it there, and free?')
+        began = time.monotonic()
+        while True:
+            there, image = camera.read()
+            if not there:
+                return
+            height, width = image.shape[:2]
+            fps = camera.get(cv2.CAP_PROP_FPS) or 30.0
+            yield image[..., ::-1], time.monotonic() - began, VideoInfo(width, height, fps, 0)
+    finally:
+        camera.release()
+
+
+def upright(image: np.ndarray, rotation: int) -> np.ndarray:
+    """The picture turned counter-clockwise by a multiple of 90 degrees, as phones note it."""
+    return np.ascontiguousarray(np.rot90(image, round(rotation / 90) % 4))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, 'strerror', None) or str(error)
