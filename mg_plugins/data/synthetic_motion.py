@@ -111,6 +111,7 @@ class BodyMotion:
         normals, uniforms: (n,) records of ``NORMALS`` and ``UNIFORMS``.
         frames: (n,) lengths in frames. fps: (n,) frames a second.
         posture: 'seated' or 'standing'.
+        extra: frames that are made beyond the longest clip.
     """
 
     def __init__(
@@ -122,13 +123,14 @@ class BodyMotion:
         frames: np.ndarray,
         fps: np.ndarray,
         posture: str,
+        extra: int = 0,
     ) -> None:
         self.moves, self.who, self.normals, self.uniforms = moves, who, normals, uniforms
         self.posture = posture
         right = uniforms['hand'] < who.right_handed
         self.side = np.where(right, -1.0, 1.0)
         self.gain = who.vigour * np.exp(0.2 * normals['gain'])
-        self.time = np.arange(frames.max()) / fps[:, None]
+        self.time = np.arange(frames.max() + extra) / fps[:, None]
         self.used = moves.frame != NO_HAND
         self.used[:, 1] &= uniforms['both'] < moves.both
         self.busy = ~self.used & (uniforms['busy'] < BUSY_SHARE)

@@ -7,6 +7,8 @@ away from the camera).
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 WIDTH, HEIGHT = 1280, 720
@@ -19,6 +21,10 @@ ALIASES = {
     'shoulder_centre': 'spine_shoulder',
 }
 SIDED_ALIASES = {
+    'index_finger_tip': 'index_tip',
+    'middle_finger_tip': 'middle_tip',
+    'ring_finger_tip': 'ring_tip',
+    'pinky_tip': 'little_tip',
     'finger1': 'thumb_tip',
     'finger2': 'index_tip',
     'finger3': 'middle_tip',
@@ -30,7 +36,13 @@ SIDED_ALIASES = {
     'pinky': 'little_knuckle',
     'big_toe': 'foot',
     'foot_index': 'foot',
+    'hand_wrist': 'wrist',
 }
+# A finger's joints: the share of the way from its knuckle to its tip.
+FINGER = re.compile(
+    r'(left|right)_(thumb|index|middle|ring|pinky)(?:_finger)?_(cmc|mcp|pip|ip|dip)'
+)
+ALONG = {'cmc': -0.6, 'mcp': 0.0, 'pip': 0.45, 'ip': 0.55, 'dip': 0.75}
 # Kind of joint: (spread of the error in cm, usual confidence, standard deviations of its latent
 # quality beyond which it is missed).
 DETECTOR = {
@@ -59,6 +71,13 @@ def pick_joints(points: dict[str, np.ndarray], joints: tuple[str, ...]) -> np.nd
     Raises:
         ValueError: a joint that the synthetic body does not have.
     """
+    for joint in joints:
+        match = FINGER.fullmatch(joint)
+        if match:
+            side, finger, part = match.groups()
+            finger = {'pinky': 'little'}.get(finger, finger)
+            knuckle, tip = (points[f'{side}_{finger}_{end}'] for end in ('knuckle', 'tip'))
+            points[joint] = knuckle + ALONG[part] * (tip - knuckle)
     unknown = [joint for joint in joints if body_point(joint) not in points]
     if unknown:
         raise ValueError(
@@ -118,7 +137,7 @@ def observe(
 
 def _kind(joint: str) -> str:
     for kind, marks in {
-        'finger': ('_tip', '_knuckle'),
+        'finger': ('_tip', '_knuckle', '_cmc', '_mcp', '_pip', '_ip', '_dip'),
         'wrist': ('_wrist', '_hand'),
         'ear': ('_ear',),
         'eye': ('_eye', 'nose', 'mouth'),
@@ -167,7 +186,11 @@ def _hidden(seen: np.ndarray, joints: tuple[str, ...]) -> np.ndarray:
     hidden = np.zeros(seen.shape[:-1])
     body = [i for i, joint in enumerate(joints) if _kind(joint) not in ('finger', 'wrist')]
     behind = seen[:, :, body]
-    for hand in (i for i, joint in enumerate(joints) if joint.endswith(('_wrist', 'finger3'))):
+    for hand in (
+        i
+        for i, joint in enumerate(joints)
+        if joint.endswith(('_wrist', 'finger3', 'middle_finger_tip'))
+    ):
         gap = behind - seen[:, :, hand, None]
         cover = np.exp(-(gap[..., :2] ** 2).sum(-1) / (2 * 0.05**2)) * (gap[..., 2] < -0.02)
         hidden[:, :, body] = np.maximum(hidden[:, :, body], cover)

@@ -17,15 +17,14 @@ from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.data.classes import class_counts, get_classes
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.data.synthetic import (
-    FEWEST,
     SyntheticOptions,
     ensure_synthetic,
-    generic_movements,
     make_plan,
     make_synthetic,
     make_task,
 )
 from mg_plugins.data.synthetic_motion import minimum_jerk, two_bone_ik
+from mg_plugins.data.synthetic_plan import FEWEST, generic_movements
 from mg_plugins.data.synthetic_tables import gesture_table
 
 SMALL = dict(subjects=6, clips=72, sessions=2)
@@ -323,13 +322,38 @@ def test_stand_ins_have_the_form_of_their_data_set(dataset, joints, classes, dim
 
 
 @pytest.mark.parametrize(
-    'layout', ['body25', 'coco17', 'kinect_v1_20', 'mediapipe33', 'imigue22_released']
+    'layout', ['body25', 'kinect_v1_20', 'imigue22_released', 'upper46', 'holistic75', 'openpose67']
 )
 def test_other_layouts(layout):
     _, annotations, meta = make_synthetic(subjects=2, clips=4, layout=layout, classes=400)
     assert annotations[0]['keypoint'].shape[2] == get_layout(layout).num_joints
     assert meta['layout'] == layout and len(meta['classes']) == 400
     assert all(a['keypoint_score'].any() for a in annotations)
+
+
+def test_recordings_are_sessions_with_frames_between_the_gestures():
+    options = dict(SMALL, noise=0.0)
+    split, recordings, meta = make_synthetic(recordings=True, **options)
+    _, clips, _ = make_synthetic(**options)
+    assert split == dict(
+        recordings_train=[a['frame_dir'] for a in recordings if a['frame_dir'] not in
+                          split['recordings_val']],
+        recordings_val=split['recordings_val'],
+    )  # fmt: skip
+    assert len(recordings) == 12 and len(split['recordings_val']) == 4
+    of_clips = {a['subject'] for a in clips if a['frame_dir'][:7] in split['recordings_val']}
+    assert {r['subject'] for r in recordings if r['frame_dir'] in split['recordings_val']} == (
+        of_clips
+    )
+    steps = [np.abs(np.diff(a['keypoint'][0], axis=0)).max() for a in clips]
+    for recording in recordings:
+        own = [a for a in clips if a['session'] == recording['session']]
+        expected = [dict(label=a['label'], start=a['start'], end=a['end'] + 1) for a in own]
+        assert recording['segments'] == expected and 'label' not in recording
+        assert recording['total_frames'] > expected[-1]['end']
+        # Nothing jumps where one movement passes into the next.
+        way = np.abs(np.diff(recording['keypoint'][0], axis=0)).max()
+        assert way < 1.5 * max(steps)
 
 
 def test_left_and_right_are_the_persons_own():

@@ -1,0 +1,204 @@
+"""Who does what when in the synthetic set: its options, classes, subjects, sessions, timelines."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from .classes import class_counts, get_classes
+from .synthetic_tables import gesture_table
+
+# Streams of random numbers, so that changing one part of the set leaves the others alone.
+SUBJECT, SESSION, PLAN, MOTION, REPAIR, SHUFFLE, GAP = range(7)
+HELD_OUT = 1 / 3
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """Options of the synthetic set.
+
+    Attributes:
+        seed: everything random follows from it.
+        subjects: how many people, at least 2; a third of them is held out.
+        clips: how many clips in all, at least one a subject.
+        linked: whether the outcome of a session shifts how often its gestures occur.
+        sessions: sessions of each subject, half of them won.
+        dataset: whose classes, layout and posture to imitate: a key of "datasets" in
+            ``synthetic_gestures.json``.
+        layout: name of another layout, or None for the data set's own.
+        classes: another number of classes (then movements are generic), or None.
+        noise: factor of the detector's errors; 0 gives exact joints.
+        recordings: whole sessions, the time between gestures included, with segments in place of
+            labels.
+    """
+
+    seed: int = 0
+    subjects: int = 24
+    clips: int = 2000
+    linked: bool = True
+    sessions: int = 6
+    dataset: str = 'imigue'
+    layout: str | None = None
+    classes: int | None = None
+    noise: float = 1.0
+    recordings: bool = False
+
+    def __post_init__(self) -> None:
+        known = gesture_table()['datasets']
+        if self.dataset not in known:
+            raise ValueError(
+                f'dataset={self.dataset!r}: there is a stand-in for {", ".join(known)}'
+            )
+        least = {'seed': 0, 'subjects': 2, 'sessions': 1, 'clips': self.subjects, 'noise': 0}
+        if self.classes is not None:
+            least['classes'] = 2
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f'{name}={getattr(self, name)!r}: must be at least {bound}')
+
+    @property
+    def variant(self) -> dict:
+        """The entry of the imitated data set: layout, classes, dims, posture, frames."""
+        return gesture_table()['datasets'][self.dataset]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The classes: K names, movements (entries of the table), (K,) counts and pull towards 'win'.
+
+    ``named`` says whether the movements are what the names say.
+    """
+
+    names: tuple[str, ...]
+    movements: list[dict]
+    counts: np.ndarray
+    win: np.ndarray
+    named: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which clip is what: one row a clip (``outcome``, ``fps`` and ``view``: one row a session)."""
+
+    label: np.ndarray
+    subject: np.ndarray
+    session: np.ndarray
+    frames: np.ndarray
+    start: np.ndarray
+    held_out: np.ndarray
+    outcome: np.ndarray
+    fps: np.ndarray
+    view: np.ndarray
+
+
+def stream_of(options: SyntheticOptions, *key: int) -> np.random.Generator:
+    """A generator of its own for every subject, session and clip."""
+    return np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=key))
+
+
+def make_task(options: SyntheticOptions) -> Task:
+    """Class names, movements, class counts and the pull of each class towards 'win'."""
+    source = options.variant['classes']
+    names = get_classes(source) if isinstance(source, str) else None
+    if options.classes not in (None, len(names or ())):
+        names, source = None, options.classes
+    names = names or tuple(f'movement {k:02d}' for k in range(int(source)))
+    try:
+        counts = np.array(class_counts(source), float)
+    except KeyError:
+        counts = np.ones(len(names))
+    table = gesture_table()['movements']
+    if all(name in table for name in names):
+        entries = [{**table.get(table[name].get('like'), {}), **table[name]} for name in names]
+        return Task(names, entries, counts, np.array([entry['win'] for entry in entries]), True)
+    win = np.random.default_rng(SHUFFLE).normal(0, 0.6, len(names))
+    return Task(names, generic_movements(len(names)), counts, win, False)
+
+
+def generic_movements(number: int) -> list[dict]:
+    """Movements for classes without a hand-written one: class k is the same in every set.
+
+    Raises:
+        ValueError: more classes than there are combinations of effector, target and rhythm.
+    """
+    table = gesture_table()['generic']
+    targets, rhythms = table['targets'], table['rhythms']
+    simple = [{'near': a, **rhythm} for a in targets for rhythm in rhythms]
+    simple += [{'far': entry['near'], **entry} for entry in simple]
+    simple += [
+        {**whole, 'hz': rhythm['hz']} for whole in table['whole_body'] for rhythm in rhythms[1:]
+    ]
+    pairs = [
+        {'near': a, 'far': b, **rhythm}
+        for a, b in itertools.permutations(targets, 2)
+        for rhythm in rhythms
+    ]
+    if number > len(simple) + len(pairs):
+        most = len(simple) + len(pairs)
+        raise ValueError(f'classes={number}: there are {most} generic movements at most')
+    shuffle = np.random.default_rng(SHUFFLE)
+    order = [part[i] for part in (simple, pairs) for i in shuffle.permutation(len(part))]
+    return order[:number]
+
+
+def make_plan(options: SyntheticOptions, task: Task) -> Plan:
+    """Decides label, subject, session, length and place in time of every clip."""
+    total = options.subjects * options.sessions
+    clip = np.arange(options.clips)
+    session = clip % total
+    subject = session % options.subjects
+    held = np.zeros(options.subjects, bool)
+    order = stream_of(options, SUBJECT).permutation(options.subjects)
+    held[order[: max(1, round(options.subjects * HELD_OUT))]] = True
+
+    rate, outcome = _rates(options, task)
+    draw = np.array([stream_of(options, PLAN, i).random(4) for i in clip])
+    share = np.cumsum(rate, 1)[session]
+    label = (draw[:, :1] * share[:, -1:] >= share).sum(1)
+    for part in (held[subject], ~held[subject]):
+        _repair(options, label, np.flatnonzero(part), len(task.names))
+
+    shortest, longest = options.variant['frames']
+    frames = shortest * (longest / shortest) ** draw[:, 1:3].mean(1)
+    frames = np.round(frames).astype(int)
+    rates = (25.0, 29.97, 30.0) if options.variant['dims'] == 2 else (30.0,)
+    streams = [stream_of(options, SESSION, s) for s in range(total)]
+    fps = np.array([rates[stream.integers(len(rates))] for stream in streams])
+    view = np.array([stream.standard_normal(6) for stream in streams])
+    # A pause of up to 8 seconds before each clip.
+    pause = (1 + 8 * draw[:, 3] * fps[session]).astype(int)
+    start = np.empty(options.clips, int)
+    for s in range(min(total, options.clips)):
+        steps = (pause + frames)[s::total]
+        start[s::total] = np.cumsum(steps) - frames[s::total]
+    return Plan(label, subject, session, frames, start, held[subject], outcome, fps, view)
+
+
+def _rates(options: SyntheticOptions, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """(sessions, K) rate of each class, and (sessions,) outcome: 1 is 'win'."""
+    number, people = len(task.names), options.subjects
+    liking, won = [], []
+    for k in range(people):
+        stream = stream_of(options, SUBJECT, k, 1)
+        liking.append(0.4 * stream.standard_normal(number))
+        liking[-1][stream.choice(number, min(3, number), replace=False)] += 1
+        # With an odd number of sessions every second subject wins the odd one.
+        wins = (options.sessions + k % 2) // 2
+        won.append(stream.permutation(np.arange(options.sessions) < wins))
+    subject = np.arange(people * options.sessions) % people
+    outcome = np.array(won).T.ravel()
+    pull = np.where(outcome, 1, -1)[:, None] * task.win * options.linked
+    return task.counts * np.exp(np.array(liking)[subject] + pull), outcome.astype(int)
+
+
+def _repair(options: SyntheticOptions, label: np.ndarray, part: np.ndarray, number: int) -> None:
+    """Gives rare classes a few of the commonest class's clips, in place, if there are enough."""
+    fewest = min(FEWEST, len(part) // (2 * number))
+    stream = stream_of(options, REPAIR, int(part[0]) if len(part) else 0)
+    for k in range(number):
+        while (label[part] == k).sum() < fewest:
+            common = np.bincount(label[part], minlength=number).argmax()
+            label[stream.choice(part[label[part] == common])] = k
