@@ -182,6 +182,24 @@ def test_options_are_refused_before_anything_is_read(tmp_path, options, message)
         prepare('poses', tmp_path / 'raw', **{'out': tmp_path / 'set.pkl', **options})
 
 
+@pytest.mark.parametrize(
+    ('cells', 'detail'),
+    [
+        ('0,480,', 'no size of a picture'),
+        ('1' + '0' * 20 + ',480,', 'no size of a picture'),
+        ('640,480,inf', 'no frame rate'),
+        ('640,480,-25', 'no frame rate'),
+        ('640,,', 'both be given'),
+    ],
+)
+def test_sizes_and_rates_of_labels_are_refused(tmp_path, cells, detail):
+    write(tmp_path / 'raw' / 'a.json', POSES)
+    path = labels(tmp_path, f'a,0,{cells}', 'b,0,,,', header='clip,label,width,height,fps')
+    with pytest.raises(PrepareError) as caught:
+        run(tmp_path, 'poses', tmp_path / 'raw', labels=path)
+    assert detail in caught.value.rejects[0].detail and caught.value.rejects[0].line == 2
+
+
 def test_a_label_of_10_to_the_9_is_one_rejection(tmp_path):
     write(tmp_path / 'raw' / 'a.json', POSES)
     path = labels(tmp_path, 'a,0,0,1', 'a,1000000000,1,2', 'a,0,0,1000000000000',

@@ -140,7 +140,7 @@ def test_who_is_kept(keep, expected):
     frames = [at(0, 100, 'a'), at(1, 100, 'a'), at(1, 320, 'b'), at(2, 100, 'a'), at(2, 320, 'b')]
     found, counts = tracks(*frames, length=3, most=1, keep=keep, size=(740, 400))
     assert found == [expected]
-    assert counts == {'persons of clips were left out (--max-persons, --person)': 1}
+    assert counts == {'persons or pieces of tracks were left out (--max-persons, --person)': 1}
 
 
 def test_pieces_of_one_person_are_joined():

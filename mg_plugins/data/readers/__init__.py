@@ -3,7 +3,6 @@
 from importlib import import_module
 
 from .common import (
-    REASONS,
     Clip,
     ClipError,
     Dataset,
@@ -38,7 +37,6 @@ READERS: dict[str, Reader] = {name: _load(name) for name in format_table()['form
 
 __all__ = [
     'READERS',
-    'REASONS',
     'Clip',
     'ClipError',
     'Dataset',

@@ -37,21 +37,6 @@ MISSING_FILE = 'missing file'
 NO_LABEL = 'no label'
 DUPLICATE = 'duplicate clip'
 UNREADABLE = 'unreadable'
-REASONS = (
-    SHORT_ROW,
-    LONG_ROW,
-    NON_NUMERIC,
-    NAN,
-    EMPTY,
-    LABEL_RANGE,
-    END_BEFORE_START,
-    BEYOND_FILE,
-    ALL_ZERO,
-    MISSING_FILE,
-    NO_LABEL,
-    DUPLICATE,
-    UNREADABLE,
-)
 
 
 class FormatError(UserError):

@@ -32,7 +32,7 @@ def detect(source: Source) -> tuple[str, str]:
         FormatError: It does not exist, or is of no format; the message says what was seen.
     """
     if not source.path.exists():
-        raise source.refuse('a file, folder or archive of one of the formats in --help')
+        raise FormatError(f'{source} does not exist; give a file, folder or archive')
     for name, entry in format_table()['formats'].items():
         for pattern in entry.get('files', ()):
             found = source.find(pattern)

@@ -48,7 +48,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     subjects = read_subjects(options['subjects']) if options['subjects'] else None
     files = {entry.name: entry for entry in source.find(FILE_NAME.pattern)}
     if not any(name.endswith('_light_hand.csv') for name in files):
-        raise source.refuse(common.format_entry('imigue')['expects'])
+        raise source.refuse('imigue')
     plan = Plan([], context=dict(subjects=subjects))
     unlisted = []
     for folder, number in sorted({FILE_NAME.match(name).groups()[:2] for name in files}):

@@ -24,9 +24,7 @@ FILES_A_JOB = 24
 
 def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of `FILES_A_JOB` files."""
-    files = source.find(FILE_NAME.pattern)
-    if not files:
-        raise source.refuse(common.format_entry('msr-action3d')['expects'])
+    files = source.need(FILE_NAME.pattern, 'msr-action3d')
     return Plan(common.packets(files, FILES_A_JOB))
 
 

@@ -24,7 +24,7 @@ PER_CLIP = ('keypoint', 'keypoint_score', 'clip', 'split', 'fps', *NUMBERS, *TEX
 def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of some clips each; checks everything that holds for the whole file."""
     if not source.is_file or source.path.suffix not in ('.npz', '.npy'):
-        raise source.refuse(common.format_entry('npz')['expects'])
+        raise source.refuse('npz')
     found = load(source.path)
     keypoint = found['keypoint'] = usual_axes(found['keypoint'], source)
     check_shapes(found, source)

@@ -38,9 +38,7 @@ class Job:
 
 def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of `FILES_A_JOB` files."""
-    files = source.find(NAME)
-    if not files:
-        raise source.refuse(common.format_entry('ntu')['expects'])
+    files = source.need(NAME, 'ntu')
     most, keep_all = options['max_persons'], options['keep_all_bodies']
     return Plan([Job(part, most, keep_all) for part in common.packets(files, FILES_A_JOB)])
 

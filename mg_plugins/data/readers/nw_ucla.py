@@ -21,9 +21,7 @@ TRAIN_CAMERAS = {1, 2}
 
 def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of `FILES_A_JOB` files."""
-    files = source.find(NAME)
-    if not files:
-        raise source.refuse(common.format_entry('nw-ucla')['expects'])
+    files = source.need(NAME, 'nw-ucla')
     return Plan(common.packets(files, FILES_A_JOB))
 
 

@@ -71,7 +71,7 @@ def assemble(
     kept: list[list[int]] = []
     joined = 0
     for i in order:
-        for track in kept:
+        for track in kept[:most]:
             if keep in CHOICES and continues(found, track, tracks[i], anywhere=most == 1):
                 track += tracks[i]
                 joined += 1
@@ -85,7 +85,9 @@ def assemble(
         keypoint[m, at], score[m, at] = found.points[track], found.scores[track]
     counts = Counter()
     counts['pieces of tracks were joined to one person'] = joined
-    counts['persons of clips were left out (--max-persons, --person)'] = max(0, len(kept) - most)
+    counts['persons or pieces of tracks were left out (--max-persons, --person)'] = max(
+        0, len(kept) - most
+    )
     return keypoint, score, +counts
 
 

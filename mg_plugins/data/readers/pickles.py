@@ -20,9 +20,7 @@ PLAIN = (str, int, float, bool, np.generic)
 
 def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of some annotations each."""
-    files = source.find(r'\.(pkl|pickle)$')
-    if not files:
-        raise source.refuse(common.format_entry('pickle')['expects'])
+    files = source.need(r'\.(pkl|pickle)$', 'pickle')
     rows, split, classes = [], {}, None
     plan = Plan([])
     for entry in files:

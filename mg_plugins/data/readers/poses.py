@@ -27,7 +27,6 @@ YOLO_HEAD = 5  # class, box
 
 def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """One job a recording."""
-    expects = common.format_entry(options['format'])['expects']
     notes: list[str] = []
     if options.get('images'):
         found = by_images(source, options)
@@ -36,7 +35,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
         entries = [e for e in source.entries if not (own and is_one_of(e, own))]
         found = group(entries, source, options, notes)
         if not found:
-            raise source.refuse(expects)
+            raise source.refuse(options['format'])
     plan = recordings.plan_recordings(found, source, options)
     plan.notes += notes
     return plan

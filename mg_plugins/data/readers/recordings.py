@@ -8,16 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mg_plugins.data.layouts import layout_names
+from mg_plugins.data.layouts import get_layout, layout_names
+from mg_plugins.data.relayout import joint_parts, relayout
 
 from . import common, people, tables, takes
 from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
 from .sources import Source
 from .tables import LabelRow
 from .takes import Ready, Take
-
-# Wider and higher than any picture.
-LARGEST_SIDE = 100_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r'(\d+)\s*[x×]\s*(\d+)', text.strip().lower())
     sides = [int(side) for side in match.groups()] if match and len(text) < 40 else [0]
-    if not all(0 < side <= LARGEST_SIDE for side in sides):
+    if not all(0 < side <= tables.LARGEST_SIDE for side in sides):
         raise FormatError(f'--size {text!r} must be WIDTHxHEIGHT in pixels, such as 1280x720')
     return sides[0], sides[1]
 
@@ -171,12 +169,17 @@ def cut_clip(
     except ValueError as error:
         raise ClipError(common.ALL_ZERO, row.file, row.line, str(error)) from None
     counts += said
-    keypoint, score = takes.to_layout(keypoint, score, ready.layout, job.options['layout'])
+    wanted = get_layout(job.options['layout'] or ready.layout)
+    if wanted.joints != ready.layout.joints:
+        keypoint, score = relayout(keypoint, score, joint_parts(ready.layout, wanted))
     known = dict(session=job.name, start=start, end=end, fps=ready.fps) | row.known
     annotation = common.make_annotation(
         row.frame_dir, row.label, keypoint, score, ready.size, **known
     )
     common.check_content(annotation, row.file, row.line)
+    fingers = [j for j, name in enumerate(wanted.joints) if 'finger' in name]
+    if fingers and not score[..., fingers].any():
+        counts['clips show no finger'] += 1
     return annotation
 
 

@@ -32,7 +32,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     """Jobs of `FILES_A_JOB` files."""
     cut, untrimmed, truth = map(source.find, (CUT, UNTRIMMED, TRUTH))
     if not cut and not (untrimmed and truth):
-        raise source.refuse(common.format_entry('sfinge3d')['expects'])
+        raise source.refuse('sfinge3d')
     plan = Plan([])
     labels: dict[int, list[tuple[int, int, int]]] = {}
     for entry in truth:

@@ -25,7 +25,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     files = {entry.name: entry for entry in source.find(r'Sample\d+_\w+\.csv$')}
     matches = [match for name in files if (match := FILE_NAME.match(name))]
     if not any(match[4] == 'skeleton' for match in matches):
-        raise source.refuse(common.format_entry('smg')['expects'])
+        raise source.refuse('smg')
 
     def file(name: str) -> Entry:
         return files.get(name) or Entry(name, source.path / name)

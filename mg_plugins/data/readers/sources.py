@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import parsing
-from .common import MISSING_FILE, UNREADABLE, ClipError, FormatError
+from .common import MISSING_FILE, UNREADABLE, ClipError, FormatError, format_entry
 
 # A text file or a member of an archive larger than this is no skeleton file.
 LARGEST_FILE = 2 << 30
@@ -113,8 +113,20 @@ class Source:
         """Entries whose name matches a regular expression somewhere."""
         return [entry for entry in self.entries if re.search(pattern, entry.name)]
 
-    def refuse(self, expects: str) -> FormatError:
+    def need(self, pattern: str, format_name: str) -> list[Entry]:
+        """Entries whose name matches.
+
+        Raises:
+            FormatError: There is none; the message says what the format expects.
+        """
+        found = self.find(pattern)
+        if not found:
+            raise self.refuse(format_name)
+        return found
+
+    def refuse(self, format_name: str) -> FormatError:
         """The error for a source of another format: what was expected, what is there."""
+        expects = format_entry(format_name)['expects']
         if not self.path.exists():
             return FormatError(f'{self} does not exist. Expected: {expects}')
         return FormatError(f'Expected: {expects}\nFound: {self.describe()}')

@@ -18,6 +18,8 @@ from .sources import Entry
 
 # A label beyond this is no class.
 MOST_CLASSES = 10_000
+# Wider and higher than any picture.
+LARGEST_SIDE = 100_000
 KNOWN_COLUMNS = ('subject', 'session', 'outcome', 'fps')
 
 
@@ -236,9 +238,14 @@ def parse_label_row(
     width, height = number('width'), number('height')
     if (width is None) != (height is None):
         raise ClipError(common.EMPTY, file, line, 'width and height must both be given, or neither')
+    if width is not None and not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        detail = f'width {width} and height {height} are no size of a picture'
+        raise ClipError(common.UNREADABLE, file, line, detail)
     known = {name: row[name] for name in ('subject', 'session', 'outcome') if row.get(name)}
     fps = number('fps', parsing.parse_float)
     if fps is not None:
+        if not 0 < fps < 1e6:
+            raise ClipError(common.UNREADABLE, file, line, f'fps {fps:g} is no frame rate')
         known['fps'] = fps
     return LabelRow(
         clip=row['clip'],

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
-from mg_plugins.data.relayout import joint_parts, relayout
 
 from . import common, people
 from .common import ClipError, FormatError
@@ -383,13 +382,3 @@ def resample(
     shown = [(t, m) for t in range(frames) for m in range(persons) if scores[m, t].any()]
     t, m = np.array(shown, np.int64).reshape(-1, 2).T
     return Detections(points[m, t], scores[m, t].astype(np.float32), t, m.tolist())
-
-
-def to_layout(
-    keypoint: np.ndarray, score: np.ndarray, layout: Layout, wanted: str | dict | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The joints of another layout, by name."""
-    target = layout if wanted is None else get_layout(wanted)
-    if target.joints == layout.joints:
-        return keypoint, score
-    return relayout(keypoint, score, joint_parts(layout, target))
