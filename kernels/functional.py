@@ -174,12 +174,13 @@ def mix(
     h = As.shape[1]
     wanted = {'As': (n, h, v, v), 'At': (n, h, t, t), 'a': (n, c), 'b': (n, c)}
     for name, tensor in zip(wanted, (As, At, a, b), strict=True):
-        if tensor.shape != wanted[name]:
+        # What is being traced has been checked when it ran; its sizes are no numbers.
+        if not torch.jit.is_tracing() and tensor.shape != wanted[name]:
             raise ValueError(
                 f'mix: {name} has shape {tuple(tensor.shape)}, but x {tuple(x.shape)} with '
                 f'{h} heads needs {wanted[name]}'
             )
-    if h == 0 or c % h:
+    if not torch.jit.is_tracing() and (h == 0 or c % h):
         raise ValueError(f'mix: {h} heads do not divide the {c} channels of x {tuple(x.shape)}')
     As, At, a, b = (tensor.to(x.dtype) for tensor in (As, At, a, b))
     if _takes_triton(x, h, backend):

@@ -28,6 +28,16 @@ def unit_gain(graph: torch.Tensor, dim: int) -> torch.Tensor:
     return graph / graph.abs().sum(dim, keepdim=True).clamp_min(1e-6)
 
 
+class _PlainCheckpoint(str):
+    """A missing key that brings advice into PyTorch's error of a strict load."""
+
+    def __format__(self, _: str) -> str:
+        return (
+            f'{str.__str__(self)} (the checkpoint is of the plain model, without the fusion: load it with '
+            'strict=False, which leaves the fusion as it is, or before plug)'
+        )
+
+
 class AdaptiveGraph(nn.Module):
     """A graph of each sequence's own over L nodes, joints or frames: attention plus a bias.
 
@@ -47,10 +57,10 @@ class AdaptiveGraph(nn.Module):
     def forward(self, pooled: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """Graph (N, H, L, L), target by source, from pooled (N, C, L) and bias (H, L, L)."""
         n, channels, length = pooled.shape
-        both = self.query_key(pooled.mT.reshape(n * length, channels))
+        both = self.query_key(pooled.transpose(1, 2).reshape(n * length, channels))
         both = both.view(n, length, 2, self.heads, self.dim).permute(2, 0, 3, 1, 4)
         query, key = both.reshape(2, n * self.heads, length, self.dim)
-        scores = torch.bmm(query / math.sqrt(self.dim), key.mT)
+        scores = torch.bmm(query / math.sqrt(self.dim), key.transpose(1, 2))
         attention = scores.view(n, self.heads, length, length).softmax(3)
         return unit_gain(attention + bias, 3)
 
@@ -147,7 +157,13 @@ class STBalancedFusion(nn.Module):
 
     def frame_bias(self, frames: int) -> torch.Tensor:
         """Bias (H, T, T), target frame by source frame, from the bias over frame offsets."""
-        reach = torch.arange(1 - frames, frames, device=self.offset_bias.device)
+        device = self.offset_bias.device
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            # A window has a fixed size; an index is computed anew for any number of frames.
+            frame = torch.arange(frames, device=device)
+            offset = (frame - frame[:, None]).clamp(-self.window, self.window)
+            return self.offset_bias[:, offset + self.window]
+        reach = torch.arange(1 - frames, frames, device=device)
         by_offset = self.offset_bias[:, reach.clamp(-self.window, self.window) + self.window]
         # Row t reads the offsets −t … T − 1 − t: a window that slides over them.
         return by_offset.unfold(1, frames, 1).flip(1)
@@ -203,6 +219,13 @@ class STBalancedFusion(nn.Module):
             )
         x, xs, xt = pool_through(x)
         return mix(x, *self._shares(xs, xt))
+
+    def _load_from_state_dict(self, state_dict, prefix, local, strict, missing, *rest):
+        super()._load_from_state_dict(state_dict, prefix, local, strict, missing, *rest)
+        # PyTorch calls this with strict=True always, so that nothing may be added to its errors.
+        if not any(key.startswith(prefix) for key in state_dict):
+            name = f'{prefix}gamma_s'
+            missing[:] = [_PlainCheckpoint(key) if key == name else key for key in missing]
 
     def extra_repr(self) -> str:
         """Sizes for ``print(module)``."""

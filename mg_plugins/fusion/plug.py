@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .dry_run import compiled_parts, kept_random_state, run_dry
 from .module import STBalancedFusion
-from .probe import PlugError, Trace, compiled_parts, kept_random_state, trace
+from .trace import PlugError, Trace
 
 CHILD = 'mg_fusion'
 # Kept on the block because a pickled handle reserves its number when it is loaded; without that, a
@@ -57,8 +58,15 @@ def plug(
             not exist, or what a block passes cannot be fused. The model is then unchanged.
     """
     target = _refuse_or_unwrap(model)
-    seen = trace(target, example_input)
+    seen = run_dry(target, example_input)
     blocks = _resolve(positions, seen)
+    if seen.joints is None:
+        last = list(blocks)[-1]
+        warnings.warn(
+            f'the model names no number of joints: the last axis of {last!r} '
+            f'({seen.shape(last)[1]}) is taken for the joints',
+            stacklevel=2,
+        )
     with kept_random_state(target):
         built = {name: _build(seen, name, {**options, **own}) for name, own in blocks.items()}
     for name, fusion in built.items():
@@ -87,9 +95,24 @@ def is_fused(model: nn.Module) -> bool:
     return bool(_fused_blocks(model))
 
 
-def fuse_output(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-    """Forward hook: pass what a block returned, (N, C, T, V), through that block's own fusion."""
-    return module.mg_fusion(output)
+def fuse_output(module: nn.Module, args: tuple, output: Any) -> Any:
+    """Forward hook: pass what a block returned, (N, C, T, V), through that block's own fusion.
+
+    Where it is a tuple, such as (x, A), x alone is fused and the rest passed on.
+    """
+    fusion = module.mg_fusion
+    if isinstance(output, Tensor):
+        return fusion(output)
+    sizes = fusion.channels, fusion.num_joints
+    fits = [
+        i
+        for i, o in enumerate(output)
+        if isinstance(o, Tensor) and o.ndim == 4 and tuple(o.shape[1::2]) == sizes
+    ]
+    # Beside the map a graph (N, C, V, V) may stand.
+    at = next((i for i in fits if output[i].shape[2] != output[i].shape[3]), fits[0])
+    members = (*output[:at], fusion(output[at]), *output[at + 1 :])
+    return type(output)(*members) if hasattr(output, '_fields') else type(output)(members)
 
 
 def _fused_blocks(model: nn.Module) -> dict[str, nn.Module]:
@@ -101,7 +124,10 @@ def _refuse_or_unwrap(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise PlugError(f'plug takes a torch.nn.Module, got {type(model).__name__}')
     if isinstance(model, torch.jit.ScriptModule):
-        raise PlugError('a scripted model takes no new submodules: plug first, then script it')
+        raise PlugError(
+            'a scripted model takes no new submodules: plug into the module that it was made '
+            'from, and use torch.export or torch.jit.trace on that'
+        )
     kinds = {cls.__name__ for m in model.modules() for cls in type(m).__mro__}
     for wrapper in ('DistributedDataParallel', 'FullyShardedDataParallel', 'FSDPModule'):
         if wrapper in kinds:

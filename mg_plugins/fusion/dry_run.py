@@ -1,0 +1,254 @@
+"""One dry forward of a model, on zeros or on the caller's ``example_input``.
+
+It leaves the model and the random state as they were.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .trace import Call, PlugError, Trace, describe, find_map
+
+
+def run_dry(model: nn.Module, example_input: Any = None) -> Trace:
+    """Run one dry forward and record what every module passes on.
+
+    Args:
+        model: Any module; it is left as it was, its random state, buffers and training flags too.
+        example_input: What to call the model with: a tensor, a tuple of arguments, a dict of
+            keyword arguments, or a shape such as ``(1, 2, 64, 25, 3)`` for zeros of that shape.
+            Without it the model's own joints, channels and persons are looked up and the usual
+            orders of axes are tried: (N, M, T, V, C), (N, C, T, V, M) and (N, C, T, V).
+
+    Raises:
+        PlugError: The model failed on ``example_input``, or no order of axes could be decided on.
+    """
+    graph = find_graph(model)
+    if graph is None and getattr(model, 'graph', None) is not None:
+        warnings.warn(
+            f'the graph of {type(model).__name__} is no adjacency (V, V) that the fusion knows: '
+            'its joint graphs start at 0; give one by graph=…',
+            stacklevel=4,
+        )
+    joints = graph.shape[-1] if graph is not None else _number(model, 'num_joints', 'num_point')
+    with undisturbed(model):
+        if example_input is not None:
+            args, kwargs = _arguments(model, example_input)
+            try:
+                result = _record(model, args, kwargs)
+            except Exception as error:
+                raise PlugError(
+                    f'{type(model).__name__} failed on example_input ({describe(example_input)}): '
+                    f'{_first_line(error)}. Give an input that its forward takes.'
+                ) from error
+        else:
+            result = _record_guessed(model, joints)
+    result.joints, result.graph = joints, graph
+    return result
+
+
+def find_graph(model: nn.Module) -> Tensor | None:
+    """The skeleton's adjacency (V, V), its subsets added up; None where the model has none.
+
+    It is ``model.graph.A``, ``model.A`` or the first buffer or parameter named ``A`` inside; of a
+    tuple the first member that is one.
+    """
+    tensors = (*model.named_buffers(), *model.named_parameters())
+    inside = [tensor for name, tensor in tensors if name.rpartition('.')[2] == 'A']
+    for found in (
+        getattr(getattr(model, 'graph', None), 'A', None),
+        getattr(model, 'A', None),
+        *inside,
+    ):
+        for one in found if isinstance(found, list | tuple) else [found]:
+            shape = tuple(getattr(one, 'shape', ()))
+            if len(shape) in (2, 3, 4) and shape[-1] == shape[-2] > 1:
+                graph = torch.as_tensor(one).detach().float().abs()
+                return graph.reshape(-1, *shape[-2:]).sum(0).clone()
+    return None
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; flags, buffers and random state are kept."""
+    modules = list(model.modules())
+    training = [m.training for m in modules]
+    buffers = [{k: (b, b.clone()) for k, b in m._buffers.items() if b is not None} for m in modules]
+    with ExitStack() as stack:
+        stack.enter_context(kept_random_state(model))
+        stack.enter_context(torch.no_grad())
+        if compiled_parts(model) and hasattr(torch.compiler, 'set_stance'):
+            stack.enter_context(torch.compiler.set_stance('force_eager'))
+        try:
+            for module in modules:
+                module.training = False
+            yield
+        finally:
+            for module, flag, saved in zip(modules, training, buffers, strict=True):
+                module.training = flag
+                for name, (buffer, value) in saved.items():
+                    module._buffers[name] = buffer.copy_(value)
+
+
+@contextmanager
+def kept_random_state(model: nn.Module) -> Iterator[None]:
+    """torch's random state, on the CPU and on the model's CUDA devices, is the same afterwards."""
+    devices = {p.device.index for p in model.parameters() if p.device.type == 'cuda'}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        yield
+
+
+def compiled_parts(model: nn.Module) -> list[str]:
+    """Names of the modules that ``torch.compile`` has already been applied to ('' is the model)."""
+    # The class is looked up only where dynamo is loaded: importing it here would cost a second.
+    optimized = getattr(sys.modules.get('torch._dynamo.eval_frame'), 'OptimizedModule', ())
+    return [
+        name
+        for name, m in model.named_modules()
+        if isinstance(m, optimized)
+        or getattr(m, '_compiled_call_impl', None) is not None
+        or hasattr(m.__dict__.get('forward'), '_torchdynamo_orig_callable')
+    ]
+
+
+def _record(model: nn.Module, args: tuple, kwargs: dict) -> Trace:
+    """One forward, with autograd's graph where the model can be run with it."""
+    try:
+        with torch.enable_grad():
+            leaves = [_leaf(value) for value in (*args, *kwargs.values())]
+            values = [v if leaf is None else leaf * 1 for v, leaf in leaves]
+            given = values[: len(args)], dict(zip(kwargs, values[len(args) :], strict=True))
+            found, output = _run(model, *given)
+        found.start = [leaf for _, leaf in leaves if leaf is not None]
+        found.ends = [t.grad_fn for t in _tensors(output) if t.grad_fn is not None]
+        return found
+    except Exception:
+        return _run(model, args, kwargs)[0]
+
+
+def _leaf(value: Any) -> tuple[Any, Tensor | None]:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value, value.detach().clone().requires_grad_() if floating else None
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    members = output if isinstance(output, list | tuple) else [output]
+    return [m for m in members if isinstance(m, Tensor)]
+
+
+def _run(model: nn.Module, args: Sequence, kwargs: dict) -> tuple[Trace, Any]:
+    modules = dict(model.named_modules())
+    calls: dict[str, list[Call]] = defaultdict(list)
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_, args, kwargs, output):
+            source = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+            found = find_map(output)
+            # Kept now: what works in place on the map later gives it another node.
+            node = None if found is None else found.grad_fn
+            before = None if source is None else source.grad_fn
+            calls[name].append(Call(source, output, found, node, before))
+
+        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    try:
+        for name, module in modules.items():
+            watch(name, module)
+        output = model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Trace(modules, dict(calls)), output
+
+
+def _record_guessed(model: nn.Module, joints: int | None) -> Trace:
+    """Try the usual orders of axes; accept what runs, if all that run agree on every module."""
+    if joints is None:
+        raise PlugError(
+            f'cannot tell what {type(model).__name__} takes: it names no graph and no number of '
+            'joints. Pass example_input: a tensor, or its shape, that its forward takes.'
+        )
+    # Halved twice, the frames must not be mistaken for joints.
+    frames = next(t for t in (32, 40, 48) if joints not in (t, t // 2, t // 4))
+    worked: dict[str, Trace] = {}
+    failed: list[str] = []
+    for channels, persons in _input_sizes(model, joints):
+        if worked:
+            break
+        c, m, t, v = channels, persons, frames, joints
+        for axes, shape in {
+            '(N, M, T, V, C)': (1, m, t, v, c),
+            '(N, C, T, V, M)': (1, c, t, v, m),
+            '(N, C, T, V)': (1, c, t, v),
+        }.items():
+            try:
+                found = _record(model, (_zeros(model, shape),), {})
+            except Exception as error:
+                failed.append(f'  {axes} = {shape}: {_first_line(error)}')
+                continue
+            found.joints = joints
+            worked[f'{axes} = {shape}'] = found
+    # What ran without any (N, C, T, V) inside only counts where nothing better ran: it can still
+    # say what the modules pass instead.
+    useful = {how: found for how, found in worked.items() if found.candidates()} or worked
+    agreed = {tuple((n, f.shape(n)) for n in f.candidates()) for f in useful.values()}
+    if len(agreed) == 1:
+        return next(iter(useful.values()))
+    tried = '\n'.join(f'  {how}: ran, but differently' for how in useful) or '\n'.join(failed)
+    raise PlugError(
+        f'cannot tell what {type(model).__name__} takes. Tried:\n{tried}\nPass example_input: a '
+        'tensor, or its shape, that its forward takes. If it wraps a backbone, fuse the backbone.'
+    )
+
+
+def _input_sizes(model: nn.Module, joints: int) -> list[tuple[int, int]]:
+    """Numbers of (channels, persons) to try: the model's own, else what its first norm and
+    convolution leave open."""
+    own_channels = _number(model, 'in_channels')
+    persons = _number(model, 'num_person', 'num_persons')
+    # The norm over the input is as wide as joints × channels, or joints × channels × persons.
+    norm = next((m for m in model.modules() if isinstance(m, nn.BatchNorm1d)), None)
+    width = norm.num_features // joints if norm and norm.num_features % joints == 0 else None
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d))
+    first = next((m.in_channels for m in convs), None)
+    channels = (
+        [own_channels] if own_channels else list(dict.fromkeys(c for c in (first, 3, 2) if c))
+    )
+    usual = [(c, m) for c in channels for m in ([persons] if persons else [2, 1])]
+    if width:
+        # Where the norm stands behind an embedding, its width says nothing: the usual ones then.
+        return [*((c, width // c) for c in channels if width % c == 0), *usual]
+    return [(c, persons or 1) for c in channels]
+
+
+def _arguments(model: nn.Module, example: Any) -> tuple[tuple, dict]:
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, Sequence) and example and all(isinstance(n, int) for n in example):
+        return (_zeros(model, example),), {}
+    return (tuple(example) if isinstance(example, list | tuple) else (example,)), {}
+
+
+def _zeros(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.zeros(tuple(shape), device=like.device, dtype=like.dtype)
+
+
+def _number(model: nn.Module, *names: str) -> int | None:
+    found = (getattr(model, name, None) for name in names)
+    return next((n for n in found if isinstance(n, int) and n > 0), None)
+
+
+def _first_line(error: Exception) -> str:
+    return f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'

@@ -1,0 +1,266 @@
+"""What the modules of a model passed on in one dry forward, and where its stages end.
+
+Axis letters: N sequences, M persons, C channels, T frames, V joints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from mg_plugins.errors import UserError
+
+
+class PlugError(UserError):
+    """A model, a position or an input that the fusion cannot work with, and what to do."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module.
+
+    Attributes:
+        source: Its first tensor argument, None without one.
+        output: What it returned.
+        map: The (N, C, T, V) in what it returned, None where there is not exactly one.
+        node: The node of ``map`` in autograd's graph.
+        source_node: That of ``source``.
+    """
+
+    source: Tensor | None
+    output: Any
+    map: Tensor | None = None
+    node: Any = None
+    source_node: Any = None
+
+
+@dataclass
+class Trace:
+    """What the modules of a model did in one dry forward.
+
+    Attributes:
+        modules: Every module by its name.
+        calls: The calls of every module that was called, in the order in which the first one ended.
+        joints: The number of joints V, None where the model does not tell.
+        graph: The skeleton's adjacency (V, V) as the model itself uses it, None where it has none.
+        ends: Nodes of the model's output in autograd's graph; empty where it could not be recorded.
+        start: The leaf that the model's input was made from.
+    """
+
+    modules: dict[str, nn.Module]
+    calls: dict[str, list[Call]]
+    joints: int | None = None
+    graph: Tensor | None = None
+    ends: list = field(default_factory=list, repr=False)
+    start: list[Tensor] = field(default_factory=list, repr=False)
+
+    def match(self, pattern: str) -> list[str]:
+        """Names that fit a pattern; ``*`` stays between two dots, so ``gcn.*`` is blocks alone."""
+        parts = pattern.split('.')
+        return [
+            name
+            for name in self.modules
+            if len(pieces := name.split('.')) == len(parts)
+            and (name != '' or pattern == '')
+            and all(map(fnmatchcase, pieces, parts))
+        ]
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Channels C and joints V that a module passes on.
+
+        Raises:
+            PlugError: It passes something other than (N, C, T, V), was not called, or was called
+                with different C or V.
+        """
+        if name not in self.calls:
+            raise PlugError(
+                f"cannot fuse '{name}' ({type(self.modules[name]).__name__}): the forward pass "
+                f'never calls it. {self.offer(name)}'
+            )
+        shapes = {self._one_shape(name, call) for call in self.calls[name]}
+        if len(shapes) > 1:
+            passed = ', '.join(describe(call.output) for call in self.calls[name])
+            raise PlugError(
+                f"cannot fuse '{name}': the model calls it {len(self.calls[name])} times and it "
+                f'passes {passed}; one fusion serves one number of channels and joints. Fuse '
+                f'modules that keep to one shape. {self.offer()}'
+            )
+        return shapes.pop()
+
+    def _one_shape(self, name: str, call: Call) -> tuple[int, int]:
+        found, problem = call.map, None
+        if found is None and not isinstance(call.output, Tensor):
+            problem = 'branches leave it separately, so there is no one map to fuse'
+        elif found is None:
+            problem = 'expected a floating-point map (N, C, T, V)'
+        elif self.joints and found.shape[3] != self.joints and self.joints in found.shape[1:3]:
+            problem = f'expected (N, C, T, V) with the {self.joints} joints on the last axis'
+        if problem is None:
+            return found.shape[1], found.shape[3]
+        raise PlugError(
+            f"cannot fuse '{name}' ({type(self.modules[name]).__name__}): it passes "
+            f'{describe(call.output)}; {problem}. {self.offer(name)}'
+        )
+
+    def candidates(self) -> list[str]:
+        """Names of modules that pass one (N, C, T, V), outermost first, plain layers left out."""
+        names = [n for n, calls in self.calls.items() if self._is_block(n, calls)]
+        return sorted(names, key=lambda name: name.count('.'))
+
+    def offer(self, parent: str = '') -> str:
+        """What could be fused instead, first of all inside ``parent``; else what there is."""
+        names = self.candidates()
+        if names:
+            return _listing([n for n in names if parent and n.startswith(f'{parent}.')] or names)
+        passed = (f"'{n}' passes {describe(c[-1].output)}" for n, c in self.calls.items() if n)
+        return 'No module of this model passes (N, C, T, V): ' + '; '.join(list(passed)[-2:]) + '.'
+
+    def _is_block(self, name: str, calls: list[Call]) -> bool:
+        shapes = {None if c.map is None else tuple(c.map.shape[1::2]) for c in calls}
+        if None in shapes or len(shapes) > 1 or name == '':
+            return False
+        module = self.modules[name]
+        plain = type(module).__module__.startswith('torch.nn') and not any(module.children())
+        return not plain and self.joints in (None, shapes.pop()[1])
+
+    def stages(self) -> list[str]:
+        """The last block of each width, along the model's main sequence of blocks.
+
+        The main sequence is found by data flow: numbered siblings (``gcn.0``, ``gcn.1``, … or
+        ``l1``, ``l2``, …) of which each takes what the one before passed on, or what was made from
+        that. Where there are
+        several, the one that holds the most parameters is taken, and all of them on a tie (twin
+        streams). Where data gets past these, they are one of several parallel paths, and the
+        blocks are taken that everything passes through.
+
+        Raises:
+            PlugError: There is no such sequence, or parallel paths that no module joins.
+        """
+        siblings = defaultdict(list)
+        for name, calls in self.calls.items():
+            numbered = re.fullmatch(r'(.*\D|)\d+', name)
+            if numbered and len(calls) == 1 and self._is_block(name, calls):
+                siblings[numbered[1]].append(name)
+        chains = [chain for names in siblings.values() for chain in self._chains(names)]
+        sizes = [sum(map(self._size, chain)) for chain in chains]
+        largest = [c for c, size in zip(chains, sizes, strict=True) if size == max(sizes)]
+        if not largest or self.passed_by(chain[-1] for chain in largest):
+            trunk = self._trunk()
+            if not trunk and largest:
+                raise PlugError(
+                    f"positions='auto' found {largest[0][-1]!r} to be one of several parallel "
+                    'paths, and no module that joins them: fused alone, half of the data would '
+                    f'pass it by; name the positions. {self.offer()}'
+                )
+            if not trunk:
+                raise PlugError(
+                    "positions='auto' found no sequence of numbered blocks that hand (N, C, T, V) "
+                    f'from one to the next; name the positions. {self.offer()}'
+                )
+            largest = [trunk]
+        return [
+            name
+            for chain in largest
+            for name, after in zip(chain, [*chain[1:], None], strict=True)
+            if after is None or self.shape(after) != self.shape(name)
+        ]
+
+    def passed_by(self, names: Iterable[str]) -> bool:
+        """Whether data gets from the model's input to its output past all of these modules.
+
+        Without a graph of autograd (``ends``) nothing is known, and the answer is no.
+        """
+        closed = {call.node for name in names for call in self.calls[name]}
+        leaves = {id(leaf) for leaf in self.start}
+        return any(id(getattr(n, 'variable', None)) in leaves for n in _before(self.ends, closed))
+
+    def _trunk(self) -> list[str]:
+        """Blocks that everything passes through, in order, outermost ones alone."""
+        if not self.ends:
+            return []
+        names = [n for n in self.calls if self._is_block(n, self.calls[n])]
+        trunk = {n for n in names if len(self.calls[n]) == 1 and not self.passed_by([n])}
+        inner = {n for n in trunk for outer in trunk if n.startswith(f'{outer}.')}
+        return [n for n in names if n in trunk - inner]
+
+    def _chains(self, names: list[str]) -> Iterator[list[str]]:
+        chain = names[:1]
+        for before, name in zip(names, names[1:], strict=False):
+            if self._follows(self.calls[name][0], self.calls[before][0]):
+                chain.append(name)
+                continue
+            if len(chain) > 1:
+                yield chain
+            chain = [name]
+        if len(chain) > 1:
+            yield chain
+
+    @staticmethod
+    def _follows(call: Call, before: Call) -> bool:
+        """Whether a call takes what the one before passed on, or what was made from it."""
+        if _same_data(before.map, call.source):
+            return True
+        if before.node is None or call.source_node is None:
+            return False
+        return before.node in _before([call.source_node], set())
+
+    def _size(self, name: str) -> int:
+        return sum(p.numel() for p in self.modules[name].parameters())
+
+
+def _before(nodes: Iterable, closed: set) -> Iterator:
+    """Nodes of autograd's graph that the given ones were made from; nothing beyond closed ones."""
+    seen = set(closed)
+    open_ = [node for node in nodes if node not in seen]
+    while open_:
+        node = open_.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node
+        open_ += [n for n, _ in node.next_functions if n is not None and n not in seen]
+
+
+def find_map(output: Any) -> Tensor | None:
+    """The (N, C, T, V) in what a block returned: itself, or the only one in a tuple.
+
+    Beside it a tuple may hold graphs, also one a channel (N, C, V, V).
+    """
+    members = output if isinstance(output, list | tuple) else [output]
+    maps = [m for m in members if _is_map(m)]
+    if len(maps) > 1:
+        maps = [m for m in maps if m.shape[2] != m.shape[3]]
+    return maps[0] if len(maps) == 1 else None
+
+
+def _is_map(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point()
+
+
+def _same_data(before: Tensor | None, after: Tensor | None) -> bool:
+    if after is None or before is None or before is after:
+        return before is after and before is not None
+    start = before.untyped_storage().data_ptr()
+    return before.shape == after.shape and start == after.untyped_storage().data_ptr() != 0
+
+
+def describe(value: Any) -> str:
+    """A value in words: its shape, or those of its members."""
+    if isinstance(value, Tensor):
+        return f'a tensor of shape {tuple(value.shape)}'
+    if isinstance(value, Mapping):
+        return 'a dict (' + ', '.join(f'{k}: {describe(v)}' for k, v in value.items()) + ')'
+    if isinstance(value, list | tuple):
+        return f'a {type(value).__name__} (' + ', '.join(map(describe, value)) + ')'
+    return repr(value)[:60]
+
+
+def _listing(names: list[str], most: int = 16) -> str:
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return f'Modules that pass (N, C, T, V): {", ".join(names[:most])}{more}.'

@@ -1,0 +1,221 @@
+"""A trained recognizer as an ONNX file that says what to feed it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mg_plugins.data import dataset_names, get_classes
+from mg_plugins.errors import UserError
+from mg_plugins.files import replacing
+
+INPUT, OUTPUT = 'keypoint', 'scores'
+#: What PyTorch and ONNX Runtime may differ by, over the largest score.
+TOLERANCE = 1e-4
+
+
+class Scores(nn.Module):
+    """A GCN recognizer without its data containers: clips (N, M, T, V, C) to scores (N, classes).
+
+    Scores are those before the softmax.
+    """
+
+    def __init__(self, recognizer: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.cls_head = recognizer.backbone, recognizer.cls_head
+
+    def forward(self, keypoint: torch.Tensor) -> torch.Tensor:
+        return self.cls_head(self.backbone(keypoint))
+
+
+@dataclass
+class Description:
+    """What an exported model takes and gives; in the file's metadata under ``mg_plugins``.
+
+    Attributes:
+        layout: Name of the joint layout.
+        persons: Persons M of a clip.
+        joints: Joints V.
+        channels: Channels C of a joint.
+        clip_len: Frames T of a clip as trained; the model takes any number.
+        classes: Class names in the order of the scores.
+        normalisation: The transforms that move, turn or scale coordinates.
+        pipeline: All transforms of the config's test pipeline, in order.
+        input: Order of axes of the input.
+    """
+
+    layout: str
+    persons: int
+    joints: int
+    channels: int
+    clip_len: int
+    classes: list[str]
+    normalisation: list[dict]
+    pipeline: list[dict]
+    input: str = 'N clips, M persons, T frames, V joints, C channels'
+
+
+def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
+    """A config and its model in evaluation mode, with the weights of a checkpoint.
+
+    Raises:
+        UserError: The model is no recognizer of skeletons, or the checkpoint does not fit it.
+    """
+    init_default_scope('mmaction')
+    cfg = Config.fromfile(config)
+    recognizer = MODELS.build(cfg.model)
+    if not hasattr(recognizer, 'backbone') or not hasattr(recognizer, 'cls_head'):
+        raise UserError(
+            f'{config} builds a {type(recognizer).__name__}, which has no backbone with a '
+            'classification head: give the config of a recognizer'
+        )
+    logger = logging.getLogger('export')
+    try:
+        load_checkpoint(recognizer, str(checkpoint), 'cpu', strict=True, logger=logger)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f'{checkpoint} does not fit the model of {config}: {str(error)[:600]}'
+        ) from error
+    return cfg, Scores(recognizer.eval())
+
+
+def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> Description:
+    """What the model of a config takes and gives, from the config's test pipeline.
+
+    Args:
+        cfg: The config.
+        model: Its model.
+        classes: Class names; without them those of the data set that the layout belongs to, or
+            numbers.
+
+    Raises:
+        UserError: The pipeline says no clip length, or the class names are not as many as scores.
+    """
+    pipeline = json.loads(json.dumps(_plain(cfg.test_dataloader.dataset.pipeline)))
+    find = {key: value for step in pipeline for key, value in step.items()}
+    graph = cfg.model.backbone
+    while 'graph_cfg' not in graph and 'backbone' in graph:
+        graph = graph['backbone']
+    layout = find.get('layout') or graph.get('graph_cfg', {}).get('layout', 'unknown')
+    if 'clip_len' not in find:
+        raise UserError('the test pipeline of the config names no clip_len: sample clips in it')
+    joints = next(m.shape[-1] for n, m in model.named_buffers() if n.rpartition('.')[2] == 'A')
+    width = next(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm1d))
+    persons = graph.get('num_person', find.get('num_person', 2))
+    channels = graph.get('in_channels', 3)
+    number = cfg.model.cls_head.num_classes
+    if classes is None:
+        known = layout in dataset_names() and len(get_classes(layout)) == number
+        classes = list(get_classes(layout)) if known else [str(i) for i in range(number)]
+    if len(classes) != number:
+        raise UserError(f'{len(classes)} class names were given, the model has {number} classes')
+    if width % (joints * channels):
+        raise UserError(f'the model normalises {width} numbers a frame, not {joints} joints')
+    normal = [s for s in pipeline if 'ormalize' in s['type'] or 'Align' in s['type']]
+    return Description(
+        layout, persons, int(joints), channels, find['clip_len'], classes, normal, pipeline
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def write_onnx(model: nn.Module, about: Description, out: Path, opset: int = 18) -> None:
+    """Write the model; the numbers of clips N and frames T stay free.
+
+    Args:
+        model: Takes (N, M, T, V, C).
+        about: What it takes; written into the file's metadata.
+        out: The file.
+        opset: Version of ONNX's operators, 18 or later.
+    """
+    import onnx
+
+    example = clips(about, 2, about.clip_len)
+    free = torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: free, 2: free},),
+            verbose=False,
+        )
+    proto = program.model_proto
+    for key, value in {'mg_plugins': asdict(about), 'classes': about.classes}.items():
+        proto.metadata_props.add(key=key, value=json.dumps(value))
+    with replacing(out) as temporary:
+        onnx.save(proto, temporary)
+
+
+def clips(about: Description, n: int, frames: int, seed: int = 0) -> torch.Tensor:
+    """Random clips (N, M, T, V, C) of the size that a model takes."""
+    generator = torch.Generator().manual_seed(seed)
+    size = n, about.persons, frames, about.joints, about.channels
+    return torch.randn(size, generator=generator)
+
+
+def session(path: Path, threads: int = 1):
+    """ONNX Runtime's session of a file, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+
+
+def compare(model: nn.Module, about: Description, path: Path) -> dict[int, float]:
+    """Largest difference of scores between PyTorch and a file, by clip length.
+
+    Raises:
+        UserError: It is larger than ``TOLERANCE`` of the largest score.
+    """
+    run = session(path)
+    found = {}
+    for frames in (about.clip_len, about.clip_len // 2 + 1, 2 * about.clip_len):
+        x = clips(about, 3, frames)
+        with torch.no_grad():
+            wanted = model(x).numpy()
+        off = np.abs(run.run(None, {INPUT: x.numpy()})[0] - wanted).max()
+        found[frames] = float(off / max(1.0, np.abs(wanted).max()))
+    if max(found.values()) > TOLERANCE:
+        raise UserError(f'{path} differs from PyTorch by {found} (frames: difference)')
+    return found
+
+
+def latency(model: nn.Module, about: Description, path: Path, rounds: int = 30) -> dict[str, float]:
+    """Median seconds for one clip, by PyTorch and by ONNX Runtime, in turns."""
+    run, x = session(path, torch.get_num_threads()), clips(about, 1, about.clip_len)
+    calls = {
+        'PyTorch': lambda: model(x),
+        'ONNX Runtime': lambda: run.run(None, {INPUT: x.numpy()}),
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    with torch.no_grad():
+        for _ in range(rounds):
+            for name, call in calls.items():
+                begin = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(taken[2:]) for name, taken in times.items()}

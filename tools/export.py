@@ -1,0 +1,55 @@
+"""Export a checkpoint: ``python tools/export.py CONFIG CHECKPOINT --out model.onnx``."""
+
+import argparse
+from pathlib import Path
+
+import options
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description='Write a trained recognizer as ONNX, with layout, normalisation, clip length '
+        'and classes in its metadata; compare it with PyTorch and print the latency of both.'
+    )
+    parser.add_argument('config', help='config file of the model')
+    parser.add_argument('checkpoint', type=Path, help='checkpoint file')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.onnx')
+    parser.add_argument('--opset', type=int, default=18, help='at least 18 (default)')
+    parser.add_argument(
+        '--classes', type=Path, metavar='FILE', help='class names, one a line in label order'
+    )
+    args = parser.parse_args()
+    if args.opset < 18:
+        parser.error(f'--opset must be at least 18, got {args.opset}')
+    return args
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    from mg_plugins.errors import UserError
+    from mg_plugins.openmmlab import compat
+
+    compat.require_openmmlab()
+    from mg_plugins.openmmlab import export, launch
+
+    for path in filter(None, (args.checkpoint, args.classes)):
+        if not path.is_file():
+            raise UserError(f'{path} is not there')
+    classes = args.classes and args.classes.read_text(encoding='utf-8').split('\n')
+    classes = classes and [line.strip() for line in classes if line.strip()]
+    cfg, model = export.load(launch.config_path(args.config), args.checkpoint)
+    about = export.describe(cfg, model, classes)
+    export.write_onnx(model, about, args.out, args.opset)
+    differences = export.compare(model, about, args.out)
+    size = f'{about.persons} persons, {about.joints} joints, {about.channels} channels'
+    print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, layout {about.layout}, {size}')
+    for frames, difference in differences.items():
+        print(f'  {frames} frames: differs from PyTorch by {difference:.1e} of the largest score')
+    for name, seconds in export.latency(model, about, args.out).items():
+        print(f'  one clip of {about.clip_len} frames by {name}: {1e3 * seconds:.1f} ms')
+
+
+if __name__ == '__main__':
+    options.run(main)
