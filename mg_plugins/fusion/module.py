@@ -33,8 +33,8 @@ class _PlainCheckpoint(str):
 
     def __format__(self, _: str) -> str:
         return (
-            f'{str.__str__(self)} (the checkpoint is of the plain model, without the fusion: load it with '
-            'strict=False, which leaves the fusion as it is, or before plug)'
+            f'{str.__str__(self)} (the checkpoint is of the plain model, without the fusion: load '
+            'it with strict=False, which leaves the fusion as it is, or before plug)'
         )
 
 
