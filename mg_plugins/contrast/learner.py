@@ -84,7 +84,7 @@ class DualStream(nn.Module):
     Args:
         backbone: The graph stream: clips (N, M, T, V, C_in) to feature maps (N, M, C, T, V).
         channels: Channels C of these maps.
-        sequence: The second stream, of the same width: `GRUStream`, `TemporalPooling`, or any
+        sequence: The second stream, of the same width: `GRUStream`, or any
             module that takes clips and maps and returns (N, C).
         segments: Segments of time that the graph stream's maps are averaged in, see `pool_frames`;
             the second stream's must be as many.
@@ -119,7 +119,7 @@ class DualStream(nn.Module):
         if not self.pairs and masked is None:
             raise ContrastError(f'nothing is contrasted with these weights: {self.terms}')
         if sequence is not None and fusion == 'balance' and self.pairs and not self.terms.fused:
-            raise ContrastError("fusion='balance' learns from fused > 0; take 'mean' or 'concat'")
+            raise ContrastError("fusion='balance' learns from fused > 0; take 'concat'")
         self.shuffle_bn, self.segments = shuffle_bn, segments
         self.mining, self.masked = mining, masked
         self.backbone = backbone
@@ -128,7 +128,7 @@ class DualStream(nn.Module):
         if sequence is not None:
             self.sequence = sequence
             self.fusion = StreamFusion(width, fusion)
-            widths.update(sequence=width, fused=self.fusion.channels)
+            widths.update(sequence=width, fused=2 * width)
         self.streams = tuple(widths)
         used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
         self.heads = nn.ModuleDict({name: head() for name in used})

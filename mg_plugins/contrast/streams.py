@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .queue import ContrastError
 
-FUSIONS = ('concat', 'balance', 'mean')
+FUSIONS = ('concat', 'balance')
 #: Segments of time that features are averaged in, see `pool_frames`.
 SEGMENTS = 4
 
@@ -79,30 +79,6 @@ class GRUStream(nn.Module):
         return pool_frames(over_time.view(n, m, t, -1).mean(1), self.segments)
 
 
-class TemporalPooling(nn.Module):
-    """The cheap second stream: the graph stream's own map, joints pooled, frames attended.
-
-    ``s = softmax_T(w · tanh(U h))``, ``h`` the frames' features after a layer of their own.
-
-    Args:
-        channels: Width C of the feature maps.
-        segments: Segments of time that are averaged by themselves, with these weights.
-    """
-
-    def __init__(self, channels: int, segments: int = SEGMENTS) -> None:
-        super().__init__()
-        self.segments = segments
-        self.frame = nn.Sequential(nn.Linear(channels, channels), nn.ReLU())
-        hidden = max(channels // 4, 8)
-        self.attention = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-
-    def forward(self, clips: Tensor, maps: Tensor) -> Tensor:
-        """Features (N, segments · C) of feature maps (N, M, C, T, V); clips are not needed."""
-        frames = self.frame(maps.mean((1, 4)).mT)
-        weighed = self.attention(frames).softmax(1) * frames
-        return pool_frames(weighed * frames.shape[1], self.segments)
-
-
 class Standardise(nn.BatchNorm1d):
     """Features (N, C) with mean 0 and variance 1 in each channel, over the batch, then over time.
 
@@ -124,7 +100,6 @@ class StreamFusion(nn.Module):
     Each channel of both is standardised first, so that neither stream counts more by its scale.
     ``'concat'`` puts them side by side. ``'balance'`` is ``[g · a, (1 − g) · b]`` with
     ``g = σ(MLP([a, b]))`` of each clip and channel: it weighs the streams against each other.
-    ``'mean'`` adds them up.
 
     Args:
         channels: Width C of each stream.
@@ -136,8 +111,9 @@ class StreamFusion(nn.Module):
 
     def __init__(self, channels: int, kind: str = 'concat') -> None:
         super().__init__()
+        if kind not in FUSIONS:
+            raise ContrastError(f'fusion must be one of {", ".join(FUSIONS)}, got {kind!r}')
         self.kind = kind
-        self.channels = fused_width(channels, kind)
         self.first, self.second = Standardise(channels), Standardise(channels)
         if kind == 'balance':
             hidden = max(channels // 4, 8)
@@ -149,22 +125,9 @@ class StreamFusion(nn.Module):
             )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Fused features (N, 2C), or (N, C) for ``'mean'``, of two streams' (N, C)."""
+        """Fused features (N, 2C) of two streams' (N, C)."""
         first, second = self.first(first), self.second(second)
-        if self.kind == 'mean':
-            return (first + second) / 2
         if self.kind == 'balance':
             share = self.gate(torch.cat([first, second], 1))
             first, second = share * first, (1 - share) * second
         return torch.cat([first, second], 1)
-
-
-def fused_width(channels: int, kind: str) -> int:
-    """Width of what a `StreamFusion` returns, of streams of width ``channels``.
-
-    Raises:
-        ContrastError: If there is no such kind.
-    """
-    if kind not in FUSIONS:
-        raise ContrastError(f'fusion must be one of {", ".join(FUSIONS)}, got {kind!r}')
-    return channels if kind == 'mean' else 2 * channels

@@ -91,7 +91,7 @@ def test_it_learns_where_openmmlab_cannot_be_imported():
 
 def test_keys_come_from_the_other_view():
     """With a still encoder both queries and keys are known: they are the two views' embeddings."""
-    learner = small(fusion='mean').eval()
+    learner = small().eval()
     views = torch.randn(6, 2, 1, 4, 5, 3)
     learner(views, torch.arange(6))
     for stream in learner.streams:

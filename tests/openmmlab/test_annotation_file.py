@@ -106,7 +106,6 @@ def shrink(config):
         ('stgcn_mgfuse_imigue_supcon', 'space'),
         ('stbcl_stgcn_imigue', 'arms'),
         ('stbcl_stgcn_imigue', 'space'),
-        ('stbcl_stgcn_msr_action3d_pooling', 'body'),
         ('stbcl_stgcn_ntu60', 'pairs'),
         ('stbcl_stgcn_ntu60', 'arms'),
         ('aimclr_imigue', 'body'),

@@ -3,7 +3,7 @@
 from mmaction.registry import MODELS
 
 from mg_plugins.contrast.masked import SkeletonTransformer
-from mg_plugins.contrast.streams import GRUStream, TemporalPooling
+from mg_plugins.contrast.streams import GRUStream
 
 from . import (  # noqa: F401
     heads,
@@ -16,4 +16,3 @@ from . import (  # noqa: F401
 
 MODELS.register_module(module=SkeletonTransformer)
 MODELS.register_module(module=GRUStream)
-MODELS.register_module(module=TemporalPooling)

@@ -30,10 +30,10 @@ class DualStreamContrast(DualStream, BaseModel):
     Args:
         backbone: Config of any GCN backbone.
         in_channels: Channels C of what it returns.
-        sequence: Config of the second stream, ``GRUStream`` or ``TemporalPooling``; its width
-            is C, so leave ``channels`` out.
+        sequence: Config of the second stream, usually ``GRUStream``, without its ``channels`` and
+            ``segments``, which are those of the graph stream.
         segments: Segments of time that both streams are averaged in.
-        fusion: How both are fused: ``'concat'``, ``'balance'`` or ``'mean'``.
+        fusion: How both are fused: ``'concat'`` or ``'balance'``.
         head: Config of the head of each stream, by default ``InfoNCEHead``.
         mining: Config of ``NearestNeighbourMining``, or ``None``.
         masked: Options of :class:`MaskedMotion`, of a ``SkeletonTransformer``; or ``None``.

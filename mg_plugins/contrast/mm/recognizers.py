@@ -1,14 +1,11 @@
 """What follows a pre-training: recognizers over its features, its weights, few labels."""
 
-from pathlib import Path
-
 from mmaction.models.recognizers import BaseRecognizer
 from mmaction.registry import MODELS
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.contrast.streams import SEGMENTS, StreamFusion, fused_width, pool_graph
+from mg_plugins.contrast.streams import SEGMENTS, StreamFusion, pool_graph
 
 STREAMS = ('fused', 'graph', 'sequence')
 PRETRAINING = ('momentum.', 'projectors.', 'heads.', 'masked.')
@@ -51,7 +48,7 @@ class RecognizerDualStream(BaseRecognizer):
     ) -> None:
         stream = stream or ('graph' if sequence is None else 'fused')
         channels = in_channels * segments
-        width = fused_width(channels, fusion) if stream == 'fused' else channels
+        width = 2 * channels if stream == 'fused' else channels
         cls_head = dict(dict(in_channels=width), **cls_head)
         super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
         if stream not in STREAMS or (sequence is None and stream != 'graph'):
@@ -104,27 +101,3 @@ def drop_pretraining(module: nn.Module, state: dict[str, Tensor], *args) -> None
         name for name in state if name.startswith(('momentum.', 'projectors.', 'heads.', 'masked.'))
     ]:
         del state[name]
-
-
-def backbone_state(checkpoint: str | Path) -> dict[str, Tensor]:
-    """Weights of the graph stream's backbone in a pre-training's checkpoint.
-
-    For a plain ``RecognizerGCN`` of the same backbone ``load_from`` does as well, for the names are
-    the same, and so does, without a list of what is left over,
-    ``backbone=dict(…, init_cfg=dict(type='Pretrained', checkpoint=…, prefix='backbone.'))``.
-
-    Args:
-        checkpoint: File or URL of a :class:`DualStreamContrast` checkpoint.
-
-    Returns:
-        Name (``backbone.…``) to tensor.
-
-    Raises:
-        ContrastError: If the checkpoint has no backbone.
-    """
-    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-    state = content.get('state_dict', content)
-    found = {name: value for name, value in state.items() if name.startswith('backbone.')}
-    if not found:
-        raise ContrastError(f'{checkpoint} has no weights named backbone.…: {list(state)[:3]}')
-    return found
