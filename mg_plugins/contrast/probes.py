@@ -8,7 +8,8 @@ side is only ever predicted.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,16 @@ def linear_probe(train: Features, test: Features, seed: int = 0) -> np.ndarray:
     is known or there is one only), unless there are too few clips for two folds.
     """
     model, _ = fit_linear(train, seed)
-    return model.predict(test.vectors)
+    with _few_clips_a_class():
+        return model.predict(test.vectors)
+
+
+@contextmanager
+def _few_clips_a_class() -> Iterator[None]:
+    """One clip a class is what few labels mean; scikit-learn takes that for a mistake."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The number of unique classes is greater than 50%')
+        yield
 
 
 def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
@@ -123,9 +133,6 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
     from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-
-    # One clip a class is what few labels mean; scikit-learn takes that for a mistake.
-    warnings.filterwarnings('ignore', 'The number of unique classes is greater than 50%')
 
     def pipeline(strength: float):
         return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
@@ -139,15 +146,16 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
         folds = shuffled.split(train.vectors, train.labels)
     else:
         folds = ()
-    folds = [(a, b) for a, b in folds if len(np.unique(train.labels[a])) > 1]
     strength = 1.0
-    if folds:
-        scores = [
-            cross_val_score(pipeline(c), train.vectors, train.labels, cv=folds).mean()
-            for c in STRENGTHS
-        ]
-        strength = STRENGTHS[int(np.argmax(scores))]
-    return pipeline(strength).fit(train.vectors, train.labels), strength
+    with _few_clips_a_class():
+        folds = [(a, b) for a, b in folds if len(np.unique(train.labels[a])) > 1]
+        if folds:
+            scores = [
+                cross_val_score(pipeline(c), train.vectors, train.labels, cv=folds).mean()
+                for c in STRENGTHS
+            ]
+            strength = STRENGTHS[int(np.argmax(scores))]
+        return pipeline(strength).fit(train.vectors, train.labels), strength
 
 
 def retrieval_by_clip(gallery: Features, queries: Features) -> dict[str, np.ndarray]:

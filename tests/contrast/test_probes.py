@@ -1,5 +1,7 @@
 """Probes on features whose answer is known."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -32,6 +34,12 @@ def accuracy(guess, test):
     return (guess == test.labels).mean()
 
 
+@pytest.fixture
+def two_strengths(monkeypatch):
+    monkeypatch.setattr(probes, 'STRENGTHS', (0.1, 1.0))
+
+
+@pytest.mark.usefixtures('two_strengths')
 @pytest.mark.parametrize('probe', [probes.knn_probe, probes.linear_probe])
 def test_classes_that_lie_apart_are_told_apart_and_noise_is_not(probe):
     train, test = features(1), features(2)
@@ -40,6 +48,7 @@ def test_classes_that_lie_apart_are_told_apart_and_noise_is_not(probe):
     assert 0.05 < accuracy(probe(shuffled(train, 3), noise), noise) < 0.5
 
 
+@pytest.mark.usefixtures('two_strengths')
 @pytest.mark.parametrize('probe', [probes.knn_probe, probes.linear_probe])
 def test_a_prediction_depends_on_no_other_test_clip(probe):
     """Nothing of the test side is fitted: neither labels nor the company of a clip matter."""
@@ -68,6 +77,27 @@ def test_the_vote_of_neighbours_by_hand():
     two = Features(train.vectors, np.array([0, 2, 2]), train.clips, train.subjects)
     # Two nearly as near neighbours of class 2 outvote the one of class 0 at a high temperature.
     np.testing.assert_array_equal(probes.knn_probe(two, two.of([0]), 3, temperature=100.0), [2])
+
+
+def test_the_linear_probe_takes_the_best_strength_over_left_out_subjects(monkeypatch):
+    train, seen = features(1, clips=40), []
+
+    def scored(model, vectors, labels, cv):
+        assert cv
+        for fit, held in cv:
+            assert not set(train.subjects[fit]) & set(train.subjects[held])
+        seen.append(model[-1].C)
+        return np.array([-abs(model[-1].C - 0.3)])
+
+    monkeypatch.setattr('sklearn.model_selection.cross_val_score', scored)
+    model, strength = probes.fit_linear(train)
+    assert strength == model[-1].C == 0.3 and seen == list(probes.STRENGTHS)
+
+
+def test_the_linear_probe_leaves_the_filters_of_warnings_alone():
+    before = list(warnings.filters)
+    probes.linear_probe(features(1, clips=8), features(2, clips=8))
+    assert warnings.filters == before
 
 
 def test_a_linear_probe_of_few_clips_needs_no_folds():
