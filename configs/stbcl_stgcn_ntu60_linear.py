@@ -1,5 +1,5 @@
 # Linear evaluation of `stbcl_stgcn_ntu60.py`: the head alone learns, over frozen features.
-_base_ = ['_base_/runtime.py', '_base_/stbcl_data_ntu60.py', '_base_/stbcl_streams_ntu60.py']
+_base_ = ['_base_/runtime.py', '_base_/ntu60.py', '_base_/stbcl_streams_ntu60.py']
 
 model = dict(
     type='RecognizerDualStream',

@@ -97,6 +97,15 @@ def config(parser: argparse.ArgumentParser) -> None:
         choices=['joint', 'bone', 'joint_motion', 'bone_motion'],
         help='what the model is shown, in every pipeline (default: as the config says)',
     )
+    parser.add_argument(
+        '--finetune',
+        nargs='?',
+        const=1.0,
+        type=float,
+        metavar='SHARE',
+        help='with a …_linear config: all weights learn, from this share of the labels '
+        '(default: 1, all of them)',
+    )
     fuse = parser.add_mutually_exclusive_group()
     fuse.add_argument(
         '--fuse', action='store_true', help='put the fusion into the backbone of any GCN config'

@@ -1,46 +1,35 @@
 # MSR-Action3D, 20 joints in metres, cross-subject: subjects 1 3 5 7 9 train, the others test.
 # `python tools/prepare_data.py msr-action3d FOLDER` writes the annotation file.
+_base_ = './data.py'
 layout = 'msr_action3d'
-feat = 'joint'
 clip_len = 48
 ann_file = 'data/msr_action3d/msr_action3d.pkl'
-meta_keys = ('frame_dir', 'session', 'subject', 'start', 'end', 'fps', 'outcome')
 
 train_pipeline = [
     dict(type='MGNormalize', layout=layout),
     dict(type='MGResample', clip_len=clip_len, crop=(0.75, 1.0)),
     dict(type='MGRotate', max_angle=0.3),
     dict(type='MGScale', strength=0.1),
-    dict(type='MGSkeFeat', layout=layout, feat=feat),
+    dict(type='MGSkeFeat', layout=layout, feat={{_base_.feat}}),
     dict(type='FormatGCNInput', num_person=1),
-    dict(type='PackActionInputs', meta_keys=meta_keys),
+    dict(type='PackActionInputs', meta_keys={{_base_.meta_keys}}),
 ]
 test_pipeline = [
     dict(type='MGNormalize', layout=layout),
     dict(type='MGResample', clip_len=clip_len),
-    dict(type='MGSkeFeat', layout=layout, feat=feat),
+    dict(type='MGSkeFeat', layout=layout, feat={{_base_.feat}}),
     dict(type='FormatGCNInput', num_person=1),
-    dict(type='PackActionInputs', meta_keys=meta_keys),
+    dict(type='PackActionInputs', meta_keys={{_base_.meta_keys}}),
 ]
 train_dataloader = dict(
     batch_size=16,
     num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='MGPoseDataset', ann_file=ann_file, split='xsub_train', pipeline=train_pipeline
-    ),
+    dataset=dict(ann_file=ann_file, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=32,
     num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='MGPoseDataset',
-        ann_file=ann_file,
-        split='xsub_val',
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    dataset=dict(ann_file=ann_file, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 

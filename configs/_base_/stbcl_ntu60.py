@@ -1,5 +1,5 @@
 # Pre-training on NTU RGB+D 60: what its configs share.
-_base_ = ['./stbcl.py', './stbcl_data_ntu60.py', './stbcl_streams_ntu60.py']
+_base_ = ['./stbcl.py', './ntu60.py', './stbcl_streams_ntu60.py']
 
 train_pipeline = [
     dict(type='MGNormalize', layout={{_base_.layout}}),

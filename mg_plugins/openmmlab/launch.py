@@ -26,6 +26,7 @@ from mg_plugins.openmmlab.settings import (
     datasets,
     keep_fields,
     set_feature,
+    set_finetuning,
     set_fusion,
     use_bfloat16,
 )
@@ -125,6 +126,9 @@ def load_config(args: argparse.Namespace) -> Config:
         annotation_file.use_data(cfg, ann_file, args.layout, args.splits)
     elif getattr(args, 'layout', None) or getattr(args, 'splits', None):
         raise LaunchError('--layout and --splits say more about --ann-file: give it')
+    finetune = getattr(args, 'finetune', None)
+    if finetune is not None:
+        set_finetuning(cfg, finetune)
     if settings:
         cfg.merge_from_dict(settings)
     # A dumped config is run again by other tools: it must bring the plug-ins with it.
@@ -140,7 +144,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         # Runs that differ must not go on from, or overwrite, each other.
-        marks = [args.feat or '', 'mgfuse' * args.fuse, 'plain' * args.no_fuse]
+        tuned = '' if finetune is None else f'finetune_{finetune:g}'.removesuffix('_1')
+        marks = [args.feat or '', tuned, 'mgfuse' * args.fuse, 'plain' * args.no_fuse]
         cfg.work_dir = str(Path('work_dirs') / '_'.join(filter(None, [path.stem, *marks])))
         if ann_file:
             cfg.work_dir = annotation_file.of_data(cfg.work_dir, ann_file)

@@ -78,6 +78,28 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
         model.backbone = plain
 
 
+def set_finetuning(cfg: Config, share: float) -> None:
+    """Let everything of a linear evaluation learn, with a share of each class's labels.
+
+    Raises:
+        LaunchError: If the config follows no pre-training, or ``share`` is no share.
+    """
+    if cfg.model.get('type') != 'RecognizerDualStream':
+        raise LaunchError(
+            '--finetune needs a config that follows a pre-training, such as '
+            'configs/stbcl_stgcn_imigue_linear.py'
+        )
+    if not 0 < share <= 1:
+        raise LaunchError(
+            f'--finetune takes a share of the labels above 0 and up to 1, not {share}'
+        )
+    cfg.model.frozen = False
+    cfg.optim_wrapper.optimizer.lr = 1e-3
+    if share < 1:
+        for dataset in datasets_of(cfg.train_dataloader.dataset):
+            dataset.share = share
+
+
 def set_feature(cfg: Config, feat: str) -> None:
     """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
 

@@ -16,7 +16,7 @@ from mg_plugins.openmmlab.settings import LaunchError
 from paths import ROOT
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
-OTHER = ('longtail', 'supcon', 'emotion')  # more than the fusion sets these apart
+OTHER = ('longtail', 'emotion')  # more than the fusion sets these apart
 TWINS = [p for p in CONFIGS if '_mgfuse_' in p.name and not p.stem.endswith(OTHER)]
 
 
@@ -55,6 +55,17 @@ def test_wishes_that_do_not_fit_are_refused():
     cfg.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(LaunchError, match='ApexOptimWrapper'):
         settings.use_bfloat16(cfg)
+
+
+def test_finetuning_lets_all_learn_from_a_share_of_the_labels():
+    cfg = Config.fromfile(ROOT / 'configs/stbcl_stgcn_imigue_linear.py')
+    settings.set_finetuning(cfg, 0.1)
+    assert not cfg.model.frozen and cfg.train_dataloader.dataset.share == 0.1
+    for share in (0, 1.5):
+        with pytest.raises(LaunchError, match='above 0 and up to 1'):
+            settings.set_finetuning(cfg, share)
+    with pytest.raises(LaunchError, match='follows a pre-training'):
+        settings.set_finetuning(Config.fromfile(ROOT / 'configs/stgcn_imigue.py'), 1)
 
 
 def test_datasets_are_found_inside_wrappers():

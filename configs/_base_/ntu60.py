@@ -1,53 +1,37 @@
 # NTU RGB+D 60, cross-subject, 25 joints in metres and up to two people, for the configs that learn
 # without labels; `stgcn_ntu60.py` keeps MMAction2's own settings. MMAction2's documentation says
 # where ntu60_3d.pkl comes from.
+_base_ = './data.py'
 layout = 'ntu25'
-feat = 'joint'
 clip_len = 50
 ann_file = 'data/skeleton/ntu60_3d.pkl'
-meta_keys = ('frame_dir', 'session', 'subject', 'start', 'end', 'fps', 'outcome')
 
 train_pipeline = [
     dict(type='MGNormalize', layout=layout),
     dict(type='MGResample', clip_len=clip_len, crop=(0.75, 1.0)),
     dict(type='MGRotate', max_angle=0.3),
-    dict(type='MGSkeFeat', layout=layout, feat=feat),
+    dict(type='MGSkeFeat', layout=layout, feat={{_base_.feat}}),
     dict(type='FormatGCNInput', num_person=2),
-    dict(type='PackActionInputs', meta_keys=meta_keys),
+    dict(type='PackActionInputs', meta_keys={{_base_.meta_keys}}),
 ]
 test_pipeline = [
     dict(type='MGNormalize', layout=layout),
     dict(type='MGResample', clip_len=clip_len),
-    dict(type='MGSkeFeat', layout=layout, feat=feat),
+    dict(type='MGSkeFeat', layout=layout, feat={{_base_.feat}}),
     dict(type='FormatGCNInput', num_person=2),
-    dict(type='PackActionInputs', meta_keys=meta_keys),
+    dict(type='PackActionInputs', meta_keys={{_base_.meta_keys}}),
 ]
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='MGPoseDataset',
-        ann_file=ann_file,
-        split='xsub_train',
-        layout=layout,
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(ann_file=ann_file, layout=layout, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=128,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='MGPoseDataset',
-        ann_file=ann_file,
-        split='xsub_val',
-        layout=layout,
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    dataset=dict(ann_file=ann_file, layout=layout, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 
