@@ -90,9 +90,7 @@ def set_finetuning(cfg: Config, share: float) -> None:
             'configs/stbcl_stgcn_imigue_linear.py'
         )
     if not 0 < share <= 1:
-        raise LaunchError(
-            f'--finetune takes a share of the labels above 0 and up to 1, not {share}'
-        )
+        raise LaunchError(f'--finetune takes a share above 0 and up to 1, not {share}')
     cfg.model.frozen = False
     cfg.optim_wrapper.optimizer.lr = 1e-3
     if share < 1:
