@@ -49,7 +49,7 @@ def main() -> int:
     runs = plan.plan_runs(cells, commands.seeds_of(args), folds, make)
     what = 'left-out training subjects' if folds else 'test split'
     return commands.run_and_report(
-        Plan(args.out, runs, commands.finished_of(args)), args, report.Style(), title=what
+        Plan(args.out, runs, args.finished), args, report.Style(), title=what
     )
 
 

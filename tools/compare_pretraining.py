@@ -71,9 +71,7 @@ def main() -> int:
     runs = plan.plan_runs(cells, commands.seeds_of(args), folds, make)
     style = report.Style(by=None, lead=True, drawn=('linear', 'knn', 'finetune_10%', 'mAP'))
     what = 'left-out training subjects' if folds else 'test split'
-    return commands.run_and_report(
-        Plan(args.out, runs, commands.finished_of(args)), args, style, title=what
-    )
+    return commands.run_and_report(Plan(args.out, runs, args.finished), args, style, title=what)
 
 
 if __name__ == '__main__':

@@ -78,7 +78,7 @@ def main() -> int:
             args.by,
             (args.stream,) if args.stream else (),
         ),
-        commands.finished_of(args),
+        args.finished,
     )
     sections = {augmentation.RECIPES: 1, augmentation.ALONE: 1, augmentation.PAIRS: 1}
     style = report.Style(args.by, ranked={**sections, study.left_out_of: -1}, drawn=(args.by,))

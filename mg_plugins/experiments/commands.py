@@ -15,7 +15,7 @@ from mg_plugins.files import locked, read_json
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse numbers and combinations that cannot be.
+    """Refuse numbers and combinations that cannot be, and read ``--finished``.
 
     Raises:
         UserError: With the option.
@@ -31,6 +31,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError('--budget-minutes must not be negative')
     if not args.ann_file and (args.layout or args.splits):
         raise UserError('--layout and --splits say more about --ann-file: give it')
+    if args.finished is not None:
+        content = read_json(args.finished)
+        if not isinstance(content, dict) or not isinstance(content.get('tables'), list):
+            raise UserError(f'{args.finished} is no results.json of this command: it has no tables')
+        args.finished = content
 
 
 def cell_of(args: argparse.Namespace, entries: Sequence[Entry] = ()) -> Cell:
@@ -48,20 +53,6 @@ def cell_of(args: argparse.Namespace, entries: Sequence[Entry] = ()) -> Cell:
 def seeds_of(args: argparse.Namespace) -> range:
     """Seeds of the command."""
     return range(args.first_seed, args.first_seed + args.seeds)
-
-
-def finished_of(args: argparse.Namespace) -> dict | None:
-    """Content of ``--finished``.
-
-    Raises:
-        UserError: It cannot be read, or holds no counts.
-    """
-    if args.finished is None:
-        return None
-    content = read_json(args.finished)
-    if not isinstance(content, dict) or not isinstance(content.get('tables'), list):
-        raise UserError(f'{args.finished} is no results.json of this command: it has no tables')
-    return content
 
 
 def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, **about: object) -> int:

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 
 from mg_plugins.augment.chain import build_steps
 from mg_plugins.errors import UserError
@@ -80,8 +80,7 @@ class Cell:
         """The config of a row, on this cell's data."""
         from mg_plugins.openmmlab.launch import load_config
 
-        pairs = [text.partition('=') for text in (*self.options, *entry.options)]
-        settings = {key: DictAction._parse_iterable(value) for key, _, value in pairs}
+        settings = [*self.options, *entry.options]
         wishes = dict(config=entry.config, cfg_options=settings, require_data=self.require_data)
         data = dict(ann_file=self.ann_file, splits=self.splits, layout=self.layout)
         unused = dict(

@@ -107,6 +107,34 @@ def test_a_linear_probe_of_few_clips_needs_no_folds():
     assert strength == 1.0 and len(model.predict(one.vectors)) == 4
 
 
+def test_the_strength_is_the_best_for_people_who_were_left_out():
+    """Each person does a gesture in a way of their own, which tells clips of that person apart."""
+    from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
+
+    rng = np.random.default_rng(1)
+    labels, people = np.tile(np.arange(4), 36), np.repeat(np.arange(6), 24)
+    centres = 0.6 * rng.normal(size=(4, 30))
+    ways = rng.normal(size=(6, 4, 30))
+    vectors = centres[labels] + ways[people, labels] + 0.3 * rng.normal(size=(144, 30))
+    clips = Features(vectors.astype(np.float32), labels, np.arange(144), people.astype(str))
+    model, strength = probes.fit_linear(clips)
+
+    def scores(folds):
+        given = clips.vectors, clips.labels, clips.subjects
+        return [
+            cross_val_score(model.set_params(logisticregression__C=c), *given[:2], cv=folds,
+                            groups=given[2]).mean()
+            for c in probes.STRENGTHS
+        ]  # fmt: skip
+
+    by_people = scores(GroupKFold(5))
+    assert strength == probes.STRENGTHS[int(np.argmax(by_people))] == 0.01
+    assert max(by_people) > min(by_people) + 0.1
+    # Clips of people that are known would have chosen another one.
+    by_clips = scores(StratifiedKFold(5, shuffle=True, random_state=0))
+    assert by_clips[0] < max(by_clips)
+
+
 def test_retrieval_agrees_with_scikit_learn():
     gallery, queries = features(1, spread=1.5), features(2, clips=40, spread=1.5)
     found = probes.retrieval(gallery, queries)

@@ -1,0 +1,107 @@
+"""The three commands as users run them, on made clips, with runs of a second."""
+
+import json
+import os
+
+import pytest
+
+from paths import ROOT
+
+SMALL = ('base_channels=4', 'num_stages=2', 'inflate_stages=[]', 'down_stages=[]')
+
+
+def row(name, *options):
+    config = f'configs/stgcn_{"mgfuse_" if name == "fused" else ""}msr_action3d.py'
+    part = 'model.backbone.backbone' if name == 'fused' else 'model.backbone'
+    small = [f'{part}.{option}' for option in SMALL]
+    return f'{name}={ROOT / config};{";".join([*small, *options])}'
+
+
+@pytest.fixture(scope='module')
+def compared(toy_config, tmp_path_factory, run_tool):
+    """Arguments and folder of a finished comparison."""
+    from mmengine.config import Config
+
+    folder = tmp_path_factory.mktemp('compared')
+    data = Config.fromfile(toy_config).train_dataloader.dataset.ann_file
+    (folder / 'clips.pkl').write_bytes(open(data, 'rb').read())
+    arguments = [row('plain'), row('fused'), '--ann-file', 'clips.pkl', '--out', 'out']
+    arguments += ['--seeds', 1, '--jobs', 1]
+    settings = ['--cfg-options', 'train_cfg.max_epochs=1', 'model.cls_head.in_channels=4']
+    settings += ['train_dataloader.num_workers=1']
+    done = run_tool('compare', *arguments, *settings, cwd=folder)
+    return [*arguments, *settings], folder, done.stdout
+
+
+@pytest.mark.slow
+def test_compare_writes_its_report(compared):
+    _, folder, said = compared
+    assert '| plain |' in said and '| fused |' in said and 'SYNTHETIC' in said
+    (table,) = json.loads((folder / 'out/results.json').read_text())['tables']
+    assert [r['name'] for r in table['rows']] == ['plain', 'fused']
+    assert table['clusters'] == 'subjects' and sum(table['totals']) > 1
+    assert len(table['rows'][0]['sums']['top1'][0]) == len(table['names'])
+    assert (folder / 'out/results.png').read_bytes().startswith(b'\x89PNG')
+    assert (folder / 'out/table.md').read_text() in said
+
+
+@pytest.mark.slow
+def test_the_same_command_runs_nothing_again_and_a_changed_file_is_refused(compared, run_tool):
+    arguments, folder, said = compared
+    outcomes = sorted(folder.glob('out/*/test/s0/outcome.json'))
+    before = [path.stat().st_mtime_ns for path in outcomes]
+    assert len(before) == 2
+    assert '| fused |' in run_tool('compare', *arguments, cwd=folder).stdout
+    assert [path.stat().st_mtime_ns for path in outcomes] == before
+    # The same file with one byte of a keypoint changed.
+    content = bytearray((folder / 'clips.pkl').read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / 'clips.pkl').write_bytes(content)
+    done = run_tool('compare', *arguments, cwd=folder, check=False)
+    content[len(content) // 2] ^= 1
+    (folder / 'clips.pkl').write_bytes(content)
+    assert done.returncode == 1 and 'another version of the config or the annotation' in done.stdout
+    assert 'Traceback' not in done.stdout
+
+
+@pytest.mark.slow
+def test_arms_and_the_study_run_from_their_command_lines(toy_config, tmp_path, run_tool):
+    arms = [dict(name='scratch', config=toy_config, start='nothing')]
+    (tmp_path / 'arms.json').write_text(json.dumps(arms))
+    command = ('arms.json', '--seeds', 1, '--finetune-steps', 1, '--out', 'arms')
+    said = run_tool('compare_pretraining', *command, cwd=tmp_path).stdout
+    assert '| **scratch** |' in said and 'fine-tuned, 10% of labels' in said
+    assert (tmp_path / 'arms/results.png').is_file()
+    command = (toy_config, '--budget-minutes', 0, '--out', 'study', '--seeds', 1, '--epochs', 1)
+    said = run_tool('study_augmentations', *command, cwd=tmp_path).stdout
+    assert 'Run: 0 of' in said and 'Pairs are not chosen yet.' in said
+    assert (tmp_path / 'study/table.md').is_file()
+
+
+@pytest.mark.parametrize(
+    'tool, arguments, message',
+    [
+        ('compare', ['a.py', '--jobs', '0'], '--seeds and --jobs must be at least 1'),
+        ('compare', ['a.py', '--splits', 'a', 'b'], '--layout and --splits say more about'),
+        ('compare', ['missing.py'], 'there is no config missing.py'),
+        ('compare_pretraining', ['missing.json'], 'missing.json cannot be read'),
+        ('study_augmentations', ['a.py', '--budget-minutes', '-1'], 'must not be negative'),
+        ('compare', ['a.py', '--finished', 'bad.json'], 'bad.json is no results.json'),
+    ],
+)
+def test_what_cannot_be_is_one_line(tool, arguments, message, tmp_path, monkeypatch):
+    """In this process: how tools print errors is tested with them."""
+    import importlib.util
+
+    from mg_plugins.errors import UserError
+
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    spec = importlib.util.spec_from_file_location(f'{tool}_tool', ROOT / f'tools/{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / 'bad.json').write_text('{}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', [tool, *arguments])
+    with pytest.raises(UserError, match=message):
+        module.main()
+    assert sorted(os.listdir(tmp_path)) == ['bad.json']
