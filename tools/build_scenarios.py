@@ -6,9 +6,10 @@ python tools/build_scenarios.py SOURCE [SOURCE …] --template NAME --out FILE [
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
+
+from options import run
 
 SHOWN = 60
 
@@ -32,8 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
         'sources',
         nargs='*',
         metavar='SOURCE',
-        help='an annotation file (.pkl, .npz: true labels), or one or several predictions.csv of '
-        'a test (several: of different clips); with --show also a scenarios file (.jsonl)',
+        help='an annotation file (.pkl, .npz: true labels), one or several predictions.csv of a '
+        'test (several: of different clips), or segments.csv / segments.json of '
+        'tools/recognize.py; with --show also a scenarios file (.jsonl)',
     )
     add('--out', type=Path, help='scenarios file to write (.jsonl)')
     add('--template', help="name or path (default: post_match; to show: the scenario's own)")
@@ -62,45 +64,44 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, or 1 with an error."""
-    args = build_parser().parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError) as error:  # the package's own errors are ValueErrors
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
-
-
-def run(args: argparse.Namespace) -> None:
+def main() -> None:
     """List, show or build."""
-    from mg_plugins.emotion.scenarios import ScenarioError, load_scenarios, save_scenarios
-    from mg_plugins.emotion.template import load_template, template_names
+    args = build_parser().parse_args()
+    from mg_plugins.emotion import load_scenarios, load_template, save_scenarios
+    from mg_plugins.emotion.template import template_names
+    from mg_plugins.errors import UserError
 
     if args.list_templates:
         for name in template_names():
             template = load_template(name)
             print(f'{name} ({"/".join(s.name for s in template.states)}): {template.question}')
         return
-    if not args.sources:
-        raise ScenarioError('no SOURCE was given; --help shows examples')
-    if args.out is None and args.show is None:
-        raise ScenarioError('give --out FILE to write scenarios, or --show to look at one')
-    if args.min_confidence < 0 or args.min_confidence > 1:
-        raise ScenarioError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
-    if args.max_gestures is not None and args.max_gestures < 1:
-        raise ScenarioError(f'--max-gestures {args.max_gestures} is not at least 1')
-
-    made = args.sources[0].endswith('.jsonl')
-    if made and (len(args.sources) > 1 or args.out):
-        raise ScenarioError('a scenarios file can only be shown, alone, with --show')
+    made = bool(args.sources) and args.sources[0].endswith('.jsonl')
+    most = args.max_gestures
+    wrong = [
+        (not args.sources, 'no SOURCE was given; --help shows examples'),
+        (
+            args.out is None and args.show is None,
+            'give --out FILE to write scenarios, or --show to look at one',
+        ),
+        (
+            not 0 <= args.min_confidence <= 1,
+            f'--min-confidence {args.min_confidence} is not from 0 to 1',
+        ),
+        (most is not None and most < 1, f'--max-gestures {most} is not at least 1'),
+        (
+            made and bool(len(args.sources) > 1 or args.out),
+            'a scenarios file can only be shown, alone, with --show',
+        ),
+    ]
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise UserError(message)
     check_files(args)
     if made:
         show(load_scenarios(args.sources[0]), args.show, args.template)
         return
-    template = load_template(args.template or 'post_match')
-    scenarios = build(args, template)
+    scenarios = build(args, load_template(args.template or 'post_match'))
     if args.out:
         save_scenarios(args.out, scenarios)
         print(f'written: {args.out}')
@@ -112,13 +113,14 @@ def check_files(args: argparse.Namespace) -> None:
     """Say which option names a file that is not there, and what was expected.
 
     Raises:
-        ScenarioError: There is no such file or folder.
+        UserError: There is no such file or folder.
     """
-    from mg_plugins.emotion.scenarios import ScenarioError
+    from mg_plugins.errors import UserError
 
     sources = {
         '.jsonl': 'a scenarios file, which this tool writes with --out',
-        '.csv': 'the predictions.csv that a test writes',
+        '.csv': 'the predictions.csv of a test, or the segments.csv of tools/recognize.py',
+        '.json': 'the segments.json of tools/recognize.py',
     }
     annotations = 'an annotation file, which tools/prepare_data.py writes'
     wanted = [('SOURCE', s, sources.get(Path(s).suffix, annotations)) for s in args.sources]
@@ -135,7 +137,7 @@ def check_files(args: argparse.Namespace) -> None:
             state = 'does not exist'
             if Path(path).exists():
                 state = 'is no folder' if folder else 'is a folder'
-            raise ScenarioError(f'{option} {path} {state}; expected {expected}')
+            raise UserError(f'{option} {path} {state}; expected {expected}')
 
 
 def build(args: argparse.Namespace, template: object) -> list:
@@ -143,8 +145,8 @@ def build(args: argparse.Namespace, template: object) -> list:
     from mg_plugins.emotion import build as package
     from mg_plugins.emotion import sessions as steps
     from mg_plugins.emotion.redact import Redactor, read_names
-    from mg_plugins.emotion.scenarios import ScenarioError
     from mg_plugins.emotion.transcripts import read_transcripts
+    from mg_plugins.errors import UserError
 
     notes: list[str] = []
     sessions, source = package.load_sessions(args.sources, args.split, notes=notes)
@@ -171,7 +173,7 @@ def build(args: argparse.Namespace, template: object) -> list:
     sessions, left_out = package.fitting_sessions(sessions, template)
     if not sessions:
         reason = next(iter(left_out), 'the source has no clip')
-        raise ScenarioError(f'no session is left: {reason}; is --template right?')
+        raise UserError(f'no session is left: {reason}; is --template right?')
     empty = sum(not session.gestures for session in sessions)
     if empty:
         notes.append(f'{empty} sessions have no gesture')
@@ -185,6 +187,7 @@ def build(args: argparse.Namespace, template: object) -> list:
         redactor=redactor,
         salt=args.salt,
         mapping=mapping,
+        threshold=args.min_confidence or None,
     )
     splits = {scenario.split for scenario in scenarios}
     if args.split is None and not {'train', 'test'} <= splits:
@@ -208,7 +211,9 @@ def summarise(
     from rich.table import Table
 
     # Not the table's title, which wraps at the table's width.
-    print(f'{len(scenarios)} scenarios, source: {scenarios[0].source}')
+    first = scenarios[0]
+    above = f', confidence of {first.threshold:g} or more' if first.threshold else ''
+    print(f'{len(scenarios)} scenarios, source: {first.source} ({first.origin} gestures{above})')
     table = Table()
     table.add_column('what')
     table.add_column('', overflow='fold')
@@ -248,12 +253,12 @@ def summarise(
 def show(scenarios: list, wanted: str, named: str | None) -> None:
     """Print the messages of the arm with gestures, as a judge would get them."""
     from mg_plugins.emotion.prompts import render
-    from mg_plugins.emotion.scenarios import ScenarioError
     from mg_plugins.emotion.template import load_template, template_names
+    from mg_plugins.errors import UserError
 
     chosen = [s for s in scenarios if wanted in ('', s.id)][:1]
     if not chosen:
-        raise ScenarioError(f'no scenario has the id {wanted!r}; the first is {scenarios[0].id!r}')
+        raise UserError(f'no scenario has the id {wanted!r}; the first is {scenarios[0].id!r}')
     scenario = chosen[0]
     own = scenario.domain if scenario.domain in template_names() else None
     template = load_template(named or own) if named or own else None
@@ -264,4 +269,4 @@ def show(scenarios: list, wanted: str, named: str | None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

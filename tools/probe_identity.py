@@ -6,8 +6,9 @@ python tools/probe_identity.py [--keypoints FILE] [--features FILE] [--scenarios
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from options import run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,37 +31,30 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, or 1 with an error."""
-    args = build_parser().parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError) as error:  # the package's own errors are ValueErrors
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
-
-
-def run(args: argparse.Namespace) -> None:
+def main() -> None:
     """Collect samples, probe them and report."""
+    args = build_parser().parse_args()
     from rich.console import Console
     from rich.progress import Progress
 
     from mg_plugins.emotion import identity
+    from mg_plugins.errors import UserError
 
     if args.shuffles < 1:
-        raise ValueError(f'--shuffles {args.shuffles} is not at least 1')
+        raise UserError(f'--shuffles {args.shuffles} is not at least 1')
+    for option in ('keypoints', 'features', 'scenarios'):
+        path = getattr(args, option)
+        if path is not None and not path.is_file():
+            raise UserError(f'--{option} {path}: there is no such file')
     samples, source = collect(args)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         probes = []
         for part in samples:
             task = bar.add_task(part.name, total=args.shuffles)
+            advance = lambda done, _, task=task: bar.update(task, completed=done)  # noqa: E731
             probes.append(
                 identity.probe_subjects(
-                    part,
-                    shuffles=args.shuffles,
-                    seed=args.seed,
-                    progress=lambda done, _, task=task: bar.update(task, completed=done),
+                    part, shuffles=args.shuffles, seed=args.seed, progress=advance
                 )
             )
     print_table(probes, source)
@@ -72,9 +66,7 @@ def run(args: argparse.Namespace) -> None:
 def collect(args: argparse.Namespace) -> tuple[list, str]:
     """Samples of every source that was given, or of the synthetic set, and what to call them."""
     from mg_plugins.data.annotations import load_annotations
-    from mg_plugins.emotion import identity
-    from mg_plugins.emotion.scenarios import load_scenarios
-    from mg_plugins.emotion.synthetic import synthetic_scenarios
+    from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
 
     samples, sources = [], []
     if not (args.keypoints or args.features or args.scenarios):
@@ -108,15 +100,10 @@ def print_table(probes: list, source: str) -> None:
     table.add_column('from', no_wrap=True)
     for column in ('subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p'):
         table.add_column(column, justify='right')
-    for probe in probes:
-        table.add_row(
-            probe.name,
-            f'{probe.subjects}',
-            f'{probe.accuracy:.3f} ({probe.low:.2f}-{probe.high:.2f})',
-            f'{probe.chance:.3f}',
-            f'{probe.null_high:.3f}',
-            f'{probe.p:.3f}',
-        )
+    for p in probes:
+        interval = f'{p.accuracy:.3f} ({p.low:.2f}-{p.high:.2f})'
+        figures = (f'{value:.3f}' for value in (p.chance, p.null_high, p.p))
+        table.add_row(p.name, f'{p.subjects}', interval, *figures)
     Console().print(table)
     sessions = ', '.join(f'{probe.sessions} of {probe.name}' for probe in probes)
     print(f'Held-out sessions named: {sessions}.')
@@ -125,4 +112,4 @@ def print_table(probes: list, source: str) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

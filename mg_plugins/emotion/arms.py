@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,15 +52,48 @@ class Question:
     task: Task
 
 
+@dataclass(frozen=True)
+class Design:
+    """What is asked, and how its figures are made.
+
+    Attributes:
+        arms: Those wanted of ``ARMS``.
+        derangements: Exchanges of timelines in the placebo.
+        rotations: Rotations of the options, so that liking a position gains nothing: all of them
+            with up to 3 options, else 3, unless given. An open-ended question has one.
+        samples: How often each question is asked.
+        seed: Of everything random.
+        limit: Judge so many scenarios, by chance; the placebo still exchanges among all.
+        bootstrap: How often subjects are drawn for intervals.
+        baselines: Whether to fit the learned baselines on the training scenarios.
+
+    Raises:
+        ValueError: An unknown arm, or a number below 1.
+    """
+
+    arms: Sequence[str] = ARMS
+    derangements: int = 3
+    rotations: int | None = None
+    samples: int = 1
+    seed: int = 0
+    limit: int | None = None
+    bootstrap: int = 2000
+    baselines: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.arms or not set(self.arms) <= set(ARMS):
+            raise ValueError(f'arms {list(self.arms)}: some of {", ".join(ARMS)} were expected')
+        for name in ('derangements', 'rotations', 'samples', 'limit'):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f'{name} must be at least 1, not {value}')
+
+
 def plan_questions(
     scenarios: Sequence[Scenario],
     *,
-    arms: Sequence[str] = ARMS,
-    derangements: int = 3,
-    rotations: int | None = None,
-    samples: int = 1,
-    seed: int = 0,
     templates: Mapping[str, Template] | None = None,
+    **design: Any,
 ) -> list[Question]:
     """Every question of an evaluation, scenario by scenario.
 
@@ -68,34 +101,23 @@ def plan_questions(
 
     Args:
         scenarios: What is asked about.
-        arms: Those wanted of ``ARMS``.
-        derangements: Exchanges of timelines in the placebo.
-        rotations: Rotations of the options, so that liking a position gains nothing: all of them
-            with up to 3 options, else 3, unless given. An open-ended question has one.
-        samples: How often each question is asked.
-        seed: Of the exchanges.
         templates: By domain, for the system text.
+        design: Fields of `Design`.
 
     Raises:
         ScenarioError: The placebo has fewer than two scenarios to exchange timelines between.
-        ValueError: An unknown arm, or a number below 1.
+        ValueError: A setting that cannot be.
     """
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown or not arms:
-        raise ValueError(f'arms {list(arms)}: some of {", ".join(ARMS)} were expected')
-    given = {'derangements': derangements, 'rotations': rotations, 'samples': samples}
-    for name, value in given.items():
-        if value is not None and value < 1:
-            raise ValueError(f'{name} must be at least 1, not {value}')
-    exchanged = derange(scenarios, derangements, seed) if PLACEBO in arms else []
+    plan = Design(**design)
+    exchanged = derange(scenarios, plan.derangements, plan.seed) if PLACEBO in plan.arms else []
+    chosen = np.random.default_rng(plan.seed).permutation(len(scenarios))[: plan.limit]
     questions = []
-    for i, scenario in enumerate(scenarios):
+    for i in sorted(chosen.tolist()):
+        scenario = scenarios[i]
         sources = {WITHOUT: [None], WITH: [i], PLACEBO: [int(draw[i]) for draw in exchanged]}
-        orders = rotate(len(scenario.states), 1 if scenario.open_ended else rotations)
+        orders = rotate(len(scenario.states), 1 if scenario.open_ended else plan.rotations)
         template = (templates or {}).get(scenario.domain)
-        for arm in ARMS:
-            if arm not in arms:
-                continue
+        for arm in (arm for arm in ARMS if arm in plan.arms):
             for draw, source in enumerate(sources[arm]):
                 gestures = None if source is None else scenarios[source].gestures
                 for rotation, order in enumerate(orders):
@@ -104,7 +126,7 @@ def plan_questions(
                         Question(
                             i, arm, draw, rotation, order, source, replace(task, sample=sample)
                         )
-                        for sample in range(samples)
+                        for sample in range(plan.samples)
                     ]
     return questions
 

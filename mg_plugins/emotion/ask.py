@@ -3,6 +3,11 @@
 Every question ends as one `Answer`, whatever happens to it. A reply is in the cache before anything
 is done with it, so that no question is asked again after its answer has arrived, be it in another
 process with the same cache.
+
+How many requests are under way adapts to the endpoint: `Pace` begins with one, so that a refused
+parameter costs one request. A request's time counts from when the endpoint can serve it, which is
+taken to be when the requests made before it have been answered; one that runs out of time is still
+waited for while there is something else to do.
 """
 
 from __future__ import annotations
@@ -10,61 +15,22 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from .cache import Cache, CacheError, task_key
-from .judges import Unreachable
+from .pace import Budget, Pace
 from .parse import parse_reply
-from .tasks import (
-    FAILED,
-    NOT_ASKED,
-    UNPARSABLE,
-    Answer,
-    Judge,
-    JudgeError,
-    Reply,
-    Task,
-)
+from .tasks import FAILED, NOT_ASKED, UNREAD, Answer, Judge, JudgeError, Reply, Task, Unreachable
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of back-off: the first limit and the last
 PATIENCE = 300.0  # an endpoint that asks to wait longer ends the run; a later one goes on from here
 ANEW = 1_000_000  # added to a task's sample for each time that its reply could not be read
 CLOSING = 10.0  # seconds for connections to close
-
-
-@dataclass
-class Budget:
-    """Limits over one call of `ask_all`, or over all that are given the same object.
-
-    Attributes:
-        calls: Requests that may be made, retries included; None for no limit.
-        tokens: Tokens after which nothing new is asked (what is under way is awaited, so that a
-            few answers more may come); None for no limit.
-        used_calls: Requests made.
-        used_tokens: Tokens of all replies.
-    """
-
-    calls: int | None = None
-    tokens: int | None = None
-    used_calls: int = 0
-    used_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ('calls', 'tokens'):
-            limit = getattr(self, name)
-            if limit is not None and limit < 0:
-                raise ValueError(f'budget of {limit} {name}: a number of at least 0 was expected')
-
-    def over(self) -> str:
-        """Which limit is reached, or an empty text."""
-        if self.calls is not None and self.used_calls >= self.calls:
-            return f'the budget of {self.calls} calls is used up'
-        if self.tokens is not None and self.used_tokens >= self.tokens:
-            return f'the budget of {self.tokens} tokens is used up ({self.used_tokens} used)'
-        return ''
+Reader = Callable[[Reply, Task], Answer]
 
 
 @dataclass
@@ -78,6 +44,7 @@ class Asked:
         tokens: Tokens of the replies to them.
         cached: Tasks answered from the cache.
         stopped: Why it ended early, or empty.
+        total_replies, total_tokens: Of these questions over all runs with this cache.
     """
 
     answers: list[Answer]
@@ -86,6 +53,8 @@ class Asked:
     tokens: int = 0
     cached: int = 0
     stopped: str = ''
+    total_replies: int = 0
+    total_tokens: int = 0
 
 
 def ask_all(
@@ -94,11 +63,12 @@ def ask_all(
     *,
     cache: Cache | None = None,
     concurrency: int = 8,
-    timeout: float = 60.0,
+    timeout: float = 300.0,
     retries: int = 6,
     reask: int = 1,
     budget: Budget | None = None,
     progress: Callable[[int, int], None] | None = None,
+    read: Reader = parse_reply,
 ) -> Asked:
     """Ask all tasks and wait for their answers; the judge is closed at the end.
 
@@ -106,18 +76,18 @@ def ask_all(
     what has arrived is in the cache.
 
     Args:
-        judge: Who answers. One with an attribute ``concurrency`` is asked no more at a time. One
-            with a method ``scrub(text)`` takes its secrets out of all texts of answers.
+        judge: Who answers. One with a method ``scrub(text)`` takes its secrets out of all texts.
         tasks: Questions; equal ones (same messages, same sample) are asked once.
         cache: Where replies are looked for and kept.
-        concurrency: Requests under way at a time.
-        timeout: Seconds for one request.
+        concurrency: The most requests under way at a time; see `Pace`.
+        timeout: Seconds for one request from when it can be served. It is doubled with each try.
         retries: How often a request is made anew after an error that may pass. Before, it waits:
             a random time below a limit that doubles from 0.5 to 30 s, and at least the time that
             the endpoint asked for.
         reask: How often a question is asked anew, ever, because its reply could not be read.
         budget: Limits on requests and tokens.
         progress: Called with the number of tasks done and of all, from the asking thread.
+        read: Makes an answer of a reply.
 
     Raises:
         CacheError: The cache cannot be written.
@@ -128,18 +98,8 @@ def ask_all(
             f'concurrency {concurrency}, timeout {timeout}, retries {retries}, reask {reask}: '
             'at least 1, above 0, at least 0 and at least 0 were expected'
         )
-    concurrency = min(concurrency, getattr(judge, 'concurrency', concurrency))
-    run = _Run(
-        judge,
-        list(tasks),
-        cache,
-        concurrency,
-        timeout,
-        retries,
-        reask,
-        budget or Budget(),
-        progress,
-    )
+    settings = _Settings(timeout, retries, reask, read)
+    run = _Run(judge, list(tasks), cache, Pace(concurrency), settings, budget or Budget(), progress)
     done: Future[Asked] = Future()
 
     def work() -> None:
@@ -158,6 +118,14 @@ def ask_all(
         raise
 
 
+@dataclass(frozen=True)
+class _Settings:
+    timeout: float
+    retries: int
+    reask: int
+    read: Reader
+
+
 @dataclass
 class _Question:
     """Tasks that are one question, and how far it has come."""
@@ -166,11 +134,14 @@ class _Question:
     places: list[int] = field(default_factory=list)
     read: list[tuple[Reply, Answer]] = field(default_factory=list)  # all replies
     answer: Answer | None = None
+    tries: int = 0  # since the last reply
+    error: JudgeError | None = None
+    late: asyncio.Task | None = None  # a request that ran out of time and is still waited for
 
     def best(self) -> tuple[Reply | None, Answer | None]:
         """The first readable reply with what it says, or the last one."""
         for reply, answer in self.read:
-            if answer.status != UNPARSABLE:
+            if answer.status not in UNREAD:
                 return reply, answer
         return self.read[-1] if self.read else (None, None)
 
@@ -182,10 +153,8 @@ class _Run:
     judge: Judge
     tasks: list[Task]
     cache: Cache | None
-    concurrency: int
-    timeout: float
-    retries: int
-    reask: int
+    pace: Pace
+    settings: _Settings
     budget: Budget
     progress: Callable[[int, int], None] | None
     stopped: str = ''
@@ -200,25 +169,24 @@ class _Run:
     async def main(self) -> Asked:
         self.loop, self.current = asyncio.get_running_loop(), asyncio.current_task()
         self.stop = asyncio.Event()
+        # Requests under way, in the order of their start, with the time from when each is served.
+        self.served: dict[object, float] = {}
         used = self.budget.used_calls, self.budget.used_tokens
         questions = self._questions()
         self.cached = sum(len(q.places) for q in questions if q.answer is not None)
         self._count(self.cached)
         self.waiting = deque(q for q in questions if q.answer is None)
-        workers = [
-            asyncio.ensure_future(self._work())
-            for _ in range(min(self.concurrency, len(questions)))
-        ]
+        self.under_way: set[asyncio.Task] = set()
         try:
-            await asyncio.gather(*workers)
+            await self._ask_waiting()
         except BaseException:
-            # `wait_for` may swallow a cancellation where a reply has just come: start nothing new.
             self._stop('interrupted')
             raise
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            left = [*self.under_way, *(q.late for q in questions if q.late)]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
             try:
                 await asyncio.wait_for(self.judge.close(), CLOSING)
             except Exception:  # noqa: BLE001  the answers are there; nothing depends on this
@@ -230,11 +198,14 @@ class _Run:
             self.budget.used_tokens - used[1],
             self.cached,
             self.stopped,
+            sum(len(q.read) for q in questions),
+            sum(reply.tokens for q in questions for reply, _ in q.read),
         )
         for question in questions:
+            reply, answer = question.best()
             for place in question.places:
-                asked.answers[place] = question.answer or asked.answers[place]
-                asked.replies[place] = question.best()[0]
+                asked.answers[place] = question.answer or answer or asked.answers[place]
+                asked.replies[place] = reply
         return asked
 
     def interrupt(self) -> None:
@@ -244,6 +215,20 @@ class _Run:
                 self.loop.call_soon_threadsafe(self.current.cancel)
             except RuntimeError:
                 pass  # it has just ended by itself
+
+    async def _ask_waiting(self) -> None:
+        """Keep as many questions under way as the pace allows, until all are done."""
+        while (self.waiting or self.under_way) and not (self.stopped and not self.under_way):
+            while self.waiting and len(self.under_way) < self.pace.allowed and not self._over():
+                question = self.waiting.popleft()
+                self.under_way.add(asyncio.ensure_future(self._handle(question)))
+            if not self.under_way:
+                return
+            done, self.under_way = await asyncio.wait(
+                self.under_way, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
 
     def _questions(self) -> list[_Question]:
         """Equal tasks made one, with what the cache has about them."""
@@ -263,61 +248,107 @@ class _Run:
     def _take(self, question: _Question, replies: list[Reply]) -> None:
         """Read what is new among all replies; one that cannot be read counts where no more come."""
         for reply in replies[len(question.read) :]:
-            answer = parse_reply(reply, question.task)
+            answer = self.settings.read(reply, question.task)
             question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
+            question.tries, question.error = 0, None
         answer = question.best()[1]
-        if answer and (answer.status != UNPARSABLE or len(question.read) > self.reask):
+        if answer and (answer.status not in UNREAD or len(question.read) > self.settings.reask):
             question.answer = answer
 
     def _scrub(self, text: str) -> str:
         return getattr(self.judge, 'scrub', str)(text)
 
-    async def _work(self) -> None:
-        while self.waiting:
-            question = self.waiting.popleft()
-            while question.answer is None and not self._over():
-                await self._ask(question)
-            if question.answer is None:
-                question.answer = question.best()[1]  # unparsable, if any
-            if question.answer is not None:
-                self._count(len(question.places))
-            if self.stopped:
-                return
+    async def _handle(self, question: _Question) -> None:
+        """Bring one question on, by a reply or an error, and count it where it is done."""
+        if question.late is not None:
+            await self._await_late(question)
+        if question.answer is None and not self._over():
+            await self._ask(question)
+        if question.answer is not None:
+            self._count(len(question.places))
+        elif not self.stopped:
+            # One that ran out of time goes last: its reply may come while others are asked.
+            (self.waiting.append if question.late else self.waiting.appendleft)(question)
 
     async def _ask(self, question: _Question) -> None:
-        """Get one reply, with its retries, or give the question up."""
-        error = None
-        for attempt in range(self.retries + 1):
-            if error is not None:
-                await self._pause(attempt - 1, error.after)
-            if self._over():
-                return  # not asked, as far as its outcome goes
-            self._look(question)
-            if question.answer is not None:  # another process has asked meanwhile
-                self.cached += len(question.places)
-                return
-            drawn = len(question.read)
-            self.budget.used_calls += 1
-            try:
-                await asyncio.wait_for(self._once(question), self.timeout)
-                return
-            except CacheError:
-                raise
-            except (asyncio.TimeoutError, TimeoutError):
-                error = JudgeError(f'no reply within {self.timeout:g} s', retry=True)
-            except JudgeError as problem:
-                error = problem
-            except Exception as problem:  # noqa: BLE001  no question is lost to a judge's mistake
-                error = JudgeError(self._scrub(f'{type(problem).__name__}: {problem}'))
-            if len(question.read) > drawn:
-                return  # it came in the very moment in which the time was over
-            if isinstance(error, Unreachable) and not self.arrived:
-                self._failed(str(error))
-            if error.after is not None and error.after > PATIENCE:
-                self._stop(f'the endpoint asks to wait {error.after:.0f} s; {error}')
-            if not error.retry:
-                break
-        tries = f' (asked {attempt + 1} times)' if attempt else ''
+        """One request, after the pause that an earlier error asks for."""
+        error = question.error
+        if error is not None:
+            await self._pause(question.tries - 1, error.after)
+        if self._over():
+            return  # not asked, as far as its outcome goes
+        self._look(question)
+        if question.answer is not None:  # another process has asked meanwhile
+            self.cached += len(question.places)
+            return
+        self.budget.used_calls += 1
+        question.tries += 1
+        request = asyncio.ensure_future(self._once(question))
+        patience = self.settings.timeout * 2 ** (question.tries - 1)
+        if await self._served_in_time(request, patience):
+            self._outcome(question, request)
+        else:
+            self.pace.overloaded()
+            question.late = request
+            question.error = JudgeError(f'no reply within {patience:g} s', retry=True)
+
+    async def _served_in_time(self, request: asyncio.Task, patience: float) -> bool:
+        """Wait until it is done, or has been served for so many seconds."""
+        self.served[request] = time.monotonic()
+        try:
+            while not request.done():
+                left = self.served[request] + patience - time.monotonic()
+                if left <= 0:
+                    return False
+                await asyncio.wait([request], timeout=left)
+            now, before = time.monotonic(), True
+            for other in self.served:
+                before = before and other is not request
+                if not before:  # it was made later, and moves up in the endpoint's queue
+                    self.served[other] = now
+            return True
+        except asyncio.CancelledError:
+            request.cancel()
+            raise
+        finally:
+            del self.served[request]
+
+    async def _await_late(self, question: _Question) -> None:
+        """Give a request that ran out of time as long again; end it then."""
+        request, question.late = question.late, None
+        patience = self.settings.timeout * 2 ** (question.tries - 1)
+        if not await self._served_in_time(request, patience):
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+        if question.answer is None and request.done():
+            if request.cancelled():
+                request = asyncio.get_running_loop().create_future()
+                request.set_exception(JudgeError(f'no reply within {2 * patience:g} s', retry=True))
+            self._outcome(question, request)
+
+    def _outcome(self, question: _Question, request: asyncio.Future) -> None:
+        """Take an error into account; a reply has been taken when it came."""
+        error = request.exception()
+        if error is None:
+            return
+        if isinstance(error, CacheError):
+            raise error
+        if not isinstance(error, JudgeError):
+            # No question is lost to a judge's mistake.
+            error = JudgeError(self._scrub(f'{type(error).__name__}: {error}'))
+        question.error = error
+        if error.busy:
+            self.pace.overloaded()
+        if isinstance(error, Unreachable) and not self.arrived:
+            self._failed(str(error))
+        if error.after is not None and error.after > PATIENCE:
+            self._stop(f'the endpoint asks to wait {error.after:.0f} s; {error}')
+            return
+        if error.free:
+            question.tries -= 1
+        if error.retry and question.tries <= self.settings.retries:
+            return
+        tries = f' (asked {question.tries} times)' if question.tries > 1 else ''
         # An earlier draw, unreadable, is better than nothing.
         question.answer = question.best()[1] or Answer(FAILED, text=f'{error}{tries}')
         if not isinstance(error, Unreachable) or self.arrived:
@@ -325,10 +356,11 @@ class _Run:
 
     async def _once(self, question: _Question) -> None:
         # Another number for another draw: the same one would bring the same text back.
-        drawn = len(question.read)
+        drawn, started = len(question.read), time.monotonic()
         task = replace(question.task, sample=question.task.sample + ANEW * drawn)
         reply = await self.judge.reply(task)
         # No await from here on: what has arrived is kept.
+        self.pace.replied(time.monotonic() - started)
         self.budget.used_tokens += reply.tokens
         self.arrived, self.failures = True, 0
         if self.cache is None:
@@ -342,6 +374,8 @@ class _Run:
             random.SystemRandom().shuffle(self.waiting)
 
     async def _pause(self, attempt: int, after: float | None) -> None:
+        if attempt < 0:
+            return
         limit = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
         wait = max(after or 0.0, self.jitter.uniform(0, limit))
         try:
@@ -351,7 +385,7 @@ class _Run:
 
     def _failed(self, message: str) -> None:
         self.failures += 1
-        limit = max(5, 2 * self.concurrency)
+        limit = max(5, 2 * self.pace.most)
         if self.failures >= limit:
             self._stop(f'{self.failures} failures in a row and no reply, the last: {message}')
 

@@ -7,31 +7,21 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mg_plugins.files import write_text
+
 from .redact import Redactor, new_salt, opaque_id
-from .scenarios import Scenario, ScenarioError
+from .scenarios import RECOGNISED, SYNTHETIC, Scenario, ScenarioError
+from .segments import sessions_from_segments
 from .sessions import (
     Session,
     sessions_from_annotations,
-    sessions_from_clips,
     sessions_from_predictions,
 )
 from .template import Template
-
-__all__ = [
-    'Session',
-    'build_scenarios',
-    'fitting_sessions',
-    'load_sessions',
-    'save_mapping',
-    'sessions_from_annotations',
-    'sessions_from_clips',
-    'sessions_from_predictions',
-]
 
 
 def load_sessions(
@@ -40,10 +30,10 @@ def load_sessions(
     *,
     notes: list[str] | None = None,
 ) -> tuple[list[Session], str]:
-    """Sessions of one annotation file, or of one or several predictions files, and their source.
+    """Sessions of an annotation file, or of files of predictions or segments, and their source.
 
     Args:
-        paths: A .pkl or .npz file, or .csv files.
+        paths: A .pkl or .npz file, or .csv or .json files.
         split: For annotations, the split to take; for predictions, 'train' or 'test', which they
             are from then on.
         notes: What had to be assumed is added to it.
@@ -59,12 +49,15 @@ def load_sessions(
     """
     paths = [Path(path) for path in paths]
     kinds = {path.suffix for path in paths}
-    if kinds == {'.csv'}:
+    source = paths[0].resolve().parent.name if paths else ''
+    if kinds == {'.csv'} or kinds == {'.json'}:
         if split not in (None, 'train', 'test'):
             raise ScenarioError(f'the split of predictions is train or test, not {split!r}')
-        sessions = sessions_from_predictions(paths, split=split or '', notes=notes)
-        synthetic = any(_says_synthetic(path.with_name('metrics.json')) for path in paths)
-        source = paths[0].resolve().parent.name
+        if kinds == {'.json'} or _has_column(paths[0], 'start_s'):
+            sessions, synthetic = sessions_from_segments(paths, split=split or '')
+        else:
+            sessions = sessions_from_predictions(paths, split=split or '', notes=notes)
+            synthetic = any(_says_synthetic(path.with_name('metrics.json')) for path in paths)
     elif len(paths) == 1 and kinds <= {'.pkl', '.npz'}:
         from mg_plugins.data.annotations import load_annotations
 
@@ -74,10 +67,10 @@ def load_sessions(
         source = paths[0].stem
     else:
         raise ScenarioError(
-            'expected one annotation file (.pkl or .npz), or one or several predictions files '
-            f'(.csv), not {", ".join(map(str, paths)) or "nothing"}'
+            'expected one annotation file (.pkl or .npz), or one or several files of predictions '
+            f'or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
         )
-    return sessions, 'synthetic' if synthetic else source
+    return sessions, SYNTHETIC if synthetic else source
 
 
 def fitting_sessions(
@@ -111,6 +104,7 @@ def build_scenarios(
     redactor: Redactor | None = None,
     salt: str | None = None,
     mapping: dict[str, str] | None = None,
+    threshold: float | None = None,
 ) -> list[Scenario]:
     """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
 
@@ -128,6 +122,7 @@ def build_scenarios(
         redactor: Used instead of one made from ``names``, so that its counts can be read.
         salt: Of the ids; random by default, so that nobody can recompute them from known names.
         mapping: What each opaque id stands for is added to it. Never to be sent.
+        threshold: Confidence below which recognised gestures were left out.
 
     Raises:
         ScenarioError: A state that the template does not know, or a session that comes twice.
@@ -169,6 +164,8 @@ def build_scenarios(
                 valences=tuple(s.valence for s in template.states),
                 state=state,
                 split=session.split,
+                origin=SYNTHETIC if source == SYNTHETIC else session.origin,
+                threshold=threshold if session.origin == RECOGNISED else None,
             )
         )
     return scenarios
@@ -178,16 +175,16 @@ def save_mapping(
     path: str | os.PathLike, ids: Mapping[str, str], persons: Mapping[str, str]
 ) -> None:
     """Write what ids and placeholders stand for, readable by its owner only. Never to be sent."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
+    content = json.dumps({'ids': dict(ids), 'persons': dict(persons)}, ensure_ascii=False)
+    write_text(path, content + '\n', private=True)
+
+
+def _has_column(path: Path, name: str) -> bool:
     try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            json.dump({'ids': dict(ids), 'persons': dict(persons)}, file, ensure_ascii=False)
-        os.replace(temporary, path)  # mkstemp has made it with mode 0600
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        with path.open(encoding='utf-8-sig') as file:
+            return name in file.readline(10_000).strip().split(',')
+    except (OSError, UnicodeDecodeError):
+        return False  # the reader says what is wrong
 
 
 def _says_synthetic(metrics: Path) -> bool:

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mg_plugins.errors import UserError
 from .tasks import Judge, Reply, Task
 
 # Marks the file as ours ('MGJC'); the version is that of the table and of what keys are made of.
-APPLICATION, VERSION = 0x4D474A43, 1
+APPLICATION, VERSION = 0x4D474A43, 2
 WAIT = 30.0  # seconds for another process to finish its write
 
 
@@ -70,23 +71,18 @@ class Cache:
 
     def replies(self, judge: Judge, task: Task) -> list[Reply]:
         """All replies to one question, in the order in which they came."""
-        query = 'SELECT text, tokens, refusal FROM replies WHERE key = ? ORDER BY attempt'
+        query = 'SELECT reply FROM replies WHERE key = ? ORDER BY attempt'
         rows = self._guarded(
             lambda: self._connection.execute(query, [task_key(judge, task)]).fetchall()
         )
-        return [Reply(text, tokens, bool(refusal)) for text, tokens, refusal in rows]
-
-    def get(self, judge: Judge, task: Task) -> Reply | None:
-        """The newest reply to a question, or None."""
-        return (self.replies(judge, task) or [None])[-1]
+        return [Reply(**json.loads(text)) for (text,) in rows]
 
     def put(self, judge: Judge, task: Task, reply: Reply) -> None:
         """Keep a reply, beside earlier ones to the same question."""
-        row = [task_key(judge, task), reply.text, reply.tokens, reply.refusal]
+        row = [task_key(judge, task), json.dumps(asdict(reply))]
         self._guarded(
             lambda: self._connection.execute(
-                'INSERT INTO replies SELECT ?1, '
-                '(SELECT COUNT(*) FROM replies WHERE key = ?1), ?2, ?3, ?4',
+                'INSERT INTO replies SELECT ?1, (SELECT COUNT(*) FROM replies WHERE key = ?1), ?2',
                 row,
             )
         )
@@ -139,8 +135,8 @@ class Cache:
             connection.executescript(
                 f'BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; '
                 f'PRAGMA user_version = {VERSION}; '
-                'CREATE TABLE IF NOT EXISTS replies (key TEXT, attempt INTEGER, text TEXT, '
-                'tokens INTEGER, refusal INTEGER, PRIMARY KEY (key, attempt)) WITHOUT ROWID; COMMIT'
+                'CREATE TABLE IF NOT EXISTS replies (key TEXT, attempt INTEGER, reply TEXT, '
+                'PRIMARY KEY (key, attempt)) WITHOUT ROWID; COMMIT'
             )
 
     def _guarded(self, action):

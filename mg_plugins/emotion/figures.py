@@ -4,13 +4,16 @@ Parts of an evaluation's ``metrics``, where I is ``{"value", "low", "high"}``, a
 interval clustered by subject, each None where there is none:
 
     arms[arm]          asked and one count a status (questions); accuracy, accuracy_when_answered,
-                       macro_f1 (I); ece, brier, mean_confidence (of answers with a confidence);
-                       positions: share of answers that name the 1st, 2nd, … option shown
+                       macro_f1, evidence (I); ece, brier, mean_confidence (of answers with a
+                       confidence); positions: share of answers that name the 1st, 2nd, … option
+                       shown
     comparisons[pair]  gain (I): difference of accuracies, paired; mcnemar: b, c, p
-    gestures           name, scenarios, and in how many of them the arm with gestures is right where
-                       the one without is not (to_right), the reverse (to_wrong), or neither
+    gestures           name, scenarios, in how many of them the arm with gestures is right where
+                       the one without is not (to_right), the reverse (to_wrong), or neither; and in
+                       how many its answers cite this gesture rightly (cited)
     baselines[name]    accuracy, macro_f1 (I), train_sessions
-    open[arm]          completeness in [0, 1] and depth in [0, 4] (I); None if multiple choice
+    open[arm]          completeness in [0, 1], depth in [0, 4], evidence in [0, 1] (I); None if
+                       multiple choice
     open_comparisons   the same by pair of arms, as paired gains
 
 A scenario counts once in every figure but for ece, brier and positions, which count answers.
@@ -24,24 +27,26 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.data.statistics import Bootstrap
+
 from .arms import ARMS, PLACEBO, WITH, WITHOUT, Question
+from .evidence import Evidence, score_evidence
 from .rubric import Score
 from .scenarios import Scenario
 from .statistics import (
-    NO_INTERVAL,
-    Bootstrap,
     brier_score,
     expected_calibration_error,
+    macro_f1,
     majority,
     mcnemar,
 )
-from .tasks import ANSWERED, FAILED, NOT_ASKED, REFUSED, UNPARSABLE, Answer
+from .tasks import ANSWERED, NOT_ASKED, STATUSES, Answer
 
 COMPARISONS = ((WITH, WITHOUT), (WITH, PLACEBO), (PLACEBO, WITHOUT))
-STATUSES = (ANSWERED, REFUSED, UNPARSABLE, FAILED, NOT_ASKED)
+NO_INTERVAL = {'value': None, 'low': None, 'high': None}
 
 
-class Books:
+class Tally:
     """The answers of an evaluation, counted by scenario.
 
     Scenarios of unknown state, and those of which the budget left questions unasked, take no part
@@ -57,14 +62,18 @@ class Books:
         seed: int,
     ) -> None:
         self.cases = cases
+        self.classes = {gesture.name for case in cases for gesture in case.gestures}
         self.pairs = list(zip(questions, answers, strict=True))
         self.arms = [arm for arm in ARMS if any(q.arm == arm for q in questions)]
         self.states = list(dict.fromkeys(state for case in cases for state in case.states))
         self.cut = {q.scenario for q, a in self.pairs if a.status == NOT_ASKED}
-        self.known = [i for i, case in enumerate(cases) if case.state and i not in self.cut]
+        judged = sorted({q.scenario for q in questions})
+        self.judged = [i for i in judged if i not in self.cut]
+        self.known = [i for i in self.judged if cases[i].state]
         self.truth = np.array([self.states.index(cases[i].state) for i in self.known], int)
         self.draws, self.seed = draws, seed
         self.boot = self._bootstrap(self.known)
+        self.evidence = [self._evidence(question, answer) for question, answer in self.pairs]
         self.votes = {arm: self._votes(arm) for arm in self.arms}
         rows = np.arange(len(self.known))
         self.score, self.answered, self.right = {}, {}, {}
@@ -96,13 +105,14 @@ class Books:
             figures = {
                 'accuracy': self.boot.mean(self.score[arm]),
                 'accuracy_when_answered': self.boot.ratio(self.score[arm], self.answered[arm]),
-                'macro_f1': self.boot.macro_f1(confusion / np.maximum(total, 1)),
+                'macro_f1': self.boot.interval(confusion / np.maximum(total, 1), macro_f1),
             }
         counts = Counter(a.status for _, a in pairs)
         return {
             'asked': len(pairs) - counts[NOT_ASKED],
             **{status: counts[status] for status in STATUSES},
             **{key: dict(value) for key, value in figures.items()},
+            'evidence': self._mean_evidence(arm),
             'ece': expected_calibration_error(confidence, correct),
             'brier': brier_score(confidence, correct),
             'mean_confidence': float(confidence.mean()) if len(confidence) else None,
@@ -120,16 +130,23 @@ class Books:
         """In how many scenarios with each gesture seeing the timeline made the choice right."""
         if not {WITH, WITHOUT} <= set(self.arms):
             return []
+        cited: dict[int, set[str]] = {}
+        for (question, _), evidence in zip(self.pairs, self.evidence, strict=True):
+            if question.arm == WITH and evidence:
+                timeline = self.cases[question.scenario].gestures
+                names = {timeline[i].name for i in evidence.segments}
+                cited.setdefault(question.scenario, set()).update(names)
         table: dict[str, Counter] = {}
         for row, i in enumerate(self.known):
             before, after = self.right[WITHOUT][row], self.right[WITH][row]
             change = 'unchanged' if before == after else 'to_right' if after else 'to_wrong'
             for gesture in {g.name for g in self.cases[i].gestures}:
-                table.setdefault(gesture, Counter()).update(['scenarios', change])
-        keys = ('scenarios', 'to_right', 'to_wrong', 'unchanged')
+                counts = table.setdefault(gesture, Counter())
+                counts.update(['scenarios', change])
+                counts['cited'] += gesture in cited.get(i, ())
+        keys = ('scenarios', 'to_right', 'to_wrong', 'unchanged', 'cited')
         rows = [{'name': n, **{key: c[key] for key in keys}} for n, c in table.items()]
-        moved = sorted(rows, key=lambda r: (-r['to_right'] - r['to_wrong'], -r['scenarios']))
-        return moved
+        return sorted(rows, key=lambda r: (-r['to_right'] - r['to_wrong'], -r['scenarios']))
 
     def baselines(self, train: Sequence[Scenario], seed: int, notes: list[str]) -> dict[str, Any]:
         """What counting achieves on the same scenarios, fitted on the training ones."""
@@ -155,17 +172,19 @@ class Books:
         }
 
     def open(self, scores: Sequence[Score | None]) -> tuple[dict, dict]:
-        """Completeness and depth by arm, and their paired gains by pair of arms.
+        """Completeness, depth and evidence by arm, and their paired gains by pair of arms.
 
-        A question without an answer has 0 in both; one that the rubric judge gave no score is left
+        A question without an answer has 0 in all; one that the rubric judge gave no score is left
         out. A gain runs over the scenarios that have scores in both arms.
         """
         sums: dict[str, dict[int, list]] = {arm: {} for arm in self.arms}
-        for (question, answer), score in zip(self.pairs, scores, strict=True):
+        for (question, answer), score, evidence in zip(
+            self.pairs, scores, self.evidence, strict=True
+        ):
             if question.scenario in self.cut or (score is None and answer.status == ANSWERED):
                 continue
-            pair = (score.completeness, score.depth) if score else (0.0, 0.0)
-            sums[question.arm].setdefault(question.scenario, []).append(pair)
+            three = (score.completeness, score.depth, evidence.score) if score else (0, 0, 0)
+            sums[question.arm].setdefault(question.scenario, []).append(three)
         means = {arm: {i: np.mean(p, 0) for i, p in of.items()} for arm, of in sums.items()}
         return {arm: self._open_figures(of) for arm, of in means.items()}, {
             f'{a} - {b}': self._open_figures(
@@ -176,10 +195,28 @@ class Books:
         }
 
     def _open_figures(self, values: Mapping[int, np.ndarray]) -> dict[str, Any]:
-        """Mean completeness and depth of some scenarios."""
+        """Mean completeness, depth and evidence of some scenarios."""
         boot = self._bootstrap(list(values))
-        rows = np.array(list(values.values())).reshape(-1, 2)
-        return {'completeness': boot.mean(rows[:, 0]), 'depth': boot.mean(rows[:, 1])}
+        rows = np.array(list(values.values())).reshape(-1, 3)
+        names = ('completeness', 'depth', 'evidence')
+        return {name: boot.mean(rows[:, k]) for k, name in enumerate(names)}
+
+    def _evidence(self, question: Question, answer: Answer) -> Evidence | None:
+        """What an answer cites, against its own scenario; the arm takes no part."""
+        if answer.status != ANSWERED:
+            return None
+        case = self.cases[question.scenario]
+        text, cited = answer.text, answer.evidence
+        return score_evidence(text, cited, case.gestures, case.context, self.classes)
+
+    def _mean_evidence(self, arm: str) -> dict[str, Any]:
+        """Mean evidence score of an arm's answers, over scenarios that have any."""
+        scores: dict[int, list[float]] = {}
+        for (question, _), evidence in zip(self.pairs, self.evidence, strict=True):
+            if question.arm == arm and evidence and question.scenario not in self.cut:
+                scores.setdefault(question.scenario, []).append(evidence.score)
+        boot = self._bootstrap(list(scores))
+        return boot.mean(np.array([np.mean(values) for values in scores.values()]))
 
     def _bootstrap(self, rows: Sequence[int]) -> Bootstrap:
         return Bootstrap([self.cases[i].subject for i in rows], self.draws, self.seed)
@@ -202,7 +239,7 @@ class Books:
         confusion[rows, self.truth, columns] = 1
         return {
             'accuracy': self.boot.mean((columns == self.truth).astype(float)),
-            'macro_f1': self.boot.macro_f1(confusion),
+            'macro_f1': self.boot.interval(confusion, macro_f1),
         }
 
 

@@ -8,12 +8,9 @@ among the sessions. A simple probe gives a lower bound: a better one may tell mo
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import replacing, write_json
 
 from .scenarios import Scenario
 
@@ -226,10 +224,8 @@ def write_probes(folder: str | os.PathLike, probes: Sequence[Probe], source: str
     from matplotlib.figure import Figure
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     content = {'version': 1, 'source': source, 'probes': [asdict(probe) for probe in probes]}
-    with _replacing(folder / 'identity.json') as path:
-        path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    write_json(folder / 'identity.json', content)
 
     figure = Figure(figsize=(6.5, 1.6 + 0.6 * len(probes)), layout='constrained')
     axes = figure.subplots()
@@ -246,7 +242,7 @@ def write_probes(folder: str | os.PathLike, probes: Sequence[Probe], source: str
     axes.set_yticks(rows, [probe.name for probe in probes])
     axes.set(xlim=(0, 1), title=f'Subjects told apart, {source}', xlabel='sessions named rightly')
     figure.legend(loc='outside lower center', ncols=3, fontsize=7)
-    with _replacing(folder / 'identity.png') as path:
+    with replacing(folder / 'identity.png') as path:
         figure.savefig(path, dpi=120, format='png')
     return [folder / 'identity.json', folder / 'identity.png']
 
@@ -305,16 +301,3 @@ def _by_session(
     np.add.at(total, at, rows)
     features = total / np.bincount(at)[:, None]
     return Samples(name, features, tuple(owner[s] for s in order), tuple(order))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of ``path`` at the end, unless there is an error."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -22,7 +22,7 @@ from mg_plugins.errors import UserError
 if TYPE_CHECKING:
     from mmengine.runner import Runner
 
-    from mg_plugins.emotion.evaluate import Evaluation
+    from mg_plugins.emotion.evaluation import Evaluation
     from mg_plugins.emotion.judges.lexicon import Prior
     from mg_plugins.emotion.scenarios import Scenario
 
@@ -71,7 +71,7 @@ class EmotionEvalHook(Hook):
 
     Args:
         template: Name of a shipped template or path of one's own; it knows the states.
-        judge: Arguments of :func:`mg_plugins.emotion.judges.make_judge`.
+        judge: Arguments of :func:`mg_plugins.emotion.make_judge`.
         prior: Of the lexicon judge: ``'documented'``, or ``'fitted'`` to the training dataset's
             sessions with their true labels. A recogniser is less sure of new sessions than those
             labels are, so a fitted prior trusts gestures somewhat too much.
@@ -82,7 +82,7 @@ class EmotionEvalHook(Hook):
         min_confidence: Gestures that the recogniser is less sure of are left out.
         derangements: Exchanges of timelines in the placebo.
         bootstrap: How often subjects are drawn for the intervals.
-        ask: Arguments of :func:`mg_plugins.emotion.ask.ask_all`: concurrency, timeout, retries,
+        ask: Arguments of :func:`mg_plugins.emotion.ask_all`: concurrency, timeout, retries,
             reask. Few retries by default: training waits meanwhile.
         budget: Limits of one evaluation, ``dict(calls=…, tokens=…)``.
         time_limit: Seconds after which an evaluation is given up; what was answered is in the
@@ -115,11 +115,8 @@ class EmotionEvalHook(Hook):
         on_error: str = 'warn',
         seed: int = 0,
     ) -> None:
-        from mg_plugins.emotion.ask import Budget
-        from mg_plugins.emotion.judges import make_judge
+        from mg_plugins.emotion import Budget, load_template, make_judge, read_transcripts
         from mg_plugins.emotion.redact import read_names
-        from mg_plugins.emotion.template import load_template
-        from mg_plugins.emotion.transcripts import read_transcripts
 
         self.judge = dict(judge or dict(kind='lexicon'))
         _check('prior', prior, ('documented', 'fitted'))
@@ -203,11 +200,7 @@ class EmotionEvalHook(Hook):
         self, runner: Runner, metric: MGMetric, mode: str, synthetic: bool
     ) -> dict[str, float]:
         """Figures of one epoch; its files are written."""
-        from mg_plugins.emotion.ask import Budget
-        from mg_plugins.emotion.cache import Cache
-        from mg_plugins.emotion.evaluate import evaluate
-        from mg_plugins.emotion.judges import make_judge
-        from mg_plugins.emotion.results import write_results
+        from mg_plugins.emotion import Budget, Cache, evaluate, make_judge, write_results
 
         if metric.latest is None:
             raise EmotionEvalError('the epoch has left no predictions in its MGMetric')
@@ -238,11 +231,10 @@ class EmotionEvalHook(Hook):
                 make_judge(**options),
                 name=f'synthetic, {place}' if synthetic else place,
                 cache=cache,
-                ask=dict(self.ask, budget=budget),
+                ask=dict(self.ask, budget=budget, progress=progress),
                 # They would need out-of-fold predictions of training sessions.
                 baselines=False,
                 templates={self.template.name: self.template},
-                progress=progress,
                 **self.design,
             )
         evaluation.metrics['notes'] += notes
@@ -290,6 +282,7 @@ class EmotionEvalHook(Hook):
             source='synthetic' if synthetic else 'epoch',
             names=[*self.names, *speakers],
             mapping=mapping,
+            threshold=self.min_confidence or None,
         )
         return sorted(scenarios, key=lambda scenario: mapping[scenario.session])
 

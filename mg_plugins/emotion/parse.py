@@ -3,28 +3,37 @@
 A judge is asked for ``{"answer": "A", "confidence": 0.7, "reason": "…"}``. Endpoints that cannot be
 held to a schema also send fenced JSON, broken JSON, prose, thoughts, refusals. An answer is read
 where it is unmistakable, and never guessed: two letters, or a letter that no option has, is
-UNPARSABLE. Needs the standard library only.
+unreadable.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from .prompts import LETTERS
-from .tasks import ANSWERED, REFUSED, UNPARSABLE, Answer, Reply, Task
+from .tasks import ANSWERED, CUT, REFUSED, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE, Answer, Reply, Task
 
 MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of them
 MOST_TEXT = 10_000  # characters of prose that are looked at, at the beginning and at the end
+MOST_REPLY = 1_000_000  # characters of a reply that are looked at
+MOST_EVIDENCE, LONGEST_EVIDENCE = 20, 300
+# Some chat templates put the opening tag into the prompt: only the closing one comes back.
+THOUGHTS = ('<think>', '</think>'), ('<thinking>', '</thinking>'), ('[THINK]', '[/THINK]')
+# OpenAI's open models: the last channel is the answer.
+HARMONY_FINAL, HARMONY_THOUGHTS, HARMONY_MESSAGE, HARMONY_END = (
+    '<|channel|>final',
+    '<|channel|>analysis',
+    '<|message|>',
+    ('<|return|>', '<|end|>', '<|start|>', '<|call|>'),
+)
 
 # The patterns below read plain text (see `_plain`): white space is one character there. They repeat
 # nothing without a limit beside what may match the same characters, so that no reply takes long.
-_THOUGHT = re.compile(r'<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)', re.S | re.I)
-# Some chat templates put the opening tag into the prompt: only the closing one comes back.
-_THOUGHT_END = re.compile(r'\A.*</think(?:ing)?>', re.S | re.I)
+_BOXED = re.compile(r'\\boxed\{\s?(?:\\(?:text|textbf|mathrm)\{)?\s?([^{}\n]{1,200})\}')
 _SPACES = re.compile(r'\s{2,}')
 _MARKS = re.compile(r'([*_])\1{3,}')
 _ANSWER_VALUE = re.compile(
@@ -87,37 +96,97 @@ _EXCUSE = re.compile(
 def parse_reply(reply: Reply, task: Task) -> Answer:
     """Read a reply; never raises.
 
-    Thoughts (``<think>…</think>``) are dropped first. Of a multiple-choice task the letter, or the
-    option itself, is looked for in JSON, in JSON that is cut off or badly quoted, and in prose, in
-    this order. Of an open-ended task any text is an answer.
+    Thoughts (``<think>…</think>``, an ``analysis`` channel, or the reply's own) are set apart first
+    and kept with the answer. Of a multiple-choice task the letter, or the option itself, is looked
+    for in JSON, in JSON that is cut off or badly quoted, and in prose, in this order; where the
+    message is empty, in finished thoughts, and only where they state an answer as JSON or in a
+    box. Of an open-ended task any text is an answer.
 
     Args:
         reply: What came.
         task: What was asked; ``options`` in the order shown.
 
     Returns:
-        ANSWERED with the choice, REFUSED, or UNPARSABLE. The confidence is in [0, 1], or None
-        where none was given or the number makes no sense as one. The text can be written as UTF-8.
+        ANSWERED with the choice; REFUSED, CUT, THOUGHTS_ONLY, TOOL_CALL or UNREADABLE. The
+        confidence is in [0, 1], or None where none was given or the number makes no sense as one.
+        All texts can be written as UTF-8.
     """
-    answer = _read(reply, task)
+    text, thoughts = split_thoughts(reply.text[:MOST_REPLY])
+    thoughts = reply.thoughts[:MOST_REPLY] or thoughts
+    answer = _read(text, task, reply.refusal)
+    if answer.status == UNREADABLE and not text and reply.finish != 'length' and task.options:
+        found = _read(thoughts, task, False, stated=True)
+        answer = found if found.status == ANSWERED else answer
+    cut = reply.finish == 'length'
+    if task.options == () and cut and answer.status == ANSWERED:
+        answer = replace(answer, status=CUT)
+    if answer.status == UNREADABLE:
+        status = UNREADABLE
+        if reply.finish in ('tool_calls', 'function_call') and not text:
+            status = TOOL_CALL
+        elif cut:
+            status = CUT
+        elif thoughts and not text:
+            status = THOUGHTS_ONLY
+        answer = replace(answer, status=status)
     # JSON may name half of a character ("\\ud83d"), which no file takes.
-    return replace(answer, text=answer.text.encode('utf-8', 'replace').decode())
+    return replace(
+        answer,
+        text=_writable(answer.text),
+        evidence=tuple(map(_writable, answer.evidence)),
+        thoughts=_writable(thoughts),
+    )
 
 
-def _read(reply: Reply, task: Task) -> Answer:
-    text = _THOUGHT_END.sub('', _THOUGHT.sub('', reply.text)).strip()
-    if reply.refusal:
+def split_thoughts(text: str) -> tuple[str, str]:
+    """The message without the thoughts written into it, and the thoughts."""
+    thoughts = []
+    if HARMONY_FINAL in text:
+        before, _, text = text.rpartition(HARMONY_FINAL)
+        thoughts.append(before)
+        text = text.partition(HARMONY_MESSAGE)[2]
+        for end in HARMONY_END:
+            text = text.partition(end)[0]
+    elif HARMONY_THOUGHTS in text:
+        return '', text
+    for first, last in THOUGHTS:
+        folded = text.lower() if first.islower() else text
+        if len(folded) != len(text):  # a letter whose lower case is two
+            folded = text
+        end = folded.rfind(last)
+        start = folded.find(first)
+        if end >= 0:
+            kept = text[:start] if 0 <= start < end else ''
+            thoughts.append(text[len(kept) : end].removeprefix(first))
+            text = kept + text[end + len(last) :]
+        elif start >= 0:
+            thoughts.append(text[start + len(first) :])
+            text = text[:start]
+    return text.strip(), '\n'.join(thoughts).strip()
+
+
+def _writable(text: str) -> str:
+    return text.encode('utf-8', 'replace').decode()
+
+
+def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
+    """Read a message; of thoughts (``stated``) only what they state as an answer."""
+    if refusal:
         return Answer(REFUSED, text=text)
     objects = _objects(text)
     if not task.options:
         return _open_answer(text, objects)
-    choices, confidence, reason = set(), None, ''
+    choices, confidence, reason, evidence = set(), None, '', ()
+    plain = _plain(text)
     if objects:
         choices = {_choice(content.get('answer'), task.options) for content in objects}
         confidence = _confidence(objects[-1].get('confidence'))
         reason = objects[-1].get('reason', '')
-    plain = _plain(text)
-    if not objects:
+        evidence = _evidence(objects[-1].get('evidence'))
+    elif boxed := _BOXED.findall(plain):
+        choices = {_choice(boxed[-1].strip(), task.options)}
+        confidence = _confidence_in(plain, _CONFIDENCE)
+    elif not stated:
         found = _ANSWER_VALUE.findall(plain) or _CUT_ANSWER.findall(plain)
         choices = {_choice(value, task.options) for _, value in found}
         confidence = _confidence_in(plain, _WHOLE_CONFIDENCE if found else _CONFIDENCE)
@@ -125,8 +194,14 @@ def _read(reply: Reply, task: Task) -> Answer:
             choices = _said(plain, task.options)
     if len(choices) == 1 and None not in choices:
         reason = reason if isinstance(reason, str) and reason else text
-        return Answer(ANSWERED, choices.pop(), confidence, reason)
-    return Answer(REFUSED if _REFUSAL.search(plain) else UNPARSABLE, text=text)
+        return Answer(ANSWERED, choices.pop(), confidence, reason, evidence)
+    return Answer(REFUSED if _REFUSAL.search(plain) else UNREADABLE, text=text)
+
+
+def _evidence(value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    texts = [v.strip()[:LONGEST_EVIDENCE] for v in values if isinstance(v, str) and v.strip()]
+    return tuple(dict.fromkeys(texts))[:MOST_EVIDENCE]
 
 
 def _open_answer(text: str, objects: list[dict]) -> Answer:
@@ -135,7 +210,7 @@ def _open_answer(text: str, objects: list[dict]) -> Answer:
         if isinstance(content.get('answer'), str):
             text, confidence = content['answer'].strip(), _confidence(content.get('confidence'))
     if not text:
-        return Answer(UNPARSABLE)
+        return Answer(UNREADABLE)
     return (
         Answer(REFUSED, text=text)
         if _declines(_plain(text))
@@ -160,22 +235,29 @@ def _plain(text: str) -> str:
 
 def _objects(text: str) -> list[dict[str, Any]]:
     """Every whole JSON object in the text that has an answer, its keys in lower case."""
-    found, at, decoder = [], text.find('{'), json.JSONDecoder(strict=False)
+    found = []
+    for content in json_objects(text):
+        content = {str(key).lower(): value for key, value in content.items()}
+        if 'answer' not in content and 'choice' in content:
+            content['answer'] = content['choice']
+        if 'answer' in content:
+            found.append(content)
+    return found
+
+
+def json_objects(text: str, needed: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """The whole JSON objects in a text that have all fields ``needed``; 100 braces are tried."""
+    at, decoder = text.find('{'), json.JSONDecoder(strict=False)
     for _ in range(MOST_OBJECTS):
         if at < 0:
-            break
+            return
         try:
             content, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             content, end = None, at + 1
-        if isinstance(content, Mapping):
-            content = {str(key).lower(): value for key, value in content.items()}
-            if 'answer' not in content and 'choice' in content:
-                content['answer'] = content['choice']
-            if 'answer' in content:
-                found.append(content)
+        if isinstance(content, dict) and all(name in content for name in needed):
+            yield content
         at = text.find('{', end)
-    return found
 
 
 def _choice(value: Any, options: tuple[str, ...]) -> int | None:

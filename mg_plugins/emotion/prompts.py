@@ -8,8 +8,11 @@ subject, session, states, valences and the truth never are.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .scenarios import Gesture, Scenario
@@ -25,14 +28,23 @@ ROLE = (
     'Judge only from what the scenario says.'
 )
 CHOOSE = (
-    'Exactly one option is right; when the scenario leaves it open, choose the likelier one.\n'
-    'Answer with one JSON object and nothing else: {"answer": "<letter of the option>", '
-    '"confidence": <from 0 to 1, how probable it is that your answer is right>, '
-    '"reason": "<one short sentence>"}'
+    'Exactly one option is right; when the scenario leaves it open, choose the likelier one. Think '
+    'first, then answer with one JSON object and nothing after it. Its fields, in this order: '
+    '"reason", a text of a few sentences that weighs what speaks for each option; "evidence", a '
+    'list of up to five places in the scenario that decide it, each quoted as it stands there (a '
+    'gesture with its time, or some words); "answer", the letter of the option; "confidence", a '
+    'number from 0 to 1: how probable it is that this answer is right, where 0.5 is a coin toss '
+    'between two options.'
 )
-WRITE = 'Answer in plain prose of 3 to 6 sentences. Name what in the scenario supports your answer.'
+WRITE = (
+    'Answer in plain prose of 3 to 6 sentences. Name what in the scenario supports your answer: '
+    'quote the words, and name each gesture with its time.'
+)
 TIMELINE = 'Micro-gestures of the person, from the beginning of the recording (minutes:seconds):'
 NO_GESTURES = 'Micro-gestures of the person: none was seen in this recording.'
+SURE = 'A confidence tells how sure the recogniser is of a gesture\u2019s name, from 0 to 1.'
+GLOSSARY = Path(__file__).with_name('glossary.json')
+LONGEST_REASON, MOST_EVIDENCE, LONGEST_EVIDENCE = 1500, 5, 120
 
 
 def render(
@@ -97,7 +109,18 @@ def timeline(gestures: Sequence[Gesture]) -> str:
         + (f' (confidence {g.confidence:.2f})' if g.confidence < 1 else '')
         for g in gestures
     ]
-    return '\n'.join([TIMELINE, *lines])
+    meanings = glossary()
+    names = sorted({g.name for g in gestures} & set(meanings))
+    explained = '; '.join(f'{name}: {meanings[name]}' for name in names)
+    notes = [f'What the names mean: {explained}.'] if names else []
+    notes += [SURE] if any(g.confidence < 1 for g in gestures) else []
+    return '\n'.join([TIMELINE, *lines, *notes])
+
+
+@cache
+def glossary() -> dict[str, str]:
+    """Class names that do not explain themselves, in a few words each."""
+    return json.loads(GLOSSARY.read_text(encoding='utf-8'))
 
 
 def clock(seconds: float) -> str:
@@ -107,15 +130,24 @@ def clock(seconds: float) -> str:
 
 
 def answer_schema(options: int) -> dict[str, Any]:
-    """Strict JSON schema of an answer that chooses among so many options."""
+    """Strict JSON schema of an answer that chooses among so many options.
+
+    The reason comes before the answer, as room to think; every field is bounded.
+    """
     return {
         'type': 'object',
         'properties': {
+            'reason': {'type': 'string', 'maxLength': LONGEST_REASON},
+            'evidence': {
+                'type': 'array',
+                'items': {'type': 'string', 'maxLength': LONGEST_EVIDENCE},
+                'maxItems': MOST_EVIDENCE,
+                'uniqueItems': True,
+            },
             'answer': {'type': 'string', 'enum': list(LETTERS[:options])},
-            'confidence': {'type': 'number'},
-            'reason': {'type': 'string'},
+            'confidence': {'type': 'number', 'minimum': 0, 'maximum': 1},
         },
-        'required': ['answer', 'confidence', 'reason'],
+        'required': ['reason', 'evidence', 'answer', 'confidence'],
         'additionalProperties': False,
     }
 

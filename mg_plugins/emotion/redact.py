@@ -2,13 +2,13 @@
 
 Names that are given are masked by stable placeholders, and so are addresses, links, handles and
 long numbers. Whatever else looks like a name is reported, never masked: a person decides. None of
-this is a promise: what was said can identify somebody without any name. Needs the standard
-library only.
+this is a promise: what was said can identify somebody without any name.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -17,69 +17,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Parts of names that are ordinary words everywhere; only the whole name is masked then.
-PARTICLES = frozenset(
-    'al bin da das de del della den der di do dos du el ibn la las le les los of san st ter the '
-    'van vel von y zu'.split()
-)
-# First or last names that are also common words: see `Redactor`.
-WORDS = frozenset(
-    'ace art ball best bill bird black bloom brown case chance chase christian cook cross day dean '
-    'drew earl faith field fields fish foot fox frank gay gene grace grant gray green guy hall '
-    'hand head hill hope hunter iris jack joy king knight lane law little long love major mark may '
-    'mercy miles miller moon page park penny pierce price ran ray rich rob rock rose ruby sang sky '
-    'song stone sue summer sun victor wade ward will win wood woods young'.split()
-)
-# Capitalised in mid sentence without being a name.
-CAPITALISED = frozenset(
-    'i monday tuesday wednesday thursday friday saturday sunday january february march april may '
-    'june july august september october november december christmas easter god ok okay person '
-    'speaker english mr mrs ms miss dr prof st coach'.split()
-)
-# Written in capitals without being a name.
-ACRONYMS = frozenset(
-    'ai am atp bbc ceo cv eu fifa gb hr id it itf nba nbc nfl no nyc oh ok pc pm pr tv uae uefa uk '
-    'un us usa usta var vip vs wta yes'.split()
-)
-# Begin sentences and are no names, however they are written elsewhere. Words that are names as
-# well are not among them: those are listed unless a text has them in lower case.
-OPENERS = frozenset(
-    # articles, pronouns, words that point or count
-    'a an another any anybody anyone anything both each eight either every everybody everyone '
-    'everything few first five four half he her hers herself him himself his i it its itself last '
-    'less many me mine more most my myself neither next nine nobody none nothing once one other '
-    'others our ours second seven several she six some somebody someone something ten that the '
-    'their theirs them these they third this those three two us we what whatever which who whoever '
-    'whole whom whose you your yours '
-    # conjunctions and prepositions
-    'about above across after against along although among and around as at because before behind '
-    'below between beyond but by despite down during except for from if in inside into like near '
-    'nor of off on or out outside over per since so than though through till to toward towards '
-    'under unless unlike until up upon when whenever where wherever whereas whether while with '
-    'within without '
-    # adverbs and question words
-    'absolutely actually again ago ahead all almost already also altogether always anyway anywhere '
-    'apparently away back basically certainly clearly definitely early else enough especially even '
-    'eventually ever everywhere exactly extremely finally fortunately frankly generally here '
-    'honestly hopefully how however hugely indeed instead just later lately literally luckily '
-    'mainly maybe meanwhile mentally mostly naturally never nevertheless normally not now '
-    'obviously often only otherwise perhaps personally physically possibly pretty previously '
-    'probably quickly quite rather really recently right sadly seriously simply slowly sometimes '
-    'somehow soon still strangely suddenly surely surprisingly then there therefore thankfully '
-    'today together tomorrow tonight too totally truly twice unfortunately usually very well why '
-    'yesterday yet '
-    # verbs
-    'am are be been being believe being came can come coming could did do does doing done feel '
-    'feeling felt get getting give given go goes going gone gonna got had has have having help is '
-    'keep knew know let listen look looking losing lost made make making might must need play '
-    'played playing remember said saw say saying see seeing seem should suppose take taking talk '
-    'tell think thinking thought tried try trying wait want was watching went were winning wish '
-    'won would '
-    # greetings, answers, and the adjectives and nouns that stand first
-    'ah amazing bad better big bye congratulations dear different fine good great guys '
-    'hello hey hi hm hmm huh incredible man much nice nah new no nope oh ok okay old part '
-    'people please same sorry sure thank thanks things time tough true uh um welcome wow '
-    'yeah yep yes'.split()
+from mg_plugins.errors import UserError
+
+# Lists of words, each explained in the file.
+_LISTS = json.loads(Path(__file__).with_name('words.json').read_text(encoding='utf-8'))
+PARTICLES, WORDS, CAPITALISED, ACRONYMS, OPENERS, NO_LABELS, ROLES, PRONOUNS = (
+    frozenset(_LISTS[name])
+    for name in ('particles words capitalised acronyms openers no_labels roles pronouns'.split())
 )
 # Letters that have no base letter in Unicode's tables, or are others' equals.
 LETTERS = str.maketrans('łđðıħŧςæøœ', 'lddihtσäöö')
@@ -141,13 +85,13 @@ def read_names(path: str | os.PathLike) -> list[str]:
     Empty lines and lines that begin with ``#`` are skipped.
 
     Raises:
-        ValueError: The file is no UTF-8 text.
+        UserError: The file is not UTF-8 text.
         OSError: The file cannot be opened.
     """
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
+        raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .evaluate import VERSION, Evaluation
+from mg_plugins.files import write_text
+
+from .evaluation import VERSION, Evaluation
 from .report import render_report
 
 
@@ -31,19 +32,8 @@ def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) 
         'answers.jsonl': ''.join(f'{line}\n' for line in lines),
         'report.html': render_report(metrics, records),
     }
-    encoded = {name: text.encode('utf-8') for name, text in contents.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in encoded.items():
-        _replace(folder / name, content)
+    for text in contents.values():
+        text.encode()  # what cannot be written is found before anything is
+    for name, text in contents.items():
+        write_text(folder / name, text)
     return {name.partition('.')[0]: folder / name for name in contents}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

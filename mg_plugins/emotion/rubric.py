@@ -13,22 +13,25 @@ state, and answers come in shuffled order. One limit cannot be removed: an answe
 gestures gives away that it saw some. It does not give away whose, so the comparison of the arm
 with gestures against the placebo stays blind.
 
-Scores come from a language model, or from the embedded *keyword rubric*. The latter counts words:
-it knows no meaning, and an answer can please it with the right words in any order. It is there to
-try the machinery without a model, not to be cited.
+Beside them stands what the answer cites (`evidence`), which no rubric judge has a part in.
+
+Completeness and depth come from a language model, or from the embedded *keyword rubric*. The latter
+counts words: it knows no meaning, and an answer can please it with the right words in any order. It
+is there to try the machinery without a model, not to be cited.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .tasks import ANSWERED, Judge, Task
+from .parse import json_objects, parse_reply
+from .prompts import LONGEST_REASON
+from .tasks import ANSWERED, CUT, UNREADABLE, Answer, Judge, Reply, Task
 
 KEYWORD = 'keyword rubric'
 DEPTHS = 4
@@ -47,8 +50,9 @@ SYSTEM = (
     'Depth: 0 nothing about the state; 1 a bare verdict; 2 a verdict with one piece of evidence; '
     '3 several pieces of evidence, each tied to the verdict; 4 as 3, and weighs what speaks '
     'against it or how sure one can be.\n'
-    'Answer with one JSON object and nothing else: {"covered": [<numbers of the rubric items that '
-    'the answer covers>], "depth": <0 to 4>}'
+    'Think first, then answer with one JSON object and nothing after it. Its fields, in this '
+    'order: "reason", a few sentences; "covered", a list of the numbers of the rubric items that '
+    'the answer covers; "depth", a whole number from 0 to 4.'
 )
 
 # Words that say nothing about whether an item is covered, beside those of the question.
@@ -137,13 +141,23 @@ def grade(
     different = list(dict.fromkeys(answers))
     order = np.random.default_rng(seed).permutation(len(different))
     tasks = [rubric_task(different[i]) for i in order]
-    asked = ask_all(judge, tasks, cache=cache, **(ask or {}))
+    asked = ask_all(judge, tasks, cache=cache, **{**(ask or {}), 'read': _read_score})
     scores = {
         different[i]: parse_score(told.text, len(different[i].rubric))
         for i, told in zip(order, asked.answers, strict=True)
         if told.status == ANSWERED
     }
     return [scores.get(answer) for answer in answers], asked
+
+
+def _read_score(reply: Reply, task: Task) -> Answer:
+    """Unreadable where it has no score, so that it is asked again and counted."""
+    answer = parse_reply(reply, task)
+    if answer.status in (ANSWERED, CUT):
+        items = len(task.schema['properties']['covered']['items']['enum'])
+        found = parse_score(answer.text, items) is not None
+        answer = replace(answer, status=ANSWERED if found else UNREADABLE)
+    return answer
 
 
 def rubric_task(answer: OpenAnswer) -> Task:
@@ -156,10 +170,16 @@ def rubric_task(answer: OpenAnswer) -> Task:
         schema={
             'type': 'object',
             'properties': {
-                'covered': {'type': 'array', 'items': {'type': 'integer', 'enum': numbers}},
+                'reason': {'type': 'string', 'maxLength': LONGEST_REASON},
+                'covered': {
+                    'type': 'array',
+                    'items': {'type': 'integer', 'enum': numbers},
+                    'maxItems': len(numbers),
+                    'uniqueItems': True,
+                },
                 'depth': {'type': 'integer', 'enum': list(range(DEPTHS + 1))},
             },
-            'required': ['covered', 'depth'],
+            'required': ['reason', 'covered', 'depth'],
             'additionalProperties': False,
         },
         context='',
@@ -173,13 +193,8 @@ def rubric_task(answer: OpenAnswer) -> Task:
 
 def parse_score(text: str, items: int) -> Score | None:
     """Read a rubric judge's reply: the first JSON object in it with both fields, if any."""
-    decoder = json.JSONDecoder()
-    for match in re.finditer(r'\{', text):
-        try:
-            content, _ = decoder.raw_decode(text, match.start())
-        except (json.JSONDecodeError, RecursionError):
-            continue
-        covered, depth = content.get('covered'), content.get('depth')
+    for content in json_objects(text, ('covered', 'depth')):
+        covered, depth = content['covered'], content['depth']
         if not isinstance(covered, list) or not _is_number(depth) or not 0 <= depth <= DEPTHS:
             continue
         if all(_is_number(i) and 1 <= i <= items for i in covered):

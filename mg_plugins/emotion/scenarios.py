@@ -2,32 +2,33 @@
 
 One line of a scenarios file is one JSON object:
 
-    {"version": 1, "id": "…", "source": "synthetic", "split": "test", "subject": "p03",
-     "session": "v17", "domain": "post_match", "context": "…",
+    {"version": 1, "id": "…", "source": "synthetic", "origin": "recognised", "threshold": 0.5,
+     "split": "test", "subject": "p03", "session": "v17", "domain": "post_match", "context": "…",
      "gestures": [{"name": "rub hand", "start": 3.2, "end": 4.0, "confidence": 0.81}],
      "question": "…", "options": ["won", "lost"], "states": ["win", "lose"],
      "valences": [1, -1], "state": "win"}
 
 A multiple-choice scenario has two options or more; an open-ended one has ``"options": []``.
-Needs the standard library only.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import write_text
+
+from .checks import KNOWN_ONLY, LONGEST, AnyText, Seconds, Share, Text, Valence, check, shown
+
+__all__ = ['LONGEST', 'Gesture', 'Scenario', 'ScenarioError', 'load_scenarios', 'save_scenarios']
 
 VERSION = 1
-SPLITS = ('train', 'test', '')
-LONGEST = 1e7  # seconds; a session of months is a mistake
-SHOWN = 80  # characters of a wrong value that a message repeats
+ANNOTATED, RECOGNISED, SYNTHETIC = 'annotated', 'recognised', 'synthetic'
 
 
 class ScenarioError(UserError):
@@ -45,10 +46,12 @@ class Gesture:
         confidence: The recogniser's, in [0, 1]; 1 for ground truth.
     """
 
-    name: str
-    start: float
-    end: float
-    confidence: float = 1.0
+    __pydantic_config__ = KNOWN_ONLY
+
+    name: Text
+    start: Seconds
+    end: Seconds
+    confidence: Share = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,7 @@ class Scenario:
         subject: Opaque id of the person; intervals are clustered by it.
         session: Opaque id of the recording.
         domain: Name of the template that it was built with.
-        source: Where it comes from; figures of ``'synthetic'`` are called so everywhere.
-        split: ``'train'`` for fitting priors and baselines, ``'test'`` for judging, or empty.
+        source: Which data it comes from; figures of ``'synthetic'`` are called so everywhere.
         context: What was said and known, redacted.
         gestures: The session's timeline, by start.
         question: What is asked.
@@ -69,21 +71,29 @@ class Scenario:
         states: Short name of the state behind each option (or, open-ended, of each possible one).
         valences: How pleasant each state is, −1 to 1. Read by the lexicon judge only, never sent.
         state: The true one of ``states``, or empty where it is not known.
+        split: ``'train'`` for fitting priors and baselines, ``'test'`` for judging, or empty.
+        origin: Who named the gestures: ``'annotated'`` (people), ``'recognised'`` (a model) or
+            ``'synthetic'``; empty where the file does not say.
+        threshold: Confidence below which recognised gestures were left out; None if none was.
     """
 
-    id: str
-    subject: str
-    session: str
-    domain: str
-    source: str
-    context: str
+    __pydantic_config__ = KNOWN_ONLY
+
+    id: Text
+    subject: Text
+    session: Text
+    domain: Text
+    source: Text
+    context: AnyText
     gestures: tuple[Gesture, ...]
-    question: str
-    options: tuple[str, ...]
-    states: tuple[str, ...]
-    valences: tuple[float, ...]
-    state: str = ''
-    split: str = ''
+    question: Text
+    options: tuple[Text, ...]
+    states: tuple[Text, ...]
+    valences: tuple[Valence, ...]
+    state: AnyText = ''
+    split: Literal['train', 'test', ''] = ''
+    origin: Literal['annotated', 'recognised', 'synthetic', ''] = ''
+    threshold: Share | None = None
 
     @property
     def open_ended(self) -> bool:
@@ -105,53 +115,35 @@ def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
     Raises:
         ScenarioError: What is wrong, with the field.
     """
-    if not isinstance(content, Mapping):
-        raise ScenarioError(f'{where}: a JSON object was expected, not {_kind(content)}')
-    if content.get('version') != VERSION:
-        raise ScenarioError(
-            f'{where}, field version: {content.get("version")!r}, but this program reads {VERSION}'
-        )
-    known = {field.name for field in fields(Scenario)}
-    unknown = sorted(set(content) - known - {'version'})
-    if unknown:
-        raise ScenarioError(
-            f'{where}, field {unknown[0][:SHOWN]}: not in the schema; known: '
-            f'{", ".join(sorted(known))}'
-        )
-    texts = {
-        name: _text(content, name, where, empty=name in ('context',))
-        for name in ('id', 'subject', 'session', 'domain', 'source', 'context', 'question')
-    }
-    for name in ('state', 'split'):
-        texts[name] = _text({name: '', **content}, name, where, empty=True)
-    if texts['split'] not in SPLITS:
-        raise ScenarioError(f'{where}, field split: {texts["split"]!r} is none of {list(SPLITS)}')
-    options = _texts(content, 'options', where)
-    states = _texts(content, 'states', where)
-    valences = tuple(
-        _number(value, f'{where}, field valences[{i}]', -1, 1)
-        for i, value in enumerate(_list(content, 'valences', where))
-    )
+    if isinstance(content, dict):
+        version = content.get('version')
+        if version != VERSION:
+            raise ScenarioError(
+                f'{where}, field version: {shown(version)}, but this program reads {VERSION}'
+            )
+        content = {key: value for key, value in content.items() if key != 'version'}
+    scenario = check(Scenario, content, where, ScenarioError)
+    options, states = scenario.options, scenario.states
+    for i, gesture in enumerate(scenario.gestures):
+        if gesture.end < gesture.start:
+            raise ScenarioError(
+                f'{where}, field gestures[{i}].end: {gesture.end} comes before start '
+                f'{gesture.start}'
+            )
     if len(options) == 1 or len(set(options)) < len(options):
         raise ScenarioError(f'{where}, field options: two different ones or more, or none at all')
     if len(states) < 2 or len(set(states)) < len(states):
         raise ScenarioError(f'{where}, field states: two different ones or more were expected')
     if options and len(options) != len(states):
         raise ScenarioError(f'{where}, field states: {len(states)} for {len(options)} options')
-    if len(valences) != len(states):
-        raise ScenarioError(f'{where}, field valences: {len(valences)} for {len(states)} states')
-    if texts['state'] and texts['state'] not in states:
-        raise ScenarioError(f'{where}, field state: {texts["state"]!r} is none of {list(states)}')
-    gestures = tuple(
-        _gesture(value, f'{where}, field gestures[{i}]')
-        for i, value in enumerate(_list(content, 'gestures', where))
-    )
-    return Scenario(
-        **texts,
-        gestures=tuple(sorted(gestures, key=lambda g: (g.start, g.end))),
-        options=options,
-        states=states,
-        valences=valences,
+    if len(scenario.valences) != len(states):
+        raise ScenarioError(
+            f'{where}, field valences: {len(scenario.valences)} for {len(states)} states'
+        )
+    if scenario.state and scenario.state not in states:
+        raise ScenarioError(f'{where}, field state: {scenario.state!r} is none of {list(states)}')
+    return replace(
+        scenario, gestures=tuple(sorted(scenario.gestures, key=lambda g: (g.start, g.end)))
     )
 
 
@@ -171,7 +163,7 @@ def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
                     continue
                 content = json.loads(text)
             except (ValueError, RecursionError) as error:
-                raise ScenarioError(f'{where}: no JSON in UTF-8 ({error})') from None
+                raise ScenarioError(f'{where}: not JSON in UTF-8 ({error})') from None
             scenario = scenario_from_json(content, where)
             if scenario.id in seen:
                 raise ScenarioError(
@@ -186,92 +178,5 @@ def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
 
 def save_scenarios(path: str | os.PathLike, scenarios: Iterable[Scenario]) -> None:
     """Write a scenarios file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            for scenario in scenarios:
-                file.write(json.dumps(scenario.to_json(), ensure_ascii=False) + '\n')
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _gesture(value: Any, where: str) -> Gesture:
-    if not isinstance(value, Mapping):
-        raise ScenarioError(f'{where}: an object was expected, not {_kind(value)}')
-    known = {field.name for field in fields(Gesture)}
-    unknown = sorted(set(value) - known)
-    if unknown:
-        raise ScenarioError(
-            f'{where}.{unknown[0][:SHOWN]}: not in the schema; known: {sorted(known)}'
-        )
-    missing = [name for name in ('name', 'start', 'end') if name not in value]
-    if missing:
-        raise ScenarioError(f'{where}.{missing[0]}: missing')
-    if not _is_text(value['name']):
-        raise ScenarioError(f'{where}.name: a text was expected, not {_shown(value["name"])}')
-    start = _number(value['start'], f'{where}.start', 0, LONGEST)
-    end = _number(value['end'], f'{where}.end', 0, LONGEST)
-    if end < start:
-        raise ScenarioError(f'{where}.end: {end} comes before start {start}')
-    confidence = _number(value.get('confidence', 1.0), f'{where}.confidence', 0, 1)
-    return Gesture(value['name'], start, end, confidence)
-
-
-def _text(content: Mapping, name: str, where: str, empty: bool = False) -> str:
-    if name not in content:
-        raise ScenarioError(f'{where}, field {name}: missing')
-    value = content[name]
-    if not _is_text(value, empty):
-        raise ScenarioError(f'{where}, field {name}: a text was expected, not {_shown(value)}')
-    return value
-
-
-def _list(content: Mapping, name: str, where: str) -> list:
-    if name not in content:
-        raise ScenarioError(f'{where}, field {name}: missing')
-    if not isinstance(content[name], list | tuple):
-        raise ScenarioError(
-            f'{where}, field {name}: a list was expected, not {_shown(content[name])}'
-        )
-    return list(content[name])
-
-
-def _texts(content: Mapping, name: str, where: str) -> tuple[str, ...]:
-    values = _list(content, name, where)
-    for i, value in enumerate(values):
-        if not _is_text(value):
-            raise ScenarioError(
-                f'{where}, field {name}[{i}]: a text was expected, not {_shown(value)}'
-            )
-    return tuple(values)
-
-
-def _is_text(value: Any, empty: bool = False) -> bool:
-    """A text that can be written as UTF-8, which half of a cut emoji cannot."""
-    if not isinstance(value, str) or not (empty or value.strip()):
-        return False
-    return not any('\ud800' <= character <= '\udfff' for character in value)
-
-
-def _number(value: Any, where: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ScenarioError(
-            f'{where}: a number from {low:g} to {high:g} was expected, not {_shown(value)}'
-        )
-    return float(value)
-
-
-def _shown(value: Any) -> str:
-    """A value for a message, cut short."""
-    if isinstance(value, int) and abs(value) >= 10**SHOWN:
-        return 'a number of very many digits'
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
+    lines = [json.dumps(scenario.to_json(), ensure_ascii=False) for scenario in scenarios]
+    write_text(path, ''.join(f'{line}\n' for line in lines))

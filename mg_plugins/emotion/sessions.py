@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .scenarios import LONGEST, Gesture, ScenarioError
+from .checks import LONGEST
+from .scenarios import ANNOTATED, RECOGNISED, Gesture, ScenarioError
 from .transcripts import Utterance, as_text, mask_speakers, speaker_names
 
 DEFAULT_FPS = 30.0
@@ -33,6 +34,7 @@ class Session:
         state: What the data says of the outcome, or empty.
         transcript: What was said, not redacted yet.
         split: ``'train'``, ``'test'`` or empty.
+        origin: ``'annotated'`` or ``'recognised'``; see `scenarios.Scenario`.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Session:
     state: str = ''
     transcript: str = ''
     split: str = ''
+    origin: str = ANNOTATED
 
 
 def sessions_from_clips(
@@ -51,7 +54,7 @@ def sessions_from_clips(
     split: str = '',
     notes: list[str] | None = None,
 ) -> list[Session]:
-    """Group clips into sessions.
+    """Group clips into sessions; overlapping clips of one class, if recognised, become one gesture.
 
     Args:
         clips: Fields of each clip: ``session``, ``start`` and ``end`` (frames), and where known
@@ -65,6 +68,7 @@ def sessions_from_clips(
         ScenarioError: A clip without session or times, a negative fps, times beyond
             `scenarios.LONGEST`, or a session of two subjects or outcomes.
     """
+    recognised = confidences is not None
     if confidences is None:
         confidences = [1.0] * len(clips)
     gestures: dict[str, list[Gesture]] = {}
@@ -72,18 +76,18 @@ def sessions_from_clips(
     assumed = {'fps': 0, 'subject': 0}
     for number, (clip, name, sure) in enumerate(zip(clips, names, confidences, strict=True)):
         where = f'clip {clip.get("frame_dir", number)!r}'
-        session = _known(clip, 'session')
+        session = known(clip, 'session')
         if not session:
             raise ScenarioError(
                 f'{where} has no session: scenarios are made of sessions, so each clip must say '
                 'which recording it is from (field session of its annotation)'
             )
-        fps = _number(clip, 'fps', where, None)
+        fps = number_of(clip, 'fps', where, None)
         if fps is not None and fps < 0:
             raise ScenarioError(f'{where}, field fps: frames a second were expected, not {fps:g}')
         assumed['fps'] += not fps  # 0 is what video libraries say where they do not know
         fps = fps or DEFAULT_FPS
-        start, end = _number(clip, 'start', where), _number(clip, 'end', where)
+        start, end = number_of(clip, 'start', where), number_of(clip, 'end', where)
         if not 0 <= start <= end:
             raise ScenarioError(f'{where}: frames {start:g} to {end:g} are no span of time')
         if not end / fps <= LONGEST:
@@ -95,13 +99,13 @@ def sessions_from_clips(
         gestures.setdefault(session, []).append(gesture)
         fact = facts.setdefault(session, {})
         for field in ('subject', 'outcome'):
-            value = _known(clip, field)
+            value = known(clip, field)
             if value and fact.setdefault(field, value) != value:
                 raise ScenarioError(
                     f'{where}: session {session!r} has the {field} {value!r} here and '
                     f'{fact[field]!r} before; give each person and each outcome a session'
                 )
-        assumed['subject'] += not _known(clip, 'subject')
+        assumed['subject'] += not known(clip, 'subject')
     if notes is not None and assumed['fps']:
         notes.append(f'{assumed["fps"]} clips without fps were taken to have {DEFAULT_FPS:g}')
     if notes is not None and assumed['subject']:
@@ -110,12 +114,40 @@ def sessions_from_clips(
         Session(
             id=session,
             subject=facts[session].get('subject', session),
-            gestures=tuple(sorted(timeline, key=lambda g: (g.start, g.end))),
+            gestures=merge_windows(timeline) if recognised else _in_order(timeline),
             state=facts[session].get('outcome', ''),
             split=split,
+            origin=RECOGNISED if recognised else ANNOTATED,
         )
         for session, timeline in gestures.items()
     ]
+
+
+def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
+    """Gestures in order, those of one class that overlap made one.
+
+    A recogniser that slides a window over a recording names one movement several times. The merged
+    gesture spans its windows; its confidence is their mean, weighted by duration.
+    """
+    groups: dict[str, list[list[Gesture]]] = {}
+    for gesture in _in_order(gestures):
+        of_class = groups.setdefault(gesture.name, [])
+        if of_class and gesture.start < max(g.end for g in of_class[-1]):
+            of_class[-1].append(gesture)
+        else:
+            of_class.append([gesture])
+    merged = []
+    for name, of_class in groups.items():
+        for group in of_class:
+            length = [max(g.end - g.start, 1e-6) for g in group]
+            sure = sum(g.confidence * t for g, t in zip(group, length, strict=True)) / sum(length)
+            sure = group[0].confidence if len(group) == 1 else round(min(sure, 1.0), 4)
+            merged.append(Gesture(name, group[0].start, max(g.end for g in group), sure))
+    return _in_order(merged)
+
+
+def _in_order(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
+    return tuple(sorted(gestures, key=lambda g: (g.start, g.end)))
 
 
 def sessions_from_annotations(
@@ -184,7 +216,7 @@ def sessions_from_predictions(
     rows: list[dict[str, str]] = []
     seen: dict[str, str] = {}
     for path in map(Path, paths):
-        for line, row in _csv_rows(path, ('session', 'start', 'end', 'predicted_class', 'score')):
+        for line, row in csv_rows(path, ('session', 'start', 'end', 'predicted_class', 'score')):
             where = f'{path}, line {line}'
             name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
             if name in seen:
@@ -195,7 +227,7 @@ def sessions_from_predictions(
             seen[name] = where
             if not row['predicted_class']:
                 raise ScenarioError(f'{where}, column predicted_class: it is empty')
-            score = _number(row, 'score', where)
+            score = number_of(row, 'score', where)
             if not 0 <= score <= 1:
                 raise ScenarioError(
                     f'{where}, column score: a probability was expected, not {score}; let the '
@@ -221,7 +253,7 @@ def with_outcomes(
         ScenarioError: Missing columns, or a session that comes twice.
     """
     table: dict[str, dict[str, str]] = {}
-    for line, row in _csv_rows(Path(path), ('session', 'state')):
+    for line, row in csv_rows(Path(path), ('session', 'state')):
         if row['session'] in table:
             raise ScenarioError(f'{path}, line {line}: session {row["session"]!r} comes twice')
         table[row['session']] = row
@@ -288,7 +320,7 @@ def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dic
     }
 
 
-def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
     """Line number and cells of every row.
 
     Raises:
@@ -317,14 +349,14 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[int, dict[str
         raise ScenarioError(f'{path} cannot be read: {reason}') from None
 
 
-def _known(clip: Mapping[str, Any], field: str) -> str:
+def known(clip: Mapping[str, Any], field: str) -> str:
     value = clip.get(field)
     return '' if value is None else str(value).strip()
 
 
-def _number(clip: Mapping[str, Any], field: str, where: str, default: Any = ...) -> Any:
+def number_of(clip: Mapping[str, Any], field: str, where: str, default: Any = ...) -> Any:
     """A field as a number; ``default`` where it is missing."""
-    text = _known(clip, field)
+    text = known(clip, field)
     if not text and default is not ...:
         return default
     try:

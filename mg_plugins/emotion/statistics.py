@@ -1,94 +1,13 @@
-"""Figures of an evaluation and how sure they are, clustered by subject.
+"""Scores of choices: macro-F1, calibration, McNemar's test, votes.
 
-Several sessions of one person are not independent, so the bootstrap draws people, not sessions.
-SciPy's bootstrap cannot draw clusters; every figure here is a function of sums over subjects, so
-drawing people is one matrix product. All figures of an evaluation use the same draws, which makes
-the interval of a difference that of paired results.
+Intervals come from the project's one bootstrap, `mg_plugins.data.statistics.Bootstrap`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 
 BINS = 10
-NO_INTERVAL = {'value': None, 'low': None, 'high': None}
-
-
-class Bootstrap:
-    """Intervals of figures that are functions of sums over scenarios; subjects are drawn.
-
-    With few subjects the plain percentile interval is too narrow. Its levels are therefore moved
-    outwards, to Φ(±t(G−1) √(G/(G−1))) for G subjects, the "expanded percentile interval" of
-    Hesterberg (2015), What teachers should know about the bootstrap, The American Statistician
-    69(4), section 5.3. With one subject there is no interval.
-
-    Args:
-        subjects: Subject of each of n scenarios.
-        draws: How often people are drawn.
-        seed: Of the draws.
-        level: Coverage that is aimed at.
-    """
-
-    def __init__(
-        self, subjects: Sequence[str], draws: int = 2000, seed: int = 0, level: float = 0.95
-    ) -> None:
-        from scipy.stats import norm, t
-
-        # In order of appearance: opaque ids differ in every build, and must not change a figure.
-        numbers: dict[str, int] = {}
-        self._of = np.array([numbers.setdefault(str(s), len(numbers)) for s in subjects], int)
-        self.groups = groups = len(numbers)
-        self._weights = np.zeros((0, groups))
-        if groups > 1:
-            random = np.random.default_rng(seed)
-            share = np.full(groups, 1 / groups)
-            self._weights = random.multinomial(groups, share, size=draws).astype(float)
-            tail = norm.cdf(t.ppf((1 - level) / 2, groups - 1) * np.sqrt(groups / (groups - 1)))
-            self._levels = np.array([tail, 1 - tail])
-
-    def interval(
-        self, values: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]
-    ) -> dict[str, float | None]:
-        """A figure with its interval.
-
-        Args:
-            values: (n, …) numbers of each scenario.
-            figure: From sums over scenarios (draws, …) to the figure (draws,); NaN where it has
-                no value, which leaves that draw out.
-
-        Returns:
-            ``value``, ``low`` and ``high``; None where there is none.
-        """
-        values = np.asarray(values, float)
-        if len(values) == 0:
-            return dict(NO_INTERVAL)
-        sums = np.zeros((self.groups, *values.shape[1:]))
-        np.add.at(sums, self._of, values)
-        with np.errstate(invalid='ignore', divide='ignore'):
-            value = float(figure(sums.sum(0)[None])[0])
-            drawn = figure(np.tensordot(self._weights, sums, 1))
-        drawn = drawn[~np.isnan(drawn)]
-        if np.isnan(value):
-            return dict(NO_INTERVAL)
-        if not len(drawn):
-            return {'value': value, 'low': None, 'high': None}
-        low, high = np.quantile(drawn, self._levels)
-        return {'value': value, 'low': float(low), 'high': float(high)}
-
-    def mean(self, values: np.ndarray) -> dict[str, float | None]:
-        """Mean over scenarios (n,); of a difference, the gain."""
-        return self.ratio(values, np.ones(len(values)))
-
-    def ratio(self, above: np.ndarray, below: np.ndarray) -> dict[str, float | None]:
-        """Sum of ``above`` (n,) over sum of ``below`` (n,)."""
-        pair = np.stack([above, below], -1) if len(above) else np.zeros((0, 2))
-        return self.interval(pair, lambda s: s[..., 0] / s[..., 1])
-
-    def macro_f1(self, confusion: np.ndarray) -> dict[str, float | None]:
-        """`macro_f1` of each scenario's confusion matrix (n, K, K + 1)."""
-        return self.interval(confusion, macro_f1)
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:

@@ -9,13 +9,16 @@ synthetic figures.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
-from .build import Session, build_scenarios
-from .scenarios import Gesture, Scenario
+from .build import build_scenarios
+from .scenarios import SYNTHETIC, Gesture, Scenario
+from .sessions import Session
 from .template import load_template
 
-SOURCE = 'synthetic'
 AGREEMENT = 0.65
 # A recogniser's share of right names, near the state of the art on real micro-gestures, and how
 # its confidences are distributed where it is right and where it is wrong (beta distributions).
@@ -24,46 +27,8 @@ RIGHT, WRONG = (6, 2.5), (3.5, 3.5)
 # Streams of random numbers.
 TONE, TEXT, RECOGNISER = range(3)
 
-PLEASED = (
-    'I felt good out there from the first minute.',
-    'The crowd gave me a lot of energy, and I am grateful for it.',
-    'I am happy with how I moved today.',
-    'My serve was a real strength this week.',
-    'It was a pleasure to play in front of these people.',
-    'I enjoyed the long rallies more than I expected.',
-    'The team did a great job with the preparation.',
-    'I was calm when it was close, and that helped me.',
-    'There is a lot to smile about, honestly.',
-    'I love playing on this court.',
-    'The plan worked well for most of the evening.',
-    'I am proud of the way we kept going.',
-)
-DISPLEASED = (
-    'I felt tired and a bit slow in the second set.',
-    'There were too many mistakes on my side.',
-    'I am disappointed with how I moved today.',
-    'My back was a problem for most of the evening.',
-    'It was a hard week, and I was worried before the start.',
-    'I missed some chances, and that hurts.',
-    'The wind was terrible, and I got frustrated.',
-    'I was nervous when it was close.',
-    'It is sad that it took me so long to wake up.',
-    'I hate the way I started.',
-    'The plan failed early on, and I was angry about it.',
-    'I had bad luck with a few line calls.',
-)
-NEUTRAL = (
-    'We started at seven and finished after ten.',
-    'The roof was closed for the last part.',
-    'I changed the racket after the first set.',
-    'We had two days between the rounds.',
-    'My coach and I talked about the return games this morning.',
-    'It was slower than on the practice court.',
-    'I stood further back than usual.',
-    'The next event begins in two weeks.',
-    'I watched some of the earlier rounds on the screen.',
-    'We travel tomorrow in the afternoon.',
-)
+# What an invented player says.
+SENTENCES = json.loads(Path(__file__).with_name('sentences.json').read_text(encoding='utf-8'))
 
 
 def synthetic_scenarios(
@@ -121,14 +86,15 @@ def synthetic_scenarios(
                 state='win' if won else 'lose',
                 transcript=_answer(won == agrees[session], _stream(seed, TEXT, session)),
                 split='test' if held_out[subject] else 'train',
+                origin=SYNTHETIC,
             )
         )
     return build_scenarios(
         made,
         load_template('post_match'),
         open_ended=open_ended,
-        source=SOURCE,
-        salt=f'{SOURCE} {seed}',
+        source=SYNTHETIC,
+        salt=f'{SYNTHETIC} {seed}',
     )
 
 
@@ -156,8 +122,8 @@ def _agreements(
 
 def _answer(pleased: bool, stream: np.random.Generator) -> str:
     """Four sentences, one of which has a tone."""
-    sentences = [str(s) for s in stream.choice(NEUTRAL, 3, replace=False)]
-    tone = str(stream.choice(PLEASED if pleased else DISPLEASED))
+    sentences = [str(s) for s in stream.choice(SENTENCES['neutral'], 3, replace=False)]
+    tone = str(stream.choice(SENTENCES['pleased' if pleased else 'displeased']))
     sentences.insert(int(stream.integers(1, 4)), tone)
     return ' '.join(sentences)
 

@@ -8,8 +8,15 @@ from typing import Any, Protocol
 from .scenarios import Gesture
 
 # What became of a question. Every one of them is counted and shown.
-ANSWERED, REFUSED, UNPARSABLE, FAILED = 'answered', 'refused', 'unparsable', 'failed'
+ANSWERED, REFUSED, FAILED = 'answered', 'refused', 'failed'
+CUT = 'cut'  # at the limit on the answer's length, before an answer could be read
+THOUGHTS_ONLY = 'reasoning only'  # a reasoning model ended without an answer
+TOOL_CALL = 'tool call'  # called a tool instead of answering
+UNREADABLE = 'unreadable'
 NOT_ASKED = 'not asked'  # the budget ended before
+STATUSES = (ANSWERED, REFUSED, CUT, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE, FAILED, NOT_ASKED)
+# Asking again may bring an answer.
+UNREAD = (CUT, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,18 @@ class Reply:
         text: The message.
         tokens: Tokens of prompt and answer together, as the judge counts them; 0 if it does not.
         refusal: The judge marked it as a refusal.
+        thoughts: What a reasoning model wrote before its message.
+        finish: Why it ended, in the words of OpenAI's API: ``'stop'``, ``'length'``,
+            ``'tool_calls'``; empty where unknown.
+        prompt_cut: The endpoint counted far fewer tokens than the prompt has: it read a part only.
     """
 
     text: str
     tokens: int = 0
     refusal: bool = False
+    thoughts: str = ''
+    finish: str = ''
+    prompt_cut: bool = False
 
 
 class JudgeError(RuntimeError):
@@ -66,19 +80,32 @@ class JudgeError(RuntimeError):
         message: What happened, without any key.
         retry: Whether asking again may help.
         after: Seconds that the endpoint asked to wait, if it did.
+        busy: The endpoint has too much to do.
+        free: The request was changed: ask at once, and do not count it as a try.
     """
 
-    def __init__(self, message: str, retry: bool = False, after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry: bool = False,
+        after: float | None = None,
+        busy: bool = False,
+        free: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.retry, self.after = retry, after
+        self.retry, self.after, self.busy, self.free = retry, after, busy, free
+
+
+class Unreachable(JudgeError):
+    """Nobody listens there: no use in asking many questions before saying so."""
 
 
 class Judge(Protocol):
     """Answers tasks. ``name`` is for people (``'lexicon'``, ``'openai: qwen3-8b'``).
 
     A judge may have three members more: ``reads(task)``, what its answer depends on where that is
-    not the messages and the schema (the cache's key is made of it); ``concurrency``, the most tasks
-    it takes at a time; and ``scrub(text)``, which takes a key out of a text.
+    not the messages and the schema (the cache's key is made of it); ``notes``, what a reader should
+    know of how it asked; and ``scrub(text)``, which takes a key out of a text.
     """
 
     name: str
@@ -102,13 +129,17 @@ class Answer:
     """What a reply says.
 
     Attributes:
-        status: One of ANSWERED, REFUSED, UNPARSABLE, FAILED, NOT_ASKED.
+        status: One of ``STATUSES``.
         choice: Index of the option chosen, in the order shown; None unless answered.
         confidence: The judge's own, in [0, 1], where it gave one.
         text: The judge's reason, or its open-ended answer, or the error.
+        evidence: What the judge cites of the scenario.
+        thoughts: What a reasoning model wrote before its answer.
     """
 
     status: str
     choice: int | None = None
     confidence: float | None = None
     text: str = ''
+    evidence: tuple[str, ...] = ()
+    thoughts: str = ''

@@ -1,8 +1,7 @@
 """Transcripts with times: SubRip (.srt), WebVTT (.vtt) and speech recognisers' JSON.
 
 JSON is a list of ``{"start": seconds, "end": seconds, "text": "…", "speaker": "…"}`` (speaker if
-known) or an object with such a list as ``"segments"``; other fields are ignored. Needs the
-standard library only.
+known) or an object with such a list as ``"segments"``; other fields are ignored.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from typing import Any
 
 from mg_plugins.errors import UserError
 
-from .redact import OPENERS, without_contraction
-from .scenarios import LONGEST
+from .checks import LONGEST, AnyText, Seconds, check
+from .redact import NO_LABELS, OPENERS, PRONOUNS, ROLES, without_contraction
 
 SUFFIXES = ('.srt', '.vtt', '.json')
 EXPECTED = 'SESSION.srt, SESSION.vtt or SESSION.json'
@@ -35,22 +34,6 @@ HUGE_ENTITY = re.compile(r'&#\d{8,};?')  # no character, and too long a number f
 LABEL = re.compile(
     r"(?:>> ?|- ?)?([^\W\d_][\w.'’-]{0,40}(?: [^\W\d_][\w.'’-]{0,40}){0,2}(?: \d{1,4})?) ?: (?=\S)"
 )
-# Said before a colon without being who speaks, as are the usual openers of sentences.
-NO_LABELS = frozenset(
-    'advice answer attention aside bottom case comment conclusion context correction example fact '
-    'final footnote game goal idea key lesson line match message next note number p.s plan point '
-    'problem ps question quote reason reminder result score set so step summary thing tip title '
-    'topic translation truth update warning word words'.split()
-)
-# Labels that are no names.
-ROLES = frozenset(
-    'a agent answer applicant assistant athlete audience caller candidate client coach customer '
-    'doctor female guest host interviewee interviewer journalist male man moderator narrator '
-    'operator participant patient person player presenter press q question reporter speaker spk '
-    'subject therapist translator unknown user voice woman'.split()
-)
-# Nor are these, alone; they can be parts of names.
-PRONOUNS = frozenset('he i me she they us we yes no you'.split())
 
 
 class TranscriptError(UserError):
@@ -72,6 +55,13 @@ class Utterance:
     end: float
     text: str
     speaker: str = ''
+
+
+@dataclass(frozen=True)
+class _Segment:
+    start: Seconds
+    end: Seconds
+    text: AnyText
 
 
 def read_transcript(path: str | os.PathLike) -> list[Utterance]:
@@ -313,24 +303,22 @@ def _read_json(text: str, path: Path) -> list[Utterance]:
 
 
 def _segment(item: Any, where: str) -> Utterance:
-    if not isinstance(item, dict):
-        raise TranscriptError(f'{where}: an object was expected, not {repr(item)[:60]}')
-    times = []
-    for name in ('start', 'end'):
-        value = item.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= LONGEST:
-            raise TranscriptError(
-                f'{where}, {name}: seconds (0 to {LONGEST:g}) were expected, not {repr(value)[:60]}'
-            )
-        times.append(float(value))
-    if times[1] < times[0]:
-        raise TranscriptError(f'{where}, end: {times[1]} comes before the start {times[0]}')
-    text, speaker = item.get('text'), item.get('speaker')
-    if not isinstance(text, str):
-        raise TranscriptError(f'{where}, text: a text was expected, not {repr(text)[:60]}')
+    known = (
+        {k: item[k] for k in ('start', 'end', 'text') if k in item}
+        if isinstance(item, dict)
+        else item
+    )
+    segment = check(_Segment, known, where, TranscriptError)
+    if segment.end < segment.start:
+        raise TranscriptError(
+            f'{where}, field end: {segment.end} comes before the start {segment.start}'
+        )
+    speaker = item.get('speaker')
     return Utterance(
-        *times, ' '.join(text.split()), '' if speaker is None else str(speaker).strip()
+        segment.start,
+        segment.end,
+        ' '.join(segment.text.split()),
+        '' if speaker is None else str(speaker).strip(),
     )
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
@@ -18,17 +17,20 @@ import pytest
 from mg_plugins.emotion import ask
 from mg_plugins.emotion.ask import Budget, ask_all
 from mg_plugins.emotion.cache import Cache, CacheError
-from mg_plugins.emotion.judges import Unreachable, make_judge
+from mg_plugins.emotion.judges import make_judge
+from mg_plugins.emotion.pace import Pace
+from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.prompts import answer_schema
 from mg_plugins.emotion.tasks import (
     ANSWERED,
     FAILED,
     NOT_ASKED,
     REFUSED,
-    UNPARSABLE,
+    UNREADABLE,
     JudgeError,
     Reply,
     Task,
+    Unreachable,
 )
 
 from fake_server import serve
@@ -134,15 +136,49 @@ def test_thirty_percent_faults_lose_nothing_and_repeat_nothing(tmp_path, quick):
 
 def test_as_many_at_a_time_as_allowed_and_no_more():
     with serve(latency=0.1) as server:
-        ask_all(openai_judge(server), make_tasks(30), concurrency=7)
+        ask_all(openai_judge(server), make_tasks(40), concurrency=7)
         assert server.most_at_once() == 7
 
 
-def test_a_judge_may_allow_fewer():
-    judge = Toy(seconds=0.001)
-    judge.concurrency = 1
-    ask_all(judge, make_tasks(10), concurrency=8)
-    assert judge.most == 1
+def test_a_slow_server_is_given_no_more_than_it_serves(quick):
+    """One at a time, 0.1 s each, under a time-out of 0.15 s: nobody waits in its queue in vain."""
+    turn = asyncio.Lock()
+
+    class Slow(Toy):
+        async def reply(self, task):
+            async with turn:
+                return await super().reply(task)
+
+    judge = Slow(seconds=0.1)
+    asked = ask_all(judge, make_tasks(15), concurrency=8, timeout=0.35)
+    assert statuses(asked) == [ANSWERED] * 15 and asked.calls == len(judge.tasks) == 15
+
+
+def test_a_late_reply_is_kept_and_not_asked_for_twice(quick):
+    """The first reply takes longer than a time-out, but no longer than two."""
+
+    class Late(Toy):
+        async def reply(self, task):
+            first = not self.tasks
+            reply = await super().reply(task)
+            await asyncio.sleep(0.6 if first else 0)
+            return reply
+
+    judge = Late()
+    asked = ask_all(judge, make_tasks(6), concurrency=4, timeout=0.4)
+    assert statuses(asked) == [ANSWERED] * 6 and asked.calls == len(judge.tasks) == 6
+
+
+def test_the_pace_grows_while_replies_come_as_fast_and_falls_when_they_do_not():
+    pace = Pace(8)
+    allowed = []
+    for seconds in [1.0] * 15 + [5.0] * 8 + [1.0] * 7:
+        pace.replied(seconds)
+        allowed.append(pace.allowed)
+    assert allowed[:3] == [2, 2, 4] and allowed[14] == 8 and allowed[22] == 7
+    assert allowed[-1] == 8
+    pace.overloaded()
+    assert pace.allowed == 4
 
 
 @pytest.mark.parametrize('as_date', [False, True])
@@ -215,7 +251,7 @@ def test_an_unreadable_reply_is_drawn_anew_so_many_times_ever(tmp_path):
         judge = Toy(lambda call, task: 'hm')
         for calls, reask in ((3, 2), (0, 2), (1, 3), (0, 1)):
             asked = ask_all(judge, make_tasks(1), cache=cache, reask=reask)
-            assert (asked.calls, statuses(asked)) == (calls, [UNPARSABLE])
+            assert (asked.calls, statuses(asked)) == (calls, [UNREADABLE])
             assert asked.replies[0].text == 'hm'
         assert len({task.sample for task in judge.tasks}) == 4  # each another draw
         judge = Toy(lambda call, task: 'B')
@@ -340,8 +376,12 @@ def test_a_budget_below_zero():
 
 
 def test_ctrl_c_keeps_what_arrived_and_closes_the_judge(tmp_path):
-    judge = Toy(seconds=0.02)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def act(call, task):
+        if call == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+        return 'A'
+
+    judge = Toy(act, seconds=0.02)
     with Cache(tmp_path / 'c') as cache:
         with pytest.raises(KeyboardInterrupt):
             ask_all(judge, make_tasks(2000), cache=cache, concurrency=4)
@@ -375,12 +415,12 @@ def test_after_an_error_nothing_new_is_begun():
     assert len(judge.tasks) <= 8 and judge.closed == 1
 
 
-def test_every_reply_is_read_once(tmp_path, monkeypatch):
-    read, parse = [], ask.parse_reply
-    monkeypatch.setattr(ask, 'parse_reply', lambda *what: read.append(what) or parse(*what))
+def test_every_reply_is_read_once(tmp_path):
+    read = []
     with Cache(tmp_path / 'c') as cache:
         judge = Toy(lambda call, task: 'A' if call % 3 == 0 else 'hm')
-        asked = ask_all(judge, make_tasks(4), cache=cache, concurrency=1, reask=4)
+        asked = ask_all(judge, make_tasks(4), cache=cache, concurrency=1, reask=4,
+                        read=lambda *what: read.append(what) or parse_reply(*what))  # fmt: skip
         assert statuses(asked) == [ANSWERED] * 4 and len(read) == asked.calls == 12
 
 
@@ -417,11 +457,9 @@ def test_what_another_process_has_asked_meanwhile_is_not_asked(tmp_path):
 SCRIPT = """
 import sys, types
 # Without OpenMMLab, which has nothing to do with it and takes seconds to import.
-for name, folder in zip(('mg_plugins', 'conftest'), sys.argv[1:3]):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [folder]
-sys.modules['conftest'].ROOT = None
-sys.path[:0] = [sys.argv[2]]
+sys.modules['mg_plugins'] = types.ModuleType('mg_plugins')
+sys.modules['mg_plugins'].__path__ = [sys.argv[1]]
+sys.path[:0] = sys.argv[2].split(':')
 from test_ask import Cache, ask_all, make_judge, make_tasks
 judge = make_judge('openai', model='fake', base_url=sys.argv[3])
 asked = ask_all(judge, make_tasks(60), cache=Cache(sys.argv[4]), concurrency=4)
@@ -431,7 +469,7 @@ print(asked.calls, asked.cached, sum(answer.status == 'answered' for answer in a
 
 def start(server, path):
     """Run `SCRIPT` in a process of its own."""
-    folders = [str(ROOT / 'mg_plugins'), str(HELPERS)]
+    folders = [str(ROOT / 'mg_plugins'), f'{HELPERS}:{ROOT / "tests/emotion"}']
     command = [sys.executable, '-c', SCRIPT, *folders, server.url, str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

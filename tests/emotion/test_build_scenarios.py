@@ -8,17 +8,21 @@ import pytest
 
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.emotion.build import (
-    Session,
     build_scenarios,
     fitting_sessions,
     load_sessions,
-    sessions_from_annotations,
-    sessions_from_clips,
-    sessions_from_predictions,
 )
 from mg_plugins.emotion.redact import Redactor
 from mg_plugins.emotion.scenarios import Gesture, ScenarioError, load_scenarios
-from mg_plugins.emotion.sessions import choose_gestures, with_outcomes, with_transcripts
+from mg_plugins.emotion.sessions import (
+    Session,
+    choose_gestures,
+    sessions_from_annotations,
+    sessions_from_clips,
+    sessions_from_predictions,
+    with_outcomes,
+    with_transcripts,
+)
 from mg_plugins.emotion.template import FOLDER, load_template
 from mg_plugins.emotion.transcripts import Utterance
 

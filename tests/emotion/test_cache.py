@@ -30,10 +30,11 @@ class Judge:
 
 def test_a_reply_comes_back_whole_after_reopening(tmp_path):
     with Cache(tmp_path / 'deep' / 'cache.sqlite') as cache:
-        assert cache.get(Judge(), TASK) is None
-        cache.put(Judge(), TASK, Reply('ä "B"', 7, True))
+        assert cache.replies(Judge(), TASK) == []
+        reply = Reply('ä "B"', 7, True, 'hm', 'stop', True)
+        cache.put(Judge(), TASK, reply)
     with Cache(tmp_path / 'deep' / 'cache.sqlite') as cache:
-        assert cache.get(Judge(), TASK) == Reply('ä "B"', 7, True)
+        assert cache.replies(Judge(), TASK) == [reply]
         assert len(cache) == 1
 
 
@@ -42,7 +43,6 @@ def test_attempts_are_kept_side_by_side(tmp_path):
         for text in ('hm', 'B'):
             cache.put(Judge(), TASK, Reply(text))
         assert [reply.text for reply in cache.replies(Judge(), TASK)] == ['hm', 'B']
-        assert cache.get(Judge(), TASK).text == 'B'
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,9 @@ def test_processes_share_it(tmp_path):
         package = types.ModuleType('mg_plugins')
         package.__path__ = [{str(ROOT / 'mg_plugins')!r}]
         sys.modules['mg_plugins'] = package
-        conftest = types.ModuleType('conftest')
-        conftest.ROOT = None
-        sys.modules['conftest'] = conftest
         """)
     )
+    (tmp_path / 'paths.py').write_text('ROOT = None\n')
     paths = [str(tmp_path), str(ROOT / 'tests' / 'emotion')]
     writers = [
         subprocess.Popen(

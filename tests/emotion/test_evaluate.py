@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 
 from mg_plugins.emotion import results as module
+from mg_plugins.emotion.arms import plan_questions
 from mg_plugins.emotion.ask import Budget
-from mg_plugins.emotion.evaluate import (
-    choose_prior,
+from mg_plugins.emotion.evaluation import (
     evaluate,
-    for_fitting,
-    limit,
-    previews,
-    split_by_kind,
 )
 from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
 from mg_plugins.emotion.results import write_results
 from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError, save_scenarios
+from mg_plugins.emotion.sets import choose_prior, for_fitting, previews, split_by_kind
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import JudgeError, Reply
 
@@ -131,7 +128,7 @@ def test_three_options_rotate_through_every_place():
 
 
 def test_no_answer_counts_as_not_right_and_is_shown():
-    """Four subjects of one scenario: answered right, refused, unparsable, failed."""
+    """Four subjects of one scenario: answered right, refused, unreadable, failed."""
     told = {'s0': 'right', 's1': None, 's2': 'hm', 's3': JudgeError('dead')}
 
     def rule(task):
@@ -142,7 +139,7 @@ def test_no_answer_counts_as_not_right_and_is_shown():
     result = run(cases, rule, confidence=0.8)
     for arm, orders in (('without', 1), ('with', 1), ('placebo', 3)):
         figures = result.metrics['arms'][arm]
-        counts = {k: figures[k] for k in ('answered', 'refused', 'unparsable', 'failed')}
+        counts = {k: figures[k] for k in ('answered', 'refused', 'unreadable', 'failed')}
         assert set(counts.values()) == {2 * orders}
         assert figures['asked'] == 8 * orders and figures['not asked'] == 0
         assert figures['accuracy']['value'] == 0.25
@@ -374,13 +371,18 @@ def test_kinds_are_told_apart():
     assert split_by_kind(cases + free, 'a') == {'a, multiple choice': cases, 'a, open-ended': free}
 
 
-def test_limit_keeps_the_training_scenarios():
-    train = planted(8, split='train')
+def test_a_limit_leaves_the_placebo_all_timelines():
     cases = [replace(case, id=f'x{i}') for i, case in enumerate(planted(20))]
-    kept = limit(train + cases, 5, seed=1)
-    assert kept[:8] == train and len(kept) == 13
-    assert kept == limit(train + cases, 5, seed=1) != limit(train + cases, 5, seed=2)
-    assert len(limit(cases, 50)) == 20
+    chosen = [plan_questions(cases, limit=1, seed=seed) for seed in range(4)]
+    assert all(len({q.scenario for q in questions}) == 1 for questions in chosen)
+    assert len({questions[0].scenario for questions in chosen}) > 1
+    whole = {(q.scenario, q.arm, q.draw): q.gestures_of for q in plan_questions(cases, seed=1)}
+    for question in chosen[1]:
+        key = question.scenario, question.arm, question.draw
+        assert question.gestures_of == whole[key]
+    metrics = evaluate(cases, LexiconJudge(), name='x', limit=1, bootstrap=10).metrics
+    assert metrics['scenarios'] == metrics['subjects'] == 1
+    assert metrics['arms']['placebo']['answered'] == 6
 
 
 def test_the_prior_is_fitted_where_there_is_enough():

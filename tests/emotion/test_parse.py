@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mg_plugins.emotion.parse import parse_reply
-from mg_plugins.emotion.tasks import ANSWERED, REFUSED, UNPARSABLE, Reply, Task
+from mg_plugins.emotion.tasks import (
+    ANSWERED,
+    CUT,
+    REFUSED,
+    THOUGHTS_ONLY,
+    TOOL_CALL,
+    UNREADABLE,
+    Reply,
+    Task,
+)
 
 from paths import ROOT
 
@@ -116,14 +125,13 @@ def test_the_answer_is_found(text, confidence):
         'They did not show that the player won.',
         '"the player won" or "the player lost"',
         'That depends.',
-        '<think>The answer is B',
         '[1, 2, 3]',
         '{' * 100_000,
         '[' * 100_000,
     ],
 )
-def test_what_is_not_plain_is_unparsable(text):
-    assert read(text).status == UNPARSABLE
+def test_what_is_not_plain_is_unreadable(text):
+    assert read(text).status == UNREADABLE
 
 
 @pytest.mark.parametrize(
@@ -161,7 +169,7 @@ def test_many_options():
     options = tuple(f'state {i}' for i in range(9))
     assert read('Answer: I', options=options).choice == 8
     assert read('I think (C)', options=options).choice == 2
-    assert read('Answer: I think C', options=options).status == UNPARSABLE
+    assert read('Answer: I think C', options=options).status == UNREADABLE
 
 
 @pytest.mark.parametrize(
@@ -172,8 +180,8 @@ def test_many_options():
         ('{"answer": "They look tense.", "confidence": 0.5}', ANSWERED, 'They look tense.'),
         ('I cannot be certain, but they look tense.', ANSWERED, None),
         ('They say "I can\'t help it" and look tense.', ANSWERED, None),
-        ('', UNPARSABLE, ''),
-        ('<think>only thoughts', UNPARSABLE, ''),
+        ('', UNREADABLE, ''),
+        ('<think>only thoughts', THOUGHTS_ONLY, ''),
         ("I'm sorry, but I can't help with that.", REFUSED, None),
         ('As an AI, I cannot infer the feelings of real people.', REFUSED, None),
     ],
@@ -204,7 +212,7 @@ PIECES = [
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map(''.join)), st.booleans())
 def test_it_never_raises(text, is_open):
     answer = read(text, options=() if is_open else ('lost', 'won'))
-    assert answer.status in (ANSWERED, REFUSED, UNPARSABLE)
+    assert answer.status in (ANSWERED, REFUSED, UNREADABLE, THOUGHTS_ONLY)
     assert (answer.choice is not None) == (answer.status == ANSWERED and not is_open)
     assert answer.confidence is None or 0 <= answer.confidence <= 1
 
@@ -293,3 +301,35 @@ def test_no_reply_takes_long(text):
         timeout=20,
     )
     assert len(done.stdout.split()) == 2, done.stderr
+
+
+@pytest.mark.parametrize(
+    ('reply', 'status', 'choice', 'thoughts'),
+    [
+        (Reply('{"answer": "B"}', thoughts='hm'), ANSWERED, 1, 'hm'),
+        (Reply('', thoughts='So {"answer": "B", "confidence": 0.7}'), ANSWERED, 1, None),
+        (Reply('', thoughts=r'So \boxed{B}', finish='stop'), ANSWERED, 1, None),
+        (Reply('', thoughts='The answer is B. Or A?', finish='stop'), THOUGHTS_ONLY, None, None),
+        (Reply('', thoughts=r'So \boxed{B}', finish='length'), CUT, None, None),
+        (Reply('<think>The answer is B', finish='length'), CUT, None, 'The answer is B'),
+        (Reply('<think>The answer is B'), THOUGHTS_ONLY, None, 'The answer is B'),
+        (Reply('', finish='tool_calls'), TOOL_CALL, None, ''),
+        (Reply('{"reason": "it', finish='length'), CUT, None, ''),
+        (Reply('{"answer": "B", "reason": "it', finish='length'), ANSWERED, 1, ''),
+        (Reply(r'Thus $\boxed{\text{B}}$.'), ANSWERED, 1, ''),
+        (Reply(r'\boxed{Z}'), UNREADABLE, None, ''),
+        (Reply('[THINK]A?[/THINK]B'), ANSWERED, 1, 'A?'),
+        (Reply('<|channel|>analysis<|message|>A?<|end|>'), THOUGHTS_ONLY, None, None),
+    ],
+)
+def test_thoughts_are_set_apart_and_outcomes_told(reply, status, choice, thoughts):
+    answer = parse_reply(reply, task())
+    assert (answer.status, answer.choice) == (status, choice)
+    assert thoughts is None and answer.thoughts or answer.thoughts == thoughts
+
+
+def test_what_an_answer_cites_is_kept():
+    said = (
+        '{"reason": "x", "evidence": ["00:03 rub hand", 3, " ", "00:03 rub hand"], "answer": "B"}'
+    )
+    assert read(said).evidence == ('00:03 rub hand',)

@@ -11,6 +11,7 @@ started it. The answer is a function of the prompt, so that runs can be compared
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
 import random
@@ -41,6 +42,92 @@ BEHAVIOURS = (
     '404',
     'redirect',  # to `redirect_to`
 )
+# What real endpoints do, as options of `serve`, with what should become of three questions:
+# their outcome, and the requests that they take. `{answer}` in a message is the usual answer.
+GEMINI = [{'error': {'code': 400, 'message': 'Invalid JSON payload received. Unknown name "seed": '
+                     'Cannot find field.', 'status': 'INVALID_ARGUMENT'}}]  # fmt: skip
+PYDANTIC = {'detail': [{'type': 'extra_forbidden', 'loc': ['body', 'seed'],
+                        'msg': 'Extra inputs are not permitted'}]}  # fmt: skip
+MISTRAL = {'object': 'error', 'message': PYDANTIC}
+
+
+def _openai(message, **more):
+    return {'error': {'message': message, 'type': 'invalid_request_error', **more}}
+
+
+ENDPOINTS = {
+    'plain': ({}, 'answered', 3),
+    'reasoning_content beside the answer': (
+        {'message': {'content': '{answer}', 'reasoning_content': 'Let me see.'}}, 'answered', 3),
+    'reasoning, answer in it': (
+        {'message': {'content': '', 'reasoning': 'I weigh it. {answer}'}}, 'answered', 3),
+    'reasoning_content, content null': (
+        {'message': {'content': None, 'reasoning_content': 'So: \\boxed{A}'}}, 'answered', 3),
+    'thoughts in the text': (
+        {'message': {'content': '<think>A or B?</think>\n{answer}'}}, 'answered', 3),
+    'closing tag alone': ({'message': {'content': 'A or B?</think>{answer}'}}, 'answered', 3),
+    'harmony': (
+        {'message': {'content': '<|channel|>analysis<|message|>A or B?<|end|><|start|>assistant'
+                     '<|channel|>final<|message|>{answer}<|return|>'}}, 'answered', 3),
+    'content in parts': (
+        {'message': {'content': [{'type': 'text', 'text': '{answer}'}]}}, 'answered', 3),
+    'boxed': ({'message': {'content': 'So the answer is $\\boxed{\\text{B}}$.'}}, 'answered', 3),
+    'reasoning only': (
+        {'message': {'content': '', 'reasoning': 'Hm.'}}, 'reasoning only', 6),
+    'cut in its thoughts': (
+        {'message': {'content': '', 'reasoning_content': 'First, A says …'}, 'finish': 'length'},
+        'cut', 6),
+    'cut in the answer': (
+        {'message': {'content': '{"reason": "First of'}, 'finish': 'length'}, 'cut', 6),
+    'tool call': (
+        {'message': {'content': None, 'tool_calls': [{'id': '1', 'type': 'function', 'function':
+                     {'name': 'answer', 'arguments': '{}'}}]}, 'finish': 'tool_calls'},
+        'tool call', 6),
+    'refusal field': (
+        {'message': {'content': None, 'refusal': 'I will not judge people.'}}, 'refused', 3),
+    'content filter': ({'message': {'content': ''}, 'finish': 'content_filter'}, 'refused', 3),
+    'seed refused, list': ({'refuses': {'seed': (400, GEMINI)}}, 'answered', 4),
+    'seed refused, 422': ({'refuses': {'seed': (422, PYDANTIC)}}, 'answered', 4),
+    'seed refused, nested': ({'refuses': {'seed': (422, MISTRAL)}}, 'answered', 4),
+    'seed refused, bare text': (
+        {'refuses': {'seed': (400, 'unsupported parameter: seed')}}, 'answered', 4),
+    'temperature refused, 500': (
+        {'refuses': {'temperature': (500, {'error': 'temperature is not implemented'})}},
+        'answered', 4),
+    'temperature refused, Kimi': (
+        {'refuses': {'temperature': (400, _openai(
+            'invalid temperature: only 1 is allowed for this model'))}}, 'answered', 4),
+    'temperature refused, param': (
+        {'refuses': {'temperature': (400, _openai('Unsupported value.', param='temperature'))}},
+        'answered', 4),
+    'max_tokens renamed': (
+        {'refuses': {'max_tokens': (400, _openai(
+            "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."))}},
+        'answered', 4),
+    'bounds refused': (
+        {'refuses': {'uniqueItems': (400, _openai(
+            "Invalid schema for response_format 'answer': 'uniqueItems' is not permitted."))}},
+        'answered', 4),
+    'schema refused': (
+        {'refuses': {'json_schema': (400, _openai(
+            "'response_format.type' must be 'json_object' or 'text'"))}}, 'answered', 4),
+    'no response_format at all': (
+        {'refuses': {'response_format': (422, {'detail': [
+            {'loc': ['body', 'response_format'], 'msg': 'extra fields not permitted'}]})}},
+        'answered', 5),
+    'long answers refused': (
+        {'refuses': {'4096': (400, {'error': 'max_tokens must be at most 2048'})}}, 'answered', 4),
+    'four at once': (
+        {'refuses': {'seed': (400, GEMINI), 'temperature': (500, 'no temperature'),
+                     'json_schema': (400, 'no json_schema here')}}, 'answered', 6),
+    'prompt cut': ({'usage': {'prompt_tokens': 5, 'total_tokens': 15}}, 'answered', 3),
+    'error with status 200': (
+        {'raw': [json.dumps({'error': {'message': 'model is loading'}}), 1]}, 'failed', None),
+    'bomb': ({'bomb': 400}, 'failed', 3),
+    'endless text': ({'raw': ['x', 3_000_000]}, 'failed', 3),
+    'deep JSON': ({'raw': ['[', 200_000]}, 'failed', None),
+}  # fmt: skip
+
 DEFAULTS = {
     'answer': 'hash',  # a letter, 'hash' of the prompt, or {words in the prompt: letter}
     'options': 2,  # how many letters there are where no schema says so
@@ -62,6 +149,11 @@ DEFAULTS = {
     'models': ['fake'],
     'redirect_to': '',
     'port': 0,
+    'message': None,  # fields of the reply's message
+    'finish': None,  # its finish_reason
+    'refuses': {},  # a field or text in the request: status and body of what it gets
+    'raw': None,  # the whole body: [text, times that it is repeated]
+    'bomb': 0,  # megabytes of zeros, packed
 }
 
 
@@ -209,6 +301,18 @@ class _Fake:
             return await self.send(writer, 400, error, note)
         if rejected:
             return await self.send(writer, 400, _error(options['rejects'][rejected[0]]), note)
+        sent = json.dumps({k: v for k, v in content.items() if k != 'messages'})
+        for word, (status, body) in options['refuses'].items():
+            if f'"{word}"' in sent or f' {word},' in sent:
+                return await self.send(writer, status, body, note)
+        if options['bomb']:
+            packed = gzip.compress(bytes(1_000_000)) * options['bomb']
+            zipped = {'Content-Encoding': 'gzip'}
+            return await self.send(writer, 200, packed, note, zipped)
+        if options['raw'] is not None:
+            return await self.send(
+                writer, 200, (options['raw'][0] * options['raw'][1]).encode(), note
+            )
         if kind == '401':
             error = _error(options['error'] or f'wrong key: {headers.get("authorization")}')
             return await self.send(writer, 401, error, note)
@@ -254,10 +358,16 @@ class _Fake:
         message['content'] = texts.get(kind, options['content'] or message['content'])
         if kind == 'refusal':
             message |= {'content': None, 'refusal': 'I will not judge people.'}
-        finish = 'content_filter' if kind == 'content filter' else 'stop'
+        finish = 'content_filter' if kind == 'content filter' else options['finish'] or 'stop'
+        if options['message'] is not None:
+            message = json.loads(
+                json.dumps({'role': 'assistant', **options['message']}).replace(
+                    '{answer}', json.dumps(json.dumps(said))[1:-1]
+                )
+            )
         tokens = options['tokens']
         usage = {
-            'prompt_tokens': tokens - 10,
+            'prompt_tokens': max(tokens - 10, len(user) // 4 + 500),
             'completion_tokens': 10,
             'total_tokens': tokens,
         }
@@ -280,6 +390,8 @@ class _Fake:
         return answer
 
     async def send(self, writer, status, content, note=None, headers=None, length=None):
+        if isinstance(content, str):
+            content = content.encode()
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         head = [f'HTTP/1.1 {status} X', 'Content-Type: application/json']
         head += [f'Content-Length: {len(body) if length is None else length}']

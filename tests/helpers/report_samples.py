@@ -72,7 +72,7 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
 
 def _question(draw, name, k, truth, arm, exchange, rotation):
     states = ['win', 'lose'] if rotation == 0 else ['lose', 'win']
-    status = draw.choices(['answered', 'refused', 'unparsable', 'failed'], [40, 1, 1, 1])[0]
+    status = draw.choices(['answered', 'refused', 'unreadable', 'failed'], [40, 1, 1, 1])[0]
     right = draw.random() < (0.8 if arm == 'with' else 0.6)
     state = truth if right else {'win': 'lose', 'lose': 'win'}[truth]
     told = status == 'answered'
@@ -108,7 +108,7 @@ def _question(draw, name, k, truth, arm, exchange, rotation):
 def _arm(records):
     counts = {
         s: sum(r['status'] == s for r in records)
-        for s in ('answered', 'refused', 'unparsable', 'failed', 'not asked')
+        for s in ('answered', 'refused', 'unreadable', 'failed', 'not asked')
     }
     share = sum(r['correct'] for r in records) / len(records)
     return dict(

@@ -1,28 +1,24 @@
-"""Judges: an OpenAI-compatible endpoint, a local language model, and the lexicon judge.
+"""Judges: an OpenAI-compatible endpoint, and the lexicon judge.
 
 The lexicon judge needs no network, key or model. It counts words and gestures, and is never called
-a language model.
+a language model. Any other model: `mg_plugins.emotion.inspect_task`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..tasks import Judge, JudgeError
+from ..tasks import Judge
 
-KINDS = ('lexicon', 'openai', 'local')
-
-
-class Unreachable(JudgeError):
-    """Nobody listens there: no use in asking many questions before saying so."""
+KINDS = ('lexicon', 'openai')
 
 
 def make_judge(kind: str, **options: Any) -> Judge:
     """A judge by its kind.
 
     Args:
-        kind: ``'lexicon'``, ``'openai'`` or ``'local'``.
-        options: Arguments of `LexiconJudge`, `OpenAIJudge` or `LocalJudge`.
+        kind: ``'lexicon'`` or ``'openai'``.
+        options: Arguments of `LexiconJudge` or `OpenAIJudge`.
 
     Raises:
         ValueError: Unknown kind, or an argument that the judge does not take.
@@ -32,8 +28,6 @@ def make_judge(kind: str, **options: Any) -> Judge:
         from .lexicon import LexiconJudge as maker
     elif kind == 'openai':
         from .openai_api import OpenAIJudge as maker
-    elif kind == 'local':
-        from .local import LocalJudge as maker
     else:
-        raise ValueError(f'no judge is called {kind!r}; there are {", ".join(KINDS)}')
+        raise ValueError(f'there is no judge {kind!r}; there are {", ".join(KINDS)}')
     return maker(**options)

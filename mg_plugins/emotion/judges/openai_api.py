@@ -1,28 +1,33 @@
-"""A judge behind any endpoint that speaks OpenAI's chat completions: hosted, vLLM, Ollama, …"""
+"""A judge behind any endpoint that speaks OpenAI's chat completions.
+
+Endpoints differ: what one refuses (a seed, a temperature, a response format) is found in whatever
+shape its error has, left out from then on, and noted. Replies are read from ``content``, with what
+a reasoning model wrote in ``reasoning_content`` or ``reasoning`` beside it.
+"""
 
 from __future__ import annotations
 
 import functools
-import ipaddress
-import logging
-import math
+import json
 import os
 import re
 import sys
-import time
-import traceback
-import weakref
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..tasks import JudgeError, Reply, Task
-from . import Unreachable
+from ..tasks import JudgeError, Reply, Task, Unreachable
+from .adapt import Form, named_parameter, without_bounds
+from .endpoints import host_of, is_loopback, retry_after
 
 OPENAI = 'https://api.openai.com/v1'
-SHORTEST_KEY = 8  # a shorter one is no secret ('none', '0') and may stand in any text
-MOST_TOKENS = 2**31
-FORMATS = ('json_schema', 'json_object', None)
+SHORTEST_KEY = 8  # characters; a shorter word is no key, and would be masked in ordinary text
+MOST_TOKENS = 2**31  # a count above it is a mistake
+MOST_BODY = 1_000_000  # bytes of a reply, unpacked
+CONNECTING = 30.0  # seconds
+# A token of any tokenizer has fewer characters than this on average.
+LONGEST_TOKEN = 8
 REMINDER = (
     'reminder: gestures and redacted texts are sent to {host}. Redaction lessens identity, it does '
     'not remove it: make sure that the data agreement of your recordings allows this. '
@@ -30,17 +35,36 @@ REMINDER = (
 )
 CLEAR = ' The connection is not encrypted: https:// would be.'
 _reminded: set[str] = set()
-LOGGERS = ('openai', 'httpx', 'httpcore')  # and their successors, such as httpx2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn.
+
+    Attributes:
+        temperature: Of the first draw (`Task.sample` 0).
+        further: Temperature of further draws.
+        seed: Of the first draw; the draw's number is added to it.
+        answer_tokens: Longest answer, thoughts included.
+        reasoning_effort: Such as ``'low'``, for models that take it; not sent if empty.
+        extra: Further fields of the request body.
+    """
+
+    temperature: float = 0.0
+    further: float = 0.7
+    seed: int = 0
+    answer_tokens: int = 4096
+    reasoning_effort: str = ''
+    extra: Mapping[str, Any] | None = None
 
 
 class OpenAIJudge:
     """Asks one model of an OpenAI-compatible endpoint.
 
     The key is read from the environment and stands in no message, file, log or identity, also where
-    the endpoint sends it back. OPENAI_ORG_ID and OPENAI_PROJECT_ID are told to OpenAI only. A draw
-    (`Task.sample`) of 0 is made at ``temperature``, further ones at ``sampling_temperature``; the
-    draw's number is added to the seed. Answers are asked for in the task's JSON schema; where the
-    endpoint rejects that, as a JSON object, and at last as text.
+    the endpoint sends it back. OPENAI_ORG_ID and OPENAI_PROJECT_ID are told to OpenAI only. Answers
+    are asked for in the task's JSON schema; where the endpoint refuses that, in the schema without
+    bounds, as a JSON object, and at last as text.
 
     Args:
         model: The endpoint's name of the model.
@@ -48,15 +72,15 @@ class OpenAIJudge:
             OpenAI's own.
         key_env: Environment variable with the key. An endpoint on loopback needs none.
         allow_remote: Allow an endpoint that is not on loopback.
-        temperature: Of the first draw.
-        sampling_temperature: Of further draws.
-        seed: Of the first draw.
-        max_tokens: Longest answer.
+        sampling: Fields of `Sampling`.
+
+    Attributes:
+        notes: What the endpoint has been found not to take, in its own words.
 
     Raises:
         ValueError: A URL that cannot be used, a remote one without ``allow_remote``, no key, or one
             that no header can hold.
-        ImportError: The `openai` package is not installed.
+        ImportError: `aiohttp` is not installed.
     """
 
     def __init__(
@@ -66,20 +90,18 @@ class OpenAIJudge:
         *,
         key_env: str = 'OPENAI_API_KEY',
         allow_remote: bool = False,
-        temperature: float = 0.0,
-        sampling_temperature: float = 0.7,
-        seed: int = 0,
-        max_tokens: int = 512,
+        **sampling: Any,
     ) -> None:
-        _openai()
+        _aiohttp()
         if not model:
             raise ValueError('no model was given: --model NAME, as the endpoint calls it')
         self.model, self.key_env = model, key_env
         self.base_url = (base_url or os.environ.get('OPENAI_BASE_URL') or OPENAI).rstrip('/')
-        self.temperature, self.sampling_temperature = temperature, sampling_temperature
-        self.seed, self.max_tokens = seed, max_tokens
+        self.sampling = Sampling(**sampling)
+        if self.sampling.answer_tokens < 1:
+            raise ValueError(f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected')
         self.name = f'openai: {model}'
-        host = _host(self.base_url)
+        host = host_of(self.base_url)
         self.loopback, self._is_openai = is_loopback(host), host == urlsplit(OPENAI).hostname
         if not self.loopback and not allow_remote:
             raise ValueError(
@@ -102,21 +124,16 @@ class OpenAIJudge:
             _reminded.add(host)
             clear = self.base_url.startswith('http:')
             print(REMINDER.format(host=host) + CLEAR * clear, file=sys.stderr)
-        self._client: Any = None
-        # What the endpoint has been found not to take, for the rest of the run.
-        self._format, self._limit, self._without = 0, 'max_tokens', frozenset()
+        self._session: Any = None
+        self.notes: list[str] = []
+        self._form = Form(self.sampling.answer_tokens)  # as the endpoint takes it
 
     def identity(self) -> dict[str, Any]:
         """Endpoint, model and parameters."""
-        return {
-            'kind': 'openai',
-            'model': self.model,
-            'base_url': self.base_url,
-            'temperature': self.temperature,
-            'sampling_temperature': self.sampling_temperature,
-            'seed': self.seed,
-            'max_tokens': self.max_tokens,
+        chosen = {
+            key: value for key, value in vars(self.sampling).items() if value not in ('', None)
         }
+        return {'kind': 'openai', 'model': self.model, 'base_url': self.base_url, **chosen}
 
     async def reply(self, task: Task) -> Reply:
         """Make one request; errors that may pass are marked so and not tried again here.
@@ -124,32 +141,40 @@ class OpenAIJudge:
         Raises:
             JudgeError: There is no reply.
         """
-        if self._client is None:
-            self._client = self._connect()
-        form = self._format, self._limit, self._without
+        aiohttp = _aiohttp()
+        if self._session is None:
+            self._session = self._connect()
+        form = self._form
         try:
-            # `chat.completions.create` is this call, but walks through the whole request with the
-            # types of all parameters first: a third of what a request costs.
-            response = await self._client.post(
-                '/chat/completions',
-                body=self._request(task, *form),
-                cast_to=_openai().types.chat.ChatCompletion,
-            )
-            return self._read(response)
-        except JudgeError as error:
-            problem = error
-        except Exception as error:  # noqa: BLE001  the client also passes on what its parser raises
-            problem = self._problem(error, form)
-        if isinstance(problem, Reply):
-            return problem
-        # Outside of the handler: the client's own error, which holds the request, stays behind.
+            async with self._session.post(
+                f'{self.base_url}/chat/completions',
+                json=self._request(task, form),
+                allow_redirects=False,  # the text goes where it was allowed to go
+            ) as response:
+                body = await _bounded(response)
+                status, headers = response.status, response.headers
+        except aiohttp.ClientConnectorError as error:
+            said = self._said(str(error.os_error))
+            problem = Unreachable(f'nobody answers at {self.base_url}: {said}', retry=True)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            said = self._said(str(error) or type(error).__name__)
+            problem = JudgeError(f'the connection broke: {said}', retry=True)
+        else:
+            content = _json(body)
+            if status == 200:
+                return self._read(content, task)
+            refused = self._refused(status, headers, content, body, form)
+            if isinstance(refused, Reply):
+                return refused
+            problem = refused
+        # Outside of the handlers: the client's own error, which holds the request, stays behind.
         raise problem
 
     async def close(self) -> None:
         """Close the connections; a later question opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     def scrub(self, text: str) -> str:
         """A text from outside without the key, also an escaped one, and writable as UTF-8."""
@@ -162,82 +187,104 @@ class OpenAIJudge:
         return os.environ.get(self.key_env, '').strip()
 
     def _connect(self):
-        openai = _openai()
-        # No redirects: the text goes where it was allowed to go. No proxy on the way to loopback.
-        http = openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=not self.loopback)
-        client = openai.AsyncOpenAI(
-            api_key=self._key() or 'none',
-            base_url=self.base_url,
-            max_retries=0,
-            http_client=http,
+        aiohttp = _aiohttp()
+        headers = {'Authorization': f'Bearer {self._key()}'} if self._key() else {}
+        if self._is_openai:
+            for header, name in (('Organization', 'ORG'), ('Project', 'PROJECT')):
+                if os.environ.get(f'OPENAI_{name}_ID'):
+                    headers[f'OpenAI-{header}'] = os.environ[f'OPENAI_{name}_ID']
+        return aiohttp.ClientSession(
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTING),
+            trust_env=not self.loopback,  # no proxy on the way to loopback
         )
-        if not self._is_openai:
-            client.organization = client.project = None  # it has read them from the environment
-        _scrub_logs(self)
-        return client
 
-    def _request(self, task: Task, form: int, limit: str, without: frozenset) -> dict[str, Any]:
+    def _request(self, task: Task, form: Form) -> dict[str, Any]:
+        sampling = self.sampling
         request: dict[str, Any] = {
             'model': self.model,
             'messages': [
                 {'role': 'system', 'content': task.system},
                 {'role': 'user', 'content': task.user},
             ],
-            'temperature': self.sampling_temperature if task.sample else self.temperature,
-            'seed': self.seed + task.sample,
-            limit: self.max_tokens,
+            'temperature': sampling.further if task.sample else sampling.temperature,
+            'seed': sampling.seed + task.sample,
+            form.limit: form.tokens,
         }
-        for name in without:
+        if sampling.reasoning_effort:
+            request['reasoning_effort'] = sampling.reasoning_effort
+        for name in form.without:
             del request[name]
-        if task.schema is not None and FORMATS[form]:
-            wanted: dict[str, Any] = {'type': FORMATS[form]}
-            if FORMATS[form] == 'json_schema':
-                wanted['json_schema'] = {'name': 'answer', 'strict': True, 'schema': task.schema}
-            request['response_format'] = wanted
-        return request
+        if task.schema is not None and form.format == 'json_object':
+            request['response_format'] = {'type': 'json_object'}
+        elif task.schema is not None and form.format:
+            schema = task.schema if form.format == 'bounded' else without_bounds(task.schema)
+            request['response_format'] = {
+                'type': 'json_schema',
+                'json_schema': {'name': 'answer', 'strict': True, 'schema': schema},
+            }
+        return {**request, **(sampling.extra or {})}
 
-    def _read(self, response: Any) -> Reply:
+    def _read(self, content: Any, task: Task) -> Reply:
+        """The reply of a completion that came.
+
+        Raises:
+            JudgeError: It is none.
+        """
         try:
-            choice = response.choices[0]
-            message = choice.message
-            refusal = getattr(message, 'refusal', None)
-            text = refusal or message.content or ''
-            if not isinstance(text, str):
-                raise TypeError('content')
-        except (AttributeError, IndexError, TypeError, ValueError):
-            raise JudgeError('the endpoint sent no chat completion', retry=True) from None
-        refused = bool(refusal) or choice.finish_reason == 'content_filter'
-        return Reply(self.scrub(text), _tokens(response), refused)
+            choice = content['choices'][0]
+            message = choice['message']
+            refusal, text = message.get('refusal'), _texts(message.get('content'))
+            thoughts = next(
+                (
+                    found
+                    for key in ('reasoning_content', 'reasoning', 'thinking')
+                    if (found := _texts(message.get(key)))
+                ),
+                '',
+            )
+            finish = str(choice.get('finish_reason') or '')
+        except (AttributeError, IndexError, KeyError, TypeError):
+            said = self._said(named_parameter(content)[0] if isinstance(content, Mapping) else '')
+            raise JudgeError(
+                f'the endpoint sent no chat completion{": " * bool(said)}{said}', retry=True
+            ) from None
+        if message.get('tool_calls') and not text:
+            finish = 'tool_calls'
+        usage = content.get('usage')
+        read = _count(usage, 'prompt_tokens')
+        return Reply(
+            self.scrub(str(refusal) if refusal else text),
+            _count(usage, 'total_tokens'),
+            bool(refusal) or finish == 'content_filter',
+            self.scrub(thoughts),
+            finish,
+            0 < read < (len(task.system) + len(task.user)) / LONGEST_TOKEN,
+        )
 
-    def _problem(self, error: Exception, form: tuple) -> JudgeError | Reply:
-        openai = _openai()
-        if isinstance(error, openai.APIStatusError):
-            return self._status_problem(error, form)
-        if isinstance(error, openai.APITimeoutError):
-            return JudgeError('the endpoint took too long', retry=True)
-        if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__
-            text = self._said(str(cause) or type(cause).__name__)
-            if type(cause).__name__ == 'ConnectError':
-                return Unreachable(f'nobody answers at {self.base_url}: {text}', retry=True)
-            return JudgeError(f'the connection broke: {text}', retry=True)
-        if isinstance(error, ValueError | openai.APIResponseValidationError):
-            return JudgeError('the endpoint sent a broken JSON body', retry=True)
-        return JudgeError(self._said(f'{type(error).__name__}: {error}'))
-
-    def _status_problem(self, error: Any, form: tuple) -> JudgeError | Reply:
-        body = error.body if isinstance(error.body, dict) else {}
-        status, said = error.status_code, self._said(str(body.get('message') or error.message))
-        after = retry_after(error.response.headers)
-        code = str(getattr(error, 'code', None) or '')
-        if status == 400 and code in ('content_filter', 'content_policy_violation'):
+    def _refused(
+        self, status: int, headers: Mapping, content: Any, body: bytes, form: Form
+    ) -> JudgeError | Reply:
+        """What an answer other than 200 means."""
+        if content is None:
+            content = body.decode('utf-8', 'replace')
+        said, code = named_parameter(content)
+        said = self._said(said)
+        if code in ('content_filter', 'content_policy_violation') and status == 400:
             return Reply(said, refusal=True)
-        if status in (400, 422) and self._adapt(said.lower(), form):
-            return JudgeError(f'the endpoint takes no such request: {said}', retry=True)
+        if status in (400, 422, 500, 501):
+            changed, what = form.changed(said)
+            if changed is not None:
+                if self._form == form:
+                    self._form = changed
+                    self.notes.append(f'The endpoint does not take {what}. It says: “{said}”')
+                return JudgeError(f'the endpoint does not take {what}: {said}', True, free=True)
         if status == 429 and code == 'insufficient_quota':
             return JudgeError(f'the quota of this key is used up: {said}')
-        if status in (408, 409, 429) or status >= 500:
-            return JudgeError(f'the endpoint answered {status}: {said}', retry=True, after=after)
+        if status in (408, 409, 425, 429) or status >= 500:
+            after, busy = retry_after(headers), status in (408, 429, 503, 529)
+            return JudgeError(f'the endpoint answered {status}: {said}', True, after, busy)
         advice = {
             401: f'it does not take the key; put the right one into {self.key_env}',
             403: f'the key in {self.key_env} may not use this model',
@@ -246,74 +293,54 @@ class OpenAIJudge:
         }.get(status, 'it does not take this request')
         return JudgeError(f'the endpoint answered {status}: {advice}: {said}')
 
-    def _adapt(self, said: str, form: tuple) -> bool:
-        """Leave out what the endpoint complains about; whether asking anew may help."""
-        level, limit, without = form
-        if any(word in said for word in ('response_format', 'json_schema', 'json_object')):
-            self._format = max(self._format, min(level + 1, len(FORMATS) - 1))
-        elif 'max_completion_tokens' in said and limit == 'max_tokens':
-            self._limit = 'max_completion_tokens'
-        elif 'support' in said:
-            self._without |= {name for name in ('temperature', 'seed') if name in said}
-        return form != (self._format, self._limit, self._without)
-
     def _said(self, text: str) -> str:
         # First without the key, then short: of a key that is cut in two nothing would be found.
-        return ' '.join(self.scrub(text).split())[:300]
+        return ' '.join(self.scrub(text[:MOST_BODY]).split())[:300]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its very name: ``localhost``, 127.0.0.0/8 or ``::1``.
+async def _bounded(response: Any) -> bytes:
+    """The body, unpacked.
 
-    Nothing is looked up: whoever answers for another name may say 127.0.0.1 now and something else
-    at the next request.
+    Raises:
+        JudgeError: It is longer than MOST_BODY; the rest is not read.
     """
+    parts, size = [], 0
+    async for part in response.content.iter_chunked(2**16):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_BODY:
+            response.close()
+            raise JudgeError('the reply is longer than 1 MB and was cut off')
+    return b''.join(parts)
+
+
+def _json(body: bytes) -> Any:
+    """The body's JSON, or None if it has none."""
     try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == 'localhost'
-    return address.version == 4 and address.is_loopback or address == ipaddress.IPv6Address(1)
-
-
-def retry_after(headers: Any) -> float | None:
-    """Seconds that a response asks to wait (a number, or the date until when), or None."""
-    value = headers.get('retry-after')
-    if value is None:
+        return json.loads(body)
+    except (ValueError, RecursionError):
         return None
+
+
+def _texts(content: Any) -> str:
+    """A message's text, also where it is a list of parts."""
+    if isinstance(content, list):
+        parts = [part.get('text') for part in content if isinstance(part, Mapping)]
+        return ''.join(part for part in parts if isinstance(part, str))
+    if content is None:
+        return ''
+    if not isinstance(content, str):
+        raise TypeError('content')
+    return content
+
+
+def _count(usage: Any, name: str) -> int:
+    """Tokens that the endpoint counted, or 0: no answer is lost to a number that is none."""
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        usable = parts.scheme in ('http', 'https') and host and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f'the base URL {url!r} is none: http://HOST:PORT/v1 was expected')
-    if parts.username or parts.password or parts.query:
-        raise ValueError(
-            f'the base URL for {host} holds a user or a query; keys belong into the environment '
-            '(--key-env NAME)'
-        )
-    return host
-
-
-def _tokens(response: Any) -> int:
-    """The tokens that the endpoint counted, or 0: no answer is lost to a number that is none."""
-    try:
-        return min(max(int(response.usage.total_tokens), 0), MOST_TOKENS)
+        return min(max(int(usage[name]), 0), MOST_TOKENS)
     except OverflowError:  # infinity
         return MOST_TOKENS
-    except (AttributeError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return 0
 
 
@@ -329,39 +356,9 @@ def _key_pattern(key: str) -> re.Pattern:
     )
 
 
-class _LogFilter(logging.Filter):
-    """Takes the keys of judges out of what the client logs, such as a response's headers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.judges: weakref.WeakSet[OpenAIJudge] = weakref.WeakSet()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self.scrub(record.getMessage()), None
-        if record.exc_info and record.exc_info[0]:
-            record.exc_text = self.scrub(''.join(traceback.format_exception(*record.exc_info)))
-            record.exc_info = None
-        return True
-
-    def scrub(self, text: str) -> str:
-        for judge in list(self.judges):
-            text = judge.scrub(text)
-        return text
-
-
-_log_filter = _LogFilter()
-
-
-def _scrub_logs(judge: OpenAIJudge) -> None:
-    _log_filter.judges.add(judge)
-    for name in list(logging.root.manager.loggerDict):  # a filter does not hold for those below
-        if name.split('.')[0].rstrip('0123456789') in LOGGERS:
-            logging.getLogger(name).addFilter(_log_filter)
-
-
-def _openai():
+def _aiohttp():
     try:
-        import openai
+        import aiohttp
     except ImportError:
-        raise ImportError('this judge needs openai: pip install -e ".[llm]"') from None
-    return openai
+        raise ImportError('this judge needs aiohttp: pip install -e ".[llm]"') from None
+    return aiohttp

@@ -1,0 +1,74 @@
+"""Checking JSON from outside against a dataclass, with errors that name the field.
+
+The field types of the dataclasses are pydantic's: what a file may hold stands beside its name.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
+
+from mg_plugins.errors import UserError
+
+T = TypeVar('T')
+LONGEST = 1e7  # seconds; a session of months is a mistake
+SHOWN = 80  # characters of a wrong value that a message repeats
+KNOWN_ONLY = ConfigDict(extra='forbid')
+
+Text = Annotated[str, Strict(), StringConstraints(pattern=r'\S')]
+# A pattern that everything matches: with one, half of a cut emoji is refused.
+AnyText = Annotated[str, Strict(), StringConstraints(pattern='')]
+Seconds = Annotated[float, Strict(), Field(ge=0, le=LONGEST)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Valence = Annotated[float, Strict(), Field(ge=-1, le=1)]
+
+EXPECTED = {
+    'missing': 'missing',
+    'missing_argument': 'missing',
+    'unexpected_keyword_argument': 'not in the schema',
+    'string_type': 'a text was expected',
+    'string_pattern_mismatch': 'a text was expected',
+    'string_unicode': 'a text that UTF-8 can write was expected',
+    'tuple_type': 'a list was expected',
+    'dataclass_type': 'a JSON object was expected',
+}
+
+
+def check(kind: type[T], content: Any, where: str, error: type[UserError] = UserError) -> T:
+    """An instance of the dataclass ``kind`` made from JSON, every field checked.
+
+    Args:
+        kind: A dataclass whose fields have the types of this module.
+        content: The parsed JSON.
+        where: What messages begin with, such as ``'file.jsonl, line 3'``.
+        error: What to raise.
+
+    Raises:
+        UserError: Of the kind ``error``; the message names the first wrong field.
+    """
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_context=False)[0]
+    path = ''
+    for part in first['loc']:
+        path += f'[{part}]' if isinstance(part, int) else f'.{part}' if path else str(part)
+    said = EXPECTED.get(first['type'], first['msg'].replace('Input should', 'it should'))
+    if first['type'] not in ('missing', 'missing_argument', 'unexpected_keyword_argument'):
+        said += f', not {shown(first["input"])}'
+    raise error(f'{where}, field {path[:SHOWN]}: {said}' if path else f'{where}: {said}')
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut short."""
+    if isinstance(value, int) and abs(value) >= 10**SHOWN:
+        return 'a number of very many digits'
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'

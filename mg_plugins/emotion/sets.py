@@ -1,0 +1,113 @@
+"""Sets of scenarios: what is judged, what is fitted to, and what would be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .arms import PLACEBO, plan_questions
+from .scenarios import Scenario, ScenarioError, load_scenarios
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from .judges.lexicon import Prior
+    from .template import Template
+
+ENOUGH_TO_FIT = 20  # labelled training scenarios
+
+
+def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those that judges are asked about: all but the ones for fitting."""
+    return [s for s in scenarios if s.split != 'train']
+
+
+def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those of split ``'train'`` whose state is known and whose session is not judged."""
+    sessions = {s.session for s in judged(scenarios)}
+    train = [s for s in scenarios if s.split == 'train' and s.state]
+    return [s for s in train if s.session not in sessions]
+
+
+def split_by_kind(scenarios: Sequence[Scenario], name: str) -> dict[str, list[Scenario]]:
+    """Multiple choice and open-ended apart, named so where there are both."""
+    kinds = {
+        'multiple choice': [s for s in scenarios if not s.open_ended],
+        'open-ended': [s for s in scenarios if s.open_ended],
+    }
+    if all(kinds.values()):
+        return {f'{name}, {kind}': members for kind, members in kinds.items()}
+    return {name: list(scenarios)}
+
+
+def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prior:
+    """The lexicon judge's prior for a set.
+
+    Args:
+        scenarios: The set, of which only the labelled training scenarios are looked at.
+        wish: ``'fitted'``, ``'documented'``, or a scenarios file to fit to; by default fitted where
+            there are 20 labelled training scenarios, else documented. Of a file, scenarios of
+            sessions or subjects that are judged are left out.
+
+    Raises:
+        ValueError: There is too little to fit to; ScenarioError for a bad file.
+    """
+    from .judges.lexicon import Prior, fit_prior
+
+    train = for_fitting(scenarios)
+    if wish is None:
+        wish = 'fitted' if len(train) >= ENOUGH_TO_FIT else 'documented'
+    if wish == 'documented':
+        return Prior.documented()
+    if wish == 'fitted':
+        return fit_prior(train)
+    cases = judged(scenarios)
+    sessions, subjects = {s.session for s in cases}, {s.subject for s in cases}
+    given = load_scenarios(wish)
+    apart = [s for s in given if s.session not in sessions and s.subject not in subjects]
+    if not apart:
+        raise ValueError(
+            f'--prior {wish}: all of its {len(given)} scenarios are of sessions or subjects that '
+            'are judged; a prior must be fitted to others'
+        )
+    return fit_prior(apart)
+
+
+def previews(
+    scenarios: Sequence[Scenario], wanted: str = '', **design: Any
+) -> list[tuple[str, Task]]:
+    """What would be sent for one scenario: every message that differs, titled.
+
+    Args:
+        scenarios: The whole set, since the placebo exchanges timelines.
+        wanted: The scenario's id; the first one judged if empty.
+        design: Arguments of `arms.plan_questions`.
+
+    Raises:
+        ScenarioError: No such scenario, or it is for fitting and would not be sent.
+    """
+    cases = judged(scenarios)
+    ids = [case.id for case in cases]
+    if not cases or (wanted and wanted not in ids):
+        raise ScenarioError(
+            f'no scenario {wanted!r} would be judged; there are {len(ids)}, such as '
+            f'{", ".join(ids[:3])}'
+        )
+    place = ids.index(wanted) if wanted else 0
+    shown: dict[tuple[str, str], tuple[str, Task]] = {}
+    for question in plan_questions(cases, **design):
+        if question.scenario == place:
+            title = f'{cases[place].id}, {question.arm}'
+            if question.arm == PLACEBO:
+                title += f', exchange {question.draw + 1}'
+            task = question.task
+            title += f', order {question.rotation + 1} of the options' if task.options else ''
+            shown.setdefault((task.system, task.user), (title, task))
+    return list(shown.values())
+
+
+def shipped_templates(scenarios: Sequence[Scenario]) -> dict[str, Template]:
+    """The package's own templates that these scenarios were built with, by domain."""
+    from .template import load_template, template_names
+
+    names = {s.domain for s in scenarios} & set(template_names())
+    return {name: load_template(name) for name in sorted(names)}
