@@ -274,7 +274,7 @@ class _Fake:
     def behaviour(self, texts, content):
         if len(self.log) < len(self.options['script']):
             return self.options['script'][len(self.log)]
-        question = f'{self.options["seed"]} {sorted(texts.items())} {content.get("seed")}'
+        question = f'{self.options["seed"]} {texts.get("user")} {content.get("seed")}'
         self.turns[question] = self.turns.get(question, 0) + 1
         draw = random.Random(f'{question} {self.turns[question]}').random()
         for name, rate in self.options['faults'].items():

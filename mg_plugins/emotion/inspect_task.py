@@ -1,0 +1,162 @@
+"""The evaluation as a task of Inspect: the same scenarios, arms, prompts, parser and figures.
+
+    inspect eval mg_plugins/emotion/inspect_task.py --model openai/gpt-5-mini -T scenarios=my.jsonl
+
+runs on any of Inspect's providers (``hf/…`` and ``vllm/…`` are models on this machine) and brings
+its logs and viewer, retries, caching, token and cost limits and epochs. A sample is one question;
+every question of a scenario counts as in `evaluation`, and with epochs its mean does.
+
+What is this package's own stays out of it: the lexicon judge, ``--allow-remote``, key scrubbing,
+open-ended scenarios and the report (tools/eval_emotion.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, ContentReasoning, GenerateConfig
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import TaskState, generate
+
+from mg_plugins.data.statistics import Bootstrap
+from mg_plugins.emotion.arms import plan_questions
+from mg_plugins.emotion.figures import COMPARISONS
+from mg_plugins.emotion.parse import parse_reply
+from mg_plugins.emotion.scenarios import Scenario, ScenarioError, load_scenarios
+from mg_plugins.emotion.sets import judged, shipped_templates
+from mg_plugins.emotion.synthetic import synthetic_scenarios
+from mg_plugins.emotion.tasks import ANSWERED, Reply
+from mg_plugins.emotion.tasks import Task as Question
+from mg_plugins.emotion.template import load_template
+
+FINISH = {'max_tokens': 'length', 'model_length': 'length', 'content_filter': 'content_filter'}
+
+
+@task
+def emotion(
+    scenarios: str = 'synthetic',
+    template: str | None = None,
+    cases: int | None = None,
+    seed: int = 0,
+    bootstrap: int = 2000,
+    **design: Any,
+) -> Task:
+    """Three arms on multiple-choice scenarios of known state.
+
+    Args:
+        scenarios: A file of tools/build_scenarios.py, or ``'synthetic'``.
+        template: The scenarios' own template, if it is none of the package.
+        cases: Judge so many scenarios, by chance; the placebo still exchanges among all.
+        seed: Of everything random, the model's draws included.
+        bootstrap: How often subjects are drawn for intervals.
+        design: Further fields of `mg_plugins.emotion.Design`.
+
+    Raises:
+        ScenarioError: No such scenario.
+    """
+    made = scenarios == 'synthetic'
+    loaded = synthetic_scenarios(True, seed=seed) if made else load_scenarios(scenarios)
+    chosen = [s for s in judged(loaded) if s.state and not s.open_ended]
+    if not chosen:
+        raise ScenarioError(f'{scenarios}: no multiple-choice scenario of known state to judge')
+    return make_task(chosen, template, limit=cases, seed=seed, bootstrap=bootstrap, **design)
+
+
+def make_task(scenarios: Sequence[Scenario], template: str | None = None, **design: Any) -> Task:
+    """A task over scenarios; arguments are those of `emotion`."""
+    templates = shipped_templates(scenarios)
+    if template:
+        own = load_template(template)
+        templates[own.name] = own
+    samples, asked = [], {}
+    for number, question in enumerate(plan_questions(scenarios, templates=templates, **design)):
+        case, shown = scenarios[question.scenario], question.task
+        asked[number] = shown
+        about = {
+            'number': number,
+            'scenario': case.id,
+            'place': question.scenario,
+            'subject': case.subject,
+            'arm': question.arm,
+            'truth': case.state,
+            'source': case.source,
+        }
+        messages = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
+        samples.append(
+            Sample(input=messages, target=case.state, id=f'{number:06d}', metadata=about)
+        )
+    seed, draws = design.get('seed', 0), design.get('bootstrap', 2000)
+    return Task(
+        dataset=MemoryDataset(samples, name='emotion'),
+        solver=generate(),
+        scorer=choice(asked),
+        metrics=[paired(draws, seed)],
+        config=GenerateConfig(temperature=0.0, seed=seed),
+        name='emotion',
+    )
+
+
+@scorer(metrics=[], name='choice')
+def choice(asked: dict[int, Question]) -> Scorer:
+    """Whether the state of the chosen option is the true one; no answer counts as not right."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        question, output = asked[state.metadata['number']], state.output
+        thoughts, message = '', output.message.content if output.choices else ''
+        if not isinstance(message, str):
+            thoughts = '\n'.join(p.reasoning for p in message if isinstance(p, ContentReasoning))
+        reply = Reply(
+            output.completion,
+            thoughts=thoughts,
+            finish=FINISH.get(output.stop_reason, output.stop_reason or ''),
+            refusal=output.stop_reason == 'content_filter',
+        )
+        answer = parse_reply(reply, question)
+        chosen = question.states[answer.choice] if answer.status == ANSWERED else ''
+        return Score(
+            value=float(chosen == target.text),
+            answer=chosen or answer.status,
+            explanation=answer.text,
+            metadata={
+                'status': answer.status,
+                'confidence': answer.confidence,
+                'evidence': list(answer.evidence),
+            },
+        )
+
+    return score
+
+
+@metric(name='paired')
+def paired(draws: int = 2000, seed: int = 0) -> Metric:
+    """Accuracy of each arm and the paired gains, with intervals clustered by subject."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        shares: dict[str, dict[int, list[float]]] = {}
+        subjects: dict[int, str] = {}
+        for score in sorted(scores, key=lambda s: s.sample_metadata['number']):
+            about = score.sample_metadata
+            subjects[about['place']] = about['subject']
+            of_arm = shares.setdefault(about['arm'], {})
+            of_arm.setdefault(about['place'], []).append(score.score.as_float())
+        # Where a run ended early, only scenarios that have every arm are comparable.
+        places = [p for p in sorted(subjects) if all(p in of for of in shares.values())]
+        boot = Bootstrap([subjects[p] for p in places], draws, seed)
+        means = {arm: np.array([np.mean(of[p]) for p in places]) for arm, of in shares.items()}
+        figures = {f'accuracy_{arm}': boot.mean(of) for arm, of in means.items()}
+        for first, second in COMPARISONS:
+            if first in means and second in means:
+                gain = boot.mean(means[first] - means[second])
+                figures[f'gain_{first}_over_{second}'] = gain
+        return {
+            name + ending: math.nan if figure[key] is None else figure[key]
+            for name, figure in figures.items()
+            for ending, key in (('', 'value'), ('_low', 'low'), ('_high', 'high'))
+        }
+
+    return compute
