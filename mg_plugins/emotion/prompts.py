@@ -31,14 +31,14 @@ CHOOSE = (
     'Exactly one option is right; when the scenario leaves it open, choose the likelier one. Think '
     'first, then answer with one JSON object and nothing after it. Its fields, in this order: '
     '"reason", a text of a few sentences that weighs what speaks for each option; "evidence", a '
-    'list of up to five places in the scenario that decide it, each quoted as it stands there (a '
-    'gesture with its time, or some words); "answer", the letter of the option; "confidence", a '
+    'list of up to five places in the scenario that decide it, each quoted word for word, with its '
+    'time if it has one; "answer", the letter of the option; "confidence", a '
     'number from 0 to 1: how probable it is that this answer is right, where 0.5 is a coin toss '
     'between two options.'
 )
 WRITE = (
-    'Answer in plain prose of 3 to 6 sentences. Name what in the scenario supports your answer: '
-    'quote the words, and name each gesture with its time.'
+    'Answer in plain prose of 3 to 6 sentences. Quote what in the scenario supports your answer '
+    'word for word, with its time if it has one.'
 )
 TIMELINE = 'Micro-gestures of the person, from the beginning of the recording (minutes:seconds):'
 NO_GESTURES = 'Micro-gestures of the person: none was seen in this recording.'

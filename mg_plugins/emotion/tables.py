@@ -6,6 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from .tasks import STATUSES
+
 
 def print_tables(metrics: dict) -> None:
     """Print one set.
@@ -46,8 +48,15 @@ def print_tables(metrics: dict) -> None:
         for title, baseline in metrics['baselines'].items():
             table.add_row(title, _interval(baseline['accuracy']), _interval(baseline['macro_f1']))
         console.print(table)
+    for finding in metrics['findings']:
+        console.print(f'* {finding}', markup=False)
     for note in metrics['notes']:
         console.print(f'note: {note}', markup=False)
+    if metrics['total_tokens']:
+        console.print(
+            f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies, over all runs '
+            f'with this cache; this run: {metrics["tokens"]} in {metrics["calls"]} requests'
+        )
 
 
 def _arms_table(metrics: dict) -> Table:
@@ -58,6 +67,7 @@ def _arms_table(metrics: dict) -> Table:
         for figure, title, scale in (
             ('completeness', 'completeness, %', 100),
             ('depth', 'depth, 0 to 4', 1),
+            ('evidence', 'evidence, %', 100),
         ):
             cells = (_interval(metrics['open'][arm][figure], scale) for arm in arms)
             table.add_row(title, *cells)
@@ -66,12 +76,13 @@ def _arms_table(metrics: dict) -> Table:
             ('accuracy', 'accuracy, %'),
             ('accuracy_when_answered', 'if answered, %'),
             ('macro_f1', 'macro F1, %'),
+            ('evidence', 'evidence, %'),
         ):
             table.add_row(title, *(_interval(of[figure]) for of in arms.values()))
         for figure, title in (('ece', 'calibr. error'), ('brier', 'Brier score')):
             values = [of[figure] for of in arms.values()]
             table.add_row(title, *('–' if v is None else f'{v:.3f}' for v in values))
-    for status in ('asked', 'refused', 'unparsable', 'failed', 'not asked'):
+    for status in ('asked', *STATUSES[1:]):
         counts = [of[status] for of in arms.values()]
         if status == 'asked' or any(counts):
             table.add_row(status, *map(str, counts))

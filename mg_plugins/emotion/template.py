@@ -97,7 +97,11 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
             f'there is no template {text!r}: expected one of {", ".join(template_names())}, or the '
             f'path of a {SUFFIX} file (copy one from {FOLDER} to begin with)'
         )
-    template = _template(read_json(path), path)
+    try:
+        content = read_json(path)
+    except UserError as error:
+        raise TemplateError(str(error)) from None
+    template = _template(content, path)
     if not shipped and template.name in template_names() and path.resolve().parent != FOLDER:
         raise TemplateError(
             f'{path}, field name: {template.name!r} is a template of the package; give your copy '

@@ -1,10 +1,10 @@
 import json
-import runpy
 import shutil
 import stat
 
 import numpy as np
 import pytest
+from tools_here import tool
 
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.emotion.build import (
@@ -25,8 +25,6 @@ from mg_plugins.emotion.sessions import (
 )
 from mg_plugins.emotion.template import FOLDER, load_template
 from mg_plugins.emotion.transcripts import Utterance
-
-from paths import ROOT
 
 MATCH = load_template('post_match')
 CLASSES = ['rub hand', 'head up', 'fold arm']
@@ -285,8 +283,8 @@ def test_open_ended_and_redactor():
     assert dict(redactor.possible) == {'Roger': {'a': 1}}
 
 
-def tool():
-    return runpy.run_path(str(ROOT / 'tools' / 'build_scenarios.py'))['main']
+def main():
+    return tool('build_scenarios')
 
 
 def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
@@ -303,7 +301,7 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
         '--out s.jsonl --transcripts said --outcomes outcomes.csv --names-file names.txt '
         '--source-name league --keep-mapping secret.json'
     )
-    assert tool()(['set.pkl', *options.split()]) == 0
+    assert main()(['set.pkl', *options.split()]) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[0] == '2 scenarios, source: league'
     assert 'lower case cannot be spotted' in printed
@@ -322,7 +320,7 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     assert secret['persons'] == {'[PERSON 1]': 'Roger Stone', '[PERSON 2]': 'ANN LEE'}
 
     # What is shown is what would be sent: no id, no state, no valence.
-    assert tool()(['s.jsonl', '--show', scenarios[0].id]) == 0
+    assert main()(['s.jsonl', '--show', scenarios[0].id]) == 0
     shown = capsys.readouterr().out
     sent = ''.join(line for line in shown.splitlines() if not line.startswith('---'))
     assert scenarios[0].gestures[0].name in sent and scenarios[0].question in sent
@@ -346,7 +344,7 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
         '--out',
         'd/s.jsonl',
     ]
-    assert tool()([*command, '--min-confidence', '0.5', '--max-gestures', '1', '--show']) == 0
+    assert main()([*command, '--min-confidence', '0.5', '--max-gestures', '1', '--show']) == 0
     shown = capsys.readouterr().out
     assert 'Who knows' in shown and 'source: synthetic' in shown
     (made,) = load_scenarios('d/s.jsonl')
@@ -387,9 +385,9 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
 def test_tool_errors(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     annotations(tmp_path / 'set.pkl')
-    assert tool()(arguments.split()) == 1
+    assert main()(arguments.split()) == 1
     error = capsys.readouterr().err
-    assert error.startswith('error: ') and message in error and 'Errno' not in error
+    assert error.startswith('build_scenarios.py: ') and message in error and 'Errno' not in error
     assert not (tmp_path / 's.jsonl').exists()
 
 
@@ -404,14 +402,14 @@ def test_tool_says_when_a_split_is_missing(tmp_path, capsys, monkeypatch):
         ('set.pkl', False),  # its own splits give both sides
         ('set.pkl --split sessions_test', False),
     ):
-        assert tool()([*command.split(), '--out', 's.jsonl']) == 0
+        assert main()([*command.split(), '--out', 's.jsonl']) == 0
         printed = capsys.readouterr().out
         assert ('need scenarios of split train' in printed and '--salt' in printed) == noted
         assert 'lower case' not in printed  # nothing was said
 
 
 def test_templates_are_listed(capsys):
-    assert tool()(['--list-templates']) == 0
+    assert main()(['--list-templates']) == 0
     assert 'deception (truthful/deceptive)' in capsys.readouterr().out
 
 
@@ -423,4 +421,4 @@ def test_tool_as_a_process(tmp_path, run_tool):
         'build_scenarios', 'set.pkl', '--template', 'mine.json', '--show', cwd=tmp_path, check=False
     )
     assert failed.returncode == 1 and 'Traceback' not in failed.stdout
-    assert 'error: mine.json, field name' in failed.stdout
+    assert 'build_scenarios.py: mine.json, field name' in failed.stdout

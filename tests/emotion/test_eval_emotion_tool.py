@@ -1,6 +1,5 @@
 """The command line: the embedded run as a user starts it, and real HTTP with faults."""
 
-import importlib.util
 import json
 import os
 import re
@@ -11,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from tools_here import tool
 
 from mg_plugins.emotion.scenarios import save_scenarios
 from mg_plugins.emotion.synthetic import synthetic_scenarios
@@ -26,10 +26,7 @@ ARMS = ('without', 'with', 'placebo')
 @pytest.fixture(scope='module')
 def main():
     """The tool's ``main``, in this process (importing the package again costs seconds)."""
-    spec = importlib.util.spec_from_file_location('eval_emotion', ROOT / 'tools/eval_emotion.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(a) for a in arguments])
+    return lambda *arguments: tool('eval_emotion')(arguments)
 
 
 @pytest.fixture(scope='module')
@@ -252,7 +249,7 @@ def test_errors_say_what_to_do(main, scenarios, tmp_path, capsys, arguments, mes
     start = () if '--scenarios' in arguments else ('--scenarios', scenarios)
     assert main(*start, '--out', tmp_path / 'out', *arguments) == 1
     said = capsys.readouterr().err
-    assert said.startswith('error: ') and message in said and 'Traceback' not in said
+    assert said.startswith('eval_emotion.py: ') and message in said and 'Traceback' not in said
     assert not (tmp_path / 'out/metrics.json').exists()
 
 
@@ -261,7 +258,7 @@ def test_a_dead_endpoint_is_an_error_and_nothing_is_written(main, scenarios, tmp
         server.kill()
         command = ('--scenarios', scenarios, '--out', tmp_path, '--no-baselines')
         assert main(*command, *endpoint(server)) == 1
-    assert 'error: no question got a reply' in capsys.readouterr().err
+    assert 'eval_emotion.py: no question got a reply' in capsys.readouterr().err
     assert not (tmp_path / 'metrics.json').exists()
 
 
@@ -277,6 +274,4 @@ def test_a_line_that_is_no_scenario_is_named(main, tmp_path, capsys):
 
 
 def test_wrong_usage_exits_with_2(main):
-    with pytest.raises(SystemExit) as stop:
-        main('--scenarios', 'synthetic', '--samples', '0')
-    assert stop.value.code == 2
+    assert main('--scenarios', 'synthetic', '--samples', '0') == 2

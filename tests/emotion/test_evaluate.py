@@ -223,9 +223,11 @@ def test_gestures_that_moved_answers():
     rows = {row['name']: row for row in run([*cases, liar], reads_gestures).metrics['gestures']}
     assert rows['hang head'] == {
         'name': 'hang head', 'scenarios': 5, 'to_right': 4, 'to_wrong': 1, 'unchanged': 0,
+        'cited': 0,
     }  # fmt: skip
     assert rows['rub hand'] == {
         'name': 'rub hand', 'scenarios': 8, 'to_right': 4, 'to_wrong': 0, 'unchanged': 4,
+        'cited': 0,
     }  # fmt: skip
     assert rows['raise fist']['unchanged'] == 4
 
@@ -268,7 +270,7 @@ def test_arms_can_be_left_out():
     metrics = run([scenario(0, 'win')], reads_gestures, arms=('without', 'with')).metrics
     assert list(metrics['arms']) == ['without', 'with']
     assert list(metrics['comparisons']) == ['with - without']
-    assert any('One subject' in note for note in metrics['notes'])
+    assert any('One subject' in found for found in metrics['findings'])
     assert metrics['arms']['with']['accuracy'] == {'value': 1.0, 'low': None, 'high': None}
 
 

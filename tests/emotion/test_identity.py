@@ -1,8 +1,8 @@
 import json
-import runpy
 
 import numpy as np
 import pytest
+from tools_here import tool
 
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.layouts import get_layout
@@ -17,8 +17,6 @@ from mg_plugins.emotion.identity import (
 )
 from mg_plugins.emotion.scenarios import Gesture, Scenario, save_scenarios
 from mg_plugins.emotion.synthetic import synthetic_scenarios
-
-from paths import ROOT
 
 
 def samples(strength, people=6, sessions=5, seed=0):
@@ -134,7 +132,7 @@ def test_timelines_by_hand():
 @pytest.mark.slow
 def test_tool(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    main = runpy.run_path(str(ROOT / 'tools' / 'probe_identity.py'))['main']
+    main = tool('probe_identity')
     save_annotations(
         tmp_path / 'set.pkl', *make_synthetic(subjects=6, sessions=4, clips=120, noise=0.5)
     )
@@ -155,7 +153,7 @@ def test_tool(tmp_path, monkeypatch, capsys):
 
 
 def test_tool_errors(tmp_path, capsys):
-    main = runpy.run_path(str(ROOT / 'tools' / 'probe_identity.py'))['main']
+    main = tool('probe_identity')
     assert main(['--features', str(tmp_path / 'no.npz')]) == 1
-    assert capsys.readouterr().err.startswith('error: ')
+    assert capsys.readouterr().err.startswith('probe_identity.py: ')
     assert main(['--shuffles', '0']) == 1

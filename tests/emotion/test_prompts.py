@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mg_plugins.emotion.prompts import NO_GESTURES, TIMELINE, clock, render
+from mg_plugins.emotion.prompts import NO_GESTURES, SURE, TIMELINE, clock, render
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.template import load_template, template_names
 
@@ -39,7 +39,8 @@ def test_with_gestures_the_whole_text():
         'Context:\nWe did our best out there.\n\n'
         f'{TIMELINE}\n'
         '00:03.2-00:04.0 rub hand (confidence 0.81)\n'
-        '01:00.0-01:01.0 head up\n\n'
+        '01:00.0-01:01.0 head up\n'
+        f'{SURE}\n\n'
         'Question: How did it end?\n\n'
         'Options:\nA. It was lost.\nB. It was won.'
     )

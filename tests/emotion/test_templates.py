@@ -90,7 +90,7 @@ def test_no_such_template(tmp_path):
     with pytest.raises(TemplateError, match="'nothing'.*deception, job_interview"):
         load_template('nothing')
     (tmp_path / 'x.json').write_text('{')
-    with pytest.raises(TemplateError, match='x.json: no JSON'):
+    with pytest.raises(TemplateError, match='x.json is not JSON'):
         load_template(tmp_path / 'x.json')
     (tmp_path / 'x.json').write_text('[]')
     with pytest.raises(TemplateError, match='x.json: a JSON object'):

@@ -6,7 +6,8 @@ const ARM_NAMES = {
   with: 'with gestures',
   placebo: 'exchanged (placebo)',
 };
-const STATUSES = ['answered', 'refused', 'unparsable', 'failed', 'not asked'];
+const STATUSES = ['answered', 'refused', 'cut', 'reasoning only', 'tool call', 'unreadable',
+  'failed', 'not asked'];
 const DASH = '–';
 
 function fill(node, attributes, children) {
