@@ -54,7 +54,7 @@ def print_tables(metrics: dict) -> None:
         console.print(f'note: {note}', markup=False)
     if metrics['total_tokens']:
         console.print(
-            f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies, over all runs '
+            f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies over all runs '
             f'with this cache; this run: {metrics["tokens"]} in {metrics["calls"]} requests'
         )
 
