@@ -18,7 +18,8 @@ from mg_plugins.errors import UserError
 
 from .base import AUGMENTATIONS, Draws
 from .chain import Chain, build_steps, recipe_names
-from .functional import cycle_length, motion_energy, resample
+from .gesture import cycle_length, motion_energy
+from .temporal import resample
 
 GROUPS = {
     'geometry': 'The whole body',
@@ -100,14 +101,13 @@ def load_clip(
     classes = meta.get('classes') or ()
     if clip is None:
         # iMiGUE's and SMG's class of gestures that are none is called illustrative.
-        micro = [
-            one for one in clips[:200] if 'illustrative' not in str(classes[one['label'] :][:1])
-        ]
-        chosen = max(micro or clips, key=_liveliness)
+        some = [clips[i] for i in range(min(len(clips), 200))]
+        micro = [one for one in some if 'illustrative' not in _class_of(one, classes)]
+        chosen = max(micro or some, key=_liveliness)
     else:
         chosen = next((one for one in clips if one['frame_dir'] == clip), None)
         if chosen is None:
-            some = ', '.join(one['frame_dir'] for one in clips[:4])
+            some = ', '.join(clips[i]['frame_dir'] for i in range(min(len(clips), 4)))
             raise PictureError(f'{source} has no clip {clip!r}; it has {some} and so on')
     keypoint, score = _arrays(chosen)
     if keypoint.shape[2] != layout.num_joints:
@@ -118,10 +118,15 @@ def load_clip(
     detected = detected_joints(keypoint, score)
     keypoint = normalise(keypoint, detected, layout)
     score = (score * detected).astype(np.float32)
-    label = chosen['label']
-    what = f', “{classes[label]}”' if label < len(classes) else ''
+    name = _class_of(chosen, classes)
+    what = f', “{name}”' if name else ''
     title = f'{source}, clip {chosen["frame_dir"]}{what}, {keypoint.shape[1]} frames'
     return Clip(*resample(keypoint, score, FRAMES, 0, keypoint.shape[1] - 1), layout, title)
+
+
+def _class_of(annotation: dict, classes: Sequence[str]) -> str:
+    label = annotation.get('label', len(classes))
+    return str(classes[label]) if label < len(classes) else ''
 
 
 def _arrays(annotation: dict) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,10 @@ import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
-from mg_plugins.augment import functional as F
 from mg_plugins.augment.base import AUGMENTATIONS, Draws
 from mg_plugins.augment.chain import Chain
 from mg_plugins.augment.randomness import SampleRandomness
+from mg_plugins.augment.temporal import resample
 from mg_plugins.augment.views import build_views
 from mg_plugins.data.layouts import Layout, LayoutError
 from mg_plugins.data.skeleton import detected_joints, features
@@ -65,7 +65,7 @@ class MGResample(BaseTransform):
             kept = last * rng.uniform(*self.crop)
             start = rng.uniform(0, last - kept)
             stop = start + kept
-        results['keypoint'], results['keypoint_score'] = F.resample(
+        results['keypoint'], results['keypoint_score'] = resample(
             results['keypoint'], results['keypoint_score'], self.clip_len, start, stop
         )
         results.update(clip_len=self.clip_len, num_clips=1, total_frames=self.clip_len)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from mg_plugins.data.layouts import Layout
+from mg_plugins.files import replacing
 
 from .examples import DRAWS, FRAMES, GROUPS, Clip, augment, describe, group_of
-from .functional import own_motion
+from .joints import own_motion
 
 LEFT, RIGHT, MIDDLE = '#2563ae', '#e0702a', '#4a5261'
 PALE, INK, FAINT = '#d5dae2', '#1e2430', '#8a93a3'
@@ -42,14 +42,12 @@ def contact_sheet(
         seed: Seed of the draws.
         progress: Called with each name after its row is drawn.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     groups = [group_of(name) for name in names]
     heads = [i == 0 or groups[i] != groups[i - 1] for i in range(len(names))]
     heights = [h for head in heads for h in ([0.32, 1.0] if head else [1.0])]
     figure = Figure(figsize=(14, 1.0 + 1.55 * sum(heights)), facecolor='white', dpi=100)
-    FigureCanvasAgg(figure)
     top = 1 - 0.8 / figure.get_figheight()
     grid = figure.add_gridspec(
         len(heights),
@@ -63,24 +61,15 @@ def contact_sheet(
         wspace=0.06,
         hspace=0.10,
     )
-    figure.text(
-        0.015,
-        1 - 0.28 / figure.get_figheight(),
-        'Augmentations',
-        fontsize=17,
-        weight='bold',
-        color=INK,
-        va='center',
-    )
-    figure.text(
-        0.015,
-        1 - 0.56 / figure.get_figheight(),
+    about = (
         f'{clip.title} · left blue, right orange, pale: the clip as it is · of {DRAWS} draws the '
-        'one that changes most',
-        fontsize=9.5,
-        color=FAINT,
-        va='center',
+        'one that changes most'
     )
+    for text, inches, look in (
+        ('Augmentations', 0.28, dict(fontsize=17, weight='bold', color=INK)),
+        (about, 0.56, dict(fontsize=9.5, color=FAINT)),
+    ):
+        figure.text(0.015, 1 - inches / figure.get_figheight(), text, va='center', **look)
     at = np.linspace(0, FRAMES - 1, SHOWN + 2).round().astype(int)[1:-1]
     row = 0
     for name, head in zip(names, heads, strict=True):
@@ -101,7 +90,8 @@ def contact_sheet(
         _trace(figure.add_subplot(grid[row, SHOWN + 2]), clip, changed, at)
         row += 1
         progress(name)
-    _write(path, lambda file: figure.savefig(file, format='png'))
+    with replacing(path) as file:
+        figure.savefig(file, format='png')
 
 
 def animate(
@@ -146,11 +136,9 @@ def animate(
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
         images.append(image.quantize(32, dither=Image.Dither.NONE))
 
-    def save(file: Path) -> None:
+    with replacing(path) as file:
         rest = dict(save_all=True, append_images=images[1:], duration=80, loop=0)
         images[0].save(file, format='GIF', **rest)
-
-    _write(path, save)
 
 
 def draw_skeleton(axes, clip: Clip, frame: int, pale: bool = False) -> None:
@@ -252,15 +240,3 @@ def _trace(axes, clip: Clip, changed: Clip, at: np.ndarray) -> None:
     for side in axes.spines.values():
         side.set_visible(False)
     axes.set_facecolor('#fbfbfc')
-
-
-def _write(path: str | os.PathLike, save: Callable[[Path], None]) -> None:
-    """The whole file or none."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        save(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

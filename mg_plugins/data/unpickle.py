@@ -191,6 +191,8 @@ class _Dtype:
 class _Array(np.ndarray):
     """An array that takes its state from a `_Dtype`; `_Plain` turns it into a plain array."""
 
+    __slots__ = ('budget',)
+
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype):

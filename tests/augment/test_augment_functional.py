@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mg_plugins.augment import functional as F
+import mg_plugins.augment as F
 
 
 @st.composite

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mg_plugins.augment import functional as F
+import mg_plugins.augment as F
 from mg_plugins.augment.arrays import planes
 from mg_plugins.augment.base import AUGMENTATIONS, Draws, build_augmentation
 from mg_plugins.augment.chain import Chain, Drawn, recipe_names

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 from mmaction.datasets import PoseDataset
@@ -73,7 +75,7 @@ class MGPoseDataset(PoseDataset):
 
     def load_data_list(self) -> Sequence[dict]:
         """Read the file, choose split and subjects, and take over its meta information."""
-        content = load_annotations(self.ann_file)
+        content = self._content = _shared(Path(self.ann_file))
         for key, value in content['meta'].items():
             self._metainfo.setdefault(key, value)
         clips = self._chosen(content)
@@ -172,6 +174,28 @@ class MGPoseDataset(PoseDataset):
         """Label of one clip, for MMEngine's ClassBalancedDataset."""
         self.full_init()
         return [self.data_list[idx].get('label', -1)]
+
+
+class _Shared(dict):
+    """The content of a file, held once for all datasets of a process; copies are the same."""
+
+    def __deepcopy__(self, memo: dict) -> _Shared:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return _Shared, ()
+
+
+_loaded: WeakValueDictionary[tuple, _Shared] = WeakValueDictionary()
+
+
+def _shared(path: Path) -> _Shared:
+    stat = path.stat() if path.exists() else None
+    key = (path.absolute(), stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    content = _loaded.get(key)
+    if content is None:
+        content = _loaded[key] = _Shared(load_annotations(path))
+    return content
 
 
 def _texts(subjects: Sequence[int | str] | None) -> list[str] | None:
