@@ -7,8 +7,9 @@ python tools/show_augmentations.py --ann-file data/imigue/imigue.pkl --clip 0001
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+import options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,44 +33,35 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, or 1 with a message."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = build_parser().parse_args(argv)
-    try:
-        import matplotlib  # noqa: F401
-        import PIL  # noqa: F401
-    except ImportError as error:
-        print(f'error: {error}. Install it: pip install -e ".[viz]"', file=sys.stderr)
-        return 1
     from tqdm import tqdm
 
-    from mg_plugins.augment.examples import load_clip, names_of
-    from mg_plugins.augment.pictures import animate, contact_sheet
+    from mg_plugins.augment.examples import PictureError, load_clip, names_of
 
-    out = Path(args.out)
     try:
-        names = names_of(args.only)
-        clip = load_clip(args.ann_file, args.clip, args.layout)
-        total = len(names) * (1 if args.no_gif else 2)
-        with tqdm(total=total, unit='picture', disable=args.quiet or None, leave=False) as bar:
-            options = dict(strength=args.strength, seed=args.seed)
-            sheet = out / 'augmentations.png'
-            contact_sheet(clip, names, sheet, progress=lambda name: bar.update(), **options)
-            for name in [] if args.no_gif else names:
-                animate(clip, name, out / f'{name}.gif', **options)
-                bar.update()
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('Stopped; what is in the folder is whole.', file=sys.stderr)
-        return 130
+        import PIL  # noqa: F401
+
+        from mg_plugins.augment.pictures import animate, contact_sheet
+    except ImportError as error:
+        raise PictureError(f'{error}. Install it: pip install -e ".[viz]"') from error
+
+    out, names = Path(args.out), names_of(args.only)
+    clip = load_clip(args.ann_file, args.clip, args.layout)
+    total = len(names) * (1 if args.no_gif else 2)
+    with tqdm(total=total, unit='picture', disable=args.quiet or None, leave=False) as bar:
+        drawn = dict(strength=args.strength, seed=args.seed)
+        sheet = out / 'augmentations.png'
+        contact_sheet(clip, names, sheet, progress=lambda name: bar.update(), **drawn)
+        for name in [] if args.no_gif else names:
+            animate(clip, name, out / f'{name}.gif', **drawn)
+            bar.update()
     print(f'clip: {clip.title}')
     print(f'contact sheet: {sheet}')
     if not args.no_gif:
         print(f'animations: {len(names)} files {out}/NAME.gif')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    options.run(main, 'What is in the folder is whole.')

@@ -44,7 +44,7 @@ def test_sheet_and_animations_of_the_synthetic_set(tmp_path, run_tool):
 @pytest.mark.slow
 def test_mistakes_are_named(tmp_path, run_tool):
     done = run_tool('show_augmentations', '--only', 'MGWobble', cwd=tmp_path, check=False)
-    assert done.returncode == 1 and "error: 'MGWobble' is unknown; there are" in done.stdout
+    assert done.returncode == 1 and "'MGWobble' is unknown; there are" in done.stdout
     assert 'Traceback' not in done.stdout and not list(tmp_path.iterdir())
 
 
