@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mg_plugins.data.layouts import Layout
+from mg_plugins.errors import UserError
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {}
 
@@ -85,7 +86,7 @@ class Augmentation:
             most = {'p': 1.0, 'strength': self.most}.get(field.name, float('inf'))
             if isinstance(value, (int, float)) and not 0 <= value <= most:
                 bound = 'not be negative' if value < 0 else f'be at most {most:g}'
-                raise ValueError(f'{self.name}: {field.name} must {bound}, got {value!r}')
+                raise UserError(f'{self.name}: {field.name} must {bound}, got {value!r}')
 
     def check(self, layout: Layout) -> None:
         """Raise LayoutError if this layout lacks what the augmentation needs."""
@@ -121,12 +122,12 @@ def build_augmentation(entry: Mapping[str, Any] | str | Augmentation) -> Augment
     options = dict(type=entry) if isinstance(entry, str) else dict(entry)
     name = options.pop('type', None)
     if name not in AUGMENTATIONS:
-        raise ValueError(
+        raise UserError(
             f'augmentation {name!r} is unknown; there are {", ".join(sorted(AUGMENTATIONS))}'
         )
     cls = AUGMENTATIONS[name]
     known = [field.name for field in dataclasses.fields(cls)]
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f'{name} has no option {unknown[0]!r}; its options are {known}')
+        raise UserError(f'{name} has no option {unknown[0]!r}; its options are {known}')
     return cls(**options)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.errors import UserError
 
 from . import gesture, joints, temporal  # noqa: F401  (they fill the table)
 from .arrays import is_batch, like, put_clips, take_clips
@@ -63,7 +64,7 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
         if chain in AUGMENTATIONS:
             return [build_augmentation(chain)]
         if chain not in _recipes():
-            raise ValueError(
+            raise UserError(
                 f'recipe {chain!r} is unknown; there are {", ".join(_recipes())}, and the '
                 f'augmentations {", ".join(sorted(AUGMENTATIONS))}'
             )
@@ -90,7 +91,7 @@ class Chain:
             if self.layout is not None:
                 step.check(self.layout)
             elif step.needs_layout:
-                raise ValueError(f"{step.name} needs the joint layout, such as layout='imigue22'")
+                raise UserError(f"{step.name} needs the joint layout, such as layout='imigue22'")
 
     def draw(self, draws: Draws, shape: tuple[int, int, int, int]) -> list[Drawn]:
         """Draw for every augmentation which clips it meets, and its parameters.
@@ -179,7 +180,7 @@ class OneOf(Augmentation):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.chains, str) or not self.chains:
-            raise ValueError(f'{self.name}: chains must be a list of chains, got {self.chains!r}')
+            raise UserError(f'{self.name}: chains must be a list of chains, got {self.chains!r}')
         # Written out, so that a config that is compared or saved says what a recipe was.
         written = [
             [dict(type=step.name, **asdict(step)) for step in build_steps(chain)]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 from .arrays import arange, like, mix_frames, namespace, positive, take_frames
 from .base import Augmentation, Draws, register
 
@@ -247,7 +249,7 @@ class Warp(Positions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.knots < 2:
-            raise ValueError(f'MGWarp: knots must be at least 2, got {self.knots}')
+            raise UserError(f'MGWarp: knots must be at least 2, got {self.knots}')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         steps = shape[1] - 1

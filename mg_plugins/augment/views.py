@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.data.skeleton import FEATURES
+from mg_plugins.errors import UserError
 
 from .chain import Chain
 
@@ -39,20 +40,20 @@ def build_views(
     for number, view in enumerate(views):
         unknown = sorted(set(view) - {'chain', 'feat'})
         if unknown:
-            raise ValueError(f"view {number} has the key {unknown[0]!r}; keys are 'chain', 'feat'")
+            raise UserError(f"view {number} has the key {unknown[0]!r}; keys are 'chain', 'feat'")
         feat = view.get('feat', 'joint')
         feat = (feat,) if isinstance(feat, str) else tuple(feat)
         wrong = [name for name in feat if name not in FEATURES]
         if wrong or not feat:
-            raise ValueError(
+            raise UserError(
                 f'view {number} has feat={feat!r}, expected one or several of {list(FEATURES)}'
             )
         built.append(View(Chain(view.get('chain', ()), layout), feat))
     if not built:
-        raise ValueError("views is empty; give at least one, such as dict(chain='weak')")
+        raise UserError("views is empty; give at least one, such as dict(chain='weak')")
     numbers = [len(view.feat) for view in built]
     if len(set(numbers)) > 1:
-        raise ValueError(
+        raise UserError(
             f'the views have {numbers} features; they become one tensor and need equally many'
         )
     return layout, tuple(built)
