@@ -288,11 +288,11 @@ def to_pixels(
         detail = 'the size of the picture is not known: give --size WIDTHxHEIGHT'
         raise ClipError(common.UNREADABLE, file, None, detail)
     there = points[seen]
-    high = np.percentile(np.abs(there), 99)
+    fractions = (np.abs(there) <= FRACTION).mean() >= 0.99
     if unit.name == 'fractions' and np.abs(there).max() > 10:
         detail = f'x and y are fractions of the picture, found {np.abs(there).max():g}'
         raise ClipError(common.UNREADABLE, file, None, detail)
-    if unit.name == 'fractions' or (unit.name is None and high <= FRACTION):
+    if unit.name == 'fractions' or (unit.name is None and fractions):
         if unit.name is None:
             counts['recordings hold fractions of the picture, turned into pixels'] += 1
             if (there < 0).mean() > 0.05:  # from -1 to 1
