@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_options(parser: argparse.ArgumentParser, table: dict, options: list[str], out: str) -> None:
     """The options that all formats share, and those that the table names."""
-    parser.add_argument('--out', help=f'.pkl or .npz file to write (default: {out})')
+    parser.add_argument('--out', help=f'.pkl, .npz or .mg to write (default: {out})')
     parser.add_argument('--workers', type=int, help='processes (default: all CPUs)')
     parser.add_argument(
         '--strict',

@@ -28,6 +28,7 @@ from typing import Any
 from mg_plugins.errors import UserError
 from mg_plugins.files import write_json
 
+from .annotations import SUFFIXES, save_annotations
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
 from .readers.common import DUPLICATE
 from .readers.detect import detect
@@ -99,7 +100,7 @@ def prepare(
     Args:
         format_name: A key of `READERS`, or 'auto' to find out by looking at the files.
         source: Folder or file to read; None for a format that needs none (synthetic).
-        out: `.pkl` or `.npz` to write; the format's default path if None.
+        out: `.pkl`, `.npz` or `.mg` (a folder of arrays) to write; the format's default if None.
         workers: Processes; every CPU this process may use if None; 1 stays in this process.
         strict: Refuse to write anything when any clip is rejected.
         progress: Called as jobs finish.
@@ -153,9 +154,6 @@ def prepare(
         message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
         raise PrepareError(message, rejects)
     check_splits(dataset.split)
-    # Loaded late: this module serves `--help` without touching the annotation schema.
-    from .annotations import save_annotations
-
     annotations = [clip.annotation for clip in clips]
     try:
         save_annotations(out, dataset.split, annotations, dataset.meta)
@@ -196,9 +194,10 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
         name = reader.name if source is None else source.resolve().name.split('.')[0]
         out = reader.out or f'data/{name}/{name}.pkl'
     out = Path(out)
-    if out.suffix not in ('.pkl', '.npz'):
-        raise FormatError(f'--out {out} must end in .pkl or .npz, which decides how it is written')
-    if out.is_dir():
+    if out.suffix not in SUFFIXES:
+        expected = ', '.join(SUFFIXES)
+        raise FormatError(f'--out {out} must end in one of {expected}, which says how to write it')
+    if out.is_dir() and out.suffix != '.mg':
         raise FormatError(f'--out {out} is a folder; give a file name in it')
     if source is not None and out.resolve() == source.resolve():
         raise FormatError(f'--out {out} is the source itself; give another file')

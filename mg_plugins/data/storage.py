@@ -224,7 +224,7 @@ def load_npz(path: Path) -> dict:
             else.
     """
     try:
-        _check_zip(path)
+        check_zip(path)
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         content = json.loads(stored.pop('record').tobytes().decode())
@@ -246,7 +246,7 @@ def load_npz(path: Path) -> dict:
     return content
 
 
-def _check_zip(path: Path) -> None:
+def check_zip(path: Path) -> None:
     """Refuse arrays that claim more than they have, or unpack to more than the file warrants."""
     with zipfile.ZipFile(path) as file:
         members = file.infolist()

@@ -67,6 +67,17 @@ def test_npz_holds_the_same_as_pkl(tmp_path, source):
     assert_same(one, two)
 
 
+def test_a_folder_of_arrays_holds_the_same_as_pkl(tmp_path, source):
+    one = load_annotations(prepare('imigue', source, tmp_path / 'set.pkl', workers=1).out)
+    for _ in range(2):  # the second time, the first output lies inside of the source
+        report = prepare('imigue', source, source / 'set.mg', workers=1)
+        two = load_annotations(report.out)
+    assert report.out.is_dir() and one['split'] == {k: list(v) for k, v in two['split'].items()}
+    for a, b in zip(one['annotations'], two['annotations'], strict=True):
+        np.testing.assert_array_equal(a['keypoint'], b['keypoint'])
+        assert (a['frame_dir'], a['label'], a['fps']) == (b['frame_dir'], b['label'], b['fps'])
+
+
 def test_log_lists_everything(tmp_path, source):
     report = prepare('imigue', source, tmp_path / 'set.pkl', workers=1)
     log = json.loads(report.log.read_text())
@@ -140,7 +151,7 @@ def test_progress_reaches_the_end(tmp_path, source):
             'imigue has no option subject; its options: keep_recordings, subjects',
         ),
         ('imigue', dict(workers=0), '--workers 0 must be at least 1'),
-        ('imigue', dict(out='set.csv'), 'must end in .pkl or .npz'),
+        ('imigue', dict(out='set.csv'), 'must end in one of .pkl, .npz, .mg'),
         ('synthetic', {}, 'synthetic reads nothing'),
     ],
 )

@@ -76,10 +76,15 @@ REFUSED = {
     'npz with 400 GB in its header': (
         'a.npz',
         zipped(keypoint_npy=header((10**6, 1, 1000, 50, 2))),
-        'bytes, but holds',
+        'not as large as its header says',
     ),
-    'npy with 400 GB in its header': ('a.npy', header((10**6, 1, 1000, 50, 2)), 'bytes, but holds'),
-    'npy of objects': ('a.npy', header((3,), '|O'), 'holds objects'),
+    'npz that unpacks to 200 MB': (
+        'a.npz',
+        zipped(keypoint_npy=header((5 * 10**7,)) + bytes(2 * 10**8)),
+        'unpacks to more than 50 times',
+    ),
+    'npy with 400 GB in its header': ('a.npy', header((10**6, 1, 1000, 50, 2)), 'cannot be read'),
+    'npy of objects': ('a.npy', header((3,), '|O'), 'cannot be read'),
     'npz with flipped bytes': ('a.npz', flipped(saved(**OWN)), 'cannot be read'),
     'npz cut short': ('a.npz', saved(**OWN)[:-200], 'cannot be read'),
     'npz that is text': ('a.npz', b'text', 'cannot be read'),
@@ -172,7 +177,7 @@ def test_labels_are_refused(tmp_path, rows, message):
         (dict(unit='inch'), '--unit inch'),
         (dict(layout='nobody'), '--layout: no layout is called'),
         (dict(wind=3), 'has no option wind'),
-        (dict(out='set.csv'), 'must end in .pkl'),
+        (dict(out='set.csv'), 'must end in one of .pkl'),
         (dict(out='/proc/nothing/set.pkl'), 'cannot be written'),
     ],
 )

@@ -71,9 +71,6 @@ def make_clip(
         about: From `settle`, with `scored` from `with_scores`, `classes` (a number) and `first`.
         file: Named in errors, with the entry.
         counts: Takes up what was converted.
-
-    Raises:
-        ClipError: The clip cannot be used.
     """
     keypoint = row['keypoint']
     if keypoint.ndim != 4 or keypoint.dtype.kind not in 'fiu' or keypoint.shape[-1] not in (2, 3):

@@ -14,11 +14,7 @@ MOST_JOINTS = 1000
 
 
 def parse(lines: list[str], file: str) -> Take:
-    """The take of one person; the layout is made of the file's own joints.
-
-    Raises:
-        ClipError: It is no BVH file, or a row of its motion cannot be read.
-    """
+    """The take of one person; the layout is made of the file's own joints."""
     at = next((n for n, line in enumerate(lines) if line.strip() == 'MOTION'), None)
     if at is None or not lines or lines[0].strip() != 'HIERARCHY':
         detail = 'expected HIERARCHY in the first line and MOTION after it'
@@ -52,11 +48,7 @@ def parse(lines: list[str], file: str) -> Take:
 
 
 def read_hierarchy(lines: list[str], file: str) -> tuple[list[str], list[int], np.ndarray, list]:
-    """Names, parents (-1 for the root), offsets (V, 3) and channels of the joints.
-
-    Raises:
-        ClipError: A line that has no place there.
-    """
+    """Names, parents (-1 for the root), offsets (V, 3) and channels of the joints."""
     names: list[str] = []
     parents: list[int] = []
     offsets: list[list[float]] = []

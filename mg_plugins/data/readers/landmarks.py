@@ -39,11 +39,7 @@ Key = tuple[str, str, int]
 
 
 def parse_table(lines: list[str], file: str, options: Mapping[str, Any]) -> Take:
-    """The take of a table with a header.
-
-    Raises:
-        ClipError: No header that we know, or a quote that is not closed.
-    """
+    """The take of a table with a header."""
     if not lines:
         raise ClipError(common.EMPTY, file, None, 'the file is empty')
     delimiter = max(',;\t', key=lines[0].count)
@@ -177,11 +173,7 @@ class Table:
         return layout in ('ntu25', 'kinect_v1_20', 'msr_action3d')
 
     def place(self, row: list[str], line: int, count: int, long: bool) -> tuple[int, Any]:
-        """Frame number and track id of a row.
-
-        Raises:
-            ClipError: It has another number of cells, or no whole number for a frame.
-        """
+        """Frame number and track id of a row."""
         if row in ([], ['']):
             raise ClipError(common.EMPTY, self.file, line, 'blank line among the rows')
         if len(row) != len(self.header):
@@ -232,11 +224,7 @@ class Table:
     def joints(
         self, found: set[tuple[str, str]], file_line: int | None, wanted: int, twice: bool
     ) -> tuple[str, dict[tuple[str, str], int]]:
-        """The layout of these joints, and the index of each.
-
-        Raises:
-            ClipError: They are of no layout, or some are missing.
-        """
+        """The layout of these joints, and the index of each."""
         parts = {part for part, _ in found}
         given = self.options['layout']
         if not twice and parts & {'left', 'right'}:

@@ -39,11 +39,7 @@ read = partial(common.read_files, parse=parse)
 
 
 def parse_clip(lines: list[str], name: str, clip_id: str, action: int, subject: int) -> dict:
-    """One file's annotation.
-
-    Raises:
-        ClipError: The file cannot be used as a clip.
-    """
+    """One file's annotation."""
     classes = len(get_classes('msr_action3d'))
     if not 1 <= action <= classes:
         detail = f'action {action} in the file name, expected 1 to {classes}'

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
+
+from mg_plugins.data.storage import check_zip
 
 from . import arrays, common
 from .arrays import collect as collect
@@ -55,53 +54,22 @@ def load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file, without unpickling anything.
 
     Raises:
-        FormatError: Not such a file, one with pickled objects, larger than memory, or one without
+        FormatError: Not such a file, one with pickled objects or larger than it says, or without
             keypoint.
     """
     try:
         if path.suffix == '.npy':
-            with path.open('rb') as file:
-                check_size(file, path.stat().st_size, path)
-            return dict(keypoint=np.load(path, allow_pickle=False))
-        with zipfile.ZipFile(path) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-            if sum(member.file_size for member in members.values()) > memory():
-                raise FormatError(f'{path} unpacks to more than the memory of this machine')
-            for name, member in members.items():
-                with archive.open(member) as file:
-                    check_size(file, member.file_size, path, name)
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except FormatError:
-        raise
+            found = dict(keypoint=np.load(path, mmap_mode='r', allow_pickle=False))
+        else:
+            check_zip(path)
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
     except Exception as error:  # the zip, zlib and array readers have errors of their own
         expects = common.format_entry('npz')['expects']
         raise FormatError(f'{path} cannot be read ({error}). Expected: {expects}') from None
     if 'keypoint' not in found:
         raise FormatError(f'{path} lacks keypoint; it holds {", ".join(found) or "nothing"}')
     return found
-
-
-def memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-
-
-def check_size(file: Any, size: int, path: Path, name: str = '') -> None:
-    """Refuse an array whose header asks for more than the file holds.
-
-    Raises:
-        FormatError: It does, or it holds objects.
-    """
-    version = npy.read_magic(file)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
-    needed = int(np.prod([int(side) for side in shape], dtype=object)) * dtype.itemsize
-    if dtype.hasobject:
-        raise FormatError(f'{path}: {name or "the array"} holds objects, expected numbers or text')
-    if needed > size:
-        what = f'{name} says it has' if name else 'it says it has'
-        raise FormatError(f'{path}: {what} {needed} bytes, but holds {size}; it is damaged')
 
 
 def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
@@ -165,11 +133,7 @@ def read(job: tuple[str, int, dict[str, np.ndarray], dict]) -> Parsed:
 
 
 def read_clip(clip_id: str, row: dict, about: dict, where: str, counts) -> dict:
-    """The annotation of one entry.
-
-    Raises:
-        ClipError: The entry cannot be used.
-    """
+    """The annotation of one entry."""
     longest = row['keypoint'].shape[1]
     frames = int(row.pop('total_frames', longest))
     if frames < 1:

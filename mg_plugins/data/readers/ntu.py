@@ -77,11 +77,7 @@ def parse(entry: Entry, job: Job, counts) -> list[Clip]:
 
 
 def read_bodies(lines: list[str], file: str) -> tuple[dict[str, tuple], int]:
-    """(frames, joints (T', 25, 3)) of every body id, and the number of frames.
-
-    Raises:
-        ClipError: The file is cut short or holds something else.
-    """
+    """(frames, joints (T', 25, 3)) of every body id, and the number of frames."""
     at = 0
 
     def count(most: int, what: str) -> int:

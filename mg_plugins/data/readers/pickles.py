@@ -87,11 +87,7 @@ def read(job: tuple[list, dict]) -> Parsed:
 
 
 def read_clip(name: str, row: dict, about: dict, where: str, counts: Counter[str]) -> dict:
-    """The annotation of one dict.
-
-    Raises:
-        ClipError: It cannot be used.
-    """
+    """The annotation of one dict."""
     if not isinstance(row.get('keypoint'), np.ndarray):
         found = type(row.get('keypoint')).__name__
         detail = f'keypoint is a {found}, expected an array (M, T, V, C)'

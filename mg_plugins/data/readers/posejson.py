@@ -48,9 +48,6 @@ def parse_poses(content: Any, file: str, options: Mapping[str, Any], family: str
         file: Named in errors.
         options: The format's options: `world`, `layout`.
         family: What bare lists of joints are.
-
-    Raises:
-        ClipError: It has none of the known forms.
     """
     if content is None or content in ([], {}):
         raise ClipError(common.EMPTY, file, None, 'there are no frames')
@@ -164,11 +161,7 @@ class Walk:
             yield number, None, found
 
     def persons(self, frame: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None, Any]]:
-        """(points, scores, track id) of every person of a frame.
-
-        Raises:
-            ClipError: The frame has none of the known forms.
-        """
+        """(points, scores, track id) of every person of a frame."""
         if frame is None or (isinstance(frame, (list, Mapping)) and not frame):
             return
         if isinstance(frame, Mapping):
@@ -259,11 +252,7 @@ class Walk:
         return None if value is None else numbers_of(value, self.file).reshape(-1)
 
     def joints_named(self, names: list[str]) -> None:
-        """Find the layout of joints by their names, whatever their order.
-
-        Raises:
-            ClipError: No layout has these joints.
-        """
+        """Find the layout of joints by their names, whatever their order."""
         plain = [plain_name(name) for name in names]
         for known in [self.wanted] * bool(self.wanted) + layout_names():
             joints = [plain_name(joint) for joint in get_layout(known).joints]
@@ -346,11 +335,7 @@ def is_landmark(item: Any) -> bool:
 
 
 def numbers_of(value: Any, file: str) -> np.ndarray:
-    """A float32 array of nested lists; null is NaN.
-
-    Raises:
-        ClipError: Something in it is no number, or the lists differ in length.
-    """
+    """A float32 array of nested lists; null is NaN."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError):

@@ -152,11 +152,7 @@ def read_frames(
 
 
 def people_of(entry: Entry) -> Any:
-    """The persons of one OpenPose file.
-
-    Raises:
-        ClipError: It has no list of them.
-    """
+    """The persons of one OpenPose file."""
     content = entry.json()
     if not isinstance(content, dict) or not isinstance(content.get('people'), list):
         raise ClipError(common.UNREADABLE, entry.name, None, 'there is no list "people"')
@@ -164,11 +160,7 @@ def people_of(entry: Entry) -> Any:
 
 
 def read_yolo(line: str, file: str, number: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
-    """A person of YOLO-pose: class, box, then x y [visible] a joint, maybe a confidence and id.
-
-    Raises:
-        ClipError: The line has another number of numbers.
-    """
+    """A person of YOLO-pose: class, box, then x y [visible] a joint, maybe a confidence and id."""
     cells = line.split()
     try:
         values = np.array(cells, np.float32)

@@ -142,9 +142,6 @@ def cut_clip(
     """The annotation of one row of the labels.
 
     Frames that the files leave out are frames without joints.
-
-    Raises:
-        ClipError: The window does not fit, a frame in it is broken, or nobody is in it.
     """
     whole = row.start is None
     start, end = (ready.first, ready.last) if whole else (row.start, row.end)

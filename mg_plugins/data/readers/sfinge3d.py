@@ -48,11 +48,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
 
 
 def parse_truth(line: str, file: str, number: int) -> tuple[int, list[tuple[int, int, int]]]:
-    """A sequence's number and its gestures (class index, first and last frame).
-
-    Raises:
-        ClipError: The row has not three numbers a gesture, or names a class that is not there.
-    """
+    """A sequence's number and its gestures (class index, first and last frame)."""
     cells = [parsing.parse_int(cell) for cell in line.split(',') if cell.strip()]
     if None in cells or len(cells) < 2 or len(cells) != 2 + 3 * cells[1]:
         detail = 'expected sequence, number of gestures, then class, first and last frame of each'

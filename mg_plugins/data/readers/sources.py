@@ -148,7 +148,9 @@ class Source:
 
     def _folder(self) -> list[Entry]:
         found = []
-        for folder, _, names in os.walk(self.path):
+        for folder, folders, names in os.walk(self.path):
+            if self.skip:
+                folders[:] = [n for n in folders if Path(folder, n).resolve() not in self.skip]
             for name in names:
                 path = Path(folder, name)
                 if not self.skip or path.resolve() not in self.skip:

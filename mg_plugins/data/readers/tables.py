@@ -209,11 +209,7 @@ def infer_classes(cells: Sequence[str], first: int = 0) -> list[str]:
 def parse_label_row(
     row: Mapping[str, str], names: list[str], file: str, line: int, first: int = 0
 ) -> LabelRow:
-    """Check one row.
-
-    Raises:
-        ClipError: A cell is missing, is no number, or is out of range.
-    """
+    """Check one row."""
 
     def number(column: str, parse=parsing.parse_int):
         text = row.get(column, '')

@@ -90,9 +90,6 @@ def finish(take: Take, options: Mapping[str, Any], size, file: str) -> tuple[Rea
         options: The format's options.
         size: (width, height) of the picture by the labels, if they say.
         file: Named in errors.
-
-    Raises:
-        ClipError: Nobody is in it, or a unit is not what it should be.
     """
     counts: Counter[str] = Counter()
     size = size or options['size'] or take.size
@@ -180,9 +177,6 @@ def clean(
 
     Returns:
         points, scores, and the size of the picture (None in 3D).
-
-    Raises:
-        ClipError: No joint is there, or a unit is not what it should be.
     """
     scores = clean_scores(np.array(scores, np.float32), options, file, counts)
     finite = np.isfinite(points).all(-1)
@@ -209,11 +203,7 @@ def clean(
 
 
 def find_layout(take: Take, joints: int, wanted: str | None, file: str) -> Layout:
-    """The layout of the joints in a file.
-
-    Raises:
-        ClipError: It cannot be known, or `wanted` does not fit.
-    """
+    """The layout of the joints in a file."""
     named = take.layout
     if named is None:
         named = BY_COUNT[take.family].get(joints)
@@ -250,11 +240,7 @@ def check_layout(name: str | None) -> str | dict | None:
 def clean_scores(
     scores: np.ndarray, options: Mapping[str, Any], file: str, counts: Counter[str]
 ) -> np.ndarray:
-    """Scores from 0 to 1.
-
-    Raises:
-        ClipError: They are in a unit that is not known.
-    """
+    """Scores from 0 to 1."""
     scores = np.where(np.isfinite(scores), scores, 0)
     largest = float(scores.max(initial=0))
     if options['max_score']:
@@ -278,11 +264,7 @@ def to_pixels(
     file: str,
     counts: Counter[str],
 ) -> np.ndarray:
-    """2D coordinates in pixels of a picture of this size.
-
-    Raises:
-        ClipError: The size is not known or smaller than the data, or fractions are pixels.
-    """
+    """2D coordinates in pixels of a picture of this size."""
     size = unit.size
     if size is None:
         detail = 'the size of the picture is not known: give --size WIDTHxHEIGHT'
