@@ -11,6 +11,7 @@ from pose_files import (
     BVH,
     FLAT25,
     K17,
+    METRES,
     P17,
     S17,
     SIZED,
@@ -26,7 +27,7 @@ from pose_files import (
 
 CASES = {
     # ---- BVH, NTU
-    'bvh': ({'a.bvh': bvh()}, dict(unit='cm'), BVH, dict(fps=25.0, near=True, layout='bvh')),
+    'bvh': ({'a.bvh': bvh()}, {}, BVH, dict(fps=25.0, near=True, layout='bvh')),
     'ntu': (
         {'S001C002P001R001A008.skeleton': ntu([[(72, f)] for f in BODY25])},
         {},
@@ -125,6 +126,19 @@ CASES = {
         dict(SIZED, layout='coco17'),
         K17[0],
         dict(label=1),
+    ),
+    'npz-millimetres': (
+        # The second clip, a small body, is in the unit of the file as well.
+        {
+            'set.npz': npz(
+                keypoint=1000 * np.stack([METRES, METRES / 8])[:, None],
+                clip=['b', 'a'],
+                label=[0, 1],
+            )
+        },
+        dict(layout='h36m17'),
+        METRES / 8,
+        dict(near=True, note='in mm'),
     ),
     'npy-test-set': (
         {'set.npy': None},

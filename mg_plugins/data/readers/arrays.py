@@ -60,6 +60,19 @@ def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:
     return np.median(np.abs(there[:, :2])) > 10 or usual_coordinates(get_layout(layout)) == 2
 
 
+def find_unit(clips: Sequence[np.ndarray], about: dict) -> list[str]:
+    """Decide the unit of 3D coordinates once for all clips, and say so where it is not metres."""
+    options = about['options']
+    if about['scored'] or clips[0].shape[-1] == 2 or options['unit']:
+        return []
+    points = np.concatenate([np.nan_to_num(clip).reshape(-1, *clip.shape[-2:]) for clip in clips])
+    points = points.astype(np.float32)[:20_000]
+    counts: Counter[str] = Counter()
+    factor = takes.metres(points, points.any(-1), None, get_layout(about['layout']), counts)
+    options['unit'] = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
+    return [f'coordinates are in {options["unit"]}, turned into metres (--unit)'] if counts else []
+
+
 def make_clip(
     name: str, row: Mapping[str, Any], about: Mapping[str, Any], file: str, counts: Counter[str]
 ) -> dict:

@@ -39,6 +39,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
         raise FormatError('--size WIDTHxHEIGHT is needed (or an array size) for pixel coordinates')
     fps = found.get('fps')
     about.update(classes=len(names), scored=scored)
+    notes = arrays.find_unit([keypoint[:50]], about)
     about['fps'] = float(fps) if fps is not None and fps.ndim == 0 else None
     rows = {name: values for name, values in found.items() if name in PER_CLIP and values.ndim}
     step = arrays.CLIPS_A_JOB
@@ -47,7 +48,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
         for first in range(0, len(keypoint), step)
     ]
     context = dict(layout=about['layout'], names=names, source='npz')
-    return Plan(jobs, context=context)
+    return Plan(jobs, notes=notes, context=context)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

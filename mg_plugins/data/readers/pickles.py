@@ -65,6 +65,9 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     sample = [row['keypoint'] for _, row, _ in rows[:50] if hasattr(row.get('keypoint'), 'ndim')]
     scored = {arrays.with_scores(part, about['layout']) for part in sample if part.ndim == 4}
     about.update(classes=len(names), scored=scored == {True})
+    usual = shapes.most_common(1)[0][0]
+    fit = [part for part in sample if part.ndim == 4 and part.shape[2:] == usual and part.size]
+    plan.notes += arrays.find_unit(fit, about) if fit else []
     plan.jobs = [(part, about) for part in common.packets(rows, arrays.CLIPS_A_JOB)]
     plan.context = dict(layout=about['layout'], names=names, source='pickle', split=split)
     return plan

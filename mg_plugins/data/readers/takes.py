@@ -301,7 +301,9 @@ def metres(
     high = np.where(seen[..., None], points, -np.inf).max(1)
     extent = float(np.median((high - low)[seen.sum(1) > 1].max(-1, initial=0))) if seen.any() else 0
     # A body extends over 0.3 to 2.7 metres, a hand over a tenth of that.
-    extent *= 10 if layout.num_joints < 22 and 'left_shoulder' not in layout.joints else 1
+    names = ' '.join(layout.joints).lower()
+    is_hand = 'thumb' in names and not any(part in names for part in ('shoulder', 'hip', 'head'))
+    extent *= 10 if is_hand else 1
     found = 'mm' if 270 < extent < 5000 else 'cm' if 15 < extent <= 270 else 'm'
     if found != 'm':
         counts[f'recordings are in {found}, turned into metres (--unit)'] += 1
