@@ -84,38 +84,6 @@ def test_mediapipe_world_landmarks_are_3d(tmp_path):
     assert 'img_shape' not in clip
 
 
-def edit(lines, row, column, text):
-    cells = lines[row].split(',')
-    cells[column : column + 1] = text
-    return [*lines[:row], ','.join(cells), *lines[row + 1 :]]
-
-
-@pytest.mark.parametrize(
-    ('change', 'line', 'reason'),
-    [
-        (lambda w: edit(w, 2, 5, ['x']), 3, 'non-numeric'),
-        (lambda w: edit(w, 2, 5, []), 3, 'short row'),
-        (lambda w: edit(w, 2, 5, ['1', '1']), 3, 'long row'),
-        (lambda w: edit(w, 2, 5, ['512.0']), None, 'unreadable'),
-        (lambda w: [*w[:2], '', *w[3:]], 3, 'empty'),
-        (lambda w: [w[0]], None, 'empty'),
-        (lambda w: w[1:], 1, 'unreadable'),
-        (lambda w: edit(w, 0, 1, ['nose']), 1, 'unreadable'),
-        (lambda w: [], None, 'empty'),
-    ],
-)
-def test_mediapipe_wide_csv_rejects(tmp_path, change, line, reason):
-    wide = raw.wide_csv([raw.landmarks(t) for t in range(4)])
-    source = tmp_path / 'poses'
-    raw.write_lines(source / 'bad.csv', change(wide))
-    raw.write_lines(source / 'good.csv', wide)
-    path = labels(tmp_path, 'bad,0', 'good,0')
-    report, content = run(tmp_path, 'mediapipe', source, labels=path, size='640x480')
-    assert list(by_name(content)) == ['good']
-    (reject,) = report.rejects
-    assert (reject.clip, reject.line, reject.reason) == ('bad', line, reason)
-
-
 @pytest.mark.parametrize(
     ('row', 'line', 'reason'),
     [
@@ -136,27 +104,6 @@ def test_mediapipe_long_csv_rejects(tmp_path, row, line, reason):
     report, _ = run(tmp_path, 'mediapipe', source, labels=path, size='640x480')
     (reject,) = report.rejects
     assert (reject.clip, reject.line, reject.reason) == ('bad', line, reason)
-
-
-@pytest.mark.parametrize(
-    ('content', 'detail'),
-    [
-        ({'poses': []}, 'no list of frames'),
-        ([{'faces': []}], 'no joints under the keys faces'),
-        ([[{'x': 1, 'y': 1}] * 32], '32 joints, expected 33'),
-        ([[{'x': 'a', 'y': 1}] * 33], 'not a number'),
-        ([[{'x': 1, 'y': 1}] * 32 + [{'x': 1}]], 'landmark 32 has no x and y'),
-        (['text'], 'expected persons'),
-    ],
-)
-def test_mediapipe_json_rejects(tmp_path, content, detail):
-    source = tmp_path / 'poses'
-    raw.write_json(source / 'bad.json', content)
-    raw.write_json(source / 'good.json', [raw.landmarks(0).tolist()])
-    path = labels(tmp_path, 'bad,0', 'good,0')
-    report, _ = run(tmp_path, 'mediapipe', source, labels=path, size='640x480')
-    (reject,) = report.rejects
-    assert reject.clip == 'bad' and detail in reject.detail
 
 
 # ---- npz

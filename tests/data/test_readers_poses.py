@@ -217,40 +217,17 @@ def test_coco_results_of_many_recordings(tmp_path):
         run(tmp_path, 'coco', source, images=str(images_file), **options)
 
 
-@pytest.mark.parametrize(
-    ('content', 'reason', 'detail'),
-    [
-        ({'a': 1}, 'unreadable', 'no list of frames'),
-        ([], 'empty', 'no frames'),
-        ([{'keypoints': [[1, 2]] * 17}], 'unreadable', 'one picture'),
-        ([{'instances': [{'bbox': []}]}], 'unreadable', 'no joints under'),
-        ([{'instances': [3]}], 'unreadable', 'not an object'),
-        ([{'instances': [{'keypoints': [[1, 2]] * 16}]}], 'unreadable', '16 joints, expected 17'),
-        (
-            [{'instances': [{'keypoints': [[1, 2]] * 18}]}],
-            'unreadable',
-            'its joints are openpose18',
-        ),
-        ([{'instances': [{'keypoints': [['x', 2]] * 17}]}], 'non-numeric', 'frame 0'),
-        ([{'instances': [{'keypoints': [[1, None]] * 17}]}], 'all-zero joints', 'no joint'),
-        ([{'instances': [{'keypoints': [[0, 0]] * 17}]}], 'all-zero joints', 'no joint'),
-        (
-            [{'instances': [{'keypoints': [[1, 2]] * 17, 'keypoint_scores': [1] * 5}]}],
-            'short row',
-            '5 scores for 17 joints',
-        ),
-        ([{'image_id': 'cat', 'keypoints': [1] * 51}], 'unreadable', '--images'),
-        ([{'image_id': i, 'keypoints': [1] * 51} for i in (3, 90000)], 'unreadable', '--images'),
-    ],
-)
-def test_coco_rejects(tmp_path, content, reason, detail):
-    source = tmp_path / 'poses'
-    raw.write_json(source / 'bad.json', content)
-    good = [dict(frame_id=0, instances=[raw.coco_instance(raw.body(0, 17))])]
-    raw.write_json(source / 'good.json', good)
-    raw.write_json(source / 'fine.json', good)
-    path = labels(tmp_path, 'bad,0', 'good,0', 'fine,0')
-    report, result = run(tmp_path, 'coco', source, labels=path, size='640x480')
-    assert set(by_name(result)) == {'good', 'fine'}
-    assert [(r.clip, r.reason) for r in report.rejects] == [('bad', reason)]
-    assert detail in report.rejects[0].detail
+def test_a_recording_with_other_joints_than_most_is_listed(tmp_path):
+    for name, joints in (('a', 17), ('b', 17), ('c', 133)):
+        frames = [dict(frame_id=0, instances=[raw.coco_instance(raw.body(0, joints))])]
+        raw.write_json(tmp_path / 'poses' / f'{name}.json', frames)
+    report, content = run(tmp_path, 'coco', tmp_path / 'poses', size='640x480')
+    assert list(by_name(content)) == ['a', 'b'] and report.layout == 'coco17'
+    (reject,) = report.rejects
+    assert reject.clip == 'c' and 'its joints are coco_wholebody133' in reject.detail
+    # Brought to one layout by name, all are kept.
+    report, content = run(tmp_path, 'coco', tmp_path / 'poses', size='640x480', layout='coco17')
+    assert list(by_name(content)) == ['a', 'b', 'c'] and not report.rejects
+    np.testing.assert_array_equal(
+        by_name(content)['c']['keypoint'][0, 0], np.float32(raw.body(0, 133)[:17, :2])
+    )
