@@ -13,13 +13,13 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-SCRIPTS = ('elements.js', 'figures.js', 'sections.js', 'cases.js')
+from mg_plugins.files import write_text
+
+SCRIPTS = ('figures.js', 'cases.js')
 # Fields of a record as they stand in the page. Texts repeat (one system text for thousands of
 # questions), so the page holds each once and a record its number.
 TEXTS = (
@@ -33,6 +33,7 @@ TEXTS = (
     'state',
     'truth',
     'text',
+    'thoughts',
     'gestures_of',
 )
 PLAIN = (
@@ -45,6 +46,9 @@ PLAIN = (
     'correct',
     'completeness',
     'depth',
+    'grounded',
+    'cited',
+    'prompt_cut',
 )
 
 
@@ -63,17 +67,7 @@ def write_report(
     Raises:
         ValueError: Not as many lists of records as evaluations.
     """
-    path = Path(path)
-    page = render_report(evaluations, records)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(page)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_text(path, render_report(evaluations, records))
 
 
 def render_report(

@@ -57,37 +57,34 @@ def report(tmp_path_factory):
 
 
 def cases(page):
-    return page.count('<article')
+    return page.count('class="case card"')
 
 
-def test_draws_every_figure_and_the_first_fifty_cases(report, dom):
+def test_draws_every_figure_and_the_first_twenty_cases(report, dom):
     page = dom(report)
-    for title in (
-        'Accuracy',
-        'Gains',
-        'What became of the questions',
-        'Calibration',
-        'Positions chosen',
-        'Gestures where answers moved',
-    ):
+    titles = ('Accuracy', 'Gains', 'Confidence', 'Gestures where answers moved')
+    for title in titles:
         assert page.count(f'<h3>{title}</h3>') == 3, title
+    assert page.count('<h3>Evidence</h3>') == 2
     assert page.count('<h3>Open-ended answers</h3>') == 1
+    assert page.count('the gestures change accuracy by +20 points') == 3  # findings, first of all
+    assert page.index('class="findings"') < page.index('<h3>Accuracy')
     assert 'SYNTHETIC' in page and 'not a language model' in page
-    assert '131 cases' in page and cases(page) == 50 and 'Show 50 more of 81 cases' in page
+    assert '130 cases' in page and cases(page) == 20 and 'Show 20 more of 110 cases' in page
     # Pictures have a text alternative.
     drawn = re.findall(r'<svg[^>]*role="img"[^>]*>', page)
-    assert len(drawn) > 50 and all('aria-label="' in s for s in drawn)
+    assert len(drawn) > 30 and all('aria-label="' in s for s in drawn)
     assert 'NaN' not in page and 'undefined' not in page and '[object' not in page
 
 
 def test_the_address_carries_search_and_filters(report, dom):
     page = dom(report, '#q=ALBATROSS')
-    assert cases(page) == 1 and '<h3>q0001</h3>' in page and '1 of 131 cases' in page
+    assert cases(page) == 1 and '<strong>q0001</strong>' in page and '1 of 130 cases' in page
     # That answer is in the arm without gestures.
     assert cases(dom(report, '#q=albatross&arm=with')) == 0
     page = dom(report, '#moved=right&truth=win&set=0')
-    shown = int(re.search(r'(\d+) of 131 cases', page)[1])
-    assert 0 < shown < 60 and page.count('gestures moved it to right') == min(shown, 50)
+    shown = int(re.search(r'(\d+) of 130 cases', page)[1])
+    assert 0 < shown < 60 and page.count('gestures moved it to right') == min(shown, 20)
     assert 'true state: lose' not in page and 'gestures moved it to wrong' not in page
 
 
@@ -115,7 +112,7 @@ def test_nothing_stands_out_sideways(report, dom, tmp_path, width):
         f'<meta charset="utf-8"><iframe style="width:{width}px;height:900px;border:0" '
         f'srcdoc="{html.escape(report.read_text())}"></iframe><script>onload = () => {{'
         'const d = document.querySelector("iframe").contentDocument;'
-        'for (const b of d.querySelectorAll(".case header button")) b.click();'
+        ''
         'for (const b of d.querySelectorAll("details")) b.open = true;'
         'requestAnimationFrame(() => setTimeout(() => {'
         'const wide = [...d.querySelectorAll("body *")].filter((e) => '

@@ -2,6 +2,8 @@
 
 import random
 
+from mg_plugins.emotion.tasks import STATUSES
+
 NAMES = ('rub hand', 'cover face', 'fold arm', 'head up', 'bite lip', 'touch chin', 'deep breath')
 
 
@@ -38,12 +40,19 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
             for a, b in (('with', 'without'), ('with', 'placebo'), ('placebo', 'without'))
         },
         gestures=[
-            dict(name=hostile or n, scenarios=20 - k, to_right=9 - k, to_wrong=k, unchanged=11 - k)
+            dict(
+                name=hostile or n,
+                scenarios=20 - k,
+                to_right=9 - k,
+                to_wrong=k,
+                unchanged=11 - k,
+                cited=k,
+            )
             for k, n in enumerate(NAMES * 3)
             if k < 9
         ]
         + [
-            dict(name=f'gesture {k}', scenarios=2, to_right=0, to_wrong=0, unchanged=2)
+            dict(name=f'gesture {k}', scenarios=2, to_right=0, to_wrong=0, unchanged=2, cited=1)
             for k in range(9)
         ],
         baselines={
@@ -51,7 +60,11 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
             for n, v in (('majority', 0.5), ('bag of gestures', 0.71), ('GRU', 0.66))
         },
         open={
-            arm: dict(completeness=_interval(0.4 + 0.1 * k), depth=_interval(2.3 + 0.5 * k))
+            arm: dict(
+                completeness=_interval(0.4 + 0.1 * k),
+                depth=_interval(2.3 + 0.5 * k),
+                evidence=_interval(0.3 + 0.1 * k),
+            )
             for k, arm in enumerate(arms)
         }
         if open_ended
@@ -60,6 +73,10 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
         if open_ended
         else {},
         rubric_judge='keyword rubric' if open_ended else None,
+        origin=['synthetic'],
+        findings=['Against no gestures, the gestures change accuracy by +20 points.'],
+        total_replies=len(records),
+        total_tokens=12_000,
         calls=len(records),
         tokens=0,
         cached=12,
@@ -99,6 +116,10 @@ def _question(draw, name, k, truth, arm, exchange, rotation):
         confidence=round(draw.uniform(0.5, 0.98), 2) if told else None,
         text='The tone is calm and positive.' if told else 'refused',
         correct=right and told,
+        thoughts='Let me see.' if told else None,
+        grounded=0.5 if told else None,
+        cited=['00:03.0 rub hand'] if told else None,
+        prompt_cut=False,
     )
     if arm == 'placebo':
         record['gestures_of'] = f'q{(k + 1 + exchange) % 24:04d}'
@@ -106,10 +127,7 @@ def _question(draw, name, k, truth, arm, exchange, rotation):
 
 
 def _arm(records):
-    counts = {
-        s: sum(r['status'] == s for r in records)
-        for s in ('answered', 'refused', 'unreadable', 'failed', 'not asked')
-    }
+    counts = {s: sum(r['status'] == s for r in records) for s in STATUSES}
     share = sum(r['correct'] for r in records) / len(records)
     return dict(
         asked=len(records),
@@ -117,6 +135,7 @@ def _arm(records):
         accuracy=_interval(share),
         accuracy_when_answered=_interval(share + 0.03),
         macro_f1=_interval(share - 0.01),
+        evidence=_interval(share / 2),
         ece=0.081,
         brier=0.21,
         mean_confidence=0.74,
