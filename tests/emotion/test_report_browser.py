@@ -70,7 +70,7 @@ def test_draws_every_figure_and_the_first_twenty_cases(report, dom):
     assert page.count('the gestures change accuracy by +20 points') == 3  # findings, first of all
     assert page.index('class="findings"') < page.index('<h3>Accuracy')
     assert 'SYNTHETIC' in page and 'not a language model' in page
-    assert '130 cases' in page and cases(page) == 20 and 'Show 20 more of 110 cases' in page
+    assert '131 cases' in page and cases(page) == 20 and 'Show 20 more of 111 cases' in page
     # Pictures have a text alternative.
     drawn = re.findall(r'<svg[^>]*role="img"[^>]*>', page)
     assert len(drawn) > 30 and all('aria-label="' in s for s in drawn)
@@ -79,11 +79,11 @@ def test_draws_every_figure_and_the_first_twenty_cases(report, dom):
 
 def test_the_address_carries_search_and_filters(report, dom):
     page = dom(report, '#q=ALBATROSS')
-    assert cases(page) == 1 and '<strong>q0001</strong>' in page and '1 of 130 cases' in page
+    assert cases(page) == 1 and '<strong>q0001</strong>' in page and '1 of 131 cases' in page
     # That answer is in the arm without gestures.
     assert cases(dom(report, '#q=albatross&arm=with')) == 0
     page = dom(report, '#moved=right&truth=win&set=0')
-    shown = int(re.search(r'(\d+) of 130 cases', page)[1])
+    shown = int(re.search(r'(\d+) of 131 cases', page)[1])
     assert 0 < shown < 60 and page.count('gestures moved it to right') == min(shown, 20)
     assert 'true state: lose' not in page and 'gestures moved it to wrong' not in page
 
