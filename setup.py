@@ -56,6 +56,7 @@ setup(
         'mg_plugins.data': ['*.json'],
         'mg_plugins.data.readers': ['*.json'],
         'mg_plugins.emotion': ['*.json', 'templates/*', 'judges/*.json', 'report_template/*'],
+        'mg_plugins.spotting': ['*.html'],
     },
     install_requires=[
         'torch>=2.6',

@@ -20,7 +20,8 @@ from .synthetic_tables import (
     FRAMES,
     NO_HAND,
     PER_LIMB,
-    Rows,
+    Movements,
+    Subjects,
     gesture_table,
 )
 
@@ -105,7 +106,7 @@ class BodyMotion:
     """Moves the bodies of a block of clips; :meth:`points` is the result.
 
     Args:
-        moves: the movements, one row a clip (`compile_movements`, by label).
+        moves: the movements, one row a clip (``Movements`` indexed by label).
         who: the subjects, one row a clip.
         normals, uniforms: (n,) records of ``NORMALS`` and ``UNIFORMS``.
         frames: (n,) lengths in frames. fps: (n,) frames a second.
@@ -115,8 +116,8 @@ class BodyMotion:
 
     def __init__(
         self,
-        moves: Rows,
-        who: Rows,
+        moves: Movements,
+        who: Subjects,
         normals: np.ndarray,
         uniforms: np.ndarray,
         frames: np.ndarray,

@@ -118,6 +118,7 @@ class Segments:
             last = max(round(row.end * 1000), first + 1)
             eaf.add_annotation(self._tier(row.person), first, last, _text(row.label))
         with replacing(path) as temporary:
+            temporary.unlink()  # pympi keeps what it overwrites as a .bak
             eaf.to_file(str(temporary))
 
     def write_textgrid(self, path: Path) -> None:

@@ -37,6 +37,7 @@ def test_tables_are_read_as_written(tmp_path, ending, rows, source) -> None:
 def test_elan_holds_the_same_segments(tmp_path, rows) -> None:
     path = tmp_path / 'segments.eaf'
     Segments(rows, '', 10.0).write_eaf(path, tmp_path / 'annotated.mp4')
+    assert [p.name for p in tmp_path.iterdir()] == ['segments.eaf']
     again = read_segments(path, 'talk')
     assert [(r.start, r.end, r.label, r.person) for r in again] == [
         (r.start, r.end, r.label, r.person) for r in Segments(rows)

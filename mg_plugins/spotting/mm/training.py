@@ -1,10 +1,9 @@
-"""Spotting in MMEngine's terms: dataset of untrimmed recordings, network, metric, hook."""
+"""Dataset of untrimmed recordings, network, metric and hook for MMEngine's Runner."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from mmengine.structures import BaseDataElement
 from mg_plugins.augment.randomness import SampleRandomness
 from mg_plugins.data.annotations import AnnotationError, load_annotations
 from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.skeleton import body_size
 from mg_plugins.spotting.compose import compose
 from mg_plugins.spotting.decode import Decoder, Span, calibrate, class_durations, decode
 from mg_plugins.spotting.dense import DenseHead, dense_loss, frame_probabilities
@@ -91,7 +91,7 @@ class MGRecordings(BaseDataset):
             recordings = recordings[slice(*self.keep)]
         if self.clip_split:
             self.clips = [
-                (clip['label'], _main_person(clip)[0])
+                (clip['label'], _without_gaps(clip, self.layout))
                 for clip in self._of_split(content, self.clip_split)
                 if 'label' in clip and clip['total_frames'] > 3
             ]
@@ -368,6 +368,29 @@ def _main_person(clip: dict) -> tuple[np.ndarray, np.ndarray | None]:
     return clip['keypoint'][person], None if score is None else score[person]
 
 
+def _without_gaps(clip: dict, layout: Layout) -> np.ndarray:
+    """keypoint (T, V, C) of a cut clip with every joint in every frame; bodies of size 1 in 2D.
+
+    Missing joints are interpolated, or lie at the centre where they were never seen.
+    """
+    keypoint, score = _main_person(clip)
+    seen = (keypoint != 0).any(-1) if score is None else score > 0
+    if keypoint.shape[-1] == 2 and seen.any():
+        keypoint = keypoint / body_size(keypoint, seen, layout)
+    if seen.all():
+        return keypoint
+    frames, filled = np.arange(len(keypoint)), keypoint.astype(np.float64)
+    order = [layout.centre, *range(layout.num_joints)]
+    for joint in order:
+        at = np.flatnonzero(seen[:, joint])
+        if at.size:
+            for axis in range(keypoint.shape[-1]):
+                filled[:, joint, axis] = np.interp(frames, at, keypoint[at, joint, axis])
+        else:
+            filled[:, joint] = filled[:, layout.centre]
+    return filled.astype(np.float32)
+
+
 def _target(recording: dict, frames: int, nothing: int) -> np.ndarray:
     spans = [(s['label'], s['start'], s['end']) for s in recording['segments']]
     return paint(spans, frames, nothing)
@@ -384,9 +407,3 @@ def _vary(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         shape = vectors.shape
         vectors = (vectors.reshape(*shape[:-1], 2, 3) @ turn.T).reshape(shape)
     return np.concatenate([vectors, inputs[..., 2 * dims :]], -1).astype(np.float32)
-
-
-def checkpoint_name(folder: Path) -> Path | None:
-    """The last checkpoint of a work directory, or None."""
-    marker = folder / 'last_checkpoint'
-    return Path(marker.read_text().strip()) if marker.is_file() else None

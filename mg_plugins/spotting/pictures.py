@@ -1,0 +1,149 @@
+"""Pictures of spotted segments: a timeline, and a video with skeleton and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mg_plugins.data.layouts import Layout
+from mg_plugins.files import replacing
+
+from .decode import runs
+from .segments import Segments
+
+#: Longer side of the annotated video in pixels, and its frames a second at most.
+SIDE, RATE = 640, 30.0
+
+
+def draw_timeline(
+    path: Path, segments: Segments, title: str, present: np.ndarray, times: np.ndarray
+) -> None:
+    """Classes over time as bars, darker where more confident; gaps without a person are hatched.
+
+    Args:
+        path: .png to write.
+        segments: Of one recording.
+        title: Put above; says where it is synthetic.
+        present: (T,) bool, frames with a person.
+        times: (T + 1,) seconds of the frames and of the end.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    classes = sorted({row.label for row in segments})
+    figure = Figure(figsize=(10, 1.6 + 0.32 * max(len(classes), 1)), layout='constrained')
+    axes = figure.subplots()
+    for start, stop in runs(~present):
+        axes.axvspan(times[start], times[stop], facecolor='none', edgecolor='0.7', hatch='///')
+    for row in segments:
+        level = classes.index(row.label)
+        axes.barh(
+            level, row.end - row.start, left=row.start, height=0.7, color='tab:blue',
+            alpha=0.25 + 0.75 * row.confidence,
+        )  # fmt: skip
+    axes.set_yticks(range(len(classes)), [name.replace('$', r'\$') for name in classes])
+    axes.set_ylim(len(classes) - 0.5 if classes else 0.5, -0.5)
+    axes.set_xlim(0, max(segments.duration, 1e-3))
+    axes.set_xlabel('seconds (darker: more confident; hatched: nobody seen)')
+    axes.set_title(title.replace('$', r'\$'), fontsize=10)
+    if not classes:
+        axes.text(0.5, 0.5, 'no gesture found', transform=axes.transAxes, ha='center', va='center')
+    with replacing(path) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))
+
+
+def write_video(
+    path: Path,
+    keypoint: np.ndarray,
+    score: np.ndarray,
+    times: np.ndarray,
+    layout: Layout,
+    segments: Segments,
+    size: tuple[int, int] | None = None,
+    frames: Iterable[tuple[np.ndarray, float, object]] | None = None,
+) -> None:
+    """An H.264 video with skeleton and label; frames keep their times.
+
+    Args:
+        path: .mp4 to write.
+        keypoint: (M, T, V, C) coordinates; of 3D ones x and y are drawn.
+        score: (M, T, V).
+        times: (T + 1,) seconds of the frames and of the end.
+        layout: Of the V joints.
+        segments: Of the recording.
+        size: (width, height) of the picture that 2D coordinates are in.
+        frames: Pictures to draw on, as `pose.frames_of` gives them; black without.
+    """
+    import av
+    from PIL import Image, ImageDraw
+
+    points, (width, height) = _on_screen(keypoint, score, size)
+    pictures = iter(frames) if frames is not None else None
+    line = max(2, width // 200)
+    with replacing(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
+        stream = container.add_stream('libx264', rate=30, options={'crf': '26', 'preset': 'fast'})
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        stream.codec_context.time_base = Fraction(1, 1000)
+        written = -1
+        for t in range(keypoint.shape[1]):
+            image = next(pictures, (None,))[0] if pictures is not None else None
+            if round(times[t] * 1000) < written + 1000 / RATE - 1 and written >= 0:
+                continue
+            picture = (
+                Image.new('RGB', (width, height)) if image is None
+                else Image.fromarray(image).resize((width, height))
+            )  # fmt: skip
+            canvas = ImageDraw.Draw(picture)
+            for own, seen in zip(points[:, t], score[:, t] > 0, strict=True):
+                for child, parent in layout.bones:
+                    if seen[child] and seen[parent]:
+                        ends = [tuple(own[child]), tuple(own[parent])]
+                        canvas.line(ends, fill=(90, 200, 255), width=line)
+                for x, y in own[seen]:
+                    canvas.ellipse((x - line, y - line, x + line, y + line), fill=(255, 200, 60))
+            _label(canvas, segments, times[t], height)
+            frame = av.VideoFrame.from_image(picture)
+            written = max(round(times[t] * 1000), written + 1)
+            frame.pts, frame.time_base = written, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _label(canvas: object, segments: Segments, time: float, height: int) -> None:
+    from PIL import ImageFont
+
+    now = [f'{s.label} {s.confidence:.2f}' for s in segments if s.start <= time < s.end]
+    lines = ([segments.source.upper()] if segments.source else []) + now
+    font = ImageFont.load_default(max(12, height // 18))
+    for row, text in enumerate(lines):
+        text = text.encode('latin-1', 'replace').decode('latin-1')
+        canvas.text((8, 6 + row * 1.3 * font.size), text, fill='white', font=font, stroke_width=2,
+                    stroke_fill='black')  # fmt: skip
+
+
+def _on_screen(
+    keypoint: np.ndarray, score: np.ndarray, size: tuple[int, int] | None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Coordinates (M, T, V, 2) in pixels of a picture of even sides, and its (width, height)."""
+    points = keypoint[..., :2].astype(np.float32)
+    seen = score > 0
+    if size is not None:
+        scale = min(1.0, SIDE / max(size))
+        sides = [max(2, int(side * scale) // 2 * 2) for side in size]
+        return points * scale, (sides[0], sides[1])
+    flip = np.array([1, -1], np.float32) if keypoint.shape[-1] == 3 else np.ones(2, np.float32)
+    points = points * flip
+    some = points[seen][:: max(1, int(seen.sum()) // 100_000)]
+    low, high = np.percentile(some, [0.5, 99.5], axis=0) if len(some) else (np.zeros(2), np.ones(2))
+    extent = float(max((high - low).max(), 1e-6)) * 1.2
+    middle = (low + high) / 2
+    return (points - middle) / extent * 480 + (320, 240), (640, 480)
+
+
+def frame_ends(times: Sequence[float], fps: float) -> np.ndarray:
+    """(T + 1,) seconds: the frames' times, and the end one frame after the last."""
+    times = np.asarray(times, float)
+    return np.append(times, (times[-1] if len(times) else 0) + 1 / fps)

@@ -1,0 +1,131 @@
+"""One self-contained HTML page a recording: video, timeline, counts; a click seeks."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from mg_plugins.files import write_text
+
+from .decode import runs
+from .segments import Segment, Segments
+
+#: A larger video is linked, not embedded.
+LARGEST_EMBEDDED = 24 << 20
+TEMPLATE = Path(__file__).with_name('report_template.html')
+
+
+def write_report(
+    path: Path,
+    segments: Segments,
+    title: str,
+    present: np.ndarray,
+    times: np.ndarray,
+    video: Path | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page; all text is escaped.
+
+    Args:
+        path: .html to write.
+        segments: Of one recording.
+        title: The recording's name.
+        present: (T,) bool, frames with a person.
+        times: (T + 1,) seconds.
+        video: The annotated video, or None.
+        notes: Shown above everything: synthetic data, a model without a "nothing" class.
+    """
+    duration = max(segments.duration, 1e-3)
+    by_class: dict[str, list[Segment]] = {}
+    for row in segments:
+        by_class.setdefault(row.label, []).append(row)
+    total = sum(row.end - row.start for row in segments)
+    summary = (
+        f'{len(segments)} gestures of {len(by_class)} classes in {_clock(duration)}; '
+        f'{60 * len(segments) / duration:.1f} a minute, {100 * total / duration:.0f}% of the time; '
+        f'somebody was seen in {100 * float(present.mean()) if len(present) else 0:.0f}% '
+        'of the frames.'
+    )
+    gaps = ''.join(_place('i', times[a], times[b], duration) for a, b in runs(~present))
+    tracks = [
+        f'<div class="row"><span>{escape(name)}</span><div class="track">{gaps}'
+        + ''.join(_bar(row, duration) for row in rows)
+        + '</div></div>'
+        for name, rows in sorted(by_class.items())
+    ] or [f'<div class="row"><span>no gesture found</span><div class="track">{gaps}</div></div>']
+    cursor = '<div class="row"><span></span><div class="track"><div id="cursor"></div></div></div>'
+    counts = _table(
+        ('class', 'count', 'a minute', 'mean s', 'total s', 'confidence'),
+        [
+            (
+                escape(name), len(rows), f'{60 * len(rows) / duration:.2f}',
+                f'{np.mean([r.end - r.start for r in rows]):.2f}',
+                f'{sum(r.end - r.start for r in rows):.1f}',
+                f'{np.mean([r.confidence for r in rows]):.2f}',
+            )
+            for name, rows in sorted(by_class.items(), key=lambda item: -len(item[1]))
+        ],
+    )  # fmt: skip
+    table = _table(
+        ('class', 'start', 'end', 'person', 'confidence'),
+        [
+            (
+                f'<button data-start="{row.start:.3f}">{escape(row.label)}</button>',
+                _clock(row.start), _clock(row.end), row.person, f'{row.confidence:.2f}',
+            )
+            for row in segments
+        ],
+    )  # fmt: skip
+    page = TEMPLATE.read_text(encoding='utf-8').format(
+        title=escape(title),
+        notes=''.join(f'<p class="note">{escape(note)}</p>' for note in notes),
+        summary=escape(summary),
+        video=_video(video),
+        timeline=''.join(tracks) + (cursor if video else ''),
+        counts=counts,
+        rows=table,
+        duration=f'{duration:.3f}',
+    )
+    write_text(path, page)
+
+
+def _video(path: Path | None) -> str:
+    if path is None:
+        return '<p>No annotated video was made.</p>'
+    source = quote(path.name)
+    if path.stat().st_size <= LARGEST_EMBEDDED:
+        source = 'data:video/mp4;base64,' + base64.b64encode(path.read_bytes()).decode()
+    return f'<video controls playsinline preload="metadata" src="{source}"></video>'
+
+
+def _place(tag: str, start: float, end: float, duration: float) -> str:
+    left, width = 100 * start / duration, 100 * (end - start) / duration
+    return f'<{tag} style="left:{left:.3f}%;width:{width:.3f}%"></{tag}>'
+
+
+def _bar(row: Segment, duration: float) -> str:
+    left, width = 100 * row.start / duration, 100 * (row.end - row.start) / duration
+    label = escape(f'{row.label}, {_clock(row.start)} to {_clock(row.end)}', quote=True)
+    return (
+        f'<button data-start="{row.start:.3f}" title="{label}" aria-label="{label}" style="'
+        f'left:{left:.3f}%;width:{width:.3f}%;opacity:{0.35 + 0.65 * row.confidence:.2f}"></button>'
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """An HTML table; cells are escaped already."""
+    top = ''.join(f'<th>{name}</th>' for name in head)
+    body = ''.join('<tr>' + ''.join(f'<td>{c}</td>' for c in row) + '</tr>' for row in rows)
+    empty = f'<tr><td colspan="{len(head)}">none</td></tr>'
+    return f'<table><tr>{top}</tr>{body or empty}</table>'
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f'{hours}:{minutes:02d}:{rest:04.1f}' if hours else f'{minutes}:{rest:04.1f}'
