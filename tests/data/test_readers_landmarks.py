@@ -206,6 +206,12 @@ CASES = {
         pixels(F33),
         {},
     ),
+    'mediapipe-pixels': (
+        {'a.csv': wide(head('{a}{j}'), [flat(frame * [640, 480, 1, 1]) for frame in F33])},
+        ALL,
+        pixels(F33),
+        dict(note='hold pixels'),
+    ),
     'mediapipe-world': (
         {'a.json': [dict(pose_world_landmarks=mp(f)) for f in F33]},
         dict(world=True, min_score=0),

@@ -272,9 +272,11 @@ def to_pixels(
     there = points[seen]
     fractions = (np.abs(there) <= FRACTION).mean() >= 0.99
     if unit.name == 'fractions' and np.abs(there).max() > 10:
-        detail = f'x and y are fractions of the picture, found {np.abs(there).max():g}'
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    if unit.name == 'fractions' or (unit.name is None and fractions):
+        if np.median(np.abs(there)) <= 10:
+            detail = f'x and y are fractions of the picture, found {np.abs(there).max():g}'
+            raise ClipError(common.UNREADABLE, file, None, detail)
+        counts['recordings hold pixels where fractions of the picture are usual'] += 1
+    elif unit.name == 'fractions' or (unit.name is None and fractions):
         if unit.name is None:
             counts['recordings hold fractions of the picture, turned into pixels'] += 1
             if (there < 0).mean() > 0.05:  # from -1 to 1
