@@ -1,8 +1,9 @@
 """Probe frozen features: ``python tools/probe.py CHECKPOINT``."""
 
 import argparse
-import sys
 from pathlib import Path
+
+import options
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,16 +57,9 @@ def parse_args() -> argparse.Namespace:
         default=1.0,
         help='share of it that the pre-trained encoders have (default: 1)',
     )
-    tuning.add_argument('--amp', action='store_true', help='mixed precision, bfloat16 on a CPU')
-    parser.add_argument('--ann-file', help='probe on another set (transfer)')
-    parser.add_argument(
-        '--layout',
-        help='joint layout of --ann-file, a name or a .json file (default: the one it names); its '
-        'joints are brought to the layout of the model by their names',
-    )
-    parser.add_argument(
-        '--splits', nargs=2, metavar=('TRAIN', 'TEST'), help='names of its splits, for --ann-file'
-    )
+    options.amp(tuning)
+    # Its joints are brought to those of the model by their names.
+    options.data(parser, 'probe on another set (transfer)')
     parser.add_argument(
         '--out',
         type=Path,
@@ -76,43 +70,37 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command."""
-    from mg_plugins.openmmlab.compat import openmmlab_problem
-
-    problem = openmmlab_problem()
-    if problem is not None:
-        sys.exit(f'probe.py: {problem}')
     args = parse_args()
     from mmengine.config import Config
     from rich.console import Console
     from rich.table import Table
 
-    from mg_plugins.data.annotations import AnnotationError
+    from mg_plugins.errors import UserError
     from mg_plugins.experiments import probing, transfer
 
-    try:
-        checkpoint = probing.checkpoint_in(args.checkpoint)
-        other = f'_{Path(args.ann_file).stem}' if args.ann_file else ''
-        folder = args.out or checkpoint.parent / f'probes{other}'
-        cfg = Config.fromfile(args.config or probing.config_beside(checkpoint))
-        if args.ann_file:
-            cfg = transfer.with_data(cfg, args.ann_file, args.splits, args.layout)
-        elif args.layout or args.splits:
-            raise probing.ContrastError('--layout and --splits say more about --ann-file: give it')
-        training = dict(steps=args.steps, lr=args.lr, backbone_lr_mult=args.lr_mult, amp=args.amp)
-        found, about = probing.probe_checkpoint(
-            cfg,
-            checkpoint,
-            args.probes,
-            args.streams,
-            progress=True,
-            work_dir=folder / 'trained',
-            training=training,
-            shares=args.shares,
-            draws=args.draws,
-            neighbours=args.neighbours,
-        )
-    except (probing.ContrastError, AnnotationError, ValueError, OSError) as error:
-        sys.exit(f'probe.py: {error}')
+    if min(args.draws, args.neighbours) < 1 or not all(0 < share <= 1 for share in args.shares):
+        raise UserError('--draws and --neighbours must be at least 1, --shares above 0 and up to 1')
+    checkpoint = probing.checkpoint_in(args.checkpoint)
+    other = f'_{Path(args.ann_file).stem}' if args.ann_file else ''
+    folder = args.out or checkpoint.parent / f'probes{other}'
+    cfg = Config.fromfile(args.config or probing.config_beside(checkpoint))
+    if args.ann_file:
+        cfg = transfer.with_data(cfg, args.ann_file, args.splits, args.layout)
+    elif args.layout or args.splits:
+        raise UserError('--layout and --splits say more about --ann-file: give it')
+    training = dict(steps=args.steps, lr=args.lr, backbone_lr_mult=args.lr_mult, amp=args.amp)
+    found, about = probing.probe_checkpoint(
+        cfg,
+        checkpoint,
+        args.probes,
+        args.streams,
+        progress=True,
+        work_dir=folder / 'trained',
+        training=training,
+        shares=args.shares,
+        draws=args.draws,
+        neighbours=args.neighbours,
+    )
     probing.write_probes(folder, found, about)
     names = list(dict.fromkeys(name for _, report in found.values() for name in report.figures))
     synthetic = ', SYNTHETIC data' if about['source'] == 'synthetic' else ''
@@ -130,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    options.run(main)

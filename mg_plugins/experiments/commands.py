@@ -20,11 +20,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     Raises:
         UserError: With the option.
     """
-    from mg_plugins.openmmlab.compat import openmmlab_problem
-
-    problem = openmmlab_problem()
-    if problem is not None:
-        raise UserError(problem)
     if min(args.seeds, args.jobs) < 1:
         raise UserError('--seeds and --jobs must be at least 1')
     if args.budget_minutes is not None and not args.budget_minutes >= 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.labelled import draw_labelled
+from mg_plugins.errors import UserError
 from mg_plugins.experiments.finetune import TRAINED, check_encoders, train_on_shares
+from mg_plugins.files import read_json, replacing, write_json
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')
 SHARES = (0.01, 0.05, 0.1)
@@ -232,23 +233,19 @@ def write_probes(
             )
         if len(report.test) >= 5:
             probes.draw_features(folder / f'{stream}.png', report.test, about.get('classes'))
-    temporary = folder / f'.features.{os.getpid()}.npz'
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, folder / 'features.npz')
+    with replacing(folder / 'features.npz') as temporary:
+        np.savez_compressed(temporary, **arrays)
     figures = _known_figures(folder / 'probes.json', about)
     for stream, (_, report) in found.items():
         figures[stream] = figures.get(stream, {}) | report.figures
-    content = {**about, 'probes': figures}
-    temporary = folder / f'.probes.{os.getpid()}.json'
-    temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    os.replace(temporary, folder / 'probes.json')
+    write_json(folder / 'probes.json', {**about, 'probes': figures})
 
 
 def _known_figures(path: Path, about: Mapping) -> dict[str, dict[str, float]]:
     """Figures by stream that an earlier probe of the same checkpoint and clips has left."""
     try:
-        known = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        known = read_json(path)
+    except UserError:
         return {}
     same = all(known.get(k) == about[k] for k in ('checkpoint', 'train_clips', 'test_clips'))
     return known.get('probes', {}) if same else {}
