@@ -34,6 +34,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
+    from mg_plugins.openmmlab import compat
+
+    compat.require_openmmlab()
     from mg_plugins.experiments import commands, plan, report, training
     from mg_plugins.experiments.runner import Plan
 

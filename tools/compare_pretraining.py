@@ -50,6 +50,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
+    from mg_plugins.openmmlab import compat
+
+    compat.require_openmmlab()
     from functools import partial
 
     from mg_plugins.experiments import commands, plan, pretraining, report

@@ -51,6 +51,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
+    from mg_plugins.openmmlab import compat
+
+    compat.require_openmmlab()
     from dataclasses import replace
 
     from mg_plugins.errors import UserError
