@@ -7,7 +7,7 @@ import torch
 from mg_plugins.augment.base import Draws
 from mg_plugins.augment.batched import BatchedViews
 from mg_plugins.augment.chain import Chain
-from mg_plugins.augment.functional import flip
+from mg_plugins.augment import flip
 from mg_plugins.data.layouts import get_layout
 
 FLIP = dict(type='MGFlip', p=1.0)
