@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from mg_plugins.augment import flip
 from mg_plugins.augment.base import Draws
 from mg_plugins.augment.batched import BatchedViews
 from mg_plugins.augment.chain import Chain
-from mg_plugins.augment import flip
 from mg_plugins.data.layouts import get_layout
 
 FLIP = dict(type='MGFlip', p=1.0)
