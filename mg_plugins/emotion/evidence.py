@@ -27,7 +27,8 @@ from .scenarios import Gesture
 ENOUGH = 3  # supported citations
 TOLERANCE = 0.5  # seconds
 MOST_TEXT = 20_000  # characters that are looked at
-TIME = re.compile(r'(?<!\d)(\d{1,4}):(\d{2}(?:\.\d{1,3})?)(?!\d)')
+CLOCK = r'(\d{1,4}):(\d{2}(?:\.\d{1,3})?)'
+TIME = re.compile(rf'(?<!\d){CLOCK}(?:\s?[-–]\s?{CLOCK})?(?!\d)')  # or a span, which begins there
 QUOTED = re.compile(r'["“„«]([^"”“»\n]{4,300})["”“»]')
 SENTENCE = re.compile(r'[.!?;](?=\s)|\n')
 ENDINGS = re.compile(r'(?:ing|ed|es|s|e)$')
@@ -84,12 +85,12 @@ def score_evidence(
         named = _named(sentence, classes)
         # A time belongs to the class named nearest to it.
         owners = {
-            time: min(named, key=lambda item, at=at: abs(item[0] - at))
+            time: min(named, key=lambda item, at=at: max(item[0] - at, at - item[1]))
             for at, time in times
             if named
         }
-        dated = {(name, time) for time, (_, name) in owners.items()}
-        bare = {(name, None) for _, name in named} - {(name, None) for name, _ in dated}
+        dated = {(name, time) for time, (*_, name) in owners.items()}
+        bare = {(name, None) for *_, name in named} - {(name, None) for name, _ in dated}
         for name, time in dated | bare:
             found[name, time] = tuple(
                 i
@@ -113,14 +114,14 @@ def score_evidence(
     return Evidence(len(found) + len(quotes), supported, tuple(segments))
 
 
-def _named(sentence: str, classes: tuple[str, ...]) -> list[tuple[int, str]]:
+def _named(sentence: str, classes: tuple[str, ...]) -> list[tuple[int, int, str]]:
     """Places and names of the classes in a sentence; a longer name hides a shorter one in it."""
     found, taken = [], []
     for name in sorted(classes, key=lambda n: -len(n)):
         for match in _pattern(name).finditer(sentence):
             if all(match.end() <= a or match.start() >= b for a, b in taken):
                 taken.append(match.span())
-                found.append((match.start(), name))
+                found.append((*match.span(), name))
     return found
 
 
