@@ -63,11 +63,9 @@ class EmotionEvalHook(Hook):
     It runs on rank 0 and every rank gets the same figures. The others wait meanwhile, as they would
     in training's next step; ``time_limit`` keeps that below the process group's timeout.
 
-    Training never ends because of it: whatever goes wrong in an evaluation (an endpoint that does
-    not answer, sessions without outcome, a full disk) is a warning, ``failed`` is 1 and the other
-    figures are NaN, which ``save_best`` passes over. Settings that cannot be raise at the start.
-
-    Its priority is the highest, so that other hooks find the figures among the epoch's metrics.
+    Training never ends because of it: whatever goes wrong in an evaluation is a warning, ``failed``
+    is 1 and the other figures are NaN, which ``save_best`` passes over. Settings that cannot be
+    raise at the start. Its priority is the highest, so that other hooks find the figures.
 
     Args:
         template: Name of a shipped template or path of one's own; it knows the states.
