@@ -1,10 +1,7 @@
 """Fusing every GCN recognizer by import, in process and through MMAction2's installed train.py."""
 
 import importlib
-import json
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +19,8 @@ from mmaction.registry import MODELS
 from mmaction.utils import register_all_modules
 
 from mg_plugins.fusion import PlugError, fusions
+
+from forks import run_each_in_a_fork
 
 MIM = Path(mmaction.__file__).parent / '.mim'
 TOOLS = MIM / 'tools'
@@ -74,24 +73,6 @@ def shrink(annotations: Path) -> list[str]:
     return [*options, 'train_dataloader.batch_size=4']
 
 
-RUN_EACH_IN_A_FORK = """
-import json, os, runpy, sys
-import mmcv, mmengine.runner  # what every run needs of others' code; nothing of ours, nor models
-for number, (output, *argv) in enumerate(json.loads(sys.argv[1])):
-    pid = os.fork()
-    if pid == 0:
-        log = os.open(output, os.O_WRONLY | os.O_CREAT)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.argv = argv
-        runpy.run_path(argv[0], run_name='__main__')
-        sys.stdout.flush()
-        os._exit(0)
-    if os.waitpid(pid, 0)[1] != 0:
-        sys.exit(f'{argv}\\n{open(output).read()[-3000:]}')
-"""
-
-
 @pytest.mark.slow
 def test_mmaction2s_own_tools_train_and_test_fused_models(annotations, tmp_path):
     """Each config by a two-line child and, unedited, by runner_type; then test.py on the last."""
@@ -114,13 +95,8 @@ def test_mmaction2s_own_tools_train_and_test_fused_models(annotations, tmp_path)
     commands.append(
         [tmp_path / 'test.log', TOOLS / 'test.py', unedited, folder / 'epoch_1.pth', *out]
     )
-    done = subprocess.run(
-        [sys.executable, '-c', RUN_EACH_IN_A_FORK, json.dumps(commands, default=str)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if k != 'MG_FUSE_OPTIONS'},
-    )
+    # What every run needs of others' code; nothing of ours, nor models.
+    done = run_each_in_a_fork('mmcv,mmengine.runner', commands, tmp_path)
     assert done.returncode == 0, done.stderr
 
     for run, folder in folders.items():

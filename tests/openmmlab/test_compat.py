@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -266,16 +267,32 @@ print(json.dumps(found))
         assert found['whole'] == (drn == 'whole')
 
 
-@pytest.mark.parametrize('timm', ['missing', 'without torchvision', 'there'])
-def test_transformers_alone_do_not_stop_the_import_of_models(tmp_path, timm):
+def write_timm(folder, layers):
+    (folder / 'timm/models').mkdir(parents=True)
+    for name in ('timm/__init__.py', 'timm/models/__init__.py'):
+        (folder / name).touch()
+    (folder / 'timm/models/layers.py').write_text(layers)
+
+
+@pytest.mark.parametrize('layers', [None, 'import torchvision_that_is_not_there'])
+def test_without_timm_there_are_no_language_models(layers, tmp_path, monkeypatch):
+    for name in ('timm', 'timm.models', 'timm.models.layers'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if layers is None:
+        monkeypatch.setitem(sys.modules, 'timm', None)
+    else:
+        write_timm(tmp_path, layers)
+        monkeypatch.syspath_prepend(tmp_path)
+    module = SimpleNamespace(WITH_MULTIMODAL=True)
+    compat.offer_multimodal_where_it_can_be(module)
+    assert not module.WITH_MULTIMODAL
+
+
+@pytest.mark.slow
+def test_transformers_alone_do_not_stop_the_import_of_models(tmp_path):
     """MMAction2 imports VindLU where transformers is; these transformers lack what VindLU needs."""
     pytest.importorskip('transformers', reason='transformers is not installed')
-    if timm != 'missing':
-        (tmp_path / 'timm/models').mkdir(parents=True)
-        (tmp_path / 'timm/__init__.py').write_text('')
-        (tmp_path / 'timm/models/__init__.py').write_text('')
-        layers = 'import torchvision_that_is_not_there' if timm.startswith('w') else 'DropPath = 1'
-        (tmp_path / 'timm/models/layers.py').write_text(layers)
+    write_timm(tmp_path, 'DropPath = 1')
     code = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

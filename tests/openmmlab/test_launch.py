@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import torch
 
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
+from mg_plugins.errors import UserError
+from mg_plugins.files import InUse, locked
 
-from paths import ROOT
+from forks import run_each_in_a_fork
+from paths import ROOT, load_tool
 
 CONFIGS = ROOT / 'configs'
 FUSED = CONFIGS / 'stgcn_mgfuse_msr_action3d.py'
@@ -141,31 +145,37 @@ def test_missing_data_goes_on_with_the_synthetic_set_and_says_so(run_tool, tmp_p
         assert all('synthetic' in name for name in figures - {'step'}), figures
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'config',
-    [
-        'aagcn_mgfuse_imigue',
-        'stgcn_mgfuse_smg',
-        'stgcn_mgfuse_ntu60',
-        'stgcn_mgfuse_imigue_longtail',
-        'mmaction::skeleton/2s-agcn/2s-agcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-2d.py',
-    ],
+FAMILIES = (
+    'aagcn_mgfuse_imigue',
+    'stgcn_mgfuse_smg',
+    'stgcn_mgfuse_ntu60',
+    'stgcn_mgfuse_imigue_longtail',
+    'mmaction::skeleton/2s-agcn/2s-agcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-2d.py',
 )
-def test_every_family_of_configs_runs(config, run_tool, tmp_path):
-    upstream = '::' in config
-    options = ['train_cfg.max_epochs=1']
-    if not upstream:
-        options += ['synthetic.clips=72', 'synthetic.subjects=3']
-        config = CONFIGS / f'{config}.py'
-    extra = ['--fuse'] if upstream else []
-    run_tool('train', config, *extra, '--cfg-options', *options, cwd=tmp_path)
-    (report,) = tmp_path.glob('work_dirs/*_synthetic/test/confusion.csv')
-    metrics = json.loads((report.parent / 'metrics.json').read_text())
-    assert metrics and all(name.startswith('synthetic') for name in metrics)
-    (weights,) = tmp_path.glob('work_dirs/*_synthetic/epoch_1.pth')
-    state = torch.load(weights)['state_dict']
-    assert any('mg_fusion.gamma_s' in name for name in state)
+
+
+@pytest.mark.slow
+def test_every_family_of_configs_runs(tmp_path):
+    """Each in a process of its own, forked from one that has imported everything."""
+    commands = []
+    for number, config in enumerate(FAMILIES):
+        options = ['train_cfg.max_epochs=1']
+        if '::' not in config:
+            options += ['synthetic.clips=72', 'synthetic.subjects=3']
+            config = CONFIGS / f'{config}.py'
+        extra = ['--fuse'] if '::' in str(config) else []
+        work = ['--work-dir', tmp_path / f'{number}']
+        argv = [ROOT / 'tools/train.py', config, *extra, *work, '--cfg-options', *options]
+        commands.append([tmp_path / f'{number}.log', *argv])
+    done = run_each_in_a_fork('mg_plugins.openmmlab.launch', commands, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for number, config in enumerate(FAMILIES):
+        folder = tmp_path / f'{number}_synthetic'
+        assert (folder / 'test/confusion.csv').is_file(), config
+        metrics = json.loads((folder / 'test/metrics.json').read_text())
+        assert metrics and all(name.startswith('synthetic') for name in metrics)
+        state = torch.load(folder / 'epoch_1.pth')['state_dict']
+        assert any('mg_fusion.gamma_s' in name for name in state)
 
 
 @pytest.mark.parametrize(
@@ -176,11 +186,29 @@ def test_every_family_of_configs_runs(config, run_tool, tmp_path):
         ([FUSED, '--require-data'], 'Not found: data/msr_action3d/msr_action3d.pkl'),
         ([FUSED, '--resume', 'x.pth'], 'there is no checkpoint x.pth'),
         ([FUSED, '--launcher', 'pytorch'], 'torchrun --nproc_per_node 2'),
+        ([FUSED, '--cfg-options', 'x'], "takes KEY=VALUE, got 'x'"),
+        ([FUSED, '--finetune'], 'needs a config that follows a pre-training'),
     ],
 )
-@pytest.mark.slow
-def test_wishes_that_cannot_be_met_are_explained(arguments, message, run_tool, tmp_path):
+def test_wishes_that_cannot_be_met_are_explained(arguments, message, tmp_path, monkeypatch):
     (tmp_path / 'configs').symlink_to(CONFIGS)
-    done = run_tool('train', *arguments, cwd=tmp_path, check=False)
-    assert done.returncode == 1 and message in done.stdout, done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(sys, 'argv', ['train.py', *map(str, arguments)])
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_tool('train').main()
+    assert not (tmp_path / 'work_dirs').exists()
+
+
+@pytest.mark.slow
+def test_a_wish_that_cannot_be_met_is_one_line(run_tool, tmp_path):
+    done = run_tool('train', FUSED, '--require-data', cwd=tmp_path, check=False)
+    assert done.returncode == 1 and 'train.py: Not found: data/msr_action3d' in done.stdout
     assert 'Traceback' not in done.stdout and not (tmp_path / 'work_dirs').exists()
+
+
+def test_a_work_directory_in_use_is_refused_and_named(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(FUSED), '--work-dir', str(tmp_path)])
+    with locked(tmp_path), pytest.raises(InUse, match=f'the work directory, .* {os.getpid()}'):
+        load_tool('train').main()
