@@ -13,11 +13,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             'summarise',
         ],
         'classes': ['class_counts', 'class_groups', 'dataset_names', 'get_classes', 'protocol'],
+        'hands': ['attach_hands'],
         'labelled': ['draw_labelled'],
         'layouts': [
             'Layout',
             'LayoutError',
-            'attach_hands',
             'get_layout',
             'layout_aliases',
             'layout_names',

@@ -19,7 +19,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -192,95 +192,6 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
         f'no layout is called {str(layout)!r}; known are {", ".join(layout_names())}. '
         'Give a dict or the path of a .json file for one of your own.'
     )
-
-
-def attach_hands(
-    layout: Layout | str, keypoints: np.ndarray | list, scores: np.ndarray | list | None = None
-) -> tuple[Layout, dict]:
-    """Decide from data which wrist carries which fingertips.
-
-    For every frame in which a wrist and a fingertip are both detected, their distance counts; the
-    assignment of the two sets of fingertips to the two wrists with the smaller sum of median
-    distances wins. Where it is the other one than the layout's, fingertips change their wrist,
-    their side and their names.
-
-    Args:
-        layout: A layout with joints left_wrist, right_wrist and left_finger*, right_finger*
-            (`imigue22`).
-        keypoints: (..., V, C) coordinates, or a list of such arrays.
-        scores: (..., V) detection scores to match, 0 for a missing joint; without them a joint
-            with coordinates all 0 is missing.
-
-    Returns:
-        The layout to use, and a report with ``swapped``, ``median_distance`` (in the data's unit,
-        by 'fingers of left hand -> left_wrist' and so on), ``frames`` (measured wrist-to-finger
-        distances) and ``decided`` (False when the data says too little; the layout then stays).
-    """
-    layout = get_layout(layout)
-    wrists = {side: layout.index(f'{side}_wrist') for side in ('left', 'right')}
-    fingers = {
-        side: [j for j, name in enumerate(layout.joints) if name.startswith(f'{side}_finger')]
-        for side in wrists
-    }
-    if not fingers['left'] or len(fingers['left']) != len(fingers['right']):
-        raise LayoutError(f'layout {layout.name!r} has no equal sets of left and right fingertips')
-
-    points, detected = _flatten(keypoints, scores, layout.num_joints)
-    median, frames = {}, {}
-    for hand, tips in fingers.items():
-        for side, wrist in wrists.items():
-            both = detected[:, tips] & detected[:, [wrist]]
-            distance = np.linalg.norm(points[:, tips] - points[:, [wrist]], axis=-1)[both]
-            median[hand, side] = float(np.median(distance)) if distance.size else float('nan')
-            frames[hand, side] = int(distance.size)
-
-    same = median['left', 'left'] + median['right', 'right']
-    crossed = median['left', 'right'] + median['right', 'left']
-    decided = bool(np.isfinite(same) and np.isfinite(crossed) and same != crossed)
-    swapped = decided and crossed < same
-
-    def label(key: tuple[str, str]) -> str:
-        return f'{key[0]}_finger* -> {key[1]}_wrist (joint {wrists[key[1]]})'
-
-    report = dict(
-        swapped=swapped,
-        decided=decided,
-        median_distance={label(key): value for key, value in median.items()},
-        frames={label(key): value for key, value in frames.items()},
-    )
-    return (_exchange_hands(layout, fingers, wrists) if swapped else layout), report
-
-
-def _exchange_hands(layout: Layout, fingers: dict, wrists: dict) -> Layout:
-    """The layout with the two sets of fingertips on each other's wrist, renamed to match."""
-    exchange = dict(zip(fingers['left'], fingers['right'], strict=True))
-    exchange.update({right: left for left, right in exchange.items()})
-    # Moving a bone to the mirrored fingertip and renaming both is one permutation of indices.
-    move = [exchange.get(j, j) for j in range(layout.num_joints)]
-    name = f'{layout.name}_hands_exchanged'
-    return replace(
-        layout,
-        name=name,
-        joints=tuple(layout.joints[move[j]] for j in range(layout.num_joints)),
-        bones=tuple((move[child], move[parent]) for child, parent in layout.bones),
-        pairs=tuple((move[left], move[right]) for left, right in layout.pairs),
-        regions={part: tuple(move[j] for j in js) for part, js in layout.regions.items()},
-        note=f'{layout.note} Here attach_hands() found joints {fingers["right"]} at joint '
-        f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.',
-    )
-
-
-def _flatten(keypoints, scores, num_joints: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (F, V, C) and detected (F, V) of an array or a list of arrays."""
-    clips = [keypoints] if isinstance(keypoints, np.ndarray) else list(keypoints)
-    points = [np.asarray(clip).reshape(-1, num_joints, np.shape(clip)[-1]) for clip in clips]
-    points = np.concatenate(points).astype(np.float64)
-    detected = (points != 0).any(-1)
-    if scores is not None:
-        parts = [scores] if isinstance(scores, np.ndarray) else list(scores)
-        parts = [np.asarray(part).reshape(-1, num_joints) for part in parts]
-        detected &= np.concatenate(parts) > 0
-    return points, detected
 
 
 def _known(name: str) -> Layout | None:

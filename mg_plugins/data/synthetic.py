@@ -36,7 +36,7 @@ from .synthetic_plan import (
     stream_of,
 )
 from .synthetic_sensor import HEIGHT, WIDTH, observe, pick_joints
-from .synthetic_tables import NORMALS, UNIFORMS, Movements, Subjects
+from .synthetic_tables import NORMALS, UNIFORMS, Rows, compile_movements, draw_subjects
 
 VERSION = 2
 NOTE = (
@@ -131,9 +131,9 @@ def _generate(options: SyntheticOptions) -> tuple[dict, list[dict], dict]:
     return split, annotations, meta
 
 
-def _people(options: SyntheticOptions) -> Subjects:
+def _people(options: SyntheticOptions) -> Rows:
     streams = [stream_of(options, SUBJECT, k, 0) for k in range(options.subjects)]
-    return Subjects.draw(streams, options.variant['posture'])
+    return draw_subjects(streams, options.variant['posture'])
 
 
 def _draws(streams: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +150,7 @@ def _clips(
 ) -> Iterator[dict]:
     """One annotation a gesture."""
     posture, dims = options.variant['posture'], options.variant['dims']
-    moves, people = Movements.compile(task.movements, posture), _people(options)
+    moves, people = compile_movements(task.movements, posture), _people(options)
     # Clips of like length together, so that little is computed for padding.
     for block in np.array_split(np.argsort(plan.frames, kind='stable'), -(-options.clips // BLOCK)):
         streams = [stream_of(options, MOTION, index) for index in block]
@@ -192,7 +192,7 @@ def _recordings(
     """One annotation a session: its gestures, and between them a body that does nothing of note."""
     posture, dims = options.variant['posture'], options.variant['dims']
     nothing = len(task.movements)
-    moves, people = Movements.compile([*task.movements, {}], posture), _people(options)
+    moves, people = compile_movements([*task.movements, {}], posture), _people(options)
     for session in np.unique(plan.session):
         clips = np.flatnonzero(plan.session == session)
         clips = clips[np.argsort(plan.start[clips])]

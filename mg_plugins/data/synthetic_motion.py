@@ -20,8 +20,7 @@ from .synthetic_tables import (
     FRAMES,
     NO_HAND,
     PER_LIMB,
-    Movements,
-    Subjects,
+    Rows,
     gesture_table,
 )
 
@@ -106,7 +105,7 @@ class BodyMotion:
     """Moves the bodies of a block of clips; :meth:`points` is the result.
 
     Args:
-        moves: the movements, one row a clip (``Movements`` indexed by label).
+        moves: the movements, one row a clip (`compile_movements`, by label).
         who: the subjects, one row a clip.
         normals, uniforms: (n,) records of ``NORMALS`` and ``UNIFORMS``.
         frames: (n,) lengths in frames. fps: (n,) frames a second.
@@ -116,8 +115,8 @@ class BodyMotion:
 
     def __init__(
         self,
-        moves: Movements,
-        who: Subjects,
+        moves: Rows,
+        who: Rows,
         normals: np.ndarray,
         uniforms: np.ndarray,
         frames: np.ndarray,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +62,20 @@ def gesture_table() -> dict:
     return json.loads(path.read_text(encoding='utf-8'))
 
 
-@dataclass(frozen=True)
-class Movements:
-    """Movements of K classes as arrays, row k for class k.
+class Rows(dict):
+    """Arrays by name, one row of each for every movement or subject; also as attributes."""
 
-    Attributes:
+    __getattr__ = dict.__getitem__
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """The given rows, one a clip."""
+        return Rows({k: v.take(rows) if isinstance(v, Rows) else v[rows] for k, v in self.items()})
+
+
+def compile_movements(entries: list[dict], posture: str) -> Rows:
+    """Entries of the gesture table as arrays, row k for class k; ``posture`` names the rests.
+
+    Returns:
         frame: (K, 2) index into ``FRAMES`` for the near and the far hand, ``NO_HAND`` if unused.
         at, reach, pole: (K, 2, 3) target point, hand direction and elbow direction, near-side axes.
         fingers: (K, 5) how far each finger is stretched.
@@ -80,35 +88,10 @@ class Movements:
         stay, both: (K,) shares of clips that do not return, and that use the far hand.
         rest: (K,) resting posture a movement must start from, -1 for any.
     """
-
-    frame: np.ndarray
-    at: np.ndarray
-    reach: np.ndarray
-    pole: np.ndarray
-    fingers: np.ndarray
-    rub: np.ndarray
-    hz: np.ndarray
-    rub_share: np.ndarray
-    body: np.ndarray
-    sway: np.ndarray
-    foot: np.ndarray
-    wander: np.ndarray
-    approach: np.ndarray
-    stay: np.ndarray
-    both: np.ndarray
-    rest: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Movements:
-        """The given rows, one a clip."""
-        return Movements(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
-    @classmethod
-    def compile(cls, entries: list[dict], posture: str) -> Movements:
-        """Entries of the gesture table as arrays; ``posture`` names the resting postures."""
-        table = gesture_table()
-        rests = [rest['name'] for rest in table['rests'][posture]]
-        rows = [_compile_entry(entry, table, rests) for entry in entries]
-        return cls(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
+    table = gesture_table()
+    rests = [rest['name'] for rest in table['rests'][posture]]
+    rows = [_compile_entry(entry, table, rests) for entry in entries]
+    return Rows({name: np.array([row[name] for row in rows]) for name in rows[0]})
 
 
 def _compile_entry(entry: dict, table: dict, rests: list[str]) -> dict:
@@ -137,54 +120,35 @@ def _compile_entry(entry: dict, table: dict, rests: list[str]) -> dict:
     }
 
 
-@dataclass(frozen=True)
-class Subjects:
-    """Bodies and habits of S subjects, row s for subject s.
+def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
+    """Bodies and habits, a subject from each generator, row s for subject s.
 
-    Attributes:
-        size: field name of ``PROPORTIONS`` to (S,) lengths in metres (``skull`` is a factor).
+    Returns:
+        size: name in ``PROPORTIONS`` to (S,) lengths in metres (``skull`` is a factor).
         habit: (S, 12) usual value of each channel. rest_habit, touch_habit: (S, 2, 3) usual
             offset of the hands at rest and at a target.
         rest_weights: (S, R) how often each resting posture is taken.
         right_handed: (S,) share of one-handed movements done by the right hand.
         tempo, vigour: (S,) factors of speed and of amplitude.
     """
-
-    size: dict[str, np.ndarray]
-    habit: np.ndarray
-    rest_habit: np.ndarray
-    touch_habit: np.ndarray
-    rest_weights: np.ndarray
-    right_handed: np.ndarray
-    tempo: np.ndarray
-    vigour: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Subjects:
-        """The given rows, one a clip."""
-        part = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != 'size'}
-        return Subjects(size={name: value[rows] for name, value in self.size.items()}, **part)
-
-    @classmethod
-    def draw(cls, rngs: list[np.random.Generator], posture: str) -> Subjects:
-        """Draws one subject from each generator."""
-        weights = np.array([rest['weight'] for rest in gesture_table()['rests'][posture]], float)
-        normal = np.array([rng.standard_normal(40) for rng in rngs])
-        stature = np.exp(0.05 * normal[:, 0])
-        size = {
-            name: length * stature * np.exp(0.04 * normal[:, 1 + i])
-            for i, (name, length) in enumerate(PROPORTIONS.items())
-        }
-        size['skull'] = np.exp(0.04 * normal[:, 10])
-        habit = HABIT * normal[:, 11:23]
-        habit[:, 0] += REST_LEAN if posture == 'seated' else 0
-        liking = np.array([rng.standard_normal(len(weights)) for rng in rngs])
-        return cls(
-            size=size,
-            habit=habit,
-            rest_habit=0.025 * normal[:, 23:29].reshape(-1, 2, 3),
-            touch_habit=0.008 * normal[:, 29:35].reshape(-1, 2, 3),
-            rest_weights=weights * np.exp(0.8 * liking),
-            right_handed=np.where(normal[:, 35] > -1.2, 0.8, 0.2),
-            tempo=np.exp(0.15 * normal[:, 36]),
-            vigour=np.exp(0.15 * normal[:, 37]),
-        )
+    weights = np.array([rest['weight'] for rest in gesture_table()['rests'][posture]], float)
+    normal = np.array([rng.standard_normal(40) for rng in rngs])
+    stature = np.exp(0.05 * normal[:, 0])
+    size = {
+        name: length * stature * np.exp(0.04 * normal[:, 1 + i])
+        for i, (name, length) in enumerate(PROPORTIONS.items())
+    }
+    size['skull'] = np.exp(0.04 * normal[:, 10])
+    habit = HABIT * normal[:, 11:23]
+    habit[:, 0] += REST_LEAN if posture == 'seated' else 0
+    liking = np.array([rng.standard_normal(len(weights)) for rng in rngs])
+    return Rows(
+        size=Rows(size),
+        habit=habit,
+        rest_habit=0.025 * normal[:, 23:29].reshape(-1, 2, 3),
+        touch_habit=0.008 * normal[:, 29:35].reshape(-1, 2, 3),
+        rest_weights=weights * np.exp(0.8 * liking),
+        right_handed=np.where(normal[:, 35] > -1.2, 0.8, 0.2),
+        tempo=np.exp(0.15 * normal[:, 36]),
+        vigour=np.exp(0.15 * normal[:, 37]),
+    )

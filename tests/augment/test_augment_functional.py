@@ -22,7 +22,7 @@ def angles_for(keypoint, value):
     return np.full(3 if keypoint.shape[-1] == 3 else 1, value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(clips(), st.floats(-3, 3), st.floats(0.5, 2))
 def test_rotation_and_scale(clip, angle, factor):
     keypoint, score = clip
@@ -38,7 +38,7 @@ def test_rotation_and_scale(clip, angle, factor):
     assert not stretched[score == 0].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(clips(), st.integers(1, 60), st.floats(0, 1), st.floats(0, 1))
 def test_resample(clip, length, one, two):
     keypoint, score = clip

@@ -294,7 +294,7 @@ def test_gestures_are_learnable_but_not_from_artefacts(default_set):
 
     def accuracy(values, leaf):
         values = np.array(values, float).reshape(len(annotations), -1)
-        model = ensemble.ExtraTreesClassifier(60, min_samples_leaf=leaf, random_state=0)
+        model = ensemble.ExtraTreesClassifier(25, min_samples_leaf=leaf, random_state=0)
         guess = model.fit(values[~held], label[~held]).predict(values[held])
         return (guess == label[held]).mean()
 

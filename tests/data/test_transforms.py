@@ -35,7 +35,7 @@ def copy(sample):
     return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in sample.items()}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     name=st.sampled_from(layout_names()),
     dims=st.sampled_from([2, 3]),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.data.classes import get_classes, protocol
-from mg_plugins.data.layouts import attach_hands
+from mg_plugins.data.hands import attach_hands
 
 from . import common, parsing, tables, windows
 from .common import Clip, Dataset, FormatError, Plan
