@@ -349,7 +349,7 @@ def in_layout(track: Any, layout: Any, wanted: Any) -> tuple[Any, Any]:
 
 def make_session(name: str, segments: Any, args: argparse.Namespace) -> Any:
     """The recording as an emotion session: person 0's gestures and what was said."""
-    from mg_plugins.emotion.scenarios import Gesture
+    from mg_plugins.emotion.scenarios import RECOGNISED, Gesture
     from mg_plugins.emotion.sessions import Session
     from mg_plugins.emotion.transcripts import as_text, mask_speakers, read_transcript
 
@@ -361,7 +361,7 @@ def make_session(name: str, segments: Any, args: argparse.Namespace) -> Any:
         for row in segments
         if row.person == 0
     )
-    return Session(name, name, gestures, transcript=said)
+    return Session(name, name, gestures, transcript=said, origin=RECOGNISED)
 
 
 def save_scenarios(path: Path, sessions: list, spotter: Any, args: argparse.Namespace) -> None:
