@@ -128,14 +128,13 @@ def test_another_checkpoint_is_refused(trained, tmp_path):
 
 @pytest.mark.slow
 def test_the_tool_probes_every_stream(trained, run_tool, tmp_path):
-    out = run_tool('probe', checkpoint_of(trained), '--out', tmp_path / 'probes', cwd=tmp_path)
+    few = ('--draws', 1, '--shares', 0.1, '--streams', 'graph', 'fused')
+    out = run_tool('probe', checkpoint_of(trained), '--out', 'probes', *few, cwd=tmp_path)
     assert 'SYNTHETIC' in out.stdout and 'linear_10%' in out.stdout
     content = json.loads((tmp_path / 'probes/probes.json').read_text())
-    assert set(content['probes']) == {'graph', 'sequence', 'fused'}
+    assert set(content['probes']) == {'graph', 'fused'}
     figures = content['probes']['fused']
-    assert set(figures) == {
-        *('knn', 'linear', 'linear_1%', 'linear_5%', 'linear_10%', 'mAP', 'R1', 'R5')
-    }
+    assert set(figures) == {'knn', 'linear', 'linear_10%', 'mAP', 'R1', 'R5'}
     assert all(0 <= figure <= 1 for figure in figures.values())
     with np.load(tmp_path / 'probes/features.npz') as arrays:
         assert len(arrays['fused_test']) == len(arrays['labels_test']) == content['test_clips']
