@@ -76,9 +76,9 @@ def synthetic_options(cfg: Config) -> dict:
     """The synthetic set in the config's layout: its options, and epochs of as many steps."""
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.data.synthetic import ensure_synthetic
-    from mg_plugins.openmmlab.synthetic_data import stand_in_options
+    from mg_plugins.openmmlab.synthetic_data import synthetic_options
 
-    made = stand_in_options(cfg)
+    made = synthetic_options(cfg)
     own, size = cfg.train_dataloader.dataset, cfg.train_dataloader.batch_size
 
     def steps(file: str, split: str) -> int:

@@ -82,7 +82,7 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
     Raises:
         NoSyntheticSet: If it cannot be told which set would do.
     """
-    path = ensure_synthetic(**stand_in_options(cfg))
+    path = ensure_synthetic(**synthetic_options(cfg))
     for loader in LOADERS:
         for dataset in datasets_of((cfg.get(loader) or {}).get('dataset')):
             upstream = [s for s in dataset['pipeline'] if s['type'] == 'GenSkeFeat']
@@ -149,7 +149,7 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
         cfg.optim_wrapper.optimizer = ConfigDict(type='AdamW', lr=2e-3, weight_decay=0.01)
 
 
-def stand_in_options(cfg: Config) -> dict:
+def synthetic_options(cfg: Config) -> dict:
     """Options of the synthetic set: the config's own, brought to its joints and number of classes.
 
     Raises:

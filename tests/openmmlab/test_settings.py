@@ -90,14 +90,14 @@ def test_data_is_looked_for_under_its_root_and_its_stand_in_fits_the_model(tmp_p
     for dataset in settings.datasets(cfg):
         dataset.data_root = str(tmp_path)
     assert synthetic_data.missing_data(cfg) == []
-    assert synthetic_data.stand_in_options(cfg) == dict(dataset='imigue', clips=2000)
+    assert synthetic_data.synthetic_options(cfg) == dict(dataset='imigue', clips=2000)
     cfg.model.cls_head.num_classes = 7
     cfg.model.backbone.backbone.graph_cfg.layout = 'body25'
-    options = synthetic_data.stand_in_options(cfg)
+    options = synthetic_data.synthetic_options(cfg)
     assert options['classes'] == 7 and options['layout'] == 'body25'
     cfg.model.backbone.backbone.graph_cfg.layout = dict(num_node=2, inward=[(1, 0)], center=0)
     with pytest.raises(synthetic_data.NoSyntheticSet, match='no synthetic set'):
-        synthetic_data.stand_in_options(cfg)
+        synthetic_data.synthetic_options(cfg)
 
 
 @pytest.mark.parametrize('imported', [False, True])
