@@ -38,6 +38,7 @@ class Variant:
         num_warps: Warps of a program.
         num_stages: Depth of Triton's software pipeline.
         programs: Programs per batch row that a launch needs (its grid is N times this).
+        frames: T, which is no part of what is compiled.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Variant:
     num_warps: int
     num_stages: int
     programs: int
+    frames: int | None = None
 
     @property
     def attrs(self) -> dict[tuple[int], list[list]]:
@@ -69,11 +71,12 @@ class Variant:
         """Run over ``rows`` batch rows; tensors in the order of the signature's pointers."""
         device = tensors[0].device
         grid = (rows * self.programs,)
+        sizes = () if self.frames is None else (self.frames,)
         if device.type == 'cuda' and device.index != torch.cuda.current_device():
             with torch.cuda.device(device):
-                self.kernel[grid](*tensors, **self.constexprs, **self.options)
+                self.kernel[grid](*tensors, *sizes, **self.constexprs, **self.options)
         else:
-            self.kernel[grid](*tensors, **self.constexprs, **self.options)
+            self.kernel[grid](*tensors, *sizes, **self.constexprs, **self.options)
         _launches[self.name] += 1
 
 

@@ -1,31 +1,25 @@
 """``mix`` in Triton: ``y = x + a·(x·As) + b·(At·x)`` and its gradients.
 
-A block is frames by columns, a column one joint of one of its channels; side by side, the channels
-of a head share both products: ``At · block`` as it is, and ``block · As`` with As repeated along a
-diagonal, one square a channel.
+A block is frames by columns, a column one joint of a channel; the channels of a head share both
+products: ``At · block``, and ``block · As`` with As repeated along a diagonal, a square a channel.
 
-Forward. A program owns some channels of one head of one sequence and a tile of frames; it reads
-those of x once, both graphs once, and writes y once. Where T fits one tile, the block that was read
-is a factor of both products.
-
-Where T does not fit one tile, a program either goes through all tiles and holds the frames of its
-channels (half precision, whose rows of an odd number of joints are slow to read), or sums over the
-frames a few at a time.
+Forward. A program owns some channels of one head of one sequence and a tile of frames, reads those
+of x and both graphs once, and writes y once. Where T does not fit one tile, it goes through all
+tiles and holds the frames of its channels (half precision, whose rows of an odd number of joints
+are slow to read), or sums over the frames a few at a time. T itself is known when it runs.
 
 Backward. With ``w = Atᵀ·dy`` and, for each channel, ``p = xᵀ·dy`` over its frames,
 
     dx  = dy + a·(dy·Asᵀ) + b·w     db = Σ x·w          dAt = Σ_c dy·(b x)ᵀ
                                     da = Σ As·p         dAs = Σ_c a·p
 
-A kernel makes dx and db, another the gradients of both graphs and da: each reads x and dy once
-where T fits a tile. One for all five would save that second reading and spill, because dAt alone
-takes T × T accumulators.
+A kernel makes dx and db, another the gradients of both graphs and da; one for all five would
+spill, because dAt alone takes T × T accumulators.
 
-Sums over channels and tiles that several programs share are written in parts and added up by
-PyTorch in a fixed order, never by atomics: equal runs give equal bits.
+Sums that several programs share are added up by PyTorch in a fixed order: equal runs, equal bits.
 
 The repeated As holds zeros between channels, and 0 · inf is NaN: what is not finite spreads over
-the channels of its block, never to another head or sequence. The reference keeps channels apart.
+the channels of its block, never to another head or sequence.
 
 All tensors are contiguous here. Head h of sequence n is row ``g = n·H + h`` of every one of them:
 x (G, K, T, V), As (G, V, V), At (G, T, T), a and b (G, K), with K = C / H channels.
@@ -39,37 +33,18 @@ import triton.language as tl
 
 from . import blocks
 from .signatures import TYPES, Variant, architecture, interpreted, precision
-from .triton_parts import columns, dot, load_block, store_block
+from .triton_parts import (
+    columns,
+    dot,
+    load_block,
+    load_frames,
+    load_joints,
+    load_share,
+    store_block,
+)
 
 
-@triton.jit
-def _load_frames(ptr, t, s, R: tl.constexpr, S: tl.constexpr, T: tl.constexpr):
-    """Frames t … t + R by frames s … s + S of a frame graph (T, T), 0 outside."""
-    row, column = tl.arange(0, R), tl.arange(0, S)
-    at = (ptr + (t * T + s) + column)[None, :] + (row * T)[:, None]
-    return tl.load(at, (row < T - t)[:, None] & (column < T - s)[None, :], 0.0)
-
-
-@triton.jit
-def _load_joints(ptr, V: tl.constexpr, BC: tl.constexpr, W: tl.constexpr):
-    """A joint graph (V, V) for BC channels: a square a channel along the diagonal of (W, W)."""
-    column = tl.arange(0, W)
-    if BC == 1:
-        inside = (column < V)[:, None] & (column < V)[None, :]
-        return tl.load(ptr + (column[:, None] * V + column[None, :]), inside, 0.0)
-    channel = column // V
-    inside = (channel[:, None] == channel[None, :]) & (channel < BC)[None, :]
-    joint = tl.max_contiguous(column % V, W)
-    return tl.load(ptr + ((column % V)[:, None] * V + joint[None, :]), inside, 0.0)
-
-
-@triton.jit
-def _load_share(ptr, channel, inside):
-    """Share of each column's channel, (1, columns)."""
-    return tl.load(ptr + channel, inside, 0.0).to(tl.float32)[None, :]
-
-
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _mix_forward(
     x_ptr,
     joints_ptr,
@@ -77,56 +52,57 @@ def _mix_forward(
     a_ptr,
     b_ptr,
     y_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
     BS: tl.constexpr,
     BR: tl.constexpr,
+    ONE: tl.constexpr,
+    KEPT: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    TILES: tl.constexpr = (T + BT - 1) // BT
-    KEPT: tl.constexpr = BS + BR >= T
-    SHARED: tl.constexpr = 1 if KEPT else TILES
+    # How many programs share the frames of their channels.
+    shared = 1 if KEPT else tl.cdiv(T, BT)
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    g = (program // (SHARED * CHUNKS)).to(tl.int64)
-    begin = program // SHARED % CHUNKS * (BC * STEPS)
+    g = (program // (shared * CHUNKS)).to(tl.int64)
+    begin = program // shared % CHUNKS * (BC * STEPS)
     end = tl.minimum(K, begin + BC * STEPS)
-    tile = program % SHARED
+    tile = program % shared
     graph = frames_ptr + g * (T * T)
-    joints = _load_joints(joints_ptr + g * (V * V), V, BC, W)
-    if TILES == 1:
-        frames = _load_frames(graph, 0, 0, BT, BS, T)
+    joints = load_joints(joints_ptr + g * (V * V), V, BC, W)
+    if ONE:
+        frames = load_frames(graph, 0, 0, BT, BS, T)
     for first in range(begin, end, BC):
         start = g * K + first
         plane = x_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
-        a = _load_share(a_ptr + start, channel, inside)
-        b = _load_share(b_ptr + start, channel, inside)
+        a = load_share(a_ptr + start, channel, inside)
+        b = load_share(b_ptr + start, channel, inside)
         if KEPT:
             kept = load_block(plane, 0, at, inside, BS, T, V)
             if BR:
                 rest = load_block(plane, BS, at, inside, BR, T, V)
         for t in range(tile * BT, T if KEPT else tile * BT + 1, BT):
-            if TILES == 1:
+            if ONE:
                 x = kept
                 yt = dot(frames, x, None, PRECISION, UPCAST)
             elif KEPT:
                 x = load_block(plane, t, at, inside, BT, T, V)
-                yt = dot(_load_frames(graph, t, 0, BT, BS, T), kept, None, PRECISION, UPCAST)
+                yt = dot(load_frames(graph, t, 0, BT, BS, T), kept, None, PRECISION, UPCAST)
                 if BR:
-                    frames = _load_frames(graph, t, BS, BT, BR, T)
+                    frames = load_frames(graph, t, BS, BT, BR, T)
                     yt = dot(frames, rest, yt, PRECISION, UPCAST)
             else:
                 x = load_block(plane, t, at, inside, BT, T, V)
                 yt = tl.zeros((BT, W), tl.float32)
                 for s in range(0, T, BS):
-                    frames = _load_frames(graph, t, s, BT, BS, T)
+                    frames = load_frames(graph, t, s, BT, BS, T)
                     source = load_block(plane, s, at, inside, BS, T, V)
                     yt = dot(frames, source, yt, PRECISION, UPCAST)
             ys = dot(x, joints, None, PRECISION, UPCAST)
@@ -134,7 +110,7 @@ def _mix_forward(
             store_block(y_ptr + start * (T * V), t, at, inside, y, BT, T, V)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _mix_backward(
     x_ptr,
     joints_ptr,
@@ -144,12 +120,14 @@ def _mix_backward(
     dy_ptr,
     dx_ptr,
     db_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
     BS: tl.constexpr,
     BR: tl.constexpr,
+    ONE: tl.constexpr,
+    KEPT: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
@@ -157,25 +135,23 @@ def _mix_backward(
     UPCAST: tl.constexpr,
 ):
     """Writes dx, and db in parts: (G, tiles, K, V), or (G, tiles, K) where a block is a channel."""
-    TILES: tl.constexpr = (T + BT - 1) // BT
-    KEPT: tl.constexpr = BS + BR >= T
-    SHARED: tl.constexpr = 1 if KEPT else TILES
+    shared = 1 if KEPT else tl.cdiv(T, BT)
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    g = (program // (SHARED * CHUNKS)).to(tl.int64)
-    begin = program // SHARED % CHUNKS * (BC * STEPS)
+    g = (program // (shared * CHUNKS)).to(tl.int64)
+    begin = program // shared % CHUNKS * (BC * STEPS)
     end = tl.minimum(K, begin + BC * STEPS)
-    tile = program % SHARED
+    tile = program % shared
     graph = frames_ptr + g * (T * T)
-    joints = tl.trans(_load_joints(joints_ptr + g * (V * V), V, BC, W))
-    if TILES == 1:
-        frames = tl.trans(_load_frames(graph, 0, 0, BS, BT, T))
+    joints = tl.trans(load_joints(joints_ptr + g * (V * V), V, BC, W))
+    if ONE:
+        frames = tl.trans(load_frames(graph, 0, 0, BS, BT, T))
     for first in range(begin, end, BC):
         start = g * K + first
         plane = dy_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
-        a = _load_share(a_ptr + start, channel, inside)
-        b = _load_share(b_ptr + start, channel, inside)
+        a = load_share(a_ptr + start, channel, inside)
+        b = load_share(b_ptr + start, channel, inside)
         if BC == 1:
             db = 0.0
         else:
@@ -186,21 +162,21 @@ def _mix_backward(
                 rest = load_block(plane, BS, at, inside, BR, T, V)
         for t in range(tile * BT, T if KEPT else tile * BT + 1, BT):
             x = load_block(x_ptr + start * (T * V), t, at, inside, BT, T, V)
-            if TILES == 1:
+            if ONE:
                 dy = kept
                 w = dot(frames, dy, None, PRECISION, UPCAST)
             elif KEPT:
                 dy = load_block(plane, t, at, inside, BT, T, V)
-                part = tl.trans(_load_frames(graph, 0, t, BS, BT, T))
+                part = tl.trans(load_frames(graph, 0, t, BS, BT, T))
                 w = dot(part, kept, None, PRECISION, UPCAST)
                 if BR:
-                    part = tl.trans(_load_frames(graph, BS, t, BR, BT, T))
+                    part = tl.trans(load_frames(graph, BS, t, BR, BT, T))
                     w = dot(part, rest, w, PRECISION, UPCAST)
             else:
                 dy = load_block(plane, t, at, inside, BT, T, V)
                 w = tl.zeros((BT, W), tl.float32)
                 for s in range(0, T, BS):
-                    part = tl.trans(_load_frames(graph, s, t, BS, BT, T))
+                    part = tl.trans(load_frames(graph, s, t, BS, BT, T))
                     source = load_block(plane, s, at, inside, BS, T, V)
                     w = dot(part, source, w, PRECISION, UPCAST)
             if BC == 1:
@@ -210,14 +186,14 @@ def _mix_backward(
             z = dot(dy, joints, None, PRECISION, UPCAST)
             dx = dy.to(tl.float32) + a * z + b * w
             store_block(dx_ptr + start * (T * V), t, at, inside, dx, BT, T, V)
-        part = (g * SHARED + tile) * K + first
+        part = (g * shared + tile) * K + first
         if BC == 1:
             tl.store(db_ptr + part, db)
         else:
             tl.store(db_ptr + part * V + tl.arange(0, W), db, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _graphs_backward(
     x_ptr,
     joints_ptr,
@@ -227,7 +203,7 @@ def _graphs_backward(
     djoints_ptr,
     dframes_ptr,
     da_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
@@ -239,26 +215,23 @@ def _graphs_backward(
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """Writes parts: dframes (G, chunks, T, T), djoints (G, chunks, tiles, BC, V, V), da (G, tiles,
-    K, V).
-
-    A program makes one tile of dframes, and the other two for its frames where that is on the
-    diagonal. Where that takes too many registers, one launch makes the one and one the other.
+    """Writes parts: dframes (G, chunks, T, T), djoints (G, chunks, tiles, BC, V, V) and da
+    (G, tiles, K, V); a program one tile of dframes, and the others where that is on the diagonal.
     """
-    TILES: tl.constexpr = (T + BT - 1) // BT
-    SQUARES: tl.constexpr = TILES * TILES if FRAMES else TILES
+    tiles = tl.cdiv(T, BT)
+    squares = tiles * tiles if FRAMES else tiles
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    chunk = (program // SQUARES).to(tl.int64)
+    chunk = (program // squares).to(tl.int64)
     g = chunk // CHUNKS
-    begin = program // SQUARES % CHUNKS * (BC * STEPS)
-    tile = program % SQUARES % TILES
+    begin = program // squares % CHUNKS * (BC * STEPS)
+    tile = program % squares % tiles
     s = tile * BT
-    t = program % SQUARES // TILES * BT if FRAMES else s
+    t = program % squares // tiles * BT if FRAMES else s
     if FRAMES:
         dframes = tl.zeros((BT, BT), tl.float32)
     if JOINTS:
-        joints = _load_joints(joints_ptr + g * (V * V), V, BC, W)
+        joints = load_joints(joints_ptr + g * (V * V), V, BC, W)
         djoints = tl.zeros((W, W), tl.float32)
     for first in range(begin, tl.minimum(K, begin + BC * STEPS), BC):
         start = g * K + first
@@ -266,15 +239,15 @@ def _graphs_backward(
         dy = load_block(dy_ptr + start * (T * V), t, at, inside, BT, T, V)
         x = load_block(x_ptr + start * (T * V), s, at, inside, BT, T, V)
         if FRAMES:
-            b = _load_share(b_ptr + start, channel, inside)
+            b = load_share(b_ptr + start, channel, inside)
             scaled = (b * x.to(tl.float32)).to(x.dtype)
             dframes = dot(dy, tl.trans(scaled), dframes, PRECISION, UPCAST)
         if JOINTS and t == s:
             # All pairs of channels; those of a channel with itself are kept in the end.
             pairs = dot(tl.trans(x), dy, None, PRECISION, UPCAST)
-            djoints += _load_share(a_ptr + start, channel, inside) * pairs
+            djoints += load_share(a_ptr + start, channel, inside) * pairs
             da = tl.sum(joints.to(tl.float32) * pairs, 1)
-            part = ((g * TILES + tile) * K + first) * V + tl.arange(0, W)
+            part = ((g * tiles + tile) * K + first) * V + tl.arange(0, W)
             tl.store(da_ptr + part, da, inside)
     if FRAMES:
         frame = tl.arange(0, BT)
@@ -285,7 +258,7 @@ def _graphs_backward(
         channel = column // V
         kept = (channel[:, None] == channel[None, :]) & (channel < BC)[None, :]
         # Row (channel, joint) of the parts is the block's row, its columns are a channel's joints.
-        part = djoints_ptr + (chunk * TILES + tile) * (BC * V * V)
+        part = djoints_ptr + (chunk * tiles + tile) * (BC * V * V)
         tl.store(part + (column[:, None] * V + (column % V)[None, :]), djoints, kept)
 
 
@@ -303,9 +276,9 @@ def _variant(
     """A form of a kernel: ``parts`` are float32, the other ``tensors`` of the map's type."""
     dtype, T, V, K, H, arch = sizes
     channels = cut.channels(V)
-    constexprs = dict(T=T, V=V, K=K, BT=cut.frames, BS=cut.sources, BR=cut.rest)
-    constexprs |= dict(BC=channels, W=cut.columns, STEPS=cut.steps, **switches)
-    constexprs |= dict(PRECISION=product, UPCAST=interpret)
+    constexprs = dict(V=V, K=K, BT=cut.frames, BS=cut.sources, BR=cut.rest, ONE=cut.frames >= T)
+    constexprs |= dict(KEPT=cut.keeps(T), BC=channels, W=cut.columns, STEPS=cut.steps)
+    constexprs |= dict(PRECISION=product, UPCAST=interpret, **switches)
     constexprs = {k: value for k, value in constexprs.items() if k in kernel.arg_names}
     pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
     pointers |= {f'{tensor}_ptr': '*fp32' for tensor in parts.split()}
@@ -315,8 +288,9 @@ def _variant(
     return Variant(
         name=name,
         kernel=kernel,
-        signature=pointers | dict.fromkeys(constexprs, 'constexpr'),
+        signature=pointers | dict(T='i32') | dict.fromkeys(constexprs, 'constexpr'),
         constexprs=constexprs,
+        frames=T,
         num_warps=cut.warps,
         num_stages=cut.stages,
         programs=H * triton.cdiv(K, channels * cut.steps) * tiles,
@@ -367,7 +341,6 @@ def backward_variants(
 
 
 def _key(x: torch.Tensor, heads: int) -> tuple:
-    """Arguments of the variants for a feature map."""
     _, c, t, v = x.shape
     arch = architecture(x.device)
     return x.dtype, t, v, c // heads, heads, arch, precision(x.dtype, arch), interpreted()
@@ -393,11 +366,10 @@ def mix_backward(
     b: torch.Tensor,
 ) -> tuple[torch.Tensor, ...]:
     """Gradients of x, As, At, a and b from dy (N, C, T, V)."""
-    n, c, t, v = x.shape
-    heads = As.shape[1]
+    (n, c, t, v), heads = x.shape, As.shape[1]
     dy, x, As, At, a, b = (tensor.contiguous() for tensor in (dy, x, As, At, a, b))
     if not n:
-        return tuple(torch.empty_like(tensor) for tensor in (x, As, At, a, b))
+        return tuple(map(torch.empty_like, (x, As, At, a, b)))
     of_map, *of_graphs = backward_variants(*_key(x, heads))
 
     def parts(*size: int) -> torch.Tensor:
@@ -407,7 +379,7 @@ def mix_backward(
     width = 1 if of_map.constexprs['BC'] == 1 else v
     db = parts(of_map.programs // heads // _cuts(of_map)[0], c // heads, width)
     of_map.launch(n, x, As, At, a, b, dy, dx, db)
-    dAs = dAt = da = db  # what a launch does not make, it does not touch
+    dAs = dAt = da = db  # a launch touches only what it makes
     for graph in of_graphs:
         chunks, tiles = _cuts(graph)
         if graph.constexprs['JOINTS']:
@@ -425,4 +397,4 @@ def _cuts(variant: Variant) -> tuple[int, int]:
     """Into how many parts a form cuts the channels of a head, and the frames."""
     cut = variant.constexprs
     chunks = triton.cdiv(cut['K'], cut['BC'] * cut['STEPS'])
-    return chunks, triton.cdiv(cut['T'], cut['BT'])
+    return chunks, triton.cdiv(variant.frames, cut['BT'])

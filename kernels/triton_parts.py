@@ -1,13 +1,11 @@
-"""What the kernels share: their columns and their matrix product."""
+"""What the kernels share: their columns, what they load, and their matrix product."""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def columns(
-    first, T: tl.constexpr, V: tl.constexpr, K: tl.constexpr, BC: tl.constexpr, W: tl.constexpr
-):
+def columns(first, T, V: tl.constexpr, K: tl.constexpr, BC: tl.constexpr, W: tl.constexpr):
     """The W columns of a block: joints of channels ``first`` … ``first + BC − 1``, side by side.
 
     Returns:
@@ -24,7 +22,7 @@ def columns(
 
 
 @triton.jit
-def load_block(ptr, t, at, inside, R: tl.constexpr, T: tl.constexpr, V: tl.constexpr):
+def load_block(ptr, t, at, inside, R: tl.constexpr, T, V: tl.constexpr):
     """Frames t … t + R of the columns at ``at``, (R, columns); 0 outside."""
     row = tl.arange(0, R)
     # Columns before rows: what is added last is known to the compiler and costs no instruction.
@@ -33,11 +31,38 @@ def load_block(ptr, t, at, inside, R: tl.constexpr, T: tl.constexpr, V: tl.const
 
 
 @triton.jit
-def store_block(ptr, t, at, inside, block, R: tl.constexpr, T: tl.constexpr, V: tl.constexpr):
+def store_block(ptr, t, at, inside, block, R: tl.constexpr, T, V: tl.constexpr):
     """Write what :func:`load_block` reads."""
     row = tl.arange(0, R)
     pointers = (ptr + t * V + at)[None, :] + (row * V)[:, None]
     tl.store(pointers, block, (row < T - t)[:, None] & inside[None, :])
+
+
+@triton.jit
+def load_frames(ptr, t, s, R: tl.constexpr, S: tl.constexpr, T):
+    """Frames t … t + R by frames s … s + S of a frame graph (T, T), 0 outside."""
+    row, column = tl.arange(0, R), tl.arange(0, S)
+    at = (ptr + (t * T + s) + column)[None, :] + (row * T)[:, None]
+    return tl.load(at, (row < T - t)[:, None] & (column < T - s)[None, :], 0.0)
+
+
+@triton.jit
+def load_joints(ptr, V: tl.constexpr, BC: tl.constexpr, W: tl.constexpr):
+    """A joint graph (V, V) for BC channels: a square a channel along the diagonal of (W, W)."""
+    column = tl.arange(0, W)
+    if BC == 1:
+        inside = (column < V)[:, None] & (column < V)[None, :]
+        return tl.load(ptr + (column[:, None] * V + column[None, :]), inside, 0.0)
+    channel = column // V
+    inside = (channel[:, None] == channel[None, :]) & (channel < BC)[None, :]
+    joint = tl.max_contiguous(column % V, W)
+    return tl.load(ptr + ((column % V)[:, None] * V + joint[None, :]), inside, 0.0)
+
+
+@triton.jit
+def load_share(ptr, channel, inside):
+    """Share of each column's channel, (1, columns)."""
+    return tl.load(ptr + channel, inside, 0.0).to(tl.float32)[None, :]
 
 
 @triton.jit

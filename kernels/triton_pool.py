@@ -20,12 +20,12 @@ from .signatures import TYPES, Variant, architecture, interpreted, precision
 from .triton_parts import columns, dot, load_block, store_block
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _pool_forward(
     x_ptr,
     xs_ptr,
     xt_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     C: tl.constexpr,
     BT: tl.constexpr,
@@ -59,13 +59,13 @@ def _pool_forward(
     tl.store(xs_ptr + start * V + tl.arange(0, W), over_frames / T, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _pool_backward(
     dy_ptr,
     dxs_ptr,
     dxt_ptr,
     dx_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     C: tl.constexpr,
     BT: tl.constexpr,
@@ -97,13 +97,14 @@ def _variant(kernel, name: str, tensors: str, sizes: tuple, **more) -> Variant:
     dtype, T, V, C, arch = sizes
     cut = blocks.pool(dtype, T, V, C, arch)
     channels = cut.channels(V)
-    constexprs = dict(T=T, V=V, C=C, BT=cut.frames, BC=channels, W=cut.columns, **more)
+    constexprs = dict(V=V, C=C, BT=cut.frames, BC=channels, W=cut.columns, **more)
     pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
     return Variant(
         name=name,
         kernel=kernel,
-        signature=pointers | dict.fromkeys(constexprs, 'constexpr'),
+        signature=pointers | dict(T='i32') | dict.fromkeys(constexprs, 'constexpr'),
         constexprs=constexprs,
+        frames=T,
         num_warps=cut.warps,
         num_stages=cut.stages,
         programs=-(-C // channels),
