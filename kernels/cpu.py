@@ -67,10 +67,12 @@ def _mix_into(y, x, As, At, a, b):
     scaled = x * a.view(n, c, 1, 1)
     graph = As.reshape(n * heads, v, v)
     torch.baddbmm(x.view(by_joint), scaled.view(by_joint), graph, out=y.view(by_joint))
-    xt = _by_frame(x, heads).reshape(n * heads, t, per_head * v)
-    yt = torch.bmm(At.reshape(n * heads, t, t), xt, out=scaled.view(xt.shape))
-    share = b.reshape(n * heads, 1, per_head, 1)
-    _by_frame(y, heads).addcmul_(share, yt.view(n * heads, t, per_head, v))
+    # A product a channel, added where it belongs: one large one would turn the map around twice.
+    torch.mul(x, b.view(n, c, 1, 1), out=scaled)
+    by_channel = (n * heads, per_head, t, v)
+    frames = At.reshape(n * heads, 1, t, t).expand(-1, per_head, -1, -1)
+    for graph, part, out in zip(frames, scaled.view(by_channel), y.view(by_channel), strict=True):
+        out.baddbmm_(graph, part)
 
 
 def mix_backward_into(gradients, dy, x, As, At, a, b):
