@@ -70,7 +70,7 @@ def mix_forward(dtype: torch.dtype, T: int, V: int, K: int, arch: str) -> Blocks
         # once or twice, not once a tile.
         if T <= 256:
             return Blocks(256, 256, columns, 8, 8)
-        return Blocks(64, 256, columns, 8, 4, rest=256)
+        return Blocks(64, 256, columns, 8, 4, rest=padded(T - 256))
     return Blocks(64, 64, columns, 8, 4 if arch == 'sm_90' else 8)
 
 

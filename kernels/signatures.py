@@ -38,7 +38,7 @@ class Variant:
         num_warps: Warps of a program.
         num_stages: Depth of Triton's software pipeline.
         programs: Programs per batch row that a launch needs (its grid is N times this).
-        frames: T, which is no part of what is compiled.
+        frames: T where it is an argument at run time, no part of what is compiled.
     """
 
     name: str

@@ -6,7 +6,7 @@ products: ``At · block``, and ``block · As`` with As repeated along a diagonal
 Forward. A program owns some channels of one head of one sequence and a tile of frames, reads those
 of x and both graphs once, and writes y once. Where T does not fit one tile, it goes through all
 tiles and holds the frames of its channels (half precision, whose rows of an odd number of joints
-are slow to read), or sums over the frames a few at a time. T itself is known when it runs.
+are slow to read), or sums over the frames a few at a time.
 
 Backward. With ``w = Atᵀ·dy`` and, for each channel, ``p = xᵀ·dy`` over its frames,
 
@@ -44,7 +44,7 @@ from .triton_parts import (
 )
 
 
-@triton.jit(do_not_specialize=['T'])
+@triton.jit
 def _mix_forward(
     x_ptr,
     joints_ptr,
@@ -52,7 +52,7 @@ def _mix_forward(
     a_ptr,
     b_ptr,
     y_ptr,
-    T,
+    T: tl.constexpr,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
@@ -110,7 +110,7 @@ def _mix_forward(
             store_block(y_ptr + start * (T * V), t, at, inside, y, BT, T, V)
 
 
-@triton.jit(do_not_specialize=['T'])
+@triton.jit
 def _mix_backward(
     x_ptr,
     joints_ptr,
@@ -120,7 +120,7 @@ def _mix_backward(
     dy_ptr,
     dx_ptr,
     db_ptr,
-    T,
+    T: tl.constexpr,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
@@ -193,7 +193,7 @@ def _mix_backward(
             tl.store(db_ptr + part * V + tl.arange(0, W), db, inside)
 
 
-@triton.jit(do_not_specialize=['T'])
+@triton.jit
 def _graphs_backward(
     x_ptr,
     joints_ptr,
@@ -203,7 +203,7 @@ def _graphs_backward(
     djoints_ptr,
     dframes_ptr,
     da_ptr,
-    T,
+    T: tl.constexpr,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
@@ -276,7 +276,9 @@ def _variant(
     """A form of a kernel: ``parts`` are float32, the other ``tensors`` of the map's type."""
     dtype, T, V, K, H, arch = sizes
     channels = cut.channels(V)
-    constexprs = dict(V=V, K=K, BT=cut.frames, BS=cut.sources, BR=cut.rest, ONE=cut.frames >= T)
+    constexprs = dict(
+        T=T, V=V, K=K, BT=cut.frames, BS=cut.sources, BR=cut.rest, ONE=cut.frames >= T
+    )
     constexprs |= dict(KEPT=cut.keeps(T), BC=channels, W=cut.columns, STEPS=cut.steps)
     constexprs |= dict(PRECISION=product, UPCAST=interpret, **switches)
     constexprs = {k: value for k, value in constexprs.items() if k in kernel.arg_names}
@@ -288,9 +290,8 @@ def _variant(
     return Variant(
         name=name,
         kernel=kernel,
-        signature=pointers | dict(T='i32') | dict.fromkeys(constexprs, 'constexpr'),
+        signature=pointers | dict.fromkeys(constexprs, 'constexpr'),
         constexprs=constexprs,
-        frames=T,
         num_warps=cut.warps,
         num_stages=cut.stages,
         programs=H * triton.cdiv(K, channels * cut.steps) * tiles,
@@ -396,5 +397,4 @@ def mix_backward(
 def _cuts(variant: Variant) -> tuple[int, int]:
     """Into how many parts a form cuts the channels of a head, and the frames."""
     cut = variant.constexprs
-    chunks = triton.cdiv(cut['K'], cut['BC'] * cut['STEPS'])
-    return chunks, triton.cdiv(variant.frames, cut['BT'])
+    return triton.cdiv(cut['K'], cut['BC'] * cut['STEPS']), triton.cdiv(cut['T'], cut['BT'])
