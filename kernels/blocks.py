@@ -3,7 +3,7 @@
 Every kernel sees a feature map as frames by columns: the joints of several channels side by side,
 as many as fit, so that an odd number of joints wastes little of a block. The choice is a function
 of frames, joints, channels of a head, type and chip. It was made without a GPU, by counting the
-instructions of what the compiler made of each (``benchmarks/instructions.py``), and no choice for a
+instructions of what the compiler made of each, and no choice for a
 listed shape spills on sm_80 or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
 """
 
