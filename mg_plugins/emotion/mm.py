@@ -369,7 +369,6 @@ def _place(runner: Runner, mode: str) -> str:
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
-    """The logged figures; NaN where there is none."""
     arms, comparisons = evaluation.metrics['arms'], evaluation.metrics['comparisons']
     gain = comparisons['with - without']['gain']
     values = dict(
