@@ -161,7 +161,7 @@ def test_ctrl_c_and_going_on(main, scenarios, tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert 'Stopped. The same command goes on' in said and 'Traceback' not in said
+        assert 'stopped. The same command goes on' in said and 'Traceback' not in said
         assert not (tmp_path / 'metrics.json').exists()
         assert len(server.requests()) < 60
         assert main(*command) == 0
