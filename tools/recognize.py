@@ -124,7 +124,6 @@ def demo() -> tuple[str, str]:
 
     root = Path(__file__).resolve().parents[1]
     from mg_plugins.data.synthetic import CACHE_VARIABLE, ensure_synthetic
-    from mg_plugins.files import locked
 
     config = root / 'configs' / 'spot_demo.py'
     data = ensure_synthetic(noise=0.0, clips=600)
@@ -134,11 +133,11 @@ def demo() -> tuple[str, str]:
     checkpoint = folder / 'iter_200.pth'
     if not checkpoint.is_file():
         print('training the demo model on synthetic data, once …', flush=True)
-        with locked(folder, 'the demo model'):
-            command = [sys.executable, str(root / 'tools' / 'train.py'), str(config), '--seed', '0']
-            command += ['--work-dir', str(folder), '--no-validate', '--no-test']
-            command += ['--cfg-options', f'train_dataloader.dataset.ann_file={data}']
-            done = subprocess.run(command, capture_output=True, text=True)
+        # train.py locks its work directory: a second demo at the same time gets its sentence.
+        command = [sys.executable, str(root / 'tools' / 'train.py'), str(config), '--seed', '0']
+        command += ['--work-dir', str(folder), '--no-validate', '--no-test']
+        command += ['--cfg-options', f'train_dataloader.dataset.ann_file={data}']
+        done = subprocess.run(command, capture_output=True, text=True)
         if not checkpoint.is_file():
             from mg_plugins.errors import UserError
 
@@ -279,6 +278,7 @@ def smoothed(track: Any) -> Any:
 def recognize(name: str, track: Any, source: Path | None, spotter: Any, args: Any) -> Any:
     """Spot gestures in one recording and write every output; returns its emotion session."""
     from mg_plugins.data.layouts import get_layout
+    from mg_plugins.emotion.segments import recording_session
     from mg_plugins.errors import UserError
     from mg_plugins.spotting import (
         Segments,
@@ -331,7 +331,7 @@ def recognize(name: str, track: Any, source: Path | None, spotter: Any, args: An
         notes.append('No annotated video beyond half an hour; --long-video draws it.')
     segments.write_eaf(folder / 'segments.eaf', video)
     write_report(folder / 'report.html', segments, shown, present, ends, video, notes)
-    session = make_session(name, segments, args)
+    session = recording_session(name, segments, args.transcript)
     save_scenarios(folder / 'scenarios.jsonl', [session], spotter, args)
     seen = f'somebody in {100 * present.mean():.0f}% of {len(present)} frames'
     print(f'{name}: {len(segments)} gestures, {seen}; see {folder / "report.html"}', flush=True)
@@ -345,23 +345,6 @@ def in_layout(track: Any, layout: Any, wanted: Any) -> tuple[Any, Any]:
     if layout.joints == wanted.joints:
         return track.keypoint, track.score
     return relayout(track.keypoint, track.score, joint_parts(layout, wanted))
-
-
-def make_session(name: str, segments: Any, args: argparse.Namespace) -> Any:
-    """The recording as an emotion session: person 0's gestures and what was said."""
-    from mg_plugins.emotion.scenarios import RECOGNISED, Gesture
-    from mg_plugins.emotion.sessions import Session
-    from mg_plugins.emotion.transcripts import as_text, mask_speakers, read_transcript
-
-    said = ''
-    if args.transcript is not None:
-        said = as_text(mask_speakers(read_transcript(args.transcript)))
-    gestures = tuple(
-        Gesture(row.label, row.start, row.end, row.confidence)
-        for row in segments
-        if row.person == 0
-    )
-    return Session(name, name, gestures, transcript=said, origin=RECOGNISED)
 
 
 def save_scenarios(path: Path, sessions: list, spotter: Any, args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from mg_plugins.files import read_json
 from .checks import LONGEST
 from .scenarios import RECOGNISED, Gesture, ScenarioError
 from .sessions import Session, csv_rows, known, merge_windows, number_of
+from .transcripts import as_text, mask_speakers, read_transcript
 
 SEGMENT_COLUMNS = ('recording', 'person', 'class', 'start_s', 'end_s', 'confidence')
 
@@ -57,6 +58,26 @@ def sessions_from_segments(
             Session(name, name, merge_windows(timeline), split=split, origin=RECOGNISED)
         )
     return sessions, synthetic
+
+
+def recording_session(
+    name: str, segments: Iterable[Any], transcript: str | os.PathLike | None = None
+) -> Session:
+    """One recording as a session, also where no gesture was found in it.
+
+    Args:
+        name: Of the recording; it stands for the subject too.
+        segments: Rows with label, start, end, confidence and person, such as
+            `mg_plugins.spotting.Segments`; those of person 0 count.
+        transcript: A file that `read_transcript` reads.
+    """
+    said = '' if transcript is None else as_text(mask_speakers(read_transcript(transcript)))
+    gestures = tuple(
+        Gesture(row.label, row.start, row.end, row.confidence)
+        for row in segments
+        if row.person == 0
+    )
+    return Session(name, name, gestures, transcript=said, origin=RECOGNISED)
 
 
 def _segment_rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any], str]]:

@@ -1,6 +1,7 @@
 """Spotting in MMEngine's terms: what is registered, and models loaded for recordings."""
 
 from mg_plugins.spotting.mm.inference import Spotter, load_spotter
-from mg_plugins.spotting.mm.training import MGRecordings, MGSpotter, SpottingHook, SpottingMetric
+from mg_plugins.spotting.mm.recordings import MGRecordings
+from mg_plugins.spotting.mm.training import MGSpotter, SpottingHook, SpottingMetric
 
 __all__ = ['MGRecordings', 'MGSpotter', 'Spotter', 'SpottingHook', 'SpottingMetric', 'load_spotter']
