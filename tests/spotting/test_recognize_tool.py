@@ -116,6 +116,19 @@ def test_nobody_and_nothing_are_results_too(model, recordings, tmp_path) -> None
         assert {path.name for path in (tmp_path / 'empty').iterdir()} == OUTPUTS
 
 
+@pytest.mark.slow
+def test_the_demo_trains_once_and_a_judge_answers(recordings, tmp_path) -> None:
+    surroundings = dict(os.environ, MG_PLUGINS_CACHE=str(tmp_path / 'cache'))
+    arguments = recordings / 'talk.npz', '--demo', '--out', tmp_path / 'out'
+    done = run(*arguments, '--judge', 'lexicon', env=surroundings)
+    assert done.returncode == 0, done.stderr
+    assert 'training the demo model' in done.stdout and 'SYNTHETIC' in done.stdout
+    assert {path.name for path in (tmp_path / 'out' / 'talk').iterdir()} == OUTPUTS
+    assert any((tmp_path / 'out' / 'emotion').iterdir())
+    done = run(*arguments, env=surroundings)
+    assert done.returncode == 0 and 'training' not in done.stdout
+
+
 @pytest.mark.parametrize(
     'arguments, says',
     [
