@@ -82,7 +82,8 @@ def main() -> int:
         save_scenarios(args.out / 'scenarios.jsonl', sessions, spotter, args)
     if args.judge and sessions:
         path = args.out / 'scenarios.jsonl'
-        judge(path if len(sessions) > 1 else args.out / sessions[0].id / path.name, args)
+        alone = len(sessions) == 1
+        judge(args.out / sessions[0].id / path.name if alone else path, args, alone)
     return 1 if failed else 0
 
 
@@ -215,17 +216,22 @@ def skeleton_tracks(source: Path, args: argparse.Namespace) -> list[tuple[str, A
 
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.data.prepare import prepare
+    from mg_plugins.data.readers import READERS
+    from mg_plugins.data.readers.detect import detect
+    from mg_plugins.data.readers.sources import Source
     from mg_plugins.errors import UserError
     from mg_plugins.pose import PoseTrack
 
-    wishes = dict(size=args.size, layout=args.layout)
-    wishes = {name: value for name, value in wishes.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / 'recording.npz'
         if source.suffix in ('.pkl', '.npz') and is_annotation_file(source):
             content = load_annotations(source)
         else:
-            prepare(args.format, source, out, workers=1, announce=print, **wishes)
+            kind = detect(Source(source))[0] if args.format == 'auto' else args.format
+            known = READERS[kind].options if kind in READERS else ()
+            wishes = dict(size=args.size, layout=args.layout)
+            wishes = {k: v for k, v in wishes.items() if v is not None and k in known}
+            prepare(kind, source, out, workers=1, **wishes)
             content = load_annotations(out)
     tracks = []
     layout = args.layout or content['meta'].get('layout')
@@ -358,15 +364,19 @@ def save_scenarios(path: Path, sessions: list, spotter: Any, args: argparse.Name
     scenarios.save_scenarios(path, made)
 
 
-def judge(path: Path, args: argparse.Namespace) -> None:
-    """Ask a judge about the scenarios, in the three arms, by tools/eval_emotion.py."""
+def judge(path: Path, args: argparse.Namespace, alone: bool) -> None:
+    """Ask a judge about the scenarios by tools/eval_emotion.py, in the arms that can be."""
     import subprocess
 
     from mg_plugins.errors import UserError
 
     tool = Path(__file__).with_name('eval_emotion.py')
     command = [sys.executable, str(tool), '--scenarios', str(path), '--judge', args.judge]
-    done = subprocess.run([*command, '--out', str(args.out / 'emotion')])
+    command += ['--out', str(args.out / 'emotion')]
+    if alone:
+        print('one recording: no placebo arm, which exchanges timelines between recordings')
+        command += ['--arms', 'without', 'with']
+    done = subprocess.run(command)
     if done.returncode:
         raise UserError(f'the judge ended with status {done.returncode}; recordings are finished')
 

@@ -36,6 +36,7 @@ class Spotter:
         warning: What a user should know before reading its results, or empty.
         decoder: How probabilities become segments.
         pipeline: For a model of cut clips, its test pipeline; None for a dense one.
+        coordinates: 2 or 3, or 0 where the checkpoint does not say.
     """
 
     model: torch.nn.Module
@@ -45,6 +46,7 @@ class Spotter:
     warning: str
     decoder: Decoder
     pipeline: Compose | None
+    coordinates: int = 0
 
     def spot(
         self,
@@ -54,7 +56,16 @@ class Spotter:
         size: tuple[int, int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Span]:
-        """Segments of one person: keypoint (T, V, C), score (T, V), size (width, height)."""
+        """Segments of one person: keypoint (T, V, C), score (T, V), size (width, height).
+
+        Raises:
+            UserError: The model learned from another number of coordinates.
+        """
+        if self.coordinates not in (0, keypoint.shape[-1]):
+            raise UserError(
+                f'the recording has {keypoint.shape[-1]} coordinates a joint and the model learned '
+                f'from {self.coordinates}: take a model trained on recordings like this one'
+            )
         features = RecordingFeatures(keypoint, score, self.layout, fps)
         if self.pipeline is not None:
             probability = self._windows(keypoint, score, fps, size, progress)
@@ -146,9 +157,10 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
             '(--threshold); train a spotting config for better results'
         )
         decoder = replace(Decoder('hysteresis'), high=threshold, low=0.7 * threshold, confidence=0)
-    synthetic = meta.get('source') == 'synthetic'
+    inputs = (content.get('meta') or {}).get('inputs') or {}
+    source = 'synthetic' if meta.get('source') == 'synthetic' else ''
     return Spotter(
-        model, classes, layout, 'synthetic' if synthetic else '', warning, decoder, pipeline
+        model, classes, layout, source, warning, decoder, pipeline, inputs.get('coordinates', 0)
     )
 
 
