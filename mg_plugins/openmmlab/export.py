@@ -89,7 +89,7 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
         raise UserError(
             f'{checkpoint} does not fit the model of {config}: {str(error)[:600]}'
         ) from error
-    return cfg, Scores(recognizer.eval())
+    return cfg, Scores(recognizer).eval()
 
 
 def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> Description:
