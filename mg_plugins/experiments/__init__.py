@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         'augmentation': ['Study', 'StudyOptions'],
-        'finetune': ['finetune'],
+        'finetuning': ['finetune'],
         'plan': ['Cell', 'Entry', 'Run', 'plan_runs', 'read_cells'],
         'pretraining': ['Measures', 'pretrain_and_probe'],
         'probing': ['load_model', 'probe_checkpoint', 'run_probes'],

@@ -19,7 +19,7 @@ from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.probes import Features
 from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.finetune import finetune
+from mg_plugins.experiments.finetuning import finetune
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.experiments.training import train
 from mg_plugins.openmmlab.settings import LaunchError, use_bfloat16

@@ -22,7 +22,7 @@ from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.finetune import TRAINED, check_encoders, train_on_shares
+from mg_plugins.experiments.finetuning import TRAINED, check_encoders, train_on_shares
 from mg_plugins.files import read_json, replacing, write_json
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')

@@ -150,8 +150,8 @@ def test_the_tool_ends_a_diverged_training_without_a_traceback(run_tool, tmp_pat
     config = ROOT / 'configs/stbcl_stgcn_msr_action3d.py'
     done = run_tool('train', config, '--cfg-options', *options, cwd=tmp_path, check=False)
     assert done.returncode == 1 and 'Traceback' not in done.stdout
-    assert 'train.py: there are' in done.stdout
-    assert 'Lower the learning rate' in done.stdout
+    assert 'train.py: training stopped at epoch 1' in done.stdout
+    assert 'with a lower learning rate' in done.stdout
 
 
 KILL = """

@@ -25,6 +25,7 @@ from mg_plugins.emotion.sessions import (
 )
 from mg_plugins.emotion.template import FOLDER, load_template
 from mg_plugins.emotion.transcripts import Utterance
+from mg_plugins.errors import UserError
 
 MATCH = load_template('post_match')
 CLASSES = ['rub hand', 'head up', 'fold arm']
@@ -124,7 +125,7 @@ def test_annotations(tmp_path, suffix):
 def test_annotations_without_names_of_classes(tmp_path):
     with pytest.raises(ScenarioError, match='no class names'):
         sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=[]))
-    with pytest.raises(ScenarioError, match="'a1' has label 1, but there are 1"):
+    with pytest.raises(UserError, match="'a1' has label 1, but there are 1"):
         sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=['x']))
 
 
@@ -303,7 +304,7 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     )
     assert main()(['set.pkl', *options.split()]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[0] == '2 scenarios, source: league'
+    assert printed.splitlines()[0] == '2 scenarios, source: league (annotated gestures)'
     assert 'lower case cannot be spotted' in printed
     assert 'said: 1 of another kind not read (1 .txt)' in printed
     assert "state 'draw' is none" in ' '.join(printed.replace('│', ' ').split())

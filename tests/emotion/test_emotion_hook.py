@@ -249,7 +249,7 @@ def test_a_budget_ends_an_evaluation_without_failing(tmp_path):
         (dict(on_error='ignore'), "on_error='ignore'"),
         (dict(when=['train']), "when='train': one of 'val', 'test' expected"),
         (dict(interval=0), 'interval=0'),
-        (dict(judge=dict(kind='oracle')), "no judge is called 'oracle'"),
+        (dict(judge=dict(kind='oracle')), "there is no judge 'oracle'"),
         (dict(judge=dict(kind='openai', model='m'), prior='fitted'), 'for the lexicon judge'),
         (dict(template='wedding'), "there is no template 'wedding'"),
         (dict(judge=dict(kind='openai', model='m', base_url='http://example.org')), 'allow_remote'),

@@ -238,5 +238,5 @@ def test_names_file(tmp_path):
     path.write_text('\ufeff# players\nAnn Lee, Annie\n\n  Bob  \n', encoding='utf-8')
     assert read_names(path) == ['Ann Lee, Annie', 'Bob']
     path.write_bytes('Núñez'.encode('latin-1'))
-    with pytest.raises(ValueError, match=r'names\.txt: no UTF-8 text'):
+    with pytest.raises(ValueError, match=r'names\.txt is not UTF-8 text'):
         read_names(path)

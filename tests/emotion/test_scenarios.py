@@ -129,7 +129,7 @@ def test_files(tmp_path):
     for content, message in (
         (f'{line}\n{line}', "line 2, field id: 'a' is already on line 1"),
         (f'{line}\n{{"version": 1,', 'line 2: not JSON'),
-        ('[' * 100_000, 'line 1: no JSON'),
+        ('[' * 100_000, 'line 1: not JSON'),
         ('{"version": ' + '9' * 5000 + '}', 'line 1'),
         ('\n', 'there is no scenario in it'),
     ):
@@ -137,7 +137,7 @@ def test_files(tmp_path):
         with pytest.raises(ScenarioError, match=message):
             load_scenarios(path)
     path.write_bytes(line.encode('utf-16'))
-    with pytest.raises(ScenarioError, match='line 1: no JSON in UTF-8'):
+    with pytest.raises(ScenarioError, match='line 1: not JSON in UTF-8'):
         load_scenarios(path)
 
 

@@ -7,8 +7,8 @@ from mmengine.config import Config
 
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.mm.dataset import MGPoseDataset
-from mg_plugins.experiments import finetune as module
-from mg_plugins.experiments.finetune import Predicted, finetune
+from mg_plugins.experiments import finetuning as module
+from mg_plugins.experiments.finetuning import Predicted, finetune
 
 from contrast_toys import build, model_config, write_clips
 

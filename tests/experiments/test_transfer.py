@@ -13,7 +13,7 @@ from mg_plugins.data.annotations import AnnotationError, save_annotations
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.experiments import probing
-from mg_plugins.experiments.finetune import finetune
+from mg_plugins.experiments.finetuning import finetune
 from mg_plugins.experiments.transfer import with_data
 
 from contrast_toys import build, model_config, write_clips

@@ -167,11 +167,15 @@ def test_what_does_not_fit_the_data_is_changed_and_said(files, capsys):
     assert 'only 1 step an epoch of ' in said and 'configs/stbcl_stgcn_msr_action3d.py' in said
     # The layout names no hands.
     assert 'without MGHands: MGHands needs one of the regions' in said
-    (chain, _) = config.model.data_preprocessor.views
-    assert 'MGHands' not in [step['type'] for step in chain] and len(chain) == 8
+    (view, _) = config.model.data_preprocessor.views
+    (drawn,) = view
+    strong = [chain for chain in drawn['chains'] if chain != 'weak']
+    types = [step['type'] for chain in strong for step in chain]
+    assert 'MGHands' not in types and len(types) == 8
 
     config = load('stbcl_stgcn_imigue', files['body'])
-    assert config.model.data_preprocessor.views == ['micro_gesture', 'micro_gesture']
+    for (drawn,) in config.model.data_preprocessor.views:
+        assert drawn['chains'] == ['weak', 'micro_gesture']
     config = load('stgcn_mgfuse_imigue_longtail', files['pairs'])
     said = ' '.join(capsys.readouterr().err.replace('│', ' ').split())
     assert '2 persons in some clips, of whom the model sees the first' in said
