@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         'relayout': ['joint_parts', 'relayout', 'usual_coordinates'],
         'skeleton': ['body_size', 'detected_joints', 'features', 'normalise'],
+        'statistics': ['Bootstrap', 'bootstrap_difference'],
         'synthetic': ['SyntheticOptions', 'ensure_synthetic', 'make_synthetic'],
     },
 )
