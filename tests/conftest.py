@@ -43,7 +43,7 @@ def cache(tmp_path_factory):
 def run_tool():
     """Run ``tools/NAME.py`` as a user would; returns the finished process, output merged."""
 
-    def run(name, *arguments, cwd, check=True, timeout=280, prefix=(), **environment):
+    def run(name, *arguments, cwd, check=True, timeout=600, prefix=(), **environment):
         command = [*(prefix or [sys.executable]), str(ROOT / 'tools' / f'{name}.py')]
         done = subprocess.run(
             [*command, *map(str, arguments)],
