@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from paths import ROOT
+
+# A shell starts background jobs with Ctrl-C ignored, and so would be all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Inherited by the processes that tests start; this one is told by torch.set_num_threads below.
 os.environ['OMP_NUM_THREADS'] = '1'
 # Ranks meet on the loopback interface, whatever address the machine's name resolves to.
 os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
 
 SEED = 20240520
-from paths import ROOT  # noqa: E402
 
 
 def pytest_report_header():

@@ -4,7 +4,6 @@
 ceil(requests / concurrency) x 0.2 s. Where nothing is timed a short one runs.
 """
 
-import importlib.util
 import math
 
 import pytest
@@ -16,18 +15,9 @@ from mg_plugins.emotion.prompts import render
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.tasks import ANSWERED
 
-from paths import ROOT
+import fake_server
 
 CONCURRENCY, LATENCY = 32, 0.2
-
-
-def fake_server():
-    spec = importlib.util.spec_from_file_location(
-        'fake_server', ROOT / 'tests' / 'emotion' / 'fake_server.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def make_tasks(scenarios):
@@ -57,7 +47,7 @@ def make_tasks(scenarios):
 @pytest.mark.slow
 def test_throughput(benchmark, tmp_path):
     tasks = make_tasks(1000 if benchmark.enabled else 20)
-    with fake_server().serve(latency=LATENCY) as server, Cache(tmp_path / 'cache') as cache:
+    with fake_server.serve(latency=LATENCY) as server, Cache(tmp_path / 'cache') as cache:
         judge = make_judge('openai', model='fake', base_url=server.url)
         asked = benchmark.pedantic(
             ask_all,
