@@ -135,7 +135,8 @@ def prepare(
         raise FormatError(f'--workers {workers} must be at least 1')
 
     outputs = [out, log_of(out)]
-    plan = reader.plan(None if source is None else Source(source, outputs), options)
+    known = dict(options, format=reader.name)
+    plan = reader.plan(None if source is None else Source(source, outputs), known)
     rejects, notes = list(plan.rejects), list(plan.notes)
     clips, extras, counts = [], [], Counter()
     for parsed in run_jobs(reader, plan, workers, progress):
@@ -148,7 +149,7 @@ def prepare(
     clips = drop_duplicates(clips, rejects)
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
-    dataset = reader.collect(clips, extras, plan, options)
+    dataset = reader.collect(clips, extras, plan, known)
     rejects += dataset.rejects
     if strict and rejects:
         message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'

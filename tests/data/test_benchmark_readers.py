@@ -15,7 +15,7 @@ import pytest
 
 from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.data.prepare import prepare
-from mg_plugins.data.readers.imigue import UPPER_BODY
+from mg_plugins.data.readers.windows import UPPER_BODY
 
 import make_raw as raw
 

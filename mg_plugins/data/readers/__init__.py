@@ -18,19 +18,16 @@ from .common import (
 def _load(name: str) -> Reader:
     """The reader of a format: its entry in the table, and its module's three steps."""
     table = format_table()
-    entry = dict(table['formats'][name])
-    module = import_module(f'{__name__}.{entry.pop("module")}')
+    entry = table['formats'][name]
+    module = import_module(f'{__name__}.{entry["module"]}')
     options = {}
-    for key in entry.pop('options'):
+    for key in entry['options']:
         option = table['options'][key]
         off = False if option.get('action') == 'store_true' else None
         options[option['flag'][2:].replace('-', '_')] = option.get('default', off)
-    entry.pop('files', None)
-    if entry.pop('family', None):
-        options['format'] = name
-    doc = '\n'.join(entry.pop('doc'))
-    steps = dict(plan=module.plan, read=module.read, collect=module.collect)
-    return Reader(name=name, doc=doc, options=options, **entry, **steps)
+    own = {key: entry[key] for key in Reader.__annotations__ if key in entry}
+    own |= dict(name=name, doc='\n'.join(entry['doc']), options=options)
+    return Reader(**own, plan=module.plan, read=module.read, collect=module.collect)
 
 
 READERS: dict[str, Reader] = {name: _load(name) for name in format_table()['formats']}

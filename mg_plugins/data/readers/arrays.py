@@ -1,52 +1,235 @@
-"""Clips that are arrays already: axes, channels, scores, units; shared by npz and pickle."""
+"""Clips that are arrays already: `.npz` and `.npy` files, pickles of PYSKL and MMAction2.
+
+Both kinds become rows, dicts of a clip's arrays and what else is known of it; axes, channels,
+scores, units and labels are then settled in one way.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.data.relayout import usual_coordinates
+from mg_plugins.data.storage import check_zip
+from mg_plugins.data.unpickle import AnnotationError, load_pickle
 
 from . import common, tables, takes
-from .common import Clip, ClipError, Dataset, FormatError, Plan
-from .recordings import parse_size
+from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
+from .sources import Source
 
 # Joints of layouts where nothing names one.
 BY_COUNT = {17: 'coco17', 18: 'openpose18', 22: 'imigue22', 26: 'halpe26', 33: 'mediapipe33',
             75: 'holistic75', 133: 'coco_wholebody133', 136: 'halpe136'}  # fmt: skip
 CLIPS_A_JOB = 512
+PLAIN = (str, int, float, bool, np.generic)
+NUMBERS = ('label', 'total_frames', 'start', 'end')
+PER_CLIP = ('keypoint', 'keypoint_score', 'clip', 'split', 'fps', *NUMBERS, *tables.TEXTS)
+# What `read_clip` decides on by itself.
+KEPT_APART = {'keypoint', 'keypoint_score', 'label', 'size', 'clip', 'split', 'frame_dir',
+              'total_frames', 'img_shape', 'original_shape'}  # fmt: skip
 
 
-def settle(
-    shape: Sequence[int],
-    options: Mapping[str, Any],
-    named: str | None,
-    file: Any,
-    by_count: bool = False,
-) -> dict:
-    """What holds for all clips: layout, picture size, options.
+@dataclass
+class Content:
+    """What the files hold: rows, and what they say of all clips."""
+
+    rows: Any
+    labels: Sequence[int]
+    sample: list[np.ndarray]
+    layout: Any = None
+    classes: list[str] | None = None
+    size: tuple[int, int] | None = None
+    split: dict[str, list[str]] = field(default_factory=dict)
+    rejects: list = field(default_factory=list)
+
+
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
+    """Jobs of some clips each; decides what holds for all clips.
 
     Raises:
-        FormatError: The layout is not known or has another number of joints.
+        FormatError: The files hold no clips, or it is not certain what they are.
     """
-    joints, channels = shape[-2:]
+    npz = options['format'] == 'npz'
+    content = load_arrays(source) if npz else load_pickles(source)
+    joints, channels = usual = Counter(c.shape[2:] for c in content.sample).most_common(1)[0][0]
     guess = 'ntu25' if joints == 25 and channels == 3 else BY_COUNT.get(joints)
-    wanted = options['layout'] or named or (guess if by_count else None)
+    wanted = options['layout'] or content.layout or (None if npz else guess)
     if not wanted:
-        raise FormatError(f'--layout is needed: {file} does not say what its {joints} joints are')
+        raise FormatError(f'--layout is needed: {source} does not say what its {joints} joints are')
     layout = takes.check_layout(wanted)
     known = get_layout(layout)
     if known.num_joints != joints:
         raise FormatError(
-            f'{file}: keypoint has {joints} joints, the layout {known.name} {known.num_joints}'
+            f'{source}: keypoint has {joints} joints, the layout {known.name} {known.num_joints}'
         )
     if options['max_score'] is not None and not options['max_score'] > 0:
         raise FormatError(f'--max-score {options["max_score"]:g} must be above 0')
-    return dict(layout=layout, size=parse_size(options['size']), options=dict(options))
+    names, first = class_names(content.labels, options, content.classes, source)
+    size = tables.parse_size(options['size']) or content.size
+    scored = all(with_scores(clip, layout) for clip in content.sample)
+    if npz:
+        scored = scored and 'keypoint_score' not in content.rows
+        if size is None and (scored or channels == 2):
+            raise FormatError(
+                '--size WIDTHxHEIGHT is needed (or an array size) for pixel coordinates'
+            )
+    about = dict(
+        layout=layout, size=size, options=dict(options), classes=len(names), first=first,
+        scored=scored,
+    )  # fmt: skip
+    notes = find_unit([c for c in content.sample if c.shape[2:] == usual and c.size], about)
+    count = len(content.rows['keypoint'] if npz else content.rows)
+    jobs = []
+    for start in range(0, count, CLIPS_A_JOB):
+        part = slice(start, start + CLIPS_A_JOB)
+        rows = {k: v[part] for k, v in content.rows.items()} if npz else content.rows[part]
+        jobs.append((source.path.name, start, rows, about))
+    context = dict(layout=layout, names=names, split=content.split)
+    return Plan(jobs, content.rejects, notes, context)
+
+
+def read(job: tuple[str, int, Any, dict]) -> Parsed:
+    """Clips of one packet."""
+    file, start, rows, about = job
+    parsed = Parsed()
+    for name, where, row in rows if isinstance(rows, list) else split_rows(rows, file, start):
+        with parsed.listing(name, where):
+            annotation = read_clip(name, dict(row), about, parsed.counts)
+            split = str(row.get('split') or '') or None
+            parsed.clips.append(Clip(annotation, where, None, split))
+    return parsed
+
+
+def split_rows(
+    arrays: dict[str, np.ndarray], file: str, start: int
+) -> Iterator[tuple[str, str, dict]]:
+    """(name, place, row) of the clips of some arrays."""
+    for i in range(len(arrays['keypoint'])):
+        row = {key: values[i] for key, values in arrays.items()}
+        row |= {key: str(row[key]) or None for key in (*tables.TEXTS, 'split') if key in row}
+        yield str(row.get('clip', f'clip_{start + i:05d}')), f'{file}, entry {start + i}', row
+
+
+def load_arrays(source: Source) -> Content:
+    """The arrays of a `.npz` or `.npy` file, without unpickling anything.
+
+    Raises:
+        FormatError: Not such a file, one with pickled objects or larger than it says, without
+            keypoint, or whose arrays do not fit each other.
+    """
+    if not source.is_file or source.path.suffix not in ('.npz', '.npy'):
+        raise source.refuse('npz')
+    path = source.path
+    try:
+        if path.suffix == '.npy':
+            found = dict(keypoint=np.load(path, mmap_mode='r', allow_pickle=False))
+        else:
+            check_zip(path)
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+    except Exception as error:  # the zip, zlib and array readers have errors of their own
+        expects = common.format_entry('npz')['expects']
+        raise FormatError(f'{path} cannot be read ({error}). Expected: {expects}') from None
+    if 'keypoint' not in found:
+        raise FormatError(f'{path} lacks keypoint; it holds {", ".join(found) or "nothing"}')
+    keypoint = found['keypoint'] = usual_axes(found['keypoint'], source)
+    score = found.get('keypoint_score')
+    if score is not None:
+        score = score[:, None] if score.ndim == 3 else score
+        if score.ndim == 5 and score.shape[1] == 1 and score.shape[1:] != keypoint.shape[1:]:
+            score = score.transpose(0, 4, 2, 3, 1)[..., 0]
+        found['keypoint_score'] = score
+    for name in PER_CLIP[1:]:
+        array = found.get(name)
+        expected = keypoint.shape[: 4 if name == 'keypoint_score' else 1]
+        if array is not None and array.shape != expected and not (name == 'fps' and not array.ndim):
+            raise FormatError(f'{source}: {name} has shape {array.shape}, expected {expected}')
+        if array is not None and name in NUMBERS and array.dtype.kind not in 'iu':
+            raise FormatError(f'{source}: {name} is {array.dtype}, expected integers')
+    if 'fps' in found:
+        found['fps'] = np.broadcast_to(found['fps'], len(keypoint))
+    size = found.get('size')
+    return Content(
+        {name: values for name, values in found.items() if name in PER_CLIP},
+        found['label'].tolist() if 'label' in found else [],
+        list(keypoint[:50]),
+        str(found.get('layout', '')),
+        [str(name) for name in found['classes']] if 'classes' in found else None,
+        None if size is None else tuple(int(side) for side in size.reshape(-1)[:2]),
+    )
+
+
+def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
+    """(N, M, T, V, C), also from (N, T, V, C) and from ST-GCN's (N, C, T, V, M).
+
+    Raises:
+        FormatError: Other axes, or no numbers.
+    """
+    shape = keypoint.shape
+    if keypoint.ndim == 4:
+        keypoint = keypoint[:, None]
+    elif keypoint.ndim == 5 and shape[1] in (2, 3) and shape[3] >= 14 and shape[4] <= 4:
+        # (N, C, T, V, M) and (N, M, T, V, C) differ where both ends are 2 or 3 in this alone: a
+        # coordinate holds other numbers than the next one everywhere, an absent person is all 0.
+        if shape[4] not in (2, 3) or not keypoint[:, :, :, :, -1].any():
+            keypoint = keypoint.transpose(0, 4, 2, 3, 1)
+    if keypoint.ndim != 5 or keypoint.shape[-1] not in (2, 3) or keypoint.dtype.kind not in 'fiu':
+        raise FormatError(
+            f'{source}: keypoint is {keypoint.dtype} of shape {shape}, expected numbers '
+            'of shape (N, M, T, V, 2) or (N, M, T, V, 3)'
+        )
+    return keypoint
+
+
+def load_pickles(source: Source) -> Content:
+    """The annotations of one pickle or several; of several, those without splits are one each.
+
+    Raises:
+        FormatError: One of them holds no annotations, or none can be read.
+    """
+    files = source.need(r'\.(pkl|pickle)$', 'pickle')
+    rows, split, rejects, layout, classes = [], {}, [], None, None
+    for entry in files:
+        try:
+            content = load_pickle(entry.place)
+        except AnnotationError as error:
+            if len(files) == 1:
+                raise FormatError(str(error)) from None
+            rejects.append(ClipError(str(error), file=entry.name).reject(entry.path.stem))
+            continue
+        content = dict(annotations=content) if isinstance(content, list) else content
+        found = content.get('annotations') if isinstance(content, dict) else None
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise FormatError(
+                f'{entry.name} holds no annotations: expected a list of dicts, or a dict with '
+                '"annotations"'
+            )
+        named = [str(row.get('frame_dir', f'clip_{n:05d}')) for n, row in enumerate(found)]
+        if {name for name, _, _ in rows} & set(named):  # two files that count their clips alike
+            named = [f'{entry.path.stem}/{name}' for name in named]
+        own = content.get('split')
+        if not isinstance(own, dict) or not all(isinstance(m, (list, tuple)) for m in own.values()):
+            own = {entry.path.stem: named} if len(files) > 1 else {}
+        for name, members in own.items():
+            split.setdefault(str(name), []).extend(map(str, members))
+        meta = content.get('meta') if isinstance(content.get('meta'), dict) else {}
+        layout, classes = meta.get('layout', layout), meta.get('classes', classes)
+        where = (f'{entry.name}, clip {name}' for name in named)
+        rows += zip(named, where, found, strict=True)
+    arrays = [row.get('keypoint') for _, _, row in rows]
+    arrays = [part for part in arrays if isinstance(part, np.ndarray) and part.ndim == 4]
+    if not arrays:
+        raise FormatError(f'{source} holds no annotation with a keypoint array (M, T, V, C)')
+    usual = Counter(part.shape[2:] for part in arrays).most_common(1)[0][0]
+    sample = [part for part in arrays[:50] if part.shape[2:] == usual] or arrays[:1]
+    labels = [row.get('label') for _, _, row in rows]
+    labels = [int(label) for label in labels if isinstance(label, (int, np.integer))]
+    return Content(rows, labels, sample, layout, classes, None, split, rejects)
 
 
 def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:
@@ -63,7 +246,7 @@ def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:
 def find_unit(clips: Sequence[np.ndarray], about: dict) -> list[str]:
     """Decide the unit of 3D coordinates once for all clips, and say so where it is not metres."""
     options = about['options']
-    if about['scored'] or clips[0].shape[-1] == 2 or options['unit']:
+    if not clips or about['scored'] or clips[0].shape[-1] == 2 or options['unit']:
         return []
     points = np.concatenate([np.nan_to_num(clip).reshape(-1, *clip.shape[-2:]) for clip in clips])
     points = points.astype(np.float32)[:20_000]
@@ -71,68 +254,6 @@ def find_unit(clips: Sequence[np.ndarray], about: dict) -> list[str]:
     factor = takes.metres(points, points.any(-1), None, get_layout(about['layout']), counts)
     options['unit'] = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
     return [f'coordinates are in {options["unit"]}, turned into metres (--unit)'] if counts else []
-
-
-def make_clip(
-    name: str, row: Mapping[str, Any], about: Mapping[str, Any], file: str, counts: Counter[str]
-) -> dict:
-    """The annotation of one clip.
-
-    Args:
-        name: Its id.
-        row: keypoint (M, T, V, C), and what else is known: keypoint_score, label, size …
-        about: From `settle`, with `scored` from `with_scores`, `classes` (a number) and `first`.
-        file: Named in errors, with the entry.
-        counts: Takes up what was converted.
-    """
-    keypoint = row['keypoint']
-    if keypoint.ndim != 4 or keypoint.dtype.kind not in 'fiu' or keypoint.shape[-1] not in (2, 3):
-        detail = f'keypoint is {keypoint.dtype} of shape {keypoint.shape}, not (M, T, V, 2 or 3)'
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    if 0 in keypoint.shape:
-        raise ClipError(common.EMPTY, file, None, f'keypoint has the shape {keypoint.shape}')
-    layout = get_layout(about['layout'])
-    if keypoint.shape[2] != layout.num_joints:
-        detail = f'{keypoint.shape[2]} joints, but the layout {layout.name} has {layout.num_joints}'
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    label = row.get('label')
-    if label is not None:
-        label = int(label) - about['first']
-        if not 0 <= label < about['classes']:
-            detail = f'label {label}, expected 0 to {about["classes"] - 1}'
-            raise ClipError(common.LABEL_RANGE, file, None, detail)
-    start, end = row.get('start'), row.get('end')
-    if start is not None and end is not None and end < start:
-        raise ClipError(common.END_BEFORE_START, file, None, f'start {start}, end {end}')
-    score = row.get('keypoint_score')
-    keypoint = keypoint.astype(np.float32)
-    if about['scored']:
-        counts['clips held x, y, score as three channels'] += 1
-        score, keypoint = keypoint[..., 2] if score is None else score, keypoint[..., :2]
-    if score is None:
-        score = np.ones(keypoint.shape[:3], np.float32)
-    if score.shape == (*keypoint.shape[:3], 1):
-        score = score[..., 0]
-    if score.shape != keypoint.shape[:3] or score.dtype.kind not in 'fiub':
-        detail = f'keypoint_score is {score.dtype} of shape {score.shape}, not {keypoint.shape[:3]}'
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    shape = keypoint.shape
-    size = about['size'] or row.get('size')
-    unit = takes.Unit(None, 0.0, size, layout)
-    points, score, size = takes.clean(
-        keypoint.reshape(-1, *shape[2:]), score.reshape(-1, shape[2]), unit, about['options'], file,
-        counts,
-    )  # fmt: skip
-    known = {key: row[key] for key in row.keys() - KEPT_APART}
-    points, score = points.reshape(shape), score.reshape(shape[:3])
-    there = score.any((1, 2))  # absent persons are padded with zeros
-    annotation = common.make_annotation(name, label, points[there], score[there], size, **known)
-    common.check_content(annotation, file)
-    return annotation
-
-
-KEPT_APART = {'keypoint', 'keypoint_score', 'label', 'size', 'frame_dir', 'total_frames',
-              'img_shape', 'original_shape'}  # fmt: skip
 
 
 def class_names(
@@ -152,24 +273,87 @@ def class_names(
     return list(names or tables.infer_classes(cells, first)), first
 
 
+def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[str]) -> dict:
+    """The annotation of one row; `about` is what `plan` decided."""
+    keypoint, score = row.get('keypoint'), row.get('keypoint_score')
+    if not isinstance(keypoint, np.ndarray):
+        found = type(keypoint).__name__
+        raise ClipError(f'keypoint is a {found}, expected an array (M, T, V, C)')
+    if keypoint.ndim != 4 or keypoint.dtype.kind not in 'fiu' or keypoint.shape[-1] not in (2, 3):
+        found = f'{keypoint.dtype} of shape {keypoint.shape}'
+        raise ClipError(f'keypoint is {found}, not (M, T, V, 2 or 3)')
+    if 0 in keypoint.shape:
+        raise ClipError(f'keypoint has the shape {keypoint.shape}', common.EMPTY)
+    frames = row.get('total_frames')
+    if isinstance(frames, (int, np.integer)) and frames != keypoint.shape[1]:
+        if frames < 1:
+            raise ClipError(f'total_frames is {frames}', common.EMPTY)
+        if frames > keypoint.shape[1]:
+            detail = f'total_frames is {frames}, keypoint has {keypoint.shape[1]}'
+            raise ClipError(detail, common.BEYOND_FILE)
+        if about['options']['format'] == 'npz':  # shorter clips are padded at the end
+            keypoint = keypoint[:, :frames]
+            score = None if score is None else score[:, :frames]
+    layout = get_layout(about['layout'])
+    if keypoint.shape[2] != layout.num_joints:
+        own = f'but the layout {layout.name} has {layout.num_joints}'
+        raise ClipError(f'{keypoint.shape[2]} joints, {own}')
+    label = row.get('label')
+    if label is not None:
+        if not isinstance(label, (int, np.integer)):
+            raise ClipError(f'label is {label!r:.40}, expected a whole number', common.NON_NUMERIC)
+        label = int(label) - about['first']
+        if not 0 <= label < about['classes']:
+            detail = f'label {label}, expected 0 to {about["classes"] - 1}'
+            raise ClipError(detail, common.LABEL_RANGE)
+    start, end = row.get('start'), row.get('end')
+    if start is not None and end is not None and end < start:
+        raise ClipError(f'start {start}, end {end}', common.END_BEFORE_START)
+    keypoint = keypoint.astype(np.float32)
+    if about['scored']:
+        counts['clips held x, y, score as three channels'] += 1
+        score, keypoint = keypoint[..., 2] if score is None else score, keypoint[..., :2]
+    shape = keypoint.shape
+    score = np.ones(shape[:3], np.float32) if score is None else score
+    score = score[..., 0] if score.shape == (*shape[:3], 1) else score
+    if score.shape != shape[:3] or score.dtype.kind not in 'fiub':
+        found = f'{score.dtype} of shape {score.shape}'
+        raise ClipError(f'keypoint_score is {found}, not {shape[:3]}')
+    picture = row.get('img_shape') or row.get('original_shape')
+    size = about['size']
+    if (
+        not size
+        and isinstance(picture, (tuple, list))
+        and len(picture) > 1
+        and min(picture[:2]) > 0
+    ):
+        size = (int(picture[1]), int(picture[0]))
+    points, score, size = takes.clean(
+        keypoint.reshape(-1, *shape[2:]), score.reshape(-1, shape[2]),
+        takes.Unit(None, 0.0, size, layout), about['options'], counts,
+    )  # fmt: skip
+    known = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in row.items()
+        if key not in KEPT_APART and isinstance(value, PLAIN)
+    }
+    points, score = points.reshape(shape), score.reshape(shape[:3])
+    there = score.any((1, 2))  # absent persons are padded with zeros
+    annotation = common.make_annotation(name, label, points[there], score[there], size, **known)
+    common.check_content(annotation)
+    return annotation
+
+
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
     """The file's own splits, or those of the user's choice."""
-    about, own = plan.context, plan.context.get('split')
-    notes: list[str] = []
-    if own:
-        kept = {clip.annotation['frame_dir'] for clip in clips}
-        split = {name: [m for m in members if m in kept] for name, members in own.items()}
-        lost = sum(map(len, own.values())) - sum(map(len, split.values()))
-        if lost:
-            notes.append(f'{lost} names in the splits are of clips that are absent or rejected')
-    else:
+    about, notes = plan.context, []
+    split = about['split']
+    if not split:
         split, notes = tables.user_splits(clips, options['val_subjects'])
     bare = sum('label' not in clip.annotation for clip in clips)
     notes += [f'{bare} clips have no label'] * (bare > 0)
     meta = dict(
-        layout=about['layout'],
-        classes=about['names'],
-        source=about['source'],
+        layout=about['layout'], classes=about['names'], source=options['format'],
         note='; '.join(notes),
-    )
+    )  # fmt: skip
     return Dataset(split, meta, notes)

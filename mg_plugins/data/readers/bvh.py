@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import common, parsing
-from .common import ClipError
+from . import parsing
+from .common import SHORT_ROW, ClipError
 from .takes import Take
 
 CHANNELS = {f'{axis}{kind}': (kind, 'XYZ'.index(axis)) for axis in 'XYZ'
@@ -13,41 +13,39 @@ CHANNELS = {f'{axis}{kind}': (kind, 'XYZ'.index(axis)) for axis in 'XYZ'
 MOST_JOINTS = 1000
 
 
-def parse(lines: list[str], file: str) -> Take:
+def parse(lines: list[str]) -> Take:
     """The take of one person; the layout is made of the file's own joints."""
     at = next((n for n, line in enumerate(lines) if line.strip() == 'MOTION'), None)
     if at is None or not lines or lines[0].strip() != 'HIERARCHY':
-        detail = 'expected HIERARCHY in the first line and MOTION after it'
-        raise ClipError(common.UNREADABLE, file, 1, detail)
-    names, parents, offsets, channels = read_hierarchy(lines[:at], file)
+        raise ClipError('expected HIERARCHY in the first line and MOTION after it', line=1)
+    names, parents, offsets, channels = read_hierarchy(lines[:at])
     head = ' '.join(lines[at + 1 : at + 3]).replace(':', ' ').split()
     try:
         step = float(head[head.index('Time') + 1])
         frames = int(head[head.index('Frames') + 1])
     except (ValueError, IndexError):
         detail = 'expected "Frames: N" and "Frame Time: S" after MOTION'
-        raise ClipError(common.UNREADABLE, file, at + 2, detail) from None
-    width = sum(map(len, channels))
-    rows = parsing.parse_rows(lines[at + 3 :], width, file, at + 4, None)
+        raise ClipError(detail, line=at + 2) from None
+    rows = parsing.parse_rows(lines[at + 3 :], sum(map(len, channels)), at + 4, None)
     if len(rows) != frames:
-        detail = f'{len(rows)} rows of motion, but "Frames: {frames}"'
-        raise ClipError(common.SHORT_ROW, file, at + 2, detail)
+        raise ClipError(f'{len(rows)} rows of motion, but "Frames: {frames}"', SHORT_ROW, at + 2)
     points = forward(rows, parents, offsets, channels)
     # A joint at the origin is not a missing one: keep it away from exactly 0.
     points[~points.any(-1)] = 1e-6
+    other = [name.replace('Left', 'Right').replace('left', 'right') for name in names]
     layout = dict(
         name='bvh',
         joints=names,
         bones=[[child, parent] for child, parent in enumerate(parents) if parent >= 0],
         centre=0,
-        pairs=mirror_pairs(names),
+        pairs=[[a, b] for a, b in zip(names, other, strict=True) if a != b and b in names],
     )
-    persons = [(number, points[number], None, None) for number in range(len(points))]
+    persons = [(number, points[number], None, None) for number in range(frames)]
     fps = round(1 / step, 3) if step > 0 else None
-    return Take(persons, 'coco', layout, frames=frames, span=(0, frames - 1), fps=fps)
+    return Take(persons, layout=layout, frames=frames, last=frames - 1, fps=fps)
 
 
-def read_hierarchy(lines: list[str], file: str) -> tuple[list[str], list[int], np.ndarray, list]:
+def read_hierarchy(lines: list[str]) -> tuple[list[str], list[int], np.ndarray, list]:
     """Names, parents (-1 for the root), offsets (V, 3) and channels of the joints."""
     names: list[str] = []
     parents: list[int] = []
@@ -62,15 +60,14 @@ def read_hierarchy(lines: list[str], file: str) -> tuple[list[str], list[int], n
             if words[0] == '}':
                 stack.pop()
             elif words[0] in ('ROOT', 'JOINT', 'End'):
-                end = words[0] == 'End'
-                name = f'{names[stack[-1]]}_end' if end else ' '.join(words[1:])
+                name = ' '.join(words[1:]) if words[0] != 'End' else f'{names[stack[-1]]}_end'
                 if name in names or not name or len(names) >= MOST_JOINTS:
                     raise ValueError(f'joint {name!r} twice')
                 parents.append(stack[-1] if stack else -1)
+                stack.append(len(names))
                 names.append(name)
                 offsets.append([0.0] * 3)
                 channels.append([])
-                stack.append(len(names) - 1)
             elif words[0] == 'OFFSET':
                 offsets[stack[-1]] = [float(word) for word in words[1:4]]
             elif words[0] == 'CHANNELS':
@@ -79,9 +76,9 @@ def read_hierarchy(lines: list[str], file: str) -> tuple[list[str], list[int], n
                 raise ValueError(f'unknown word {words[0]!r}')
         except (ValueError, LookupError) as error:
             detail = f'{parsing.shorten(line.strip())!r} is no line of a hierarchy ({error})'
-            raise ClipError(common.UNREADABLE, file, number, detail) from None
+            raise ClipError(detail, line=number) from None
     if not names or parents.count(-1) != 1:
-        raise ClipError(common.UNREADABLE, file, None, 'the hierarchy must have one ROOT')
+        raise ClipError('the hierarchy must have one ROOT')
     return names, parents, np.array(offsets, np.float64).reshape(-1, 3), channels
 
 
@@ -89,25 +86,22 @@ def forward(
     rows: np.ndarray, parents: list[int], offsets: np.ndarray, channels: list
 ) -> np.ndarray:
     """Positions (T, V, 3) by forward kinematics; rotations in degrees, in the order of channels."""
-    points = np.zeros((len(rows), len(parents), 3))
-    turns = np.zeros((len(rows), len(parents), 3, 3))
-    column = 0
+    frames, joints = len(rows), len(parents)
+    points, turns = np.zeros((frames, joints, 3)), np.zeros((frames, joints, 3, 3))
+    columns = iter(rows.T.astype(np.float64))
     for joint, parent in enumerate(parents):
-        local, turn = np.tile(offsets[joint], (len(rows), 1)), np.tile(np.eye(3), (len(rows), 1, 1))
-        moved = np.zeros_like(local)
+        local, turn = np.tile(offsets[joint], (frames, 1)), np.tile(np.eye(3), (frames, 1, 1))
+        if any(kind == 'position' for kind, _ in channels[joint]):
+            local[:] = 0
         for kind, axis in channels[joint]:
-            values = rows[:, column].astype(np.float64)
-            column += 1
             if kind == 'position':
-                moved[:, axis] = values
+                local[:, axis] = next(columns)
             else:
-                turn = turn @ rotation(np.deg2rad(values), axis)
-        local = moved if any(kind == 'position' for kind, _ in channels[joint]) else local
-        if parent < 0:
-            points[:, joint], turns[:, joint] = local, turn
-        else:
-            points[:, joint] = points[:, parent] + (turns[:, parent] @ local[..., None])[..., 0]
-            turns[:, joint] = turns[:, parent] @ turn
+                turn = turn @ rotation(np.deg2rad(next(columns)), axis)
+        if parent >= 0:
+            local = points[:, parent] + (turns[:, parent] @ local[..., None])[..., 0]
+            turn = turns[:, parent] @ turn
+        points[:, joint], turns[:, joint] = local, turn
     return points
 
 
@@ -118,13 +112,3 @@ def rotation(angle: np.ndarray, axis: int) -> np.ndarray:
     a, b = (axis + 1) % 3, (axis + 2) % 3
     turn[:, a, a], turn[:, a, b], turn[:, b, a], turn[:, b, b] = cos, -sin, sin, cos
     return turn
-
-
-def mirror_pairs(names: list[str]) -> list[list[str]]:
-    """(left, right) names that differ in the side alone."""
-    pairs = []
-    for name in names:
-        other = name.replace('Left', 'Right').replace('left', 'right')
-        if other != name and other in names:
-            pairs.append([name, other])
-    return pairs

@@ -1,4 +1,4 @@
-"""What every reader shares: rejected clips, annotations, the contract of a reader.
+"""What every reader shares: rejected clips, annotations, splits, the contract of a reader.
 
 A reader turns one dataset format into MMAction2 annotations in three steps, so that the driver
 (`mg_plugins.data.prepare`) can run the middle one in parallel:
@@ -6,6 +6,8 @@ A reader turns one dataset format into MMAction2 annotations in three steps, so 
     plan(source, options) -> Plan     look at the source, refuse it, or list independent jobs
     read(job)             -> Parsed   parse one job in a worker process; never raises for bad data
     collect(clips, ...)   -> Dataset  decide what needs the whole set: splits, class names, meta
+
+Parsers raise `ClipError` without the file; `reading` and `Parsed.listing` add it.
 """
 
 from __future__ import annotations
@@ -24,19 +26,12 @@ import numpy as np
 from mg_plugins.data.classes import protocol
 from mg_plugins.errors import UserError
 
-SHORT_ROW = 'short row'
-LONG_ROW = 'long row'
-NON_NUMERIC = 'non-numeric'
-NAN = 'NaN'
-EMPTY = 'empty'
-LABEL_RANGE = 'label out of range'
-END_BEFORE_START = 'end before start'
-BEYOND_FILE = 'frames beyond the file'
-ALL_ZERO = 'all-zero joints'
-MISSING_FILE = 'missing file'
-NO_LABEL = 'no label'
-DUPLICATE = 'duplicate clip'
-UNREADABLE = 'unreadable'
+# Reasons of rejections.
+SHORT_ROW, LONG_ROW, NON_NUMERIC, NAN = 'short row', 'long row', 'non-numeric', 'NaN'
+EMPTY, ALL_ZERO, UNREADABLE = 'empty', 'all-zero joints', 'unreadable'
+LABEL_RANGE, NO_LABEL = 'label out of range', 'no label'
+END_BEFORE_START, BEYOND_FILE = 'end before start', 'frames beyond the file'
+MISSING_FILE, DUPLICATE = 'missing file', 'duplicate clip'
 
 
 class FormatError(UserError):
@@ -47,15 +42,17 @@ class ClipError(UserError):
     """One clip (or one file) cannot be used.
 
     Args:
-        reason: One of the constants of this module.
-        file: The file at fault, as the user would name it.
-        line: 1-based line at fault, or None where the format has no lines.
         detail: What was found and what was expected.
+        reason: One of the constants of this module.
+        line: 1-based line at fault, or None where the format has no lines.
+        file: The file at fault, as the user would name it; '' for the one that is being read.
     """
 
-    def __init__(self, reason: str, file: str, line: int | None, detail: str):
-        super().__init__(reason, file, line, detail)
-        self.reason, self.file, self.line, self.detail = reason, file, line, detail
+    def __init__(
+        self, detail: str, reason: str = UNREADABLE, line: int | None = None, file: str = ''
+    ):
+        super().__init__(detail, reason, line, file)
+        self.detail, self.reason, self.line, self.file = detail, reason, line, file
 
     def reject(self, clip: str) -> Reject:
         return Reject(clip, self.file, self.line, self.reason, self.detail)
@@ -76,7 +73,7 @@ class Reject:
         return f'{self.clip}: {self.reason} ({where}): {self.detail}'
 
 
-@dataclass
+@dataclass(slots=True)
 class Clip:
     """One usable clip: its MMAction2 annotation, where it was labelled, the user's split if any."""
 
@@ -90,7 +87,7 @@ class Clip:
 class Plan:
     """What `plan` found: jobs (picklable, independent), and what `collect` will want to know."""
 
-    jobs: list
+    jobs: Sequence
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     context: dict = field(default_factory=dict)
@@ -109,6 +106,15 @@ class Parsed:
     notes: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     extra: Any = None
+
+    @contextmanager
+    def listing(self, clip: str, file: str) -> Iterator[None]:
+        """What goes wrong in this block is listed as a rejection of the clip."""
+        try:
+            with reading(file):
+                yield
+        except ClipError as error:
+            self.rejects.append(error.reject(clip))
 
 
 @dataclass
@@ -137,10 +143,8 @@ class Reader:
         expects: What the source must look like, for help texts and refusals.
         example: A command line that works.
         options: Names of its options and their defaults. None is required: `plan` refuses what it
-            lacks.
+            lacks. `plan` and `collect` get the format's name as the option `format` too.
         plan, read, collect: See the module's docstring. `read` must be a module-level function.
-        classes: Class names in label order, where the format fixes them and no data set of
-            `mg_plugins.data.classes` has them.
         config: The config that reads the result, or None where the user's own is needed.
         out: Default output path, or None for `data/<source>/<source>.pkl`.
         needs_source: False for a format that reads nothing from disk.
@@ -155,7 +159,6 @@ class Reader:
     plan: Callable[[Any, Mapping[str, Any]], Plan]
     read: Callable[[Any], Parsed]
     collect: Callable[[list[Clip], list, Plan, Mapping[str, Any]], Dataset]
-    classes: Sequence[str] = ()
     config: str | None = None
     out: str | None = None
     needs_source: bool = True
@@ -176,31 +179,13 @@ def reading(file: str) -> Iterator[None]:
     """Whatever a parser raises in this block is a `ClipError` that names the file."""
     try:
         yield
-    except ClipError:
+    except ClipError as error:
+        error.file = error.file or file
         raise
     except MemoryError:
-        detail = 'it needs more memory than there is'
-        raise ClipError(UNREADABLE, file, None, detail) from None
+        raise ClipError('it needs more memory than there is', file=file) from None
     except Exception as error:
-        detail = f'{type(error).__name__}: {str(error)[:200]}'
-        raise ClipError(UNREADABLE, file, None, detail) from error
-
-
-def read_files(entries: Sequence[Any], parse: Callable[[Any], list[Clip]]) -> Parsed:
-    """Clips of files that are read one by one; a file that cannot be used is listed.
-
-    Args:
-        entries: Files (`sources.Entry`).
-        parse: Gives the clips of one file, or raises.
-    """
-    parsed = Parsed()
-    for entry in entries:
-        try:
-            with reading(entry.name):
-                parsed.clips += parse(entry)
-        except ClipError as error:
-            parsed.rejects.append(error.reject(entry.path.stem.removesuffix('_skeleton3D')))
-    return parsed
+        raise ClipError(f'{type(error).__name__}: {str(error)[:200]}', file=file) from error
 
 
 def packets(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -250,24 +235,30 @@ def make_annotation(
         keypoint_score=score,
     )
     if size is not None:
-        width, height = size
-        annotation.update(img_shape=(height, width), original_shape=(height, width))
+        annotation['img_shape'] = annotation['original_shape'] = size[::-1]
     annotation.update((name, value) for name, value in known.items() if value is not None)
     return annotation
 
 
-def check_content(annotation: Mapping[str, Any], file: str, line: int | None = None) -> None:
+def check_content(annotation: Mapping[str, Any], line: int | None = None) -> None:
     """Refuse a clip without frames, without any joint, or with numbers that are not finite."""
-    keypoint, frames = annotation['keypoint'], annotation['total_frames']
+    frames = annotation['total_frames']
     if not frames:
-        raise ClipError(EMPTY, file, line, 'there are no frames')
+        raise ClipError('there are no frames', EMPTY, line)
     # float64 sums of finite float32 are finite.
-    if not np.isfinite(keypoint.sum(dtype=np.float64)):
-        raise ClipError(NAN, file, line, 'a coordinate is not finite')
+    if not np.isfinite(annotation['keypoint'].sum(dtype=np.float64)):
+        raise ClipError('a coordinate is not finite', NAN, line)
     if not annotation['keypoint_score'].any():
-        raise ClipError(
-            ALL_ZERO, file, line, f'no joint was detected in any of the {frames} frames'
-        )
+        raise ClipError(f'no joint was detected in any of the {frames} frames', ALL_ZERO, line)
+
+
+def check_window(start: int, end: int, frames: int, line: int | None, first: int = 0) -> None:
+    """Refuse a window (`end` included) that is reversed or outside of a recording's frames."""
+    if end < start:
+        raise ClipError(f'start {start}, end {end}', END_BEFORE_START, line)
+    if start < 0 or end >= first + frames:
+        there = f'only frames {first} to {first + frames - 1}' if frames else 'no frames'
+        raise ClipError(f'frames {start} to {end}, but there are {there}', BEYOND_FILE, line)
 
 
 def make_segments(windows: Sequence[tuple[int, int, int]], frames: int) -> list[dict]:
@@ -300,14 +291,14 @@ def split_clips(
     return left
 
 
-def split_by_subject(clips: Sequence[Clip], dataset: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Splits `xsub_train` and `xsub_val` by the published subject lists, and notes on the rest."""
+def split_by_subject(clips: Sequence[Clip], dataset: str, split: dict[str, list[str]]) -> list[str]:
+    """Add `xsub_train` and `xsub_val` by the published subject lists; notes on the rest."""
     published = protocol(dataset)
     part_of = {
         str(subject): name
         for name, part in (('xsub_train', 'train_subjects'), ('xsub_val', 'test_subjects'))
         for subject in published[part]
     }
-    split: dict[str, list[str]] = dict(xsub_train=[], xsub_val=[])
+    split.update(xsub_train=[], xsub_val=[])
     left = split_clips(clips, lambda clip: part_of.get(clip.annotation.get('subject')), split)
-    return split, [f'{left} clips are of no subject of the published lists'] * (left > 0)
+    return [f'{left} clips are of no subject of the published lists'] * (left > 0)

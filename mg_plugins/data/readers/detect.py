@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import landmarks, parsing
@@ -33,10 +33,10 @@ def detect(source: Source) -> tuple[str, str]:
     """
     if not source.path.exists():
         raise FormatError(f'{source} does not exist; give a file, folder or archive')
-    for name, entry in format_table()['formats'].items():
+    formats = format_table()['formats']
+    for name, entry in formats.items():
         for pattern in entry.get('files', ()):
-            found = source.find(pattern)
-            if found:
+            if found := source.find(pattern):
                 return name, f'{found[0].name} is named as its files are'
     seen: list[str] = []
     for suffix in ('.json', '.csv', '.tsv', '.txt'):
@@ -52,29 +52,27 @@ def detect(source: Source) -> tuple[str, str]:
     detail = f' Looked into {"; ".join(seen[:3])}.' if seen else ''
     raise FormatError(
         f'the format cannot be told from the files. {source.describe()}{detail} Give '
-        f'FORMAT, one of {", ".join(format_table()["formats"])}'
+        f'FORMAT, one of {", ".join(formats)}'
     )
 
 
 def look_at(entry: Entry, suffix: str) -> tuple[str, str] | None:
     """Format and reason by one file's content."""
     if suffix == '.json':
-        content = entry.json()
-        keys, strings = set(), list(_keys(content))
-        keys.update(strings)
+        keys = set(_keys(entry.json()))
         for name, *choices in KEYS:
             for wanted in choices:
                 if wanted <= keys:
                     return name, f'has the keys {", ".join(sorted(wanted))}'
         return None
-    lines = parsing.split_lines(entry.read(HEAD))
+    first = (parsing.split_lines(entry.read(HEAD)) or [''])[0]
     if suffix == '.txt':
-        cells = lines[0].split() if lines else []
+        cells = first.split()
         if len(cells) >= 39 and all(parsing.parse_float(cell) is not None for cell in cells):
             return 'yolo', f'has {len(cells)} numbers a line'
         return None
-    delimiter = max(',;\t', key=(lines or [''])[0].count)
-    header = [landmarks.plain_name(cell) for cell in (lines or [''])[0].split(delimiter)]
+    delimiter = parsing.delimiter_of(first)
+    header = [parsing.plain_name(cell) for cell in first.split(delimiter)]
     named = sum(landmarks.column_key(name) is not None for name in header)
     if named > 20:
         return 'mediapipe', f'has {named} columns of joints in its header'
@@ -83,7 +81,7 @@ def look_at(entry: Entry, suffix: str) -> tuple[str, str] | None:
     return None
 
 
-def _keys(content: Any, depth: int = 0) -> Any:
+def _keys(content: Any, depth: int = 0) -> Iterator[str]:
     """Keys of nested JSON, of the first items of lists."""
     if depth > 8:
         return

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from . import common, parsing
-from .common import ClipError
-from .posejson import NUMBERS, TIMES, TRACKS, plain_name
+from . import parsing
+from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError
+from .parsing import plain_name, shorten
+from .posejson import NUMBERS, TIMES, TRACKS
 from .takes import BY_COUNT, LONGEST, Take
 
-AXES = {'x': 0, 'y': 1, 'z': 2, 'visibility': 3, 'v': 3, 'vis': 3, 'score': 3, 's': 3, 'c': 3,
-        'conf': 3, 'confidence': 3, 'likelihood': 3, 'p': 3, 'visible': 3}  # fmt: skip
+AXES = {'x': 0, 'y': 1, 'z': 2} | dict.fromkeys(
+    ('visibility', 'v', 'vis', 'score', 's', 'c', 'conf', 'confidence', 'likelihood', 'p',
+     'visible'), 3
+)  # fmt: skip
 JOINT_COLUMNS = ('landmark', 'landmark_index', 'landmark_id', 'landmark_name', 'joint', 'joint_id',
                  'joint_name', 'keypoint', 'keypoint_id', 'index')  # fmt: skip
 PART_COLUMNS = ('type', 'part', 'hand', 'handedness')
@@ -30,41 +33,32 @@ FRAME_COLUMNS = (*NUMBERS, 'frame_no', 'frameid')
 # Words of a column that say nothing of the joint.
 FILLER = {'landmark', 'landmarks', 'poselandmark', 'handlandmark', 'keypoint', 'keypoints', 'kp',
           'joint', 'point', 'pt', 'lm', 'norm', 'body'}  # fmt: skip
-PARTS = {'pose': 'pose', 'left_hand': 'left', 'lefthand': 'left', 'lh': 'left',
-         'right_hand': 'right', 'righthand': 'right', 'rh': 'right', 'face': 'face'}  # fmt: skip
-# The joints of a hand, from layout names.
+PARTS = {'pose': 'pose', 'left_hand': 'left', 'lefthand': 'left', 'lh': 'left', 'left': 'left',
+         'right_hand': 'right', 'righthand': 'right', 'rh': 'right', 'right': 'right',
+         'face': 'face'}  # fmt: skip
 HOLISTIC, HAND = 'holistic75', 'hand21'
+METRIC = ('ntu25', 'kinect_v1_20', 'msr_action3d')  # tables of Kinect layouts hold metres
+# What stands for a missing number in a cell.
+MISSING = {'', 'nan', 'na', 'n/a', 'null', 'none', '-', 'inf', '-inf'}
 
-Key = tuple[str, str, int]
+Joint = tuple[str, str]  # part of the body ('' where none is named), name or number
 
 
-def parse_table(lines: list[str], file: str, options: Mapping[str, Any]) -> Take:
-    """The take of a table with a header."""
-    if not lines:
-        raise ClipError(common.EMPTY, file, None, 'the file is empty')
-    delimiter = max(',;\t', key=lines[0].count)
-    header = [plain_name(cell) for cell in lines[0].split(delimiter)]
-    if delimiter == ';':  # then a comma in a number is its decimal point
+def read_cells(lines: list[str]) -> list[list[str]]:
+    """Cells of a table's rows; quotes count, and in a table with ; a comma is a decimal point."""
+    delimiter = parsing.delimiter_of(lines[0])
+    if delimiter == ';':
         lines = [line.replace(',', '.') for line in lines]
-    if '"' in lines[-1] or any('"' in line for line in lines[:2]):
-        try:
-            cells = list(csv.reader(lines, delimiter=delimiter, strict=True))
-        except csv.Error as error:
-            raise ClipError(common.UNREADABLE, file, None, f'no table: {error}') from None
-        header = [plain_name(cell) for cell in cells[0]]
-    else:
-        cells = [line.split(delimiter) for line in lines]
-    joint_column = next((name for name in JOINT_COLUMNS if name in header), None)
-    long = joint_column is not None and {'x', 'y'} <= set(header)
-    if long:
-        keys = None
-    else:
-        keys = {k: key for k, name in enumerate(header) if (key := column_key(name)) is not None}
-    return Table(cells, header, file, options).take(keys, joint_column)
+    if '"' not in lines[-1] and not any('"' in line for line in lines[:2]):
+        return [line.split(delimiter) for line in lines]
+    try:
+        return list(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise ClipError(f'no table: {error}') from None
 
 
-def column_key(name: str) -> Key | None:
-    """(part, joint, axis) of a plain column name, or None."""
+def column_key(name: str) -> tuple[Joint, int] | None:
+    """Joint and axis of a plain column name, or None."""
     words = name.split('_')
     if match := re.fullmatch(r'([a-z]+?)(\d+)', name):
         words = [*match.groups()]
@@ -76,186 +70,194 @@ def column_key(name: str) -> Key | None:
         axis, rest = AXES[words[0]], words[1:]
     else:
         return None
-    part, joint = split_part([word for word in rest if word not in FILLER])
-    joint = re.sub(r'^[a-z]+(?=\d+$)', '', joint)
-    return (part, joint, axis) if joint else None
+    joint = joint_of(rest)
+    return (joint, axis) if joint[1] else None
 
 
-def split_part(words: list[str]) -> tuple[str, str]:
-    """('left', '4') of left hand 4; no part where none is named."""
+def joint_of(words: list[str]) -> Joint:
+    """('left', '4') of left hand 4."""
+    words, part = [word for word in words if word not in FILLER], ''
     for count in (2, 1):
-        part = PARTS.get('_'.join(words[:count]))
-        if part and len(words) > count:
-            return part, '_'.join(words[count:])
-    return '', '_'.join(words)
+        named = PARTS.get('_'.join(words[:count]))
+        if named and len(words) > count and words[:count] not in (['left'], ['right']):
+            part, words = named, words[count:]
+            break
+    return part, re.sub(r'^[a-z]+(?=\d+$)', '', '_'.join(words))
 
 
-def holistic_joints() -> dict[tuple[str, str], int]:
-    """Index in `holistic75` by part of the body and joint, by number or by name."""
-    index = {}
-    body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
-    for part, first, names in (('pose', 0, body), ('', 0, body), ('left', 33, hand),
-                               ('right', 54, hand)):  # fmt: skip
-        for at, name in enumerate(names):
-            index[part, str(at)] = index[part, name] = first + at
-    return index
+def parse_table(lines: list[str], options: Mapping[str, Any]) -> Take:
+    """The take of a table with a header; a row or frame that cannot be read is a broken frame."""
+    if not lines:
+        raise ClipError('the file is empty', EMPTY)
+    head, *rows = read_cells(lines)
+    table = Table([plain_name(cell) for cell in head])
+    named = table.column(JOINT_COLUMNS)
+    long = named is not None and {'x', 'y'} <= set(table.header)
+    part = table.column(PART_COLUMNS)
+    if long:
+        axes = {k: AXES[name] for k, name in enumerate(table.header) if name in AXES}
+        seen = {table.joint(row, named, part) for row in rows if len(row) > named}
+        found = {joint for joint in seen if joint[1]}
+        layout, index = find_joints(found, len(found), None, options['layout'])
+    else:
+        keys = {k: key for k, name in enumerate(table.header) if (key := column_key(name))}
+        given = set(keys.values())
+        found = {joint for joint, _ in given if {(joint, 0), (joint, 1)} <= given}
+        wanted = len({joint for joint, _ in given})
+        if len(given) < len(keys):  # a column is there twice
+            found, wanted = set(), -wanted
+        layout, index = find_joints(found, wanted, 1, options['layout'])
+        where = np.array([(index.get(joint, -1), axis) for joint, axis in keys.values()]).T
+        scored = [index[joint] for joint, axis in given if axis == 3 and joint in index]
+    take = Take(layout=layout, family='mediapipe', numbered=table.frame is not None)
+    if layout not in ('mediapipe33', HOLISTIC, HAND):
+        take.family = 'coco'
+    elif not options['world']:
+        take.unit = 'fractions'
+    joints = get_layout(layout).num_joints
+    persons: dict[tuple[int, Any], np.ndarray] = {}
+    numbers: set[int] = set()
+    current = -1
+    for line, row in enumerate(rows, 2):
+        try:
+            current, identity = table.place(row, line, 0 if long else line - 2)
+            numbers.add(current)
+            if long:
+                at = index.get(table.joint(row, named, part), -1)
+                where = np.array([(at, axis) for axis in axes.values()]).T
+                cells, scored = [row[k] for k in axes], [at] if 3 in axes.values() else []
+            else:
+                cells = [row[k] for k in keys]
+            values = np.full((joints + 1, 4), np.nan, np.float32)  # the last is of no joint
+            values[tuple(where)] = [number(cell, line) for cell in cells]
+            person = persons.setdefault((current, identity), np.zeros((joints, 4), np.float32))
+            fill(person, values[:-1], scored)
+            time = None if table.time is None else parsing.parse_float(row[table.time])
+            if time is not None:
+                take.times.setdefault(current, time)
+        except ClipError as error:
+            current = max(current, 0) if long else current + 1
+            take.broken[current] = error
+            numbers.add(current)
+    dims = 3 if options['world'] or layout in METRIC else 2
+    take.persons = [
+        (at, person[:, :dims], person[:, 3], identity)
+        for (at, identity), person in persons.items()
+        if person.any()
+    ]
+    take.frames = len(numbers)
+    take.first, take.last = (min(numbers), max(numbers)) if numbers else (0, -1)
+    return take
 
 
 class Table:
-    """Cells of a table, and what they are."""
+    """What the columns of a table are."""
 
-    def __init__(self, cells: list[list[str]], header: list[str], file: str, options: Mapping):
-        self.cells, self.header, self.file, self.options = cells, header, file, options
-        self.frame = self.column(FRAME_COLUMNS)
-        self.time = self.column(TIMES)
+    def __init__(self, header: list[str]):
+        self.header = header
+        self.frame, self.time = self.column(FRAME_COLUMNS), self.column(TIMES)
         self.track = self.column(TRACKS)
 
     def column(self, names: tuple[str, ...]) -> int | None:
         return next((self.header.index(name) for name in names if name in self.header), None)
 
-    def take(self, keys: dict[int, Key] | None, joint_column: str | None) -> Take:
-        """The take of all rows; a row or frame that cannot be read is a broken frame."""
-        if keys is not None:
-            found = {key[:2] for key in keys.values()}
-            complete = {j for j in found if {(*j, 0), (*j, 1)} <= set(keys.values())}
-            twice = len(set(keys.values())) < len(keys)
-            layout, index = self.joints(complete, file_line=1, wanted=len(found), twice=twice)
-        else:
-            named = self.header.index(joint_column)
-            part = self.column(PART_COLUMNS)
-            seen = {
-                self.long_key(row, named, part) for row in self.cells[1:] if len(row) > named
-            } - {None}
-            layout, index = self.joints(seen, None, len(seen), False)
-        joints = get_layout(layout).num_joints
-        take = Take([], 'mediapipe', layout, numbered=self.frame is not None)
-        if layout not in ('mediapipe33', HOLISTIC, HAND):
-            take.family = 'coco'
-        elif not self.options['world']:
-            take.unit = 'fractions'
-        persons: dict[tuple[int, Any], np.ndarray] = {}
-        numbers: set[int] = set()
-        current = -1
-        for line, row in enumerate(self.cells[1:], 2):
-            try:
-                number, identity = self.place(row, line, len(numbers), keys is None)
-                current = number
-                numbers.add(number)
-                if keys is not None:
-                    values = [(index.get(key[:2]), key[2], row[k]) for k, key in keys.items()]
-                else:
-                    key = self.long_key(row, named, part)
-                    values = [
-                        (index.get(key), AXES[name], row[k])
-                        for k, name in enumerate(self.header)
-                        if name in AXES
-                    ]
-                self.fill(persons, (number, identity), values, joints, line)
-                time = None if self.time is None else parsing.parse_float(row[self.time])
-                if time is not None:
-                    take.times.setdefault(number, time)
-            except ClipError as error:
-                at = max(current, 0) if keys is None else current + 1
-                take.broken[at] = error
-                if keys is not None:
-                    current = at
-                numbers.add(at)
-        dims = 3 if self.options['world'] or self.is_metric(layout) else 2
-        for (number, identity), joint in persons.items():
-            if joint.any():
-                take.persons.append((number, joint[:, :dims], joint[:, 3], identity))
-        take.frames = len(numbers)
-        take.span = (min(numbers), max(numbers)) if numbers else (0, -1)
-        return take
-
-    def is_metric(self, layout: str) -> bool:
-        """Tables of Kinect layouts hold metres."""
-        return layout in ('ntu25', 'kinect_v1_20', 'msr_action3d')
-
-    def place(self, row: list[str], line: int, count: int, long: bool) -> tuple[int, Any]:
-        """Frame number and track id of a row."""
+    def place(self, row: list[str], line: int, count: int) -> tuple[int, Any]:
+        """Frame number (`count` where the table has none) and track id of a row."""
         if row in ([], ['']):
-            raise ClipError(common.EMPTY, self.file, line, 'blank line among the rows')
+            raise ClipError('blank line among the rows', EMPTY, line)
         if len(row) != len(self.header):
-            reason = common.SHORT_ROW if len(row) < len(self.header) else common.LONG_ROW
-            detail = f'{len(row)} cells, expected {len(self.header)}'
-            raise ClipError(reason, self.file, line, detail)
-        identity = row[self.track].strip() or None if self.track is not None else None
+            reason = SHORT_ROW if len(row) < len(self.header) else LONG_ROW
+            raise ClipError(f'{len(row)} cells, expected {len(self.header)}', reason, line)
+        identity = None if self.track is None else row[self.track].strip() or None
         if self.frame is None:
-            return (line - 2 if not long else 0), identity
-        number = parsing.parse_int(row[self.frame].strip())
-        if number is None:
-            match = re.search(r'(\d+)(\.\w+)?$', row[self.frame].strip())
-            number = int(match[1]) if match else None
-        if number is None or abs(number) > 10 * LONGEST:
-            detail = f'{parsing.shorten(row[self.frame])!r} is no number of a frame'
-            raise ClipError(common.NON_NUMERIC, self.file, line, detail)
-        return number, identity
+            return count, identity
+        text = row[self.frame].strip()
+        at = parsing.parse_int(text)
+        if at is None and (match := re.search(r'(\d+)(\.\w+)?$', text)):
+            at = int(match[1])
+        if at is None or abs(at) > 10 * LONGEST:
+            raise ClipError(f'{shorten(text)!r} is no number of a frame', NON_NUMERIC, line)
+        return at, identity
 
-    def fill(self, persons: dict, key: tuple, values: list, joints: int, line: int) -> None:
-        """Put the cells of a row in its person; an empty cell is a missing joint."""
-        row = np.full((joints, 4), np.nan, np.float32)
-        given = np.zeros(joints, bool)
-        for joint, axis, cell in values:
-            text = cell.strip()
-            if joint is not None and axis == 3:
-                given[joint] = True
-            if joint is None or text.lower() in parsing.MISSING_CELLS:
-                continue
-            value = parsing.parse_float(text)
-            if value is None:
-                detail = f'{parsing.shorten(text)!r} is not a number'
-                raise ClipError(common.NON_NUMERIC, self.file, line, detail)
-            row[joint, axis] = value if abs(value) < 1e30 else np.nan
-        there = np.isfinite(row[:, :2]).all(1)
-        row[:, 2] = np.nan_to_num(row[:, 2])
-        row[:, 3] = np.where(np.isfinite(row[:, 3]), row[:, 3], np.where(given, 0, 1))
-        person = persons.setdefault(key, np.zeros((joints, 4), np.float32))
-        person[there] = row[there]
-
-    def long_key(self, row: list[str], named: int, part: int | None) -> tuple[str, str] | None:
-        words = [w for w in plain_name(row[named]).split('_') if w not in FILLER]
-        own, joint = split_part(words)
+    def joint(self, row: list[str], named: int, part: int | None) -> Joint:
+        """The joint of a row of a long table."""
+        own, joint = joint_of(plain_name(row[named]).split('_'))
         if part is not None and part < len(row):
-            own = PARTS.get(plain_name(row[part]), PARTS.get(plain_name(row[part]) + '_hand', own))
-        joint = re.sub(r'^[a-z]+(?=\d+$)', '', joint)
-        return (own, joint) if joint else None
+            own = PARTS.get(plain_name(row[part]), own)
+        return own, joint
 
-    def joints(
-        self, found: set[tuple[str, str]], file_line: int | None, wanted: int, twice: bool
-    ) -> tuple[str, dict[tuple[str, str], int]]:
-        """The layout of these joints, and the index of each."""
-        parts = {part for part, _ in found}
-        given = self.options['layout']
-        if not twice and parts & {'left', 'right'}:
-            index = holistic_joints()
-            if all(key in index for key in found if key[0] != 'face'):
-                return HOLISTIC, index
-        plain = {
-            f'{part}_hand_{joint}' if part in ('left', 'right') else joint: (part, joint)
-            for part, joint in found
-            if part != 'face'
-        }
-        counted = {int(joint) for joint in plain if joint.isdigit()}
-        if counted and not twice and len(counted) == len(plain):
-            first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0
-            count = max(counted) + 1 - first
-            layout = BY_COUNT['mediapipe'].get(count) or BY_COUNT['coco'].get(count)
-            if given and get_layout(given).num_joints == count:
-                layout = given
-            # A long table may leave out joints that were never seen.
-            if file_line is None and layout is None and count < 33:
-                layout, first = 'mediapipe33', 0
-            if layout and (file_line is None or len(counted) == count):
-                return layout, {plain[str(joint)]: joint - first for joint in counted}
-        elif plain and not twice:
-            for layout in [given] * bool(given) + ['mediapipe33', *layout_names()]:
-                names = [plain_name(joint) for joint in get_layout(layout).joints]
-                if set(names) <= set(plain) or (file_line is None and set(plain) <= set(names)):
-                    return layout, {plain[n]: at for at, n in enumerate(names) if n in plain}
-        shown = ', '.join(sorted(joint for _, joint in found)[:4]) or 'none'
-        detail = (
-            'the header must give x and y of the joints of a layout once each (x0,y0,… or '
-            f'nose_x,nose_y,…) or be frame,landmark,x,y; found {len(found)} joints ({shown})'
-        )
-        raise ClipError(common.UNREADABLE, self.file, file_line, detail)
+
+def number(cell: str, line: int) -> float:
+    """The number in a cell, NaN for a missing one."""
+    value = parsing.parse_float(cell)
+    if value is None:
+        if cell.strip().lower() in MISSING:
+            return np.nan
+        raise ClipError(f'{shorten(cell.strip())!r} is not a number', NON_NUMERIC, line)
+    return value if abs(value) < 1e30 else np.nan
+
+
+def fill(person: np.ndarray, values: np.ndarray, scored: list[int]) -> None:
+    """Put x, y, z, score of a row in its person; an empty cell is a missing joint."""
+    there = np.isfinite(values[:, :2]).all(1)
+    usual = np.ones(len(values), np.float32)
+    usual[scored] = 0
+    values[:, 2] = np.nan_to_num(values[:, 2])
+    values[:, 3] = np.where(np.isfinite(values[:, 3]), values[:, 3], usual)
+    person[there] = values[there]
+
+
+def holistic_joints() -> dict[Joint, int]:
+    """Index in `holistic75` by part of the body and joint, by number or by name."""
+    body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
+    parts = (('pose', 0, body), ('', 0, body), ('left', 33, hand), ('right', 54, hand))
+    return {
+        (part, key): first + at
+        for part, first, names in parts
+        for at, name in enumerate(names)
+        for key in (str(at), name)
+    }
+
+
+def find_joints(
+    found: Set[Joint], wanted: int, line: int | None, given: str | None
+) -> tuple[str, dict[Joint, int]]:
+    """The layout of these joints, and the index of each.
+
+    Args:
+        found: The joints.
+        wanted: How many the header names; below 0 where it names one twice.
+        line: Of the header, in a wide table; a long one may leave out joints that were never seen.
+        given: --layout.
+    """
+    if {part for part, _ in found} & {'left', 'right'}:
+        index = holistic_joints()
+        if all(key in index for key in found if key[0] != 'face'):
+            return HOLISTIC, index
+    plain = {
+        f'{part}_hand_{joint}' if part in ('left', 'right') else joint: (part, joint)
+        for part, joint in found
+        if part != 'face'
+    }
+    counted = {int(joint) for joint in plain if joint.isdigit()}
+    if counted and len(counted) == len(plain):
+        first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0
+        count = max(counted) + 1 - first
+        layout = BY_COUNT['mediapipe'].get(count) or BY_COUNT['coco'].get(count)
+        if given and get_layout(given).num_joints == count:
+            layout = given
+        if line is None and layout is None and count < 33:
+            layout, first = 'mediapipe33', 0
+        if layout and (line is None or len(counted) == count):
+            return layout, {plain[str(joint)]: joint - first for joint in counted}
+    elif plain:
+        for layout in [given] * bool(given) + ['mediapipe33', *layout_names()]:
+            names = [plain_name(joint) for joint in get_layout(layout).joints]
+            if set(names) <= set(plain) or (line is None and set(plain) <= set(names)):
+                return layout, {plain[n]: at for at, n in enumerate(names) if n in plain}
+    shown = ', '.join(sorted(joint for _, joint in found)[:4]) or 'none'
+    raise ClipError(
+        'the header must give x and y of the joints of a layout once each (x0,y0,… or '
+        f'nose_x,nose_y,…) or be frame,landmark,x,y; found {abs(wanted)} joints ({shown})',
+        line=line,
+    )

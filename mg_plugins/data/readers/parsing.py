@@ -1,20 +1,18 @@
-"""Text as files hold it: encodings, rows of numbers, JSON, windows, and what is wrong with them."""
+"""Text as files hold it: encodings, rows of numbers, JSON, and what is wrong with them."""
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from . import common
-from .common import ClipError
+from .common import EMPTY, LONG_ROW, NAN, NON_NUMERIC, SHORT_ROW, ClipError
 
 LARGEST = float(np.finfo(np.float32).max)
-# What stands for a missing number in a cell of a table.
-MISSING_CELLS = {'', 'nan', 'na', 'n/a', 'null', 'none', '-', 'inf', '-inf'}
 
 
 def decode(content: bytes) -> str:
@@ -51,7 +49,12 @@ def split_lines(content: bytes) -> list[str]:
     return lines
 
 
-def parse_json(content: bytes, file: str) -> Any:
+def delimiter_of(header: str) -> str:
+    """The separator of a table: comma, semicolon or tab, whichever its header has most of."""
+    return max(',;\t', key=header.count)
+
+
+def parse_json(content: bytes) -> Any:
     """A JSON file's content.
 
     Raises:
@@ -59,21 +62,20 @@ def parse_json(content: bytes, file: str) -> Any:
     """
     text = decode(content)
     if not text.strip():
-        raise ClipError(common.EMPTY, file, None, 'the file is empty')
+        raise ClipError('the file is empty', EMPTY)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ClipError(common.UNREADABLE, file, error.lineno, f'not JSON: {error.msg}') from None
+        raise ClipError(f'not JSON: {error.msg}', line=error.lineno) from None
     except RecursionError:
-        raise ClipError(common.UNREADABLE, file, None, 'lists are nested too deep') from None
+        raise ClipError('lists are nested too deep') from None
     except ValueError as error:
-        raise ClipError(common.UNREADABLE, file, None, f'not JSON: {error}') from None
+        raise ClipError(f'not JSON: {error}') from None
 
 
 def parse_rows(
     lines: Sequence[str],
     columns: int,
-    file: str,
     first_line: int = 1,
     delimiter: str | None = ',',
     used: Sequence[int] | None = None,
@@ -86,7 +88,6 @@ def parse_rows(
     Args:
         lines: Text lines without line ends.
         columns: Numbers expected on every line.
-        file: Name for errors.
         first_line: 1-based number of `lines[0]` in its file, for errors.
         delimiter: Between numbers; None means any white space.
         used: Columns (from 0) to parse; the others may hold anything. All if None. Needs a
@@ -113,40 +114,30 @@ def parse_rows(
         except ValueError:
             pass
     if rows is None or rows.shape != (len(lines), len(parsed)) or not np.isfinite(rows).all():
-        raise diagnose_rows(lines, columns, file, first_line, delimiter, parsed)
+        raise _first_fault(lines, columns, first_line, delimiter, parsed)
     return rows if used is None else rows[:, :-1]
 
 
-def diagnose_rows(
-    lines: Sequence[str],
-    columns: int,
-    file: str,
-    first_line: int,
-    delimiter: str | None,
-    parsed: Sequence[int],
+def _first_fault(
+    lines: Sequence[str], columns: int, first: int, delimiter: str | None, parsed: Sequence[int]
 ) -> ClipError:
     """The error of the first bad line; see `parse_rows` for the arguments."""
     if not lines:
-        return ClipError(common.EMPTY, file, None, 'the file holds no rows')
-    for line_number, line in enumerate(lines, first_line):
-        if not line.strip():
-            return ClipError(common.EMPTY, file, line_number, 'blank line among the rows')
+        return ClipError('the file holds no rows', EMPTY)
+    for number, line in enumerate(lines, first):
         fields = line.split(delimiter)
+        if not line.strip():
+            return ClipError('blank line among the rows', EMPTY, number)
         if len(fields) != columns:
-            reason = common.SHORT_ROW if len(fields) < columns else common.LONG_ROW
-            detail = f'{len(fields)} numbers, expected {columns}'
-            return ClipError(reason, file, line_number, detail)
+            reason = SHORT_ROW if len(fields) < columns else LONG_ROW
+            return ClipError(f'{len(fields)} numbers, expected {columns}', reason, number)
         for column in sorted(parsed):
-            value, shown = parse_float(fields[column]), shorten(fields[column])
-            if value is None:
-                detail = f'{shown!r} in column {column + 1} is not a number'
-                return ClipError(common.NON_NUMERIC, file, line_number, detail)
-            if not abs(value) <= LARGEST:
-                detail = f'{shown!r} in column {column + 1} is not finite in float32'
-                return ClipError(common.NAN, file, line_number, detail)
-    return ClipError(
-        common.UNREADABLE, file, first_line, 'the rows from this line on cannot be parsed'
-    )
+            value = parse_float(fields[column])
+            if value is None or not abs(value) <= LARGEST:
+                wrong = 'a number' if value is None else 'finite in float32'
+                detail = f'{shorten(fields[column])!r} in column {column + 1} is not {wrong}'
+                return ClipError(detail, NON_NUMERIC if value is None else NAN, number)
+    return ClipError('the rows from this line on cannot be parsed', line=first)
 
 
 def parse_float(text: str) -> float | None:
@@ -167,30 +158,6 @@ def shorten(text: str, limit: int = 24) -> str:
     return text if len(text) <= limit else text[: limit - 1] + '…'
 
 
-def parse_window(line: str, file: str, line_number: int) -> tuple[int, int, int]:
-    """A label row `gesture id, start, end`.
-
-    Raises:
-        ClipError: Too few or too many fields, or one that is not a whole number.
-    """
-    fields = line.split(',')
-    if len(fields) != 3:
-        reason = common.SHORT_ROW if len(fields) < 3 else common.LONG_ROW
-        detail = f'{len(fields)} fields, expected gesture id, start, end'
-        raise ClipError(reason, file, line_number, detail)
-    values = [parse_int(text) for text in fields]
-    for name, text, value in zip(('gesture id', 'start', 'end'), fields, values, strict=True):
-        if value is None:
-            detail = f'{name} {shorten(text)!r} is not a whole number'
-            raise ClipError(common.NON_NUMERIC, file, line_number, detail)
-    return values[0], values[1], values[2]
-
-
-def check_window(start: int, end: int, frames: int, file: str, line: int | None) -> None:
-    """Refuse a window (0-based, `end` included) that is reversed or outside of `frames` frames."""
-    if end < start:
-        raise ClipError(common.END_BEFORE_START, file, line, f'start {start}, end {end}')
-    if start < 0 or end >= frames:
-        detail = f'frames {start} to {end}, but there are only frames 0 to {frames - 1}'
-        detail = detail if frames else 'there are no frames'
-        raise ClipError(common.BEYOND_FILE, file, line, detail)
+def plain_name(name: Any) -> str:
+    """A name in small letters, with `_` for whatever is neither letter nor digit."""
+    return re.sub(r'[^a-z0-9]+', '_', str(name).lower()).strip('_')

@@ -38,9 +38,8 @@ class Detections:
 
     def between(self, start: int, end: int) -> Detections:
         """Those of frames `start` to `end` (included)."""
-        first, last = np.searchsorted(self.frame, [start, end + 1])
-        ids = None if self.ids is None else self.ids[first:last]
-        part = slice(first, last)
+        part = slice(*np.searchsorted(self.frame, [start, end + 1]))
+        ids = None if self.ids is None else self.ids[part]
         return Detections(self.points[part], self.scores[part], self.frame[part], ids)
 
 
@@ -67,14 +66,13 @@ def assemble(
     """
     tracks = follow(found)
     value = rank(found, tracks, keep, size)
-    order = sorted(range(len(tracks)), key=lambda i: -value[i])
     kept: list[list[int]] = []
-    joined = 0
-    for i in order:
+    counts: Counter[str] = Counter()
+    for i in sorted(range(len(tracks)), key=lambda i: -value[i]):
         for track in kept[:most]:
             if keep in CHOICES and continues(found, track, tracks[i], anywhere=most == 1):
                 track += tracks[i]
-                joined += 1
+                counts['pieces of tracks were joined to one person'] += 1
                 break
         else:
             kept.append(list(tracks[i]))
@@ -83,12 +81,10 @@ def assemble(
     for m, track in enumerate(kept[:most]):
         at = found.frame[track] - start
         keypoint[m, at], score[m, at] = found.points[track], found.scores[track]
-    counts = Counter()
-    counts['pieces of tracks were joined to one person'] = joined
-    counts['persons or pieces of tracks were left out (--max-persons, --person)'] = max(
-        0, len(kept) - most
-    )
-    return keypoint, score, +counts
+    if len(kept) > most:
+        what = 'persons or pieces of tracks were left out (--max-persons, --person)'
+        counts[what] = len(kept) - most
+    return keypoint, score, counts
 
 
 def follow(found: Detections) -> list[list[int]]:
@@ -130,22 +126,18 @@ def reach(found: Detections, before: int, after: int) -> float | None:
         return None
     known = found.points[before][found.scores[before] > 0]
     extent = np.linalg.norm(np.ptp(known, axis=0))
-    distance = np.linalg.norm(found.points[before][both] - found.points[after][both], axis=-1)
+    away = found.points[before][both] - found.points[after][both]
+    distance = float(np.linalg.norm(away, axis=-1).mean())
     gap = int(found.frame[after] - found.frame[before])
-    limit = REACH * min(1 + (gap - 1) / 10, GROWTH) * extent
-    return float(distance.mean()) if distance.mean() <= limit else None
+    return distance if distance <= REACH * min(1 + (gap - 1) / 10, GROWTH) * extent else None
 
 
 def continues(found: Detections, track: list[int], piece: list[int], anywhere: bool) -> bool:
     """Whether a track and a piece share no frame and are near where one takes over."""
-    frames, others = found.frame[track], found.frame[piece]
-    if np.isin(others, frames).any():
+    if np.isin(found.frame[piece], found.frame[track]).any():
         return False
-    if anywhere:
-        return True
-    joined = sorted([*track, *piece], key=lambda k: found.frame[k])
-    inside = set(piece)
-    return all(
+    joined, inside = sorted([*track, *piece], key=lambda k: found.frame[k]), set(piece)
+    return anywhere or all(
         reach(found, a, b) is not None
         for a, b in zip(joined, joined[1:], strict=False)
         if (a in inside) != (b in inside)
@@ -156,9 +148,7 @@ def rank(
     found: Detections, tracks: list[list[int]], keep: str, size: tuple[int, int] | None
 ) -> list[float]:
     """How much each track is wanted."""
-    sums = [float(found.scores[track].sum()) for track in tracks]
-    if keep == 'score':
-        return sums
+    each = found.scores.sum(1)
     if keep in ('size', 'centre'):
         seen = found.scores > 0
         low = np.where(seen[..., None], found.points, np.inf).min(1)
@@ -170,8 +160,10 @@ def rank(
             away = np.linalg.norm((low + high)[:, : len(middle)] / 2 - middle, axis=-1)
             each = 1 / (1 + away / np.linalg.norm(middle))
         each = np.where(seen.any(1), each, 0)
-        return [float(each[track].sum()) for track in tracks]
+    values = [float(each[track].sum()) for track in tracks]
+    if keep in CHOICES:
+        return values
     chosen = [bool(found.ids) and str(found.ids[track[0]]) == keep for track in tracks]
     if not any(chosen):
         raise ValueError(f'no person has the track id {keep} (--person)')
-    return [total + 1e9 * own for total, own in zip(sums, chosen, strict=True)]
+    return [value + 1e9 * own for value, own in zip(values, chosen, strict=True)]

@@ -7,7 +7,7 @@ and MediaPipe: their keys are listed here, and what a value is shows in its form
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from . import common, parsing
-from .common import ClipError
+from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, reading
+from .parsing import plain_name, shorten
 from .takes import LONGEST, Take
 
 FRAME_LISTS = ('frames', 'instance_info', 'data', 'annotations', 'results', 'predictions')
@@ -27,7 +27,7 @@ TRACKS = ('track_id', 'person_id', 'idx', 'tracking_id', 'id')
 SCORES = ('keypoint_scores', 'keypoint_score', 'scores', 'score', 'confidence')
 POSE_KEYS = ('pose_landmarks', 'poseLandmarks', 'landmarks', 'landmark')
 WORLD_KEYS = ('pose_world_landmarks', 'poseWorldLandmarks', 'worldLandmarks', 'landmark')
-# Parts of a person, joined in this order: (keys of the part, its joints where it is left out).
+# Keys of the parts of a person (body, left hand, right hand), which are joined in this order.
 PARTS = {
     'openpose': (('pose_keypoints_2d',), ('hand_left_keypoints_2d',), ('hand_right_keypoints_2d',)),
     'openpose3d': (('pose_keypoints_3d',), ('hand_left_keypoints_3d',),
@@ -36,44 +36,42 @@ PARTS = {
                   ('right_hand_landmarks', 'rightHandLandmarks')),
     'coco': (('keypoints', 'joints', 'pose'),),
 }  # fmt: skip
+PERSON_KEYS = {key for parts in PARTS.values() for keys in parts for key in keys}
+HAND_KEYS = {key for keys in PARTS['mediapipe'] for key in keys}
 HAND = 21
 IMAGE_NAME = re.compile(r'(\d+)(\.(jpe?g|png|bmp|json))?$', re.I)
 
 
-def parse_poses(content: Any, file: str, options: Mapping[str, Any], family: str = 'coco') -> Take:
+def parse_poses(content: Any, options: Mapping[str, Any], family: str = 'coco') -> Take:
     """The take of one file's content.
 
     Args:
         content: Parsed JSON.
-        file: Named in errors.
         options: The format's options: `world`, `layout`.
         family: What bare lists of joints are.
     """
     if content is None or content in ([], {}):
-        raise ClipError(common.EMPTY, file, None, 'there are no frames')
-    walk = Walk(file, options, family)
+        raise ClipError('there are no frames', EMPTY)
+    walk, take = Walk(options, family), Take(family=family)
     if isinstance(content, Mapping):
         walk.about(content)
     frames = list(walk.frames(content))
-    take = Take([], family=family)
     numbers = [number for number, _, _ in frames]
     take.numbered = bool(frames) and None not in numbers
     for place, (number, time, frame) in enumerate(frames):
         at = number if take.numbered else place
         if not -1 < at < 10 * LONGEST:
-            shown = parsing.shorten(str(at))
-            raise walk.error(f'frame {shown} is no number of a frame')
+            raise ClipError(f'frame {shorten(str(at))} is no number of a frame')
         if time is not None:
             take.times[at] = time
         try:
-            with common.reading(file):
-                for points, scores, identity in walk.persons(frame):
-                    take.persons.append((at, points, scores, identity))
+            with reading(''):
+                take.persons += [(at, *person) for person in walk.persons(frame)]
         except ClipError as error:
-            detail = f'frame {at}: {error.detail}'
-            take.broken[at] = ClipError(error.reason, file, None, detail)
+            take.broken[at] = ClipError(f'frame {at}: {error.detail}', error.reason)
     take.frames = len(frames)
-    take.span = (min(numbers), max(numbers)) if take.numbered else (0, len(frames) - 1)
+    take.first = min(numbers) if take.numbered else 0
+    take.last = max(numbers) if take.numbered else len(frames) - 1
     if take.broken and not take.persons:
         raise next(iter(take.broken.values()))
     walk.describe(take)
@@ -83,8 +81,8 @@ def parse_poses(content: Any, file: str, options: Mapping[str, Any], family: str
 class Walk:
     """What one recording turns out to be while its files are walked through."""
 
-    def __init__(self, file: str, options: Mapping[str, Any], family: str):
-        self.file, self.family, self.kind = file, family, family
+    def __init__(self, options: Mapping[str, Any], family: str):
+        self.family = self.kind = family
         self.world, self.wanted = options.get('world'), options.get('layout')
         self.layout = self.order = self.fps = self.size = self.label = self.unit = None
 
@@ -94,23 +92,19 @@ class Walk:
         take.layout, take.unit, take.label = self.layout, self.unit, self.label
         take.fps, take.size = self.fps or take.fps, self.size or take.size
 
-    def error(self, detail: str, reason: str = common.UNREADABLE) -> ClipError:
-        return ClipError(reason, self.file, None, detail)
-
     def about(self, content: Mapping) -> None:
         """What a file says of itself: joint names, size, rate, label."""
         info = content.get('meta_info')
         if isinstance(info, Mapping):
-            names = info.get('keypoint_id2name')
-            if not isinstance(names, Mapping) and isinstance(info.get('keypoint_name2id'), Mapping):
-                names = {index: name for name, index in info['keypoint_name2id'].items()}
+            names, numbers = info.get('keypoint_id2name'), info.get('keypoint_name2id')
+            if not isinstance(names, Mapping) and isinstance(numbers, Mapping):
+                names = {index: name for name, index in numbers.items()}
             if isinstance(names, Mapping):
                 self.joints_named([names[key] for key in sorted(names, key=int)])
         if isinstance(content.get('label'), str):
             self.label = content['label']
-        fps = content.get('fps')
+        fps, width, height = (content.get(key) for key in ('fps', 'width', 'height'))
         self.fps = float(fps) if isinstance(fps, (int, float)) and 0 < fps < 10_000 else None
-        width, height = content.get('width'), content.get('height')
         if isinstance(width, int) and isinstance(height, int) and 0 < width * height < 1e10:
             self.size = (width, height)
 
@@ -122,31 +116,29 @@ class Walk:
                 for name, frame in zip(names, content.values(), strict=True):
                     yield int(name[1]), None, frame
                 return
-            for key in FRAME_LISTS:
-                if isinstance(content.get(key), (list, Mapping)):
-                    yield from self.frames(content[key])
-                    return
-            raise self.error('there is no list of frames')
+            lists = (content[key] for key in FRAME_LISTS if key in content)
+            content = next((one for one in lists if isinstance(one, (list, Mapping))), None)
+            if isinstance(content, Mapping):
+                yield from self.frames(content)
+                return
         if not isinstance(content, list):
-            raise self.error('there is no list of frames')
+            raise ClipError('there is no list of frames')
         dicts = [item for item in content if isinstance(item, Mapping)]
-        if dicts and all('image_id' in d and self.holds_person(d) for d in dicts):
+        if dicts and all('image_id' in item and PERSON_KEYS & set(item) for item in dicts):
             yield from self.by_image(dicts)
             return
-        if len(dicts) == len(content) > 0 and all(
-            isinstance(d.get('keypoints'), (list, Mapping)) and not number_of(d) for d in dicts
+        if (
+            len(dicts) == len(content) > 0
+            and all(isinstance(item.get('keypoints'), (list, Mapping)) for item in dicts)
+            and all(number_of(item) is None for item in dicts)
         ):
-            raise self.error('these are the persons of one picture; a clip needs frames')
+            raise ClipError('these are the persons of one picture; a clip needs frames')
         if content and is_landmark(content[0]) and is_landmark(content[-1]):
-            raise self.error('these are the joints of one picture; a clip needs frames')
+            raise ClipError('these are the joints of one picture; a clip needs frames')
         for item in content:
-            number = number_of(item)
-            time = next((item[k] for k in TIMES if is_number(item.get(k))), None) if isinstance(
-                item, Mapping) else None  # fmt: skip
-            yield number[0] if number else None, time, item
-
-    def holds_person(self, item: Mapping) -> bool:
-        return any(key in item for parts in PARTS.values() for keys in parts for key in keys)
+            known = item if isinstance(item, Mapping) else {}
+            time = next((known[key] for key in TIMES if is_number(known.get(key))), None)
+            yield number_of(known), time, item
 
     def by_image(self, results: list) -> Iterator[tuple[int, None, list]]:
         """Results of one picture each, whose ids are frame numbers."""
@@ -155,7 +147,7 @@ class Walk:
             identity = result['image_id']
             match = IMAGE_NAME.search(PurePosixPath(str(identity)).name)
             if match is None:
-                raise self.error(f'image_id {identity!r} is no frame number; give --images')
+                raise ClipError(f'image_id {identity!r} is no frame number; give --images')
             frames.setdefault(int(match[1]), []).append(result)
         for number, found in frames.items():
             yield number, None, found
@@ -173,18 +165,17 @@ class Walk:
             for key in PERSON_LISTS:
                 if key in frame:
                     if not isinstance(frame[key], (list, Mapping)):
-                        raise self.error(f'"{key}" is no list of persons')
+                        raise ClipError(f'"{key}" is no list of persons')
                     yield from self.persons(frame[key])
                     return
-            held = {key for keys in PARTS['mediapipe'] for key in keys}
-            if held & set(frame):  # hands alone
+            if HAND_KEYS & set(frame):  # hands alone
                 yield from self.person(frame, 'mediapipe', PARTS['mediapipe'])
-                return
-            if {'x', 'y'} & set(frame) or set(frame) <= {*NUMBERS, *TIMES}:
-                return
-            raise self.error(f'no joints under the keys {", ".join(map(str, list(frame)[:5]))}')
+            elif not {'x', 'y'} & set(frame) and not set(frame) <= {*NUMBERS, *TIMES}:
+                keys = ', '.join(map(str, list(frame)[:5]))
+                raise ClipError(f'no joints under the keys {keys}')
+            return
         if not isinstance(frame, list):
-            raise self.error(f'expected persons, found {parsing.shorten(repr(frame))}')
+            raise ClipError(f'expected persons, found {shorten(repr(frame))}')
         if is_landmark(frame[0]):
             bare = 'mediapipe' if isinstance(frame[0], Mapping) or len(frame) == 33 else 'coco'
             kind = 'mediapipe' if self.family == 'mediapipe' else bare
@@ -192,14 +183,14 @@ class Walk:
             return
         for part in frame:
             if not isinstance(part, (list, Mapping)):
-                raise self.error(f'a person is {parsing.shorten(repr(part))}, not an object')
+                raise ClipError(f'a person is {shorten(repr(part))}, not an object')
             yield from self.persons(part)
 
-    def person(self, item: Mapping, kind: str, parts: tuple) -> Iterator[tuple]:
+    def person(self, item: Mapping, kind: str, parts: Sequence) -> Iterator[tuple]:
         """One person, or several where a part is a list of persons."""
         values = [next((item[key] for key in keys if item.get(key)), None) for keys in parts]
         body = values[0]
-        if isinstance(body, list) and len(body) and isinstance(body[0], list) and body[0] and (
+        if isinstance(body, list) and isinstance(body[0], list) and body[0] and (
             is_landmark(body[0][0])
         ):  # MediaPipe Tasks: a list of persons  # fmt: skip
             for one in body:
@@ -211,30 +202,19 @@ class Walk:
         ]
         if kind == 'mediapipe' and not any(values):
             return
-        scores = self.scores_of(item) if kind == 'coco' else None
+        scores = None
+        if kind == 'coco':
+            listed = (item[key] for key in SCORES if isinstance(item.get(key), list))
+            scores = next((numbers_of(value).reshape(-1) for value in listed), None)
         count = None if scores is None else scores.size
         arrays = [None if value is None else self.joints(value, kind, count) for value in values]
         if arrays[0] is None and kind != 'mediapipe':
-            raise self.error(f'"{parts[0][0]}" is empty', common.SHORT_ROW)
+            raise ClipError(f'"{parts[0][0]}" is empty', SHORT_ROW)
         if kind != 'mediapipe' and len(arrays[0]) == 18:
             arrays[1:] = []  # no layout has COCO's 18 joints with hands
-        if any(array is not None for array in arrays[1:]):
-            width = max(array.shape[1] for array in arrays if array is not None)
-            counts = (33 if kind == 'mediapipe' else 25, HAND, HAND)
-            for place, array in enumerate(arrays):
-                whole = np.zeros((counts[place], width), np.float32)
-                if array is not None:
-                    if place and len(array) != HAND:
-                        raise self.error(f'{len(array)} joints of a hand, expected {HAND}')
-                    whole = np.zeros((len(array), width), np.float32)
-                    whole[:, : array.shape[1]] = array
-                    if kind == 'mediapipe' and place:
-                        whole[:, 3:] = 1
-                arrays[place] = whole
-        joints = np.concatenate([array for array in arrays if array is not None])
+        joints = join_parts(arrays, kind)
         if scores is not None and scores.size != len(joints):
-            detail = f'{scores.size} scores for {len(joints)} joints'
-            raise self.error(detail, common.SHORT_ROW)
+            raise ClipError(f'{scores.size} scores for {len(joints)} joints', SHORT_ROW)
         if self.order is not None and len(joints) > max(self.order):
             joints = joints[self.order]
             scores = None if scores is None else scores[self.order]
@@ -246,11 +226,6 @@ class Walk:
             identity = None
         yield *self.split(joints, scores, kind), identity
 
-    def scores_of(self, item: Mapping) -> np.ndarray | None:
-        """Scores (V,) of a person that has them in a list of their own."""
-        value = next((item[key] for key in SCORES if isinstance(item.get(key), list)), None)
-        return None if value is None else numbers_of(value, self.file).reshape(-1)
-
     def joints_named(self, names: list[str]) -> None:
         """Find the layout of joints by their names, whatever their order."""
         plain = [plain_name(name) for name in names]
@@ -260,7 +235,7 @@ class Walk:
                 self.layout, self.order = known, [plain.index(joint) for joint in joints]
                 return
         shown = ', '.join(names[:6])
-        raise self.error(
+        raise ClipError(
             f'no layout has the joints {shown} …: give --layout FILE.json that names and links them'
         )
 
@@ -268,32 +243,25 @@ class Walk:
         """float32 (V, 2 to 4) of whatever holds joints; `count` is their number, if known."""
         if isinstance(value, Mapping) and {'x', 'y'} <= set(value):  # YOLO: a list an axis
             axes = [value[key] for key in ('x', 'y', 'visible', 'confidence') if value.get(key)]
-            return np.stack([numbers_of(axis, self.file) for axis in axes[:3]], axis=-1)
+            return np.stack([numbers_of(axis) for axis in axes[:3]], axis=-1)
         if isinstance(value, Mapping):
             self.joints_named(list(value))
             value = list(value.values())
         if not isinstance(value, list):
-            raise self.error(f'joints are {parsing.shorten(repr(value))}, not a list')
+            raise ClipError(f'joints are {shorten(repr(value))}, not a list')
         if value and isinstance(value[0], Mapping):
-            rows = []
             for index, joint in enumerate(value):
                 if not isinstance(joint, Mapping) or not {'x', 'y'} <= set(joint):
-                    raise self.error(f'landmark {index} has no x and y')
-                visible = next((joint[k] for k in ('visibility', 'score', 'confidence')
-                                if joint.get(k) is not None), 1)  # fmt: skip
-                rows.append([joint['x'], joint['y'], joint.get('z', 0), visible])
-            value = rows
-        array = numbers_of(value, self.file)
+                    raise ClipError(f'landmark {index} has no x and y')
+            value = [[j['x'], j['y'], j.get('z', 0), visibility(j)] for j in value]
+        array = numbers_of(value)
         if array.ndim == 1:
-            each = 4 if kind == 'openpose3d' else 3
-            if count and array.size == 2 * count:
-                each = 2
+            each = 4 if kind == 'openpose3d' else 2 if count and array.size == 2 * count else 3
             if array.size % each:
-                detail = f'{array.size} numbers are not {each} a joint'
-                raise self.error(detail, common.SHORT_ROW)
+                raise ClipError(f'{array.size} numbers are not {each} a joint', SHORT_ROW)
             array = array.reshape(-1, each)
         if array.ndim != 2 or array.shape[1] not in (2, 3, 4):
-            raise self.error(f'joints have the shape {array.shape}, expected (joints, 2 to 4)')
+            raise ClipError(f'joints have the shape {array.shape}, expected (joints, 2 to 4)')
         return array
 
     def split(
@@ -302,9 +270,8 @@ class Walk:
         """Coordinates and scores; the third column is a coordinate beside scores of their own."""
         if kind == 'mediapipe':
             self.unit = 'm' if self.world else 'fractions'
-            dims = 3 if self.world else 2
             visible = joints[:, 3] if joints.shape[1] > 3 else np.ones(len(joints), np.float32)
-            return joints[:, :dims], visible
+            return joints[:, : 3 if self.world else 2], visible
         if kind == 'openpose3d' or joints.shape[1] == 4:
             return joints[:, :3], joints[:, 3]
         if joints.shape[1] == 2 or scores is not None:
@@ -312,15 +279,38 @@ class Walk:
         return joints[:, :2], joints[:, 2]
 
 
-def number_of(item: Any) -> tuple[int] | None:
-    """The frame number of a frame, in a tuple."""
-    if isinstance(item, Mapping):
-        for key in NUMBERS:
-            value = item.get(key)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return (value,)
-            if isinstance(value, str) and (match := IMAGE_NAME.search(value)):
-                return (int(match[1]),)
+def join_parts(arrays: list[np.ndarray | None], kind: str) -> np.ndarray:
+    """Body and hands one after the other; zeros for those that are missing beside others."""
+    if all(array is None for array in arrays[1:]):
+        return arrays[0]
+    width = max(array.shape[1] for array in arrays if array is not None)
+    joined = []
+    for place, array in enumerate(arrays):
+        usual = HAND if place else 33 if kind == 'mediapipe' else 25
+        if place and array is not None and len(array) != HAND:
+            raise ClipError(f'{len(array)} joints of a hand, expected {HAND}')
+        whole = np.zeros((usual if array is None else len(array), width), np.float32)
+        if array is not None:
+            whole[:, : array.shape[1]] = array
+            if kind == 'mediapipe' and place:  # hands have no visibility
+                whole[:, 3:] = 1
+        joined.append(whole)
+    return np.concatenate(joined)
+
+
+def visibility(joint: Mapping) -> Any:
+    values = (joint.get(key) for key in ('visibility', 'score', 'confidence'))
+    return next((value for value in values if value is not None), 1)
+
+
+def number_of(item: Mapping) -> int | None:
+    """The frame number of a frame."""
+    for key in NUMBERS:
+        value = item.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str) and (match := IMAGE_NAME.search(value)):
+            return int(match[1])
     return None
 
 
@@ -334,16 +324,11 @@ def is_landmark(item: Any) -> bool:
     return isinstance(item, list) and len(item) > 1 and (item[0] is None or is_number(item[0]))
 
 
-def numbers_of(value: Any, file: str) -> np.ndarray:
+def numbers_of(value: Any) -> np.ndarray:
     """A float32 array of nested lists; null is NaN."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError):
         detail = 'a joint is not a number, or lacks a coordinate'
-        raise ClipError(common.NON_NUMERIC, file, None, detail) from None
+        raise ClipError(detail, NON_NUMERIC) from None
     return np.where(np.abs(array) < 1e30, array, np.nan).astype(np.float32)
-
-
-def plain_name(name: Any) -> str:
-    """A name in small letters, with `_` for whatever is neither letter nor digit."""
-    return re.sub(r'[^a-z0-9]+', '_', str(name).lower()).strip('_')

@@ -14,12 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import parsing
-from .common import MISSING_FILE, UNREADABLE, ClipError, FormatError, format_entry
+from .common import MISSING_FILE, ClipError, FormatError, format_entry, reading
 
 # A text file or a member of an archive larger than this is no skeleton file.
-LARGEST_FILE = 2 << 30
-LARGEST_MEMBER = 256 << 20
-LARGEST_ARCHIVE = 4 << 30
+LARGEST_FILE, LARGEST_MEMBER, LARGEST_ARCHIVE = 2 << 30, 256 << 20, 4 << 30
 # More entries than this are not described in a refusal.
 DESCRIBED = 20_000
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.tar.bz2', '.zip')
@@ -54,16 +52,16 @@ class Entry:
             if self.zipped is not None:
                 with zipfile.ZipFile(self.place) as archive, archive.open(self.zipped) as file:
                     return file.read(LARGEST_MEMBER if limit is None else limit)
-            if limit is None and self.place.stat().st_size > LARGEST_FILE:
-                detail = f'{self.place.stat().st_size} bytes are too many for a skeleton file'
-                raise ClipError(UNREADABLE, self.name, None, detail)
+            size = self.place.stat().st_size
+            if limit is None and size > LARGEST_FILE:
+                raise ClipError(f'{size} bytes are too many for a skeleton file', file=self.name)
             with self.place.open('rb') as file:
                 return file.read(-1 if limit is None else limit)
         except FileNotFoundError:
-            raise ClipError(MISSING_FILE, self.name, None, 'no such file') from None
+            raise ClipError('no such file', MISSING_FILE, file=self.name) from None
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             detail = getattr(error, 'strerror', None) or str(error)
-            raise ClipError(UNREADABLE, self.name, None, detail) from None
+            raise ClipError(detail, file=self.name) from None
 
     def lines(self) -> list[str]:
         """Its lines of text; see `parsing.split_lines`."""
@@ -71,7 +69,8 @@ class Entry:
 
     def json(self) -> Any:
         """Its content as JSON; see `parsing.parse_json`."""
-        return parsing.parse_json(self.read(), self.name)
+        with reading(self.name):
+            return parsing.parse_json(self.read())
 
 
 class Source:
@@ -163,34 +162,35 @@ class Source:
                 members = [member for member in archive.infolist() if not member.is_dir()]
         except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise FormatError(f'{self} cannot be read as a zip archive: {error}') from None
-        self._check_sizes([(member.filename, member.file_size) for member in members])
+        total = 0
+        for member in members:
+            total = self._add(total, member.filename, member.file_size)
         return [Entry(shown(member.filename), self.path, member.filename) for member in members]
 
     def _tar(self) -> list[Entry]:
         """Members in memory; nothing is unpacked to disk."""
-        found, sizes = [], []
+        found, total = [], 0
         try:
             with tarfile.open(self.path) as archive:
                 for member in archive:
-                    if not member.isfile():
-                        continue
-                    sizes.append((member.name, member.size))
-                    self._check_sizes(sizes)
-                    content = archive.extractfile(member).read()
-                    found.append(Entry(shown(member.name), content))
+                    if member.isfile():
+                        total = self._add(total, member.name, member.size)
+                        content = archive.extractfile(member).read()
+                        found.append(Entry(shown(member.name), content))
         except FormatError:
             raise
         except Exception as error:  # each compression has errors of its own
             raise FormatError(f'{self} cannot be read as a tar archive: {error}') from None
         return found
 
-    def _check_sizes(self, sizes: list[tuple[str, int]]) -> None:
-        name, largest = sizes[-1] if len(sizes) == 1 else max(sizes, key=lambda pair: pair[1])
-        if largest > LARGEST_MEMBER or sum(size for _, size in sizes) > LARGEST_ARCHIVE:
+    def _add(self, total: int, name: str, size: int) -> int:
+        """The bytes unpacked so far with this member's; refuses what is too large."""
+        if size > LARGEST_MEMBER or total + size > LARGEST_ARCHIVE:
             raise FormatError(
                 f'{self} unpacks to more than this reads from an archive ({shown(name)} alone has '
-                f'{largest} bytes): unpack it and give the folder'
+                f'{size} bytes): unpack it and give the folder'
             )
+        return total + size
 
 
 def shown(name: str) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .common import Clip, Dataset, FormatError, Parsed, Plan
+from .sources import Source
 
 
-def plan(source: Path | None, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source | None, options: Mapping[str, Any]) -> Plan:
     """One job: the whole set."""
     if source is not None:
         raise FormatError(f'synthetic reads nothing, but the source {source} was given')
-    wanted = {name: value for name, value in options.items() if name != 'unlinked'}
+    wanted = {name: value for name, value in options.items() if name not in ('unlinked', 'format')}
     return Plan([dict(wanted, linked=not options['unlinked'])])
 
 
@@ -25,8 +25,9 @@ def read(job: dict) -> Parsed:
         split, annotations, meta = make_synthetic(**job)
     except ValueError as error:
         raise FormatError(str(error)) from None
-    clips = [Clip(annotation, 'synthetic') for annotation in annotations]
-    return Parsed(clips, extra=(split, meta))
+    return Parsed(
+        [Clip(annotation, 'synthetic') for annotation in annotations], extra=(split, meta)
+    )
 
 
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:

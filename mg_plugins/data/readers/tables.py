@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from .sources import Entry
 MOST_CLASSES = 10_000
 # Wider and higher than any picture.
 LARGEST_SIDE = 100_000
-KNOWN_COLUMNS = ('subject', 'session', 'outcome', 'fps')
+TEXTS = ('subject', 'session', 'outcome')
 
 
 def read_table(
@@ -30,8 +31,6 @@ def read_table(
     aliases: Mapping[str, Sequence[str]] | None = None,
 ) -> list[tuple[int, dict[str, str]]]:
     """Rows of a table with a header, as (1-based line, {column: text}); blank rows are skipped.
-
-    Cells are separated by commas, semicolons or tabs, whichever the header has most of.
 
     Args:
         path: The file.
@@ -47,7 +46,7 @@ def read_table(
         lines = Entry(str(path), Path(path)).lines()
     except ClipError as error:
         raise FormatError(f'{path}: {error.detail}') from None
-    delimiter = max(',;\t', key=(lines or [''])[0].count)
+    delimiter = parsing.delimiter_of((lines or [''])[0])
     reader = csv.reader(io.StringIO('\n'.join(lines)), delimiter=delimiter, strict=True)
     try:
         rows = [(reader.line_num, cells) for cells in reader]
@@ -57,21 +56,21 @@ def read_table(
     found = ','.join(header) or 'nothing'
     if aliases:
         known = {name: column for column, names in aliases.items() for name in names}
-        header = [known.get(name, f'({name})') for name in header]
-    expected = ','.join(required) + ''.join(f'[,{name}]' for name in optional)
-    columns = [name for name in header if not aliases or not name.startswith('(')]
-    missing = [name for name in required if name not in columns]
-    unknown = [name for name in columns if name not in (*required, *optional)]
-    if missing or unknown or len(set(columns)) != len(columns):
+        header = [known.get(name, '') for name in header]
+    columns = [name for name in header if name or not aliases]
+    if (
+        not set(required) <= set(columns) <= {*required, *optional}
+        or len(set(columns)) != len(columns)
+    ):  # fmt: skip
+        expected = ','.join(required) + ''.join(f'[,{name}]' for name in optional)
         raise FormatError(f'{path} must begin with the header {expected}; found {found}')
     table = []
     for line, cells in rows[1:]:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) > len(header):
-            raise FormatError(
-                f'{path}, line {line}: {len(cells)} cells under {len(header)} columns'
-            )
+            detail = f'{len(cells)} cells under {len(header)} columns'
+            raise FormatError(f'{path}, line {line}: {detail}')
         cells += [''] * (len(header) - len(cells))
         table.append((line, {n: cell.strip() for n, cell in zip(header, cells, strict=True)}))
     return table
@@ -88,23 +87,36 @@ def read_classes(name_or_file: str) -> list[str]:
     path = Path(name_or_file)
     try:
         lines = Entry(str(path), path).lines()
+        names = [line.strip() for line in lines if line.strip()]
+        if path.suffix == '.json':
+            names = json.loads('\n'.join(lines))
     except ClipError as error:
         known = ', '.join(dataset_names())
         raise FormatError(f'--classes {path}: {error.detail}; or give one of {known}') from None
-    if path.suffix == '.json':
-        try:
-            names = json.loads('\n'.join(lines))
-        except json.JSONDecodeError as error:
-            raise FormatError(f'--classes {path}, line {error.lineno}: {error.msg}') from None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise FormatError(f'--classes {path} must hold a JSON list of names')
-    else:
-        names = [line.strip() for line in lines if line.strip()]
+    except json.JSONDecodeError as error:
+        raise FormatError(f'--classes {path}, line {error.lineno}: {error.msg}') from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FormatError(f'--classes {path} must hold a JSON list of names')
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not names:
         detail = f'repeats {", ".join(repeated)}' if repeated else 'holds no name'
         raise FormatError(f'--classes {path} {detail}')
     return names
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """(width, height) of '1280x720'.
+
+    Raises:
+        FormatError: Any other text.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r'(\d+)\s*[x×]\s*(\d+)', text.strip().lower())
+    sides = [int(side) for side in match.groups()] if match and len(text) < 40 else [0]
+    if not all(0 < side <= LARGEST_SIDE for side in sides):
+        raise FormatError(f'--size {text!r} must be WIDTHxHEIGHT in pixels, such as 1280x720')
+    return sides[0], sides[1]
 
 
 @dataclass(frozen=True)
@@ -154,24 +166,23 @@ def read_labels(path: str, classes: str | None, first_label: int | None = None) 
     Raises:
         FormatError: It is no such table, or indices may be counted from 0 or from 1.
     """
-    optional = ('label', 'start', 'end', *KNOWN_COLUMNS, 'split', 'width', 'height')
+    optional = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
     table = read_table(path, ('clip',), optional)
     if not table:
         raise FormatError(f'{path} holds a header and no rows')
-    file = Path(path).name
     names = read_classes(classes) if classes else None
     cells = [row.get('label', '') for _, row in table]
     first, notes = count_from(cells, names, first_label, path)
-    if names is None:
-        names = infer_classes(cells, first)
-    labels = LabelTable(file, {}, names, [], notes)
+    names = infer_classes(cells, first) if names is None else names
+    labels = LabelTable(Path(path).name, {}, names, [], notes)
     for line, row in table:
         try:
-            parsed = parse_label_row(row, names, file, line, first)
+            with common.reading(labels.file):
+                parsed = parse_label_row(row, names, labels.file, line, first)
+                labels.rows.setdefault(parsed.clip, []).append(parsed)
         except ClipError as error:
-            labels.rejects.append(error.reject(row['clip'] or f'{file} line {line}'))
-        else:
-            labels.rows.setdefault(parsed.clip, []).append(parsed)
+            error.line = line
+            labels.rejects.append(error.reject(row['clip'] or f'{labels.file} line {line}'))
     return labels
 
 
@@ -198,11 +209,10 @@ def count_from(
 
 def infer_classes(cells: Sequence[str], first: int = 0) -> list[str]:
     """Class names from a label column whose indices are counted from `first`."""
-    cells = [cell for cell in cells if cell]
-    indices = [parsing.parse_int(cell) for cell in cells]
-    if any(index is None for index in indices):
-        return sorted({cell for cell, index in zip(cells, indices, strict=True) if index is None})
-    count = max([*indices, first - 1]) + 1 - first
+    indices = {cell: parsing.parse_int(cell) for cell in cells if cell}
+    if None in indices.values():
+        return sorted(cell for cell, index in indices.items() if index is None)
+    count = max([*indices.values(), first - 1]) + 1 - first
     return [f'class {index}' for index in range(min(count, MOST_CLASSES))]
 
 
@@ -216,44 +226,38 @@ def parse_label_row(
         value = parse(text)
         if text and value is None:
             detail = f'{column} {parsing.shorten(text)!r} is not a number'
-            raise ClipError(common.NON_NUMERIC, file, line, detail)
+            raise ClipError(detail, common.NON_NUMERIC)
         return value
 
+    def pair(one: str, two: str) -> tuple[int | None, int | None]:
+        values = number(one), number(two)
+        if values.count(None) == 1:
+            raise ClipError(f'{one} and {two} must both be given, or neither', common.EMPTY)
+        return values
+
     if not row['clip']:
-        raise ClipError(common.EMPTY, file, line, 'the column clip is empty')
+        raise ClipError('the column clip is empty', common.EMPTY)
     text, label = row.get('label', ''), None
     if text:
         index = parsing.parse_int(text)
         label = names.index(text) if text in names else None if index is None else index - first
         if label is None or not 0 <= label < len(names):
-            detail = f'{text!r} is neither a class name nor an index from {first} to '
-            raise ClipError(common.LABEL_RANGE, file, line, f'{detail}{len(names) - 1 + first}')
-    start, end = number('start'), number('end')
-    if (start is None) != (end is None):
-        raise ClipError(common.EMPTY, file, line, 'start and end must both be given, or neither')
-    width, height = number('width'), number('height')
-    if (width is None) != (height is None):
-        raise ClipError(common.EMPTY, file, line, 'width and height must both be given, or neither')
-    if width is not None and not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        detail = f'width {width} and height {height} are no size of a picture'
-        raise ClipError(common.UNREADABLE, file, line, detail)
-    known = {name: row[name] for name in ('subject', 'session', 'outcome') if row.get(name)}
+            last = len(names) - 1 + first
+            detail = f'{text!r} is neither a class name nor an index from {first} to {last}'
+            raise ClipError(detail, common.LABEL_RANGE)
+    start, end = pair('start', 'end')
+    size = pair('width', 'height')
+    size = None if None in size else size
+    if size and not all(0 < side <= LARGEST_SIDE for side in size):
+        raise ClipError(f'width {size[0]} and height {size[1]} are no size of a picture')
+    known = {name: row[name] for name in TEXTS if row.get(name)}
     fps = number('fps', parsing.parse_float)
     if fps is not None:
         if not 0 < fps < 1e6:
-            raise ClipError(common.UNREADABLE, file, line, f'fps {fps:g} is no frame rate')
+            raise ClipError(f'fps {fps:g} is no frame rate')
         known['fps'] = fps
-    return LabelRow(
-        clip=row['clip'],
-        label=label,
-        file=file,
-        line=line,
-        start=start,
-        end=end,
-        size=None if width is None else (width, height),
-        split=row.get('split') or None,
-        known=known,
-    )
+    split = row.get('split') or None
+    return LabelRow(row['clip'], label, file, line, start, end, size, split, known)
 
 
 def user_splits(
@@ -266,8 +270,8 @@ def user_splits(
     Raises:
         FormatError: Both are given, or a subject that no clip has.
     """
-    named = [clip.split for clip in clips]
-    if val_subjects and any(named):
+    named = any(clip.split for clip in clips)
+    if val_subjects and named:
         raise FormatError('give either --val-subjects or a split column, not both')
     split: dict[str, list[str]] = {}
     if val_subjects:
@@ -285,13 +289,12 @@ def user_splits(
             return None if subject is None else 'xsub_val' if subject in wanted else 'xsub_train'
 
         left = common.split_clips(clips, part, split)
-    elif any(named):
+    elif named:
         left = common.split_clips(clips, lambda clip: clip.split or None, split)
     else:
         common.split_clips(clips, lambda _: 'all', split)
         return split, [
             'there is one split, "all": add a column split to the labels, or give --val-subjects'
         ]
-    return split, [f'{left} clips are in no split: their subject or split is not given'] * (
-        left > 0
-    )
+    left = [f'{left} clips are in no split: their subject or split is not given'] * (left > 0)
+    return split, left

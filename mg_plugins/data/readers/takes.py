@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
 
-from . import common, people
-from .common import ClipError, FormatError
+from . import people
+from .common import ALL_ZERO, EMPTY, ClipError, FormatError
 from .people import Detections
 
 # A recording longer than this has frame numbers that are something else, such as times.
@@ -47,108 +47,31 @@ class Take:
         layout: What the files say of their joints; None to go by their number.
         broken: Frames that cannot be read.
         frames: Frames that the files hold, also those that show nobody.
-        span: Their first and last number.
+        first, last: Their numbers.
         numbered: Whether the files number their frames; else they are counted from 0.
         times: Seconds of frames, by number, where the files have times.
         unit: 'pixels', 'fractions' or 'm'; None where it must be found out.
         label: Class name that the file gives, if any.
+        found: The persons in pixels or metres with scores from 0 to 1, once `finish` is done.
     """
 
-    persons: list[tuple[int, np.ndarray, np.ndarray | None, Any]]
+    persons: list[tuple[int, np.ndarray, np.ndarray | None, Any]] = field(default_factory=list)
     family: str = 'coco'
-    layout: str | dict | None = None
+    layout: Any = None
     broken: dict[int, ClipError] = field(default_factory=dict)
     frames: int = 0
-    span: tuple[int, int] = (0, -1)
+    first: int = 0
+    last: int = -1
     numbered: bool = False
     times: dict[int, float] = field(default_factory=dict)
     unit: str | None = None
     fps: float | None = None
     size: tuple[int, int] | None = None
     label: str | None = None
+    found: Detections | None = None
 
 
-@dataclass
-class Ready:
-    """A take whose detections are pixels or metres with scores from 0 to 1."""
-
-    found: Detections
-    broken: dict[int, ClipError]
-    first: int
-    last: int
-    layout: Layout
-    fps: float | None
-    size: tuple[int, int] | None
-    label: str | None
-
-
-def finish(take: Take, options: Mapping[str, Any], size, file: str) -> tuple[Ready, Counter[str]]:
-    """Bring a take into the form that clips are cut from.
-
-    Args:
-        take: What the parser found.
-        options: The format's options.
-        size: (width, height) of the picture by the labels, if they say.
-        file: Named in errors.
-    """
-    counts: Counter[str] = Counter()
-    size = size or options['size'] or take.size
-    if not take.frames:
-        raise ClipError(common.EMPTY, file, None, 'there are no frames')
-    if not take.persons:
-        if take.broken:
-            raise next(iter(take.broken.values()))
-        raise ClipError(common.ALL_ZERO, file, None, f'nobody was detected in {take.frames} frames')
-    take.persons.sort(key=lambda person: person[0])
-    take.persons = with_hands(take.persons)
-    shapes = Counter(person[1].shape for person in take.persons)
-    shape, _ = shapes.most_common(1)[0]
-    if len(shapes) > 1:
-        detail = f'persons have {" and ".join(f"{v} joints x {c}" for v, c in sorted(shapes))}'
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    points = np.stack([person[1] for person in take.persons]).astype(np.float32)
-    given = [person[2] for person in take.persons]
-    scores = np.stack([np.ones(shape[0], np.float32) if s is None else s for s in given])
-    layout = find_layout(take, shape[0], options['layout'], file)
-    limit = options['min_score']
-    if limit is None:
-        limit = MEDIAPIPE_VISIBLE if take.family == 'mediapipe' else 0.0
-    points, scores, size = clean(
-        points, scores, Unit(take.unit, limit, size, layout), options, file, counts
-    )
-    ids = [person[3] for person in take.persons]
-    named = None if any(identity is None for identity in ids) else ids
-    found = Detections(points, scores, np.array([p[0] for p in take.persons], np.int64), named)
-    first, last = take.span
-    if first < 0 or last - first >= min(LONGEST, SPARSEST * take.frames):
-        detail = (
-            f'frames {first} to {last}: are these numbers of frames? (ids of pictures: --images)'
-        )
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    ready = Ready(found, take.broken, first, last, layout, take.fps, size, take.label)
-    if take.times:
-        use_times(ready, take, options, counts)
-    ready.fps = options['fps'] or ready.fps
-    return ready, counts
-
-
-def with_hands(persons: list[tuple]) -> list[tuple]:
-    """Persons without hands beside persons with hands get two hands that are missing."""
-    largest = max(len(person[1]) for person in persons)
-    for joints, whole in ((25, 67), (33, 75)):
-        if largest == whole:
-            grown = []
-            for number, points, scores, identity in persons:
-                if len(points) == joints:
-                    points = np.pad(points, ((0, whole - joints), (0, 0)))
-                    scores = None if scores is None else np.pad(scores, (0, whole - joints))
-                grown.append((number, points, scores, identity))
-            return grown
-    return persons
-
-
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """What is known of coordinates: see `Take.unit`; the least score; picture size and layout."""
 
     name: str | None
@@ -157,12 +80,72 @@ class Unit:
     layout: Layout
 
 
+def finish(take: Take, options: Mapping[str, Any], size) -> Counter[str]:
+    """Bring a take into the form that clips are cut from; `take.layout` becomes a `Layout`.
+
+    Args:
+        take: What the parser found.
+        options: The format's options.
+        size: (width, height) of the picture by the labels, if they say.
+
+    Returns:
+        What was converted.
+    """
+    counts: Counter[str] = Counter()
+    if not take.frames:
+        raise ClipError('there are no frames', EMPTY)
+    if not take.persons:
+        if take.broken:
+            raise next(iter(take.broken.values()))
+        raise ClipError(f'nobody was detected in {take.frames} frames', ALL_ZERO)
+    persons = with_hands(sorted(take.persons, key=lambda person: person[0]))
+    shapes = Counter(person[1].shape for person in persons)
+    if len(shapes) > 1:
+        found = ' and '.join(f'{v} joints x {c}' for v, c in sorted(shapes))
+        raise ClipError(f'persons have {found}')
+    numbers, points, scores, ids = zip(*persons, strict=True)
+    joints = len(points[0])
+    scores = np.stack([np.ones(joints, np.float32) if s is None else s for s in scores])
+    take.layout = find_layout(take, joints, options['layout'])
+    least = options['min_score']
+    if least is None:
+        least = MEDIAPIPE_VISIBLE if take.family == 'mediapipe' else 0.0
+    unit = Unit(take.unit, least, size or options['size'] or take.size, take.layout)
+    points = np.stack(points).astype(np.float32)
+    points, scores, take.size = clean(points, scores, unit, options, counts)
+    named = None if None in ids else list(ids)
+    take.found = Detections(points, scores, np.array(numbers, np.int64), named)
+    if take.first < 0 or take.last - take.first >= min(LONGEST, SPARSEST * take.frames):
+        frames = f'frames {take.first} to {take.last}'
+        raise ClipError(f'{frames}: are these numbers of frames? (ids of pictures: --images)')
+    if take.times:
+        use_times(take, options, counts)
+    take.fps = options['fps'] or take.fps
+    return counts
+
+
+def with_hands(persons: list[tuple]) -> list[tuple]:
+    """Persons without hands beside persons with hands get two hands that are missing."""
+    largest = max(len(person[1]) for person in persons)
+    body = {67: 25, 75: 33}.get(largest)
+    return [
+        (
+            number,
+            np.pad(points, ((0, largest - body), (0, 0))),
+            None if scores is None else np.pad(scores, (0, largest - body)),
+            identity,
+        )
+        if len(points) == body
+        else (number, points, scores, identity)
+        for number, points, scores, identity in persons
+    ]
+
+
 def clean(
     points: np.ndarray,
     scores: np.ndarray,
     unit: Unit,
     options: Mapping[str, Any],
-    file: str,
     counts: Counter[str],
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Coordinates in pixels or metres, scores from 0 to 1; missing joints all 0.
@@ -172,13 +155,12 @@ def clean(
         scores: (K, V).
         unit: What is known of them.
         options: `max_score` and `unit`.
-        file: Named in errors.
         counts: Takes up what was converted.
 
     Returns:
         points, scores, and the size of the picture (None in 3D).
     """
-    scores = clean_scores(np.array(scores, np.float32), options, file, counts)
+    scores = clean_scores(np.array(scores, np.float32), options, counts)
     finite = np.isfinite(points).all(-1)
     missing = ~finite | ~(np.abs(np.where(finite[..., None], points, 0)).max(-1) < 1e9)
     if not finite.all():
@@ -190,11 +172,10 @@ def clean(
         counts[what] += int(hidden.sum())
     missing |= hidden
     if missing.all():
-        detail = f'no joint was detected in any of the {len(points)} poses'
-        raise ClipError(common.ALL_ZERO, file, None, detail)
+        raise ClipError(f'no joint was detected in any of the {len(points)} poses', ALL_ZERO)
     points, scores = np.where(missing[..., None], 0, points), np.where(missing, 0, scores)
     if points.shape[-1] == 2:
-        points, size = to_pixels(points, ~missing, unit, file, counts), unit.size
+        points, size = to_pixels(points, ~missing, unit, counts), unit.size
     else:
         points = points * metres(points, ~missing, options['unit'], unit.layout, counts)
         size = None
@@ -202,7 +183,7 @@ def clean(
     return points.astype(np.float32, copy=False), scores, size
 
 
-def find_layout(take: Take, joints: int, wanted: str | None, file: str) -> Layout:
+def find_layout(take: Take, joints: int, wanted: str | None) -> Layout:
     """The layout of the joints in a file."""
     named = take.layout
     if named is None:
@@ -212,12 +193,11 @@ def find_layout(take: Take, joints: int, wanted: str | None, file: str) -> Layou
             named = wanted
     if named is None:
         known = ', '.join(f'{n} ({name})' for n, name in BY_COUNT[take.family].items())
-        detail = f'{joints} joints, expected {known}; give --layout with as many joints'
-        raise ClipError(common.UNREADABLE, file, None, detail)
+        raise ClipError(f'{joints} joints, expected {known}; give --layout with as many joints')
     layout = get_layout(named)
     if layout.num_joints != joints:
-        detail = f'{joints} joints, but the layout {layout.name} has {layout.num_joints}'
-        raise ClipError(common.UNREADABLE, file, None, detail)
+        own = f'but the layout {layout.name} has {layout.num_joints}'
+        raise ClipError(f'{joints} joints, {own}')
     return layout
 
 
@@ -238,58 +218,49 @@ def check_layout(name: str | None) -> str | dict | None:
 
 
 def clean_scores(
-    scores: np.ndarray, options: Mapping[str, Any], file: str, counts: Counter[str]
+    scores: np.ndarray, options: Mapping[str, Any], counts: Counter[str]
 ) -> np.ndarray:
     """Scores from 0 to 1."""
     scores = np.where(np.isfinite(scores), scores, 0)
-    largest = float(scores.max(initial=0))
+    largest, divisor = float(scores.max(initial=0)), 1.0
     if options['max_score']:
-        return np.clip(scores / options['max_score'], 0, 1)
-    if largest <= 1.2:  # estimators overshoot a little
-        return np.clip(scores, 0, 1)
-    if largest == 2 and np.isin(scores, (0, 1, 2)).all():
+        divisor = options['max_score']
+    elif largest == 2 and np.isin(scores, (0, 1, 2)).all():
         counts['recordings have COCO visibility flags: 2 became score 1, 1 became 0.5'] += 1
-        return scores / 2
-    if 20 < largest <= 100:
+        divisor = 2
+    elif 20 < largest <= 100:
         counts['recordings have scores in percent, divided by 100'] += 1
-        return np.clip(scores / 100, 0, 1)
-    detail = f'scores go up to {largest:g}, expected 0 to 1; --max-score {largest:g} divides by it'
-    raise ClipError(common.UNREADABLE, file, None, detail)
+        divisor = 100
+    elif largest > 1.2:  # estimators overshoot a little
+        remedy = f'--max-score {largest:g} divides by it'
+        raise ClipError(f'scores go up to {largest:g}, expected 0 to 1; {remedy}')
+    return np.clip(scores / divisor, 0, 1)
 
 
-def to_pixels(
-    points: np.ndarray,
-    seen: np.ndarray,
-    unit: Unit,
-    file: str,
-    counts: Counter[str],
-) -> np.ndarray:
+def to_pixels(points: np.ndarray, seen: np.ndarray, unit: Unit, counts: Counter[str]) -> np.ndarray:
     """2D coordinates in pixels of a picture of this size."""
-    size = unit.size
-    if size is None:
-        detail = 'the size of the picture is not known: give --size WIDTHxHEIGHT'
-        raise ClipError(common.UNREADABLE, file, None, detail)
-    there = points[seen]
-    fractions = (np.abs(there) <= FRACTION).mean() >= 0.99
+    if unit.size is None:
+        raise ClipError('the size of the picture is not known: give --size WIDTHxHEIGHT')
+    size, there = np.array(unit.size, np.float32), points[seen]
     if unit.name == 'fractions' and np.abs(there).max() > 10:
         if np.median(np.abs(there)) <= 10:
-            detail = f'x and y are fractions of the picture, found {np.abs(there).max():g}'
-            raise ClipError(common.UNREADABLE, file, None, detail)
+            largest = np.abs(there).max()
+            raise ClipError(f'x and y are fractions of the picture, found {largest:g}')
         counts['recordings hold pixels where fractions of the picture are usual'] += 1
-    elif unit.name == 'fractions' or (unit.name is None and fractions):
-        if unit.name is None:
-            counts['recordings hold fractions of the picture, turned into pixels'] += 1
-            if (there < 0).mean() > 0.05:  # from -1 to 1
-                points = (points + 1) / 2
-        return points * np.array(size, np.float32)
-    beyond = (there > np.array(size)).any(-1).mean()
+    elif unit.name == 'fractions':
+        return points * size
+    elif unit.name is None and (np.abs(there) <= FRACTION).mean() >= 0.99:
+        counts['recordings hold fractions of the picture, turned into pixels'] += 1
+        if (there < 0).mean() > 0.05:  # from -1 to 1
+            points = (points + 1) / 2
+        return points * size
+    beyond = (there > size).any(-1).mean()
     if beyond > 0.1:
         largest = ' and '.join(f'{value:g}' for value in there.max(0))
-        detail = (
-            f'{beyond:.0%} of the joints lie beyond a picture of {size[0]}x{size[1]} (x and y go '
-            f'up to {largest}): give the true --size'
+        raise ClipError(
+            f'{beyond:.0%} of the joints lie beyond a picture of {size[0]:g}x{size[1]:g} (x and y '
+            f'go up to {largest}): give the true --size'
         )
-        raise ClipError(common.UNREADABLE, file, None, detail)
     return points
 
 
@@ -312,7 +283,7 @@ def metres(
     return np.float32(UNITS[found])
 
 
-def use_times(ready: Ready, take: Take, options: Mapping[str, Any], counts: Counter[str]) -> None:
+def use_times(take: Take, options: Mapping[str, Any], counts: Counter[str]) -> None:
     """Frame rate, gaps and even spacing from the times of frames."""
     numbers = sorted(take.times)
     times = np.array([take.times[number] for number in numbers])
@@ -321,31 +292,29 @@ def use_times(ready: Ready, take: Take, options: Mapping[str, Any], counts: Coun
         return
     step = float(np.median(steps))
     unit = 1.0 if step < 1 else 1e-3 if step < 1000 else 1e-6
-    ready.fps = round(1 / (step * unit), 3)
-    if take.numbered:
-        return
+    take.fps = round(1 / (step * unit), 3)
     place = (times - times[0]) / step
     slots = np.rint(place).astype(np.int64)
-    if slots[-1] >= LONGEST:
+    if take.numbered or slots[-1] >= LONGEST:
         return
-    by_number = dict(zip(numbers, slots.tolist(), strict=True))
-    if np.abs(place - slots).max() < 0.25 and len(set(by_number.values())) == len(slots):
-        if slots[-1] != len(slots) - 1:
-            lost = int(slots[-1]) + 1 - len(slots)
+    if np.abs(place - slots).max() < 0.25 and (np.diff(slots) > 0).all():
+        lost = int(slots[-1]) + 1 - len(slots)
+        if lost:
             counts['frames are missing by their times and stay gaps'] += lost
-        ready.found.frame = np.array([by_number[n] for n in ready.found.frame.tolist()], np.int64)
-        ready.broken = {by_number[n]: error for n, error in ready.broken.items() if n in by_number}
-        ready.last = int(slots[-1])
+        slot = dict(zip(numbers, slots.tolist(), strict=True))
+        take.found.frame = np.array([slot[n] for n in take.found.frame.tolist()], np.int64)
+        take.broken = {slot[n]: error for n, error in take.broken.items() if n in slot}
+        take.last = int(slots[-1])
         return
     counts['recordings have irregular times and were resampled'] += 1
-    most = options['max_persons']
     keypoint, score, _ = people.assemble(
-        ready.found, ready.first, ready.last - ready.first + 1, most, options['person'], ready.size
-    )
+        take.found, take.first, take.last - take.first + 1, options['max_persons'],
+        options['person'], take.size,
+    )  # fmt: skip
     even = np.arange(slots[-1] + 1) * step + times[0]
-    index = np.array(numbers) - ready.first
-    ready.found = resample(keypoint[:, index], score[:, index], times, even, 2 * step)
-    ready.first, ready.last, ready.broken = 0, len(even) - 1, {}
+    index = np.array(numbers) - take.first
+    take.found = resample(keypoint[:, index], score[:, index], times, even, 2 * step)
+    take.first, take.last, take.broken = 0, len(even) - 1, {}
 
 
 def resample(
@@ -361,10 +330,7 @@ def resample(
     both &= (times[after] - times[before] <= widest)[None, :, None]
     mixed = keypoint[:, before] * (1 - w) + keypoint[:, after] * w
     close = (np.abs(times[near] - even) <= widest / 4)[None, :, None]
-    single = keypoint[:, near] * close[..., None]
-    points = np.where(both[..., None], mixed, single)
+    points = np.where(both[..., None], mixed, keypoint[:, near] * close[..., None])
     scores = np.where(both, np.minimum(score[:, before], score[:, after]), score[:, near] * close)
-    persons, frames = points.shape[:2]
-    shown = [(t, m) for t in range(frames) for m in range(persons) if scores[m, t].any()]
-    t, m = np.array(shown, np.int64).reshape(-1, 2).T
+    t, m = np.nonzero(scores.any(-1).T)
     return Detections(points[m, t], scores[m, t].astype(np.float32), t, m.tolist())

@@ -1,121 +1,265 @@
-"""Recordings of a skeleton CSV (a row a frame) and a label CSV (a row a clip): iMiGUE, SMG."""
+"""iMiGUE and SMG: a skeleton CSV (a row a frame) and a label CSV (a row a clip) a recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from . import common, parsing
-from .common import Clip, ClipError, Parsed
-from .sources import Entry
+from mg_plugins.data.classes import get_classes, protocol
+from mg_plugins.data.hands import attach_hands
+
+from . import common, parsing, tables
+from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan, reading
+from .sources import Entry, Source
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One recording to read.
+class WindowSet:
+    """One data set.
 
     Attributes:
-        id: The recording's id; clips are called `<id>_<start>_<end>_<label>`.
-        skeleton: CSV without header; row k is frame k.
-        labels: CSV without header: gesture id, start, end (0-based frames, end included).
-        split: Split that the release puts the recording in, if any.
-        keep: Give the whole recording with its segments too.
-        known: What else is known: fps, subject …
+        id: What a recording is called, within the names of its files.
+        skeleton, labels: How the names of its files end.
+        columns: Numbers in a skeleton row.
+        used: Which of them are the three numbers of each joint, in the layout's order.
+        size: Of the picture, where the numbers are x, y, score; None where they are x, y, z.
+        others: Gesture ids beside 1, 2 …: their class index.
+        known: What holds for all clips.
     """
 
     id: str
+    skeleton: str
+    labels: str
+    columns: int
+    used: tuple[int, ...]
+    size: tuple[int, int] | None = None
+    others: Mapping[int, int] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Of BODY_25 and ten fingertips: nose, neck and arms, eyes and ears, then all fingertips.
+UPPER_BODY = (*range(8), *range(15, 19), *range(25, 35))
+SETS = {
+    'imigue': WindowSet(
+        id=r'\d+',
+        skeleton='light_hand',
+        labels='label',
+        columns=1 + 3 * 35,  # a row begins with the frame's index
+        used=tuple(1 + 3 * joint + part for joint in UPPER_BODY for part in range(3)),
+        size=(1280, 720),
+        others={99: 31},
+        known=dict(fps=25.0),  # by the release's own times
+    ),
+    'smg': WindowSet(
+        id=r'Sample\d+',
+        skeleton='skeleton',
+        labels='finelabels',
+        columns=25 * 11,
+        used=tuple(11 * joint + axis for joint in range(25) for axis in range(3)),
+    ),
+}
+FINGERS_A, FINGERS_B = slice(12, 17), slice(17, 22)
+# A median over about this many frames, spread over all clips, says enough about the hands.
+HAND_FRAMES = 20_000
+RELEASED = {'train': 'train', 'validate': 'val', 'test': 'test'}
+# How tables name what we look for; the label table that comes with the set has a row a gesture.
+COLUMN_NAMES = {
+    'video': ('video', 'video_id', 'videoid', 'vid', 'clip', 'session', 'file', 'filename'),
+    'subject': ('subject', 'subject_id', 'subjectid', 'person', 'person_id', 'player', 'sub'),
+    'outcome': ('outcome', 'result', 'emotion', 'win/lose', 'win_lose', 'winlose', 'win'),
+}
+OUTCOMES = {'win': 'win', 'won': 'win', '1': 'win', 'positive': 'win', 'w': 'win',
+            'lose': 'lose', 'lost': 'lose', 'loss': 'lose', '0': 'lose', 'negative': 'lose',
+            'l': 'lose'}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording; clips are called `<name>_<start>_<end>_<label>`."""
+
+    name: str
     skeleton: Entry
     labels: Entry
-    split: str | None = None
-    keep: bool = False
-    known: dict = field(default_factory=dict)
+    split: str | None
+    known: dict
+    options: Mapping[str, Any]
 
 
-def read_recording(
-    recording: Recording,
-    columns: int,
-    used: Sequence[int],
-    class_of: Callable[[int], int | None],
-    annotate: Callable[..., dict],
-) -> Parsed:
+def plan(source: Source, options: Mapping[str, Any]) -> Plan:
+    """One job a recording."""
+    spec = SETS[options['format']]
+    table = options.get('subjects')
+    subjects = read_subjects(table) if table else None
+    name = re.compile(rf'(.*?)({spec.id})_({spec.skeleton}|{spec.labels})\.csv$')
+    files = {entry.name: entry for entry in source.find(rf'{spec.id}_\w+\.csv$')}
+    found = [match.groups() for file in files if (match := name.match(file))]
+    if not any(kind == spec.skeleton for _, _, kind in found):
+        raise source.refuse(options['format'])
+    plan = Plan([], context=dict(subjects=subjects))
+    unlisted = []
+    for folder, recording in sorted({match[:2] for match in found}):
+        paths = [f'{folder}{recording}_{k}.csv' for k in (spec.skeleton, spec.labels, 'data')]
+        skeleton, labels, data = (files.get(p) or Entry(p, source.path / p) for p in paths)
+        number = int(re.search(r'\d+', recording)[0])
+        if options['format'] == 'smg':  # sample N is subject N
+            known = dict(subject=str(number), fps=read_fps(data))
+        else:
+            known = (subjects or {}).get(number, {})
+            if subjects is not None and not known:
+                unlisted.append(recording)
+        split = released_split(source.path, folder)
+        known = dict(session=recording) | dict(spec.known) | known
+        plan.jobs.append(Job(recording, skeleton, labels, split, known, options))
+    if unlisted:
+        plan.notes.append(
+            f'{len(unlisted)} videos are not in {table} and so in no cross-subject '
+            f'or emotion split: {", ".join(unlisted[:10])}' + ' …' * (len(unlisted) > 10)
+        )
+    return plan
+
+
+def released_split(source: Path, folder: str) -> str | None:
+    """The split that the release puts a video's folder in, by the folder's parents."""
+    for name in reversed((*source.resolve().parts, *PurePosixPath(folder).parts)):
+        if split := RELEASED.get(name.removeprefix('imigue_skeleton_')):
+            if name.startswith('imigue_skeleton_'):
+                return split
+    return None
+
+
+def read_fps(entry: Entry) -> float | None:
+    """Frames a second by a sample's `_data.csv`, None if that says nothing."""
+    try:
+        fps = parsing.parse_float(entry.lines()[0].split(',')[1])
+    except (ClipError, IndexError):
+        return None
+    return fps if fps and 0 < fps < 1000 else None
+
+
+def read_subjects(path: str) -> dict[int, dict]:
+    """Subject and outcome of every video, from a table with a row a video or a row a gesture.
+
+    Raises:
+        FormatError: Not such a table; a number or an outcome that is none; rows of one video that
+            contradict each other.
+    """
+    subjects: dict[int, dict] = {}
+    for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',), COLUMN_NAMES):
+        video = parsing.parse_int(PurePosixPath(row['video']).stem)
+        subject = parsing.parse_int(row['subject'])
+        outcome = row.get('outcome', '').lower()
+        wrong = None
+        if video is None or subject is None:
+            wrong = 'video and subject must be whole numbers'
+        elif outcome and outcome not in OUTCOMES:
+            expected = ', '.join(protocol('imigue', 'emotion')['outcomes'])
+            wrong = f'outcome {outcome!r}, expected {expected} or nothing'
+        else:
+            known = dict(subject=str(subject))
+            known |= {'outcome': OUTCOMES[outcome]} if outcome else {}
+            if subjects.setdefault(video, known) != known:
+                wrong = f'video {video} has {known} here and {subjects[video]} before'
+        if wrong:
+            raise FormatError(f'{path}, line {line}: {wrong}')
+    return subjects
+
+
+def read(job: Job) -> Parsed:
     """Cut the labelled clips out of one recording.
 
     Only rows inside of clips are parsed, so a broken row costs the clips that contain it and no
     others; in a whole recording, it is a frame without joints.
-
-    Args:
-        columns: Numbers in a skeleton row.
-        used: Which of them `annotate` wants.
-        class_of: Gesture id to class index; None if there is no such gesture.
-        annotate: Called with (frame_dir, label, rows, **known) where rows is float32
-            (T, len(used)).
-
-    Returns:
-        Clips and rejects; `extra` is a dict with `header` (the skeleton file began with a header).
     """
-    parsed = Parsed(extra=dict(header=False))
-    labels_name, skeleton_name = recording.labels.name, recording.skeleton.name
-    try:
-        with common.reading(labels_name):
-            labels = recording.labels.lines()
+    parsed, spec = Parsed(), SETS[job.options['format']]
+    classes = len(get_classes(job.options['format']))
+    labels_name, skeleton_name = job.labels.name, job.skeleton.name
+    lines: list[str] = []
+    with parsed.listing(job.name, labels_name):
+        labels = job.labels.lines()
         if not labels:
-            raise ClipError(common.EMPTY, labels_name, None, 'there are no labels')
-        with common.reading(skeleton_name):
-            lines = recording.skeleton.lines()
-        if not lines:
-            raise ClipError(common.EMPTY, skeleton_name, None, 'there are no frames')
-    except ClipError as error:
-        parsed.rejects.append(error.reject(recording.id))
+            raise ClipError('there are no labels', common.EMPTY)
+        with reading(skeleton_name):
+            lines = job.skeleton.lines()
+            if not lines:
+                raise ClipError('there are no frames', common.EMPTY)
+    if not lines:
         return parsed
-
-    first_line = 1
+    first = 1
     if is_header(lines[0]):
-        parsed.extra['header'] = True
-        first_line, lines = 2, lines[1:]
+        parsed.counts['skeleton files began with a header row; frame 0 is the row after it'] += 1
+        first, lines = 2, lines[1:]
 
-    known, windows = dict(session=recording.id) | recording.known, []
+    windows = []
     for number, row in enumerate(labels, 1):
+        window = None
         if not row.strip():
             continue
-        clip_id = f'{recording.id} label {number}'
-        try:
-            gesture, start, end = parsing.parse_window(row, labels_name, number)
-            label = class_of(gesture)
-            if label is None:
-                detail = f'there is no gesture {gesture}'
-                raise ClipError(common.LABEL_RANGE, labels_name, number, detail)
-            clip_id = f'{recording.id}_{start:05d}_{end:05d}_{label:02d}'
-            parsing.check_window(start, end, len(lines), labels_name, number)
-            windows.append((label, start, end))
-            rows = parsing.parse_rows(
-                lines[start : end + 1], columns, skeleton_name, first_line + start, ',', used
-            )
-            annotation = annotate(clip_id, label, rows, start=start, end=end, **known)
-            common.check_content(annotation, skeleton_name, first_line + start)
-        except ClipError as error:
-            parsed.rejects.append(error.reject(clip_id))
-        else:
-            parsed.clips.append(Clip(annotation, labels_name, number, recording.split))
-    if recording.keep and windows:
-        rows, broken = read_all(lines, columns, used)
+        with parsed.listing(f'{job.name} label {number}', labels_name):
+            gesture, start, end = parse_window(row, number)
+            label = spec.others.get(gesture, gesture - 1)
+            if not 0 <= label < classes:
+                raise ClipError(f'there is no gesture {gesture}', common.LABEL_RANGE, number)
+            window = label, start, end
+        if window is None:
+            continue
+        name = f'{job.name}_{start:05d}_{end:05d}_{label:02d}'
+        with parsed.listing(name, labels_name):
+            common.check_window(start, end, len(lines), number)
+            windows.append(window)
+            with reading(skeleton_name):
+                rows = parsing.parse_rows(
+                    lines[start : end + 1], spec.columns, first + start, ',', spec.used
+                )
+                annotation = annotate(spec, name, label, rows, start=start, end=end, **job.known)
+                common.check_content(annotation, first + start)
+            parsed.clips.append(Clip(annotation, labels_name, number, job.split))
+    if job.options['keep_recordings'] and windows:
+        rows, broken = read_all(lines, spec)
         parsed.counts['rows that cannot be read are frames without joints'] += broken
         segments = common.make_segments(windows, len(rows))
-        annotation = annotate(recording.id, None, rows, segments=segments, **known)
-        parsed.clips.append(Clip(annotation, skeleton_name, None, recording.split))
+        annotation = annotate(spec, job.name, None, rows, segments=segments, **job.known)
+        parsed.clips.append(Clip(annotation, skeleton_name, None, job.split))
     return parsed
 
 
-def read_all(lines: Sequence[str], columns: int, used: Sequence[int]) -> tuple[np.ndarray, int]:
+def parse_window(line: str, number: int) -> tuple[int, ...]:
+    """A label row `gesture id, start, end`."""
+    fields = line.split(',')
+    if len(fields) != 3:
+        reason = common.SHORT_ROW if len(fields) < 3 else common.LONG_ROW
+        detail = f'{len(fields)} fields, expected gesture id, start, end'
+        raise ClipError(detail, reason, number)
+    values = tuple(map(parsing.parse_int, fields))
+    for name, text, value in zip(('gesture id', 'start', 'end'), fields, values, strict=True):
+        if value is None:
+            detail = f'{name} {parsing.shorten(text)!r} is not a whole number'
+            raise ClipError(detail, common.NON_NUMERIC, number)
+    return values
+
+
+def annotate(spec: WindowSet, frame_dir: str, label: int | None, rows: np.ndarray, **known) -> dict:
+    """Annotation of the used columns of some rows."""
+    joints = rows.reshape(1, len(rows), -1, 3)
+    if spec.size is None:
+        return common.make_annotation(frame_dir, label, joints, **known)
+    score = joints[..., 2]
+    return common.make_annotation(frame_dir, label, joints[..., :2], score, spec.size, **known)
+
+
+def read_all(lines: Sequence[str], spec: WindowSet) -> tuple[np.ndarray, int]:
     """All rows (T, len(used)), zeros for those that cannot be parsed, and how many those are."""
     try:
-        return parsing.parse_rows(lines, columns, '', 1, ',', used), 0
+        return parsing.parse_rows(lines, spec.columns, used=spec.used), 0
     except ClipError:
-        rows, broken = np.zeros((len(lines), len(used)), np.float32), 0
+        rows, broken = np.zeros((len(lines), len(spec.used)), np.float32), 0
     for number, line in enumerate(lines):
         try:
-            rows[number] = parsing.parse_rows([line], columns, '', 1, ',', used)
+            rows[number] = parsing.parse_rows([line], spec.columns, used=spec.used)
         except ClipError:
             broken += 1
     return rows, broken
@@ -127,15 +271,72 @@ def is_header(line: str) -> bool:
     if not any(value is not None for value in values):
         return bool(line.strip())
     counted = values[1:]
-    return len(counted) > 2 and counted in (
-        list(np.arange(len(counted), dtype=float)),
-        list(np.arange(1, len(counted) + 1, dtype=float)),
+    count = len(counted)
+    return count > 2 and counted in (list(range(count)), list(range(1, count + 1)))
+
+
+def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
+    """Splits by release and by protocol, and for iMiGUE the decision about the hands."""
+    name, subjects, notes = options['format'], plan.context['subjects'], []
+    entry = common.format_entry(name)
+    split: dict[str, list[str]] = {}
+    if name == 'imigue':
+        notes.append(match_hands(clips))
+        common.split_clips(clips, lambda clip: clip.split, split)
+    if name == 'imigue' and subjects is None:
+        notes.append(
+            'only the splits of the release were written. The published protocols need to know the '
+            'subject of each video, which the release does not say: give --subjects CSV'
+        )
+        if not split:
+            common.split_clips(clips, lambda _: 'all', split)
+    else:
+        notes += common.split_by_subject(clips, name, split)
+    if subjects is not None:
+        published = protocol('imigue')
+        notes.append(
+            f'published clips: xsub_train {published["train_clips"]}, '
+            f'xsub_val {published["test_clips"]}'
+        )
+        emotion, half = protocol('imigue', 'emotion'), {}
+        for part, videos in (('emotion_train', 'train_videos'), ('emotion_test', 'test_videos')):
+            split[part] = []
+            half |= dict.fromkeys(emotion[videos], part)
+        known = [clip for clip in clips if 'outcome' in clip.annotation]
+        common.split_clips(known, lambda clip: half.get(int(clip.annotation['session'])), split)
+    note = '; '.join([entry['unit'], *notes])
+    meta = dict(layout=entry['layout'], classes=list(get_classes(name)), source=name, note=note)
+    return Dataset(split, meta, notes)
+
+
+def match_hands(clips: list[Clip]) -> str:
+    """Decide which wrist carries which fingertips; make the arrays agree with `imigue22`.
+
+    Returns:
+        A note on the decision.
+    """
+    annotations = [clip.annotation for clip in clips]
+    step = -(-sum(annotation['total_frames'] for annotation in annotations) // HAND_FRAMES)
+    _, report = attach_hands(
+        'imigue22',
+        [annotation['keypoint'][:, ::step] for annotation in annotations],
+        [annotation['keypoint_score'][:, ::step] for annotation in annotations],
     )
-
-
-def header_note(extras: list[dict], what: str) -> list[str]:
-    """A note on files that began with a header row, if any did."""
-    headers = sum(extra['header'] for extra in extras)
-    if not headers:
-        return []
-    return [f'{headers} {what} began with a header row; frame 0 is the row after it']
+    pairs = report['median_distance'].items()
+    distances = ', '.join(f'{pair} {distance:.1f}' for pair, distance in pairs)
+    if not report['decided']:
+        return (
+            'hands: too few fingertips were detected to say which wrist is theirs; left as released'
+        )
+    if not report['swapped']:
+        return f'hands: fingertips 12-16 belong to wrist 4 (median distance in pixels: {distances})'
+    for annotation in annotations:
+        for key in ('keypoint', 'keypoint_score'):
+            values = annotation[key]
+            first = values[:, :, FINGERS_A].copy()
+            values[:, :, FINGERS_A] = values[:, :, FINGERS_B]
+            values[:, :, FINGERS_B] = first
+    return (
+        'hands: the released fingertips 12-16 belong to wrist 7, so 12-16 and 17-21 changed places '
+        f'to fit the layout (median distance in pixels before that: {distances})'
+    )
