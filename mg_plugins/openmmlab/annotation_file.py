@@ -27,6 +27,7 @@ from mg_plugins.openmmlab.settings import (
     datasets_of,
     pipelines,
 )
+from mg_plugins.spotting.mm import use_recordings
 
 #: Names of training and evaluation splits, looked for in this order.
 PAIRS = (('xsub_train', 'xsub_val'), ('train', 'val'), ('train', 'test'))
@@ -61,7 +62,7 @@ def use_data(
 
     Args:
         cfg: A RecognizerGCN, RecognizerDualStream or DualStreamContrast over this project's
-            transforms.
+            transforms, or an MGSpotter (`mg_plugins.spotting.mm.use_recordings`).
         path: The file, of ``tools/prepare_data.py`` or in MMAction2's form.
         layout: Its joint layout, a name, a JSON file or a dict; None takes the one that the file
             names.
@@ -73,6 +74,9 @@ def use_data(
         AnnotationError: The file is missing or wrongly built.
         LayoutError: There is no such layout, or it contradicts itself.
     """
+    if (cfg.get('model') or {}).get('type') == 'MGSpotter':
+        announce(use_recordings(cfg, path, layout, splits))
+        return
     _check_config(cfg)
     content = load_annotations(path)
     about = summarise(content)

@@ -61,9 +61,10 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
         LaunchError: If the config has no GCN backbone.
     """
     model = cfg.model
-    if model.get('type', '').removeprefix('mmaction.') not in WITH_GCN:
+    kinds = (*WITH_GCN, 'MGSpotter')
+    if model.get('type', '').removeprefix('mmaction.') not in kinds:
         raise LaunchError(
-            f'--fuse and --no-fuse need a {" or ".join(WITH_GCN)}, this config has a '
+            f'--fuse and --no-fuse need a {" or ".join(kinds)}, this config has a '
             f'{model.get("type")}'
         )
     kind = model.backbone.get('type')

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'estimate': ['Estimator', 'PoseError', 'PoseTrack', 'estimate_video', 'load_track'],
         'mediapipe': ['HolisticEstimator'],
         'smooth': ['fill_gaps', 'one_euro', 'smooth_track'],
+        'tracks': ['camera_track', 'read_tracks', 'skeleton_tracks', 'video_track'],
         'video': ['frames_of', 'probe_video'],
     },
 )

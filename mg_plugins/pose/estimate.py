@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from mg_plugins.data.layouts import get_layout
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
@@ -41,7 +42,7 @@ class Estimator(Protocol):
         """Persons in one frame (H, W, 3) RGB at ``time`` seconds; none is an empty sequence."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class PoseTrack:
     """Keypoints of a whole recording.
 
@@ -61,13 +62,18 @@ class PoseTrack:
     size: tuple[int, int] | None
     fps: float
 
+    def smoothed(self) -> PoseTrack:
+        """The track with short gaps filled and jitter removed."""
+        from .smooth import smooth_track
+
+        layout = get_layout(self.layout)
+        keypoint, score = smooth_track(self.keypoint, self.score, self.times, layout)
+        return replace(self, keypoint=keypoint, score=score)
+
     def save(self, path: Path) -> None:
         """Write a .npz file, whole or not at all."""
         with replacing(path) as temporary, temporary.open('wb') as file:
-            np.savez_compressed(
-                file, keypoint=self.keypoint, score=self.score, times=self.times,
-                layout=np.array(self.layout), size=np.array(self.size or ()), fps=self.fps,
-            )  # fmt: skip
+            np.savez_compressed(file, **dict(asdict(self), size=np.array(self.size or (), int)))
 
 
 def load_track(path: Path) -> PoseTrack:
@@ -78,11 +84,10 @@ def load_track(path: Path) -> PoseTrack:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            size = tuple(int(n) for n in file['size']) or None
-            return PoseTrack(
-                file['keypoint'], file['score'], file['times'], str(file['layout']), size,
-                float(file['fps']),
-            )  # fmt: skip
+            arrays = dict(file)
+        size = tuple(arrays.pop('size').tolist()) or None
+        layout, fps = str(arrays.pop('layout')), float(arrays.pop('fps'))
+        return PoseTrack(**arrays, layout=layout, size=size, fps=fps)
     except Exception as error:
         raise PoseError(f'{path} holds no keypoints ({error}); remove it') from error
 
@@ -116,10 +121,7 @@ def estimate_video(
         if progress:
             progress(len(times), info.frames)
     tracks = sorted(seen.values(), key=len, reverse=True)[:most_persons]
-    from mg_plugins.data.layouts import get_layout
-
-    joints = get_layout(estimator.layout).num_joints
-    shape = (max(len(tracks), 1), len(times), joints)
+    shape = max(len(tracks), 1), len(times), get_layout(estimator.layout).num_joints
     keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     for number, track in enumerate(tracks):
         for frame, person in track.items():

@@ -6,7 +6,7 @@ carries. One person.
 
 from __future__ import annotations
 
-from types import TracebackType
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -21,7 +21,6 @@ BODY = ((0, 0), (2, 12), (3, 14), (4, 16), (5, 11), (6, 13), (7, 15), (8, 5), (9
 NECK, SHOULDERS = 1, (11, 12)
 TIPS = (4, 8, 12, 16, 20)
 RIGHT_TIPS, LEFT_TIPS = slice(12, 17), slice(17, 22)
-RIGHT_WRIST, LEFT_WRIST = 4, 7
 
 
 def imigue22(
@@ -78,7 +77,7 @@ def assign_hands(
     return hands
 
 
-class HolisticEstimator:
+class HolisticEstimator(ExitStack):
     """The default estimator; use it in a ``with`` block, one for each video.
 
     Raises:
@@ -89,6 +88,7 @@ class HolisticEstimator:
     layout = 'imigue22'
 
     def __init__(self) -> None:
+        super().__init__()
         try:
             import mediapipe
 
@@ -98,17 +98,9 @@ class HolisticEstimator:
                 'a video needs MediaPipe 0.10.14 (Python 3.10 to 3.12): '
                 "pip install 'mg-plugins[video]'; skeleton recordings do not"
             ) from error
-        self._holistic = solutions.holistic.Holistic(model_complexity=1)
-        self._hands = solutions.hands.Hands(max_num_hands=2, model_complexity=1)
-
-    def __enter__(self) -> HolisticEstimator:
-        return self
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._holistic.close()
-        self._hands.close()
+        self._holistic = self.enter_context(solutions.holistic.Holistic(model_complexity=1))
+        hands = solutions.hands.Hands(max_num_hands=2, model_complexity=1)
+        self._hands = self.enter_context(hands)
 
     def __call__(self, image: np.ndarray, time: float) -> list[Person]:
         """At most one person."""
@@ -119,13 +111,9 @@ class HolisticEstimator:
         )
         if hands['right'] is None and hands['left'] is None:
             other = self._hands.process(image)
-            found = [
-                (kind.classification[0].label, _array(hand))
-                for kind, hand in zip(
-                    other.multi_handedness or (), other.multi_hand_landmarks or (), strict=True
-                )
-            ]
-            hands.update(assign_hands(found, body))
+            labels = [kind.classification[0].label for kind in other.multi_handedness or ()]
+            found = map(_array, other.multi_hand_landmarks or ())
+            hands.update(assign_hands(list(zip(labels, found, strict=True)), body))
         person = imigue22(body, hands['right'], hands['left'], image.shape[1::-1])
         return [] if person is None else [person]
 

@@ -1,11 +1,14 @@
 """Two steps on raw keypoints: `fill_gaps`, then `one_euro`. Off for skeletons that come smoothed.
 
-Arrays: keypoint (T, V, C), score (T, V), times (T,) in seconds. A missing joint has score 0.
+Arrays: keypoint (T, V, C), score (T, V), times (T,) in rising seconds. A missing joint has score 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+from mg_plugins.data.layouts import Layout
+from mg_plugins.data.skeleton import body_size
 
 LONGEST_GAP = 0.3
 
@@ -17,15 +20,10 @@ def fill_gaps(
 
     A gap lasts from the joint's last frame before it to its first frame after it. Filled joints
     get the lower score of both ends. Beginnings and ends are not filled.
-
-    Returns:
-        New keypoint and score.
     """
     keypoint, score = keypoint.copy(), score.copy()
     for joint in range(score.shape[1]):
         at = np.flatnonzero(score[:, joint] > 0)
-        if len(at) < 2:
-            continue
         wide = np.flatnonzero((np.diff(at) > 1) & (np.diff(times[at]) <= longest + 1e-6))
         for a, b in zip(at[wide], at[wide + 1], strict=True):
             inner = slice(a + 1, b)
@@ -47,47 +45,40 @@ def one_euro(
 
     A low-pass filter whose cut-off is ``min_cutoff + beta * speed`` (Casiez, Roussel and Vogel,
     CHI 2012), with speeds in body sizes a second, low-passed at 1 Hz. It starts anew where a joint
-    was missing.
+    was missing; missing joints stay as they are.
 
     Args:
         keypoint: (T, V, C).
         score: (T, V).
-        times: (T,) seconds, rising.
+        times: (T,) seconds.
         min_cutoff: Hz, for a joint at rest.
         beta: Hz for each body size a second.
         size: The body's size in the unit of ``keypoint``.
-
-    Returns:
-        New keypoint; missing joints stay as they are.
     """
     smooth = keypoint.astype(np.float64)
     speed = np.zeros(keypoint.shape[1:])
     for t in range(1, len(keypoint)):
         step = times[t] - times[t - 1]
-        known = (score[t] > 0) & (score[t - 1] > 0)
-        raw = (smooth[t] - smooth[t - 1]) / step
-        speed = np.where(known[:, None], speed + _share(1.0, step) * (raw - speed), 0)
+        known = ((score[t] > 0) & (score[t - 1] > 0))[:, None]
+        move = smooth[t] - smooth[t - 1]
+        speed = np.where(known, speed + _share(1.0, step) * (move / step - speed), 0)
         pace = np.linalg.norm(speed, axis=-1, keepdims=True) / size
         share = _share(min_cutoff + beta * pace, step)
-        value = smooth[t - 1] + share * (smooth[t] - smooth[t - 1])
-        smooth[t] = np.where(known[:, None], value, smooth[t])
+        smooth[t] = np.where(known, smooth[t - 1] + share * move, smooth[t])
     return smooth.astype(np.float32)
 
 
 def smooth_track(
-    keypoint: np.ndarray, score: np.ndarray, times: np.ndarray, layout: object
+    keypoint: np.ndarray, score: np.ndarray, times: np.ndarray, layout: Layout
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both steps for every person: keypoint (M, T, V, C) and score (M, T, V)."""
-    from mg_plugins.data.skeleton import body_size
-
-    points, scores = [], []
-    for own, own_score in zip(keypoint, score, strict=True):
-        seen = own_score > 0
-        size = body_size(own, seen, layout) if seen.any() else 1.0
-        own, own_score = fill_gaps(own, own_score, times)
-        points.append(one_euro(own, own_score, times, size=size))
-        scores.append(own_score)
-    return np.stack(points), np.stack(scores)
+    keypoint, score = keypoint.copy(), score.copy()
+    for person, (points, sure) in enumerate(zip(keypoint, score, strict=True)):
+        if (sure > 0).any():
+            size = body_size(points, sure > 0, layout)
+            points, score[person] = fill_gaps(points, sure, times)
+            keypoint[person] = one_euro(points, score[person], times, size=size)
+    return keypoint, score
 
 
 def _share(cutoff: float | np.ndarray, step: float) -> float | np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mg_plugins.errors import UserError
 
-#: More frames or larger pictures than these are no recording of a person.
+#: Larger pictures than this are no recording of a person.
 LARGEST_SIDE = 8192
 
 
@@ -34,10 +34,7 @@ def probe_video(path: Path) -> VideoInfo:
     Raises:
         VideoError: No file, no video in it, or it cannot be decoded.
     """
-    for image, _, info in frames_of(path):
-        height, width = image.shape[:2]
-        return VideoInfo(width, height, info.fps, info.frames)
-    raise VideoError(f'{path} holds a video track without a single frame that can be decoded')
+    return next(frames_of(path))[2]
 
 
 def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
@@ -52,8 +49,7 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     import av
     from av.error import FFmpegError
 
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise VideoError(f'{path} does not exist; expected a video file')
     try:
         container = av.open(str(path))
@@ -65,8 +61,7 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
         stream = container.streams.video[0]
         stream.thread_type = 'AUTO'
         fps = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
-        first = last = None
-        info = None
+        first = last = info = None
         try:
             for frame in container.decode(stream):
                 if max(frame.width, frame.height) > LARGEST_SIDE:
@@ -77,9 +72,8 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
                     continue
                 last = time
                 image = upright(frame.to_ndarray(format='rgb24'), int(frame.rotation))
-                if info is None:
-                    height, width = image.shape[:2]
-                    info = VideoInfo(width, height, fps, int(stream.frames or 0))
+                height, width = image.shape[:2]
+                info = info or VideoInfo(width, height, fps, int(stream.frames or 0))
                 yield image, time - first, info
         except (FFmpegError, OSError) as error:
             if info is None:
@@ -89,7 +83,7 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
 
 
 def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
-    """Frames of a webcam until it ends, with seconds since the first.
+    """Frames of a webcam until it ends or Ctrl-C, with seconds since the first.
 
     Raises:
         VideoError: There is no such camera.
@@ -102,14 +96,14 @@ def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     try:
         if not camera.isOpened():
             raise VideoError(f'camera {number} cannot be opened; is it there, and free?')
-        began = time.monotonic()
+        began, fps = time.monotonic(), camera.get(cv2.CAP_PROP_FPS) or 30.0
         while True:
             there, image = camera.read()
             if not there:
                 return
             height, width = image.shape[:2]
-            fps = camera.get(cv2.CAP_PROP_FPS) or 30.0
-            yield image[..., ::-1], time.monotonic() - began, VideoInfo(width, height, fps, 0)
+            seconds = time.monotonic() - began
+            yield np.ascontiguousarray(image[..., ::-1]), seconds, VideoInfo(width, height, fps, 0)
     finally:
         camera.release()
 

@@ -7,6 +7,7 @@ probability of the class over the span.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -64,10 +65,9 @@ def decode(
     Raises:
         ValueError: ``semi_markov`` without durations, or an unknown method.
     """
-    absent = [] if present is None else runs(~present)
-    gaps = [(start, stop) for start, stop in absent if stop - start > LONGEST_GAP * fps]
-    if gaps:
-        probability = probability.copy()
+    gaps = [] if present is None else runs(~present)
+    gaps = [(start, stop) for start, stop in gaps if stop - start > LONGEST_GAP * fps]
+    probability = probability.copy()
     for start, stop in gaps:
         probability[start:stop] = 0
         probability[start:stop, -1] = 1
@@ -77,12 +77,15 @@ def decode(
         found = semi_markov(probability, fps, durations, decoder.background)
     else:
         raise ValueError(f'decoder {decoder.method!r} is unknown or lacks durations')
-    found = [piece for span in found for piece in _without_gaps(span, gaps)]
     spans = []
     for label, start, stop in found:
-        confidence = float(probability[start:stop, label].mean())
-        if stop - start >= decoder.min_length * fps and confidence >= decoder.confidence:
-            spans.append((label, start, stop, confidence))
+        inside = [gap for gap in gaps if gap[0] < stop and gap[1] > start]
+        edges = [start, *(edge for gap in inside for edge in gap), stop]
+        for a, b in zip(edges[::2], edges[1::2], strict=True):
+            if b - a >= max(decoder.min_length * fps, 1):
+                confidence = float(probability[a:b, label].mean())
+                if confidence >= decoder.confidence:
+                    spans.append((label, a, b, confidence))
     return spans
 
 
@@ -91,18 +94,18 @@ def hysteresis(probability: np.ndarray, fps: float, decoder: Decoder) -> list[tu
 
     Where spans of two classes overlap, the frames go to the more probable class.
     """
-    owner = probability[:, :-1].argmax(1)
+    nothing = probability.shape[1] - 1
+    owner, best = probability[:, :-1].argmax(1), probability.argmax(1)
     found = []
-    for label in range(probability.shape[1] - 1):
+    for label in range(nothing):
         own = probability[:, label]
         spans: list[list[int]] = []
         for start, stop in runs((own >= decoder.low) & (owner == label)):
-            if spans and start - spans[-1][1] < decoder.min_gap * fps:
-                gap = probability[spans[-1][1] : start]
-                if (gap.argmax(1) == probability.shape[1] - 1).all() or not len(gap):
-                    spans[-1][1] = stop
-                    continue
-            spans.append([start, stop])
+            gap = best[spans[-1][1] : start] if spans else None
+            if spans and len(gap) < decoder.min_gap * fps and (gap == nothing).all():
+                spans[-1][1] = stop
+            else:
+                spans.append([start, stop])
         found += [(label, a, b) for a, b in spans if own[a:b].max() >= decoder.high]
     return sorted(found, key=lambda span: span[1:])
 
@@ -141,14 +144,12 @@ def semi_markov(
     total = np.zeros((steps + 1, number))
     np.cumsum(logs[:, :-1], axis=0, out=total[1:])
     # entry[t, k]: best score of a past that ends at t, less what class k has collected until t.
-    entry = np.full((steps + 1, number), -np.inf)
+    entry = np.zeros((steps + 1, number))
     best_nothing, best_gesture = 0.0, -np.inf
-    gesture_of = np.zeros(steps + 1, np.int32)
-    length_of = np.zeros(steps + 1, np.int32)
-    from_gesture = np.zeros(steps + 1, bool)
-    after_gesture = np.zeros(steps + 1, bool)  # whether the past before a gesture is a gesture
+    gesture_of, length_of = np.zeros((2, steps + 1), np.int32)
+    # Whether "nothing" that ends at t follows a gesture, and whether one ends best at t.
+    from_gesture, after_gesture = np.zeros((2, steps + 1), bool)
     classes = np.arange(number)
-    entry[0] = -total[0]
     for t in range(1, steps + 1):
         reach = min(t, longest)
         past = entry[t - reach : t][::-1]  # lengths 1 to reach
@@ -213,41 +214,17 @@ def calibrate(
     Args:
         recordings: (probability (T, K + 1), fps, true spans (class, start, end)) of each.
         durations: As for `decode`.
-        start: Everything but method, background and confidence is taken from it.
+        start: Everything but background and confidence is taken from it, and of equally good
+            decoders the one nearest to it.
     """
     start = start or Decoder()
-    candidates = [
-        replace(start, background=background, confidence=confidence)
-        for background in (-0.5, 0.0, 0.5)
-        for confidence in (0.3, 0.4, 0.5)
-    ]
-
-    def score(decoder: Decoder) -> float:
-        pairs = [
-            (truth, decode(probability, fps, decoder, durations))
-            for probability, fps, truth in recordings
-        ]
-        return overlap_scores(pairs)['f1@0.5']
-
-    # Of equals, the one nearest to the starting point.
-    return max(
-        candidates,
-        key=lambda d: (
-            round(score(d), 4), -abs(d.background - start.background),
-            -abs(d.confidence - start.confidence),
-        ),
-    )  # fmt: skip
-
-
-def _without_gaps(
-    span: tuple[int, int, int], gaps: Sequence[tuple[int, int]]
-) -> list[tuple[int, int, int]]:
-    """What is left of a span outside of the gaps, which are in order of time."""
-    label, begin, stop = span
-    pieces = []
-    for a, b in gaps:
-        if a < stop and b > begin:
-            pieces.append((label, begin, a))
-            begin = b
-    pieces.append((label, begin, stop))
-    return [piece for piece in pieces if piece[2] > piece[1]]
+    best, highest = start, -1.0
+    grid = itertools.product((-0.5, 0.0, 0.5), (0.3, 0.4, 0.5))
+    middle = np.array([start.background, start.confidence])
+    for background, confidence in sorted(grid, key=lambda pair: np.abs(pair - middle).sum()):
+        decoder = replace(start, background=background, confidence=confidence)
+        pairs = [(truth, decode(p, fps, decoder, durations)) for p, fps, truth in recordings]
+        score = round(overlap_scores(pairs, (0.5,))['f1@0.5'], 4)
+        if score > highest:
+            best, highest = decoder, score
+    return best

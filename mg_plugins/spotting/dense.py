@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -83,18 +83,47 @@ def dense_loss(
     )
 
 
-def chunks(frames: int, length: int) -> Iterator[tuple[int, int]]:
-    """Chunks (start, stop) of ``length`` frames with half overlap; the last one ends at the end."""
-    if frames <= length:
-        yield 0, frames
-        return
-    step = max(1, length // 2)
-    for start in range(0, frames - length, step):
-        yield start, start + length
-    yield frames - length, frames
+def chunks(frames: int, length: int, step: int) -> list[tuple[int, int]]:
+    """Chunks (start, stop) of ``length`` frames every ``step``; the last one ends at the end."""
+    last = max(frames - length, 0)
+    return [(start, min(start + length, frames)) for start in (*range(0, last, step), last)]
 
 
 @torch.inference_mode()
+def overlap_average(
+    compute: Callable[[list[tuple[int, int]]], np.ndarray],
+    frames: int,
+    length: int,
+    step: int,
+    batch: int,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Probabilities (frames, K + 1) of overlapping chunks, each counting most in its middle.
+
+    Args:
+        compute: Chunks (start, stop) to probabilities (N, T or 1, K + 1).
+        frames: Frames of the recording.
+        length: Frames of a chunk.
+        step: Frames between the beginnings of chunks.
+        batch: Chunks computed together.
+        progress: Told how many frames are finished.
+    """
+    spans = chunks(frames, length, step)
+    size = spans[0][1]
+    weight = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1), dtype=np.float32)[:, None]
+    total, weights = 0, np.zeros((frames, 1), np.float32)
+    for first in range(0, len(spans), batch):
+        part = spans[first : first + batch]
+        for (start, stop), chunk in zip(part, compute(part), strict=True):
+            if not np.ndim(total):
+                total = np.zeros((frames, chunk.shape[-1]), np.float32)
+            total[start:stop] += chunk * weight
+            weights[start:stop] += weight
+        if progress:
+            progress(part[-1][1])
+    return total / weights
+
+
 def frame_probabilities(
     network: Callable[[torch.Tensor], torch.Tensor],
     features: RecordingFeatures,
@@ -104,12 +133,11 @@ def frame_probabilities(
 ) -> np.ndarray:
     """Class probabilities a frame of a recording of any length, in bounded memory.
 
-    The network runs over chunks of its training length with half overlap; where chunks overlap,
-    probabilities are averaged, each chunk counting most in its middle.
+    The network runs over chunks of its training length with half overlap.
 
     Args:
         network: (N, T, V, C) features to scores (N, K + 1, T).
-        features: The recording.
+        features: The recording, of at least one frame.
         length: Frames a chunk, as in training.
         batch: Chunks computed together.
         progress: Told how many frames are finished.
@@ -117,24 +145,10 @@ def frame_probabilities(
     Returns:
         (T, K + 1) float32; rows sum to 1.
     """
-    frames = len(features)
-    total: np.ndarray | None = None
-    weights = np.zeros(frames, np.float32)
-    spans = list(chunks(frames, length))
-    for first in range(0, len(spans), batch):
-        part = spans[first : first + batch]
-        inputs = np.stack([features.slice(*span) for span in part])
-        probability = network(torch.from_numpy(inputs)).softmax(1).transpose(1, 2).float().numpy()
-        if total is None:
-            total = np.zeros((frames, probability.shape[-1]), np.float32)
-        size = probability.shape[1]
-        weight = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
-        for (start, stop), chunk in zip(part, probability, strict=True):
-            total[start:stop] += chunk * weight[:, None]
-            weights[start:stop] += weight
-        if progress:
-            progress(part[-1][1])
-    if total is None:
-        raise ValueError('a recording without frames has no scores')
-    total /= weights[:, None]
-    return total
+
+    def compute(spans: list[tuple[int, int]]) -> np.ndarray:
+        inputs = torch.from_numpy(np.stack([features.slice(*span) for span in spans]))
+        return network(inputs).softmax(1).transpose(1, 2).float().numpy()
+
+    step = max(1, length // 2)
+    return overlap_average(compute, len(features), length, step, batch, progress)

@@ -7,6 +7,7 @@ the same numbers; how the body moves through the world is in the velocity.
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from mg_plugins.data.layouts import Layout
 from mg_plugins.data.skeleton import body_size, detected_joints
@@ -39,15 +40,12 @@ class RecordingFeatures:
         self.dims = keypoint.shape[-1]
         frames = np.arange(len(keypoint))
         at = np.flatnonzero(self.seen[:, layout.centre])
+        self.centre = np.zeros((len(keypoint), self.dims), np.float32)
         if at.size:
-            centre = keypoint[at, layout.centre]
-            self.centre = np.stack(
-                [np.interp(frames, at, centre[:, c]) for c in range(self.dims)], -1
-            ).astype(np.float32)
-        else:
-            there = keypoint[self.seen]
-            origin = np.median(there, axis=0) if there.size else np.zeros(self.dims)
-            self.centre = np.broadcast_to(origin, (len(keypoint), self.dims)).astype(np.float32)
+            for axis in range(self.dims):
+                self.centre[:, axis] = np.interp(frames, at, keypoint[at, layout.centre, axis])
+        elif self.present.any():
+            self.centre[:] = np.median(keypoint[self.seen], axis=0)
         self.size = 1.0
         if self.dims == 2 and self.present.any():
             some = np.flatnonzero(self.present)
@@ -76,3 +74,28 @@ class RecordingFeatures:
             score = seen[index] if self.score is None else self.score[start:stop, :, None]
             parts.append(score * seen[index])
         return np.concatenate(parts, -1).astype(np.float32)
+
+
+def vary(inputs: np.ndarray, rng: np.random.Generator, pace: float = 1.0) -> np.ndarray:
+    """Features as of somebody else: other size and proportions, noise, in 3D another viewpoint.
+
+    Size changes by up to 15%, each joint's distance from the centre by up to 10%, the view by up to
+    25° about each axis; the noise is 1% of the body.
+
+    Args:
+        inputs: (T, V, channels) from `RecordingFeatures.slice`.
+        rng: Draws everything.
+        pace: How many times faster the movement was made.
+    """
+    dims = 2 if inputs.shape[-1] == channels(2) else 3
+    vectors = inputs[..., : 2 * dims].reshape(*inputs.shape[:-1], 2, dims)
+    scale = rng.uniform(0.85, 1.15) * rng.uniform(0.9, 1.1, (inputs.shape[1], 1, 1))
+    seen = vectors[..., :1, :].any(-1, keepdims=True)
+    noise = 0.01 * np.sqrt(np.square(vectors[..., 0, :]).sum(-1).mean())
+    vectors = vectors * scale + noise * rng.normal(size=vectors.shape) * seen
+    vectors[..., 1, :] *= pace
+    if dims == 3:
+        turn = Rotation.from_euler('xyz', rng.uniform(-25, 25, 3), degrees=True).as_matrix()
+        vectors = vectors @ turn.T
+    vectors = vectors.reshape(*inputs.shape[:-1], 2 * dims)
+    return np.concatenate([vectors, inputs[..., 2 * dims :]], -1).astype(np.float32)

@@ -23,29 +23,24 @@ def overlap(a: tuple, b: tuple) -> float:
 def overlap_scores(
     recordings: Sequence[Pair], thresholds: Sequence[float] = THRESHOLDS
 ) -> dict[str, float]:
-    """F1, precision and recall at each overlap, over all segments of all recordings.
+    """F1 at each overlap, over all segments of all recordings; 0 where nothing was found.
 
     The most confident segment chooses first, and takes the true segment of its class that it
-    overlaps most; a true segment can be taken once. F1 is 0 where nothing was found.
+    overlaps most; a true segment can be taken once.
     """
     scores = {}
     for threshold in thresholds:
-        hits = found = true = 0
+        hits = 0
         for truth, spans in recordings:
-            free = set(range(len(truth)))
+            free = list(truth)
             for span in sorted(spans, key=lambda s: -s[3]):
-                best = max(
-                    (i for i in free if truth[i][0] == span[0]),
-                    key=lambda i: overlap(truth[i], span),
-                    default=None,
-                )
-                if best is not None and overlap(truth[best], span) >= threshold:
+                own = [real for real in free if real[0] == span[0]]
+                best = max(own, key=lambda real: overlap(real, span), default=None)
+                if best is not None and overlap(best, span) >= threshold:
                     free.remove(best)
                     hits += 1
-            found, true = found + len(spans), true + len(truth)
-        scores[f'f1@{threshold}'] = 2 * hits / max(found + true, 1)
-        scores[f'precision@{threshold}'] = hits / max(found, 1)
-        scores[f'recall@{threshold}'] = hits / max(true, 1)
+        segments = sum(len(truth) + len(spans) for truth, spans in recordings)
+        scores[f'f1@{threshold}'] = 2 * hits / max(segments, 1)
     return scores
 
 
@@ -57,22 +52,18 @@ def detection_scores(recordings: Sequence[Pair], early: int = 20) -> dict[str, f
     segment is a false positive, also a second one for the same gesture. Both are shares of the
     number of true gestures.
     """
-    hits = false = true = 0
+    hits = false = 0
     for truth, spans in recordings:
-        free = set(range(len(truth)))
-        for span in sorted(spans, key=lambda s: s[1]):
-            match = [
-                i
-                for i in free
-                if truth[i][0] == span[0] and truth[i][1] - early <= span[1] < truth[i][2]
-            ]
+        free = sorted(truth, key=lambda real: real[1])
+        for label, start, *_ in sorted(spans, key=lambda span: span[1]):
+            match = [r for r in free if r[0] == label and r[1] - early <= start < r[2]]
             if match:
-                free.remove(min(match, key=lambda i: truth[i][1]))
+                free.remove(match[0])
                 hits += 1
             else:
                 false += 1
-        true += len(truth)
-    return dict(detection_rate=hits / max(true, 1), false_positives=false / max(true, 1))
+    true = max(sum(len(truth) for truth, _ in recordings), 1)
+    return dict(detection_rate=hits / true, false_positives=false / true)
 
 
 def frame_scores(recordings: Sequence[Pair], lengths: Sequence[int], classes: int) -> float:
@@ -113,7 +104,7 @@ def spotting_scores(
 ) -> dict[str, float]:
     """All metrics of this module."""
     return dict(
-        **{k: v for k, v in overlap_scores(recordings).items() if k.startswith('f1')},
+        **overlap_scores(recordings),
         **detection_scores(recordings),
         frame_macro_f1=frame_scores(recordings, lengths, classes),
         onset_delay_s=onset_delay(recordings, fps),

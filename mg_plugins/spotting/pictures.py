@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +43,7 @@ def draw_timeline(
         level = classes.index(row.label)
         axes.barh(
             level, row.end - row.start, left=row.start, height=0.7, color='tab:blue',
-            alpha=0.25 + 0.75 * row.confidence,
+            edgecolor='white', alpha=0.25 + 0.75 * row.confidence,
         )  # fmt: skip
     axes.set_yticks(range(len(classes)), [name.replace('$', r'\$') for name in classes])
     axes.set_ylim(len(classes) - 0.5 if classes else 0.5, -0.5)
@@ -78,24 +79,23 @@ def write_video(
         frames: Pictures to draw on, as `pose.frames_of` gives them; black without.
     """
     import av
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     points, (width, height) = _on_screen(keypoint, score, size)
-    pictures = iter(frames) if frames is not None else None
-    line = max(2, width // 200)
+    pictures = iter(frames) if frames is not None else itertools.repeat((None,))
+    line, font = max(2, width // 200), ImageFont.load_default(max(12, height // 18))
     with replacing(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
         stream = container.add_stream('libx264', rate=30, options={'crf': '26', 'preset': 'fast'})
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         stream.codec_context.time_base = Fraction(1, 1000)
-        written = -1
+        written = -1000
         for t in range(keypoint.shape[1]):
-            image = next(pictures, (None,))[0] if pictures is not None else None
-            if round(times[t] * 1000) < written + 1000 / RATE - 1 and written >= 0:
+            image = next(pictures, (None,))[0]
+            if round(times[t] * 1000) < written + 1000 / RATE - 1:
                 continue
-            picture = (
-                Image.new('RGB', (width, height)) if image is None
-                else Image.fromarray(image).resize((width, height))
-            )  # fmt: skip
+            picture = Image.new('RGB', (width, height))
+            if image is not None:
+                picture = Image.fromarray(image).resize((width, height))
             canvas = ImageDraw.Draw(picture)
             for own, seen in zip(points[:, t], score[:, t] > 0, strict=True):
                 for child, parent in layout.bones:
@@ -104,7 +104,11 @@ def write_video(
                         canvas.line(ends, fill=(90, 200, 255), width=line)
                 for x, y in own[seen]:
                     canvas.ellipse((x - line, y - line, x + line, y + line), fill=(255, 200, 60))
-            _label(canvas, segments, times[t], height)
+            now = [f'{s.label} {s.confidence:.2f}' for s in segments if s.start <= times[t] < s.end]
+            for row, text in enumerate([segments.source.upper()] * bool(segments.source) + now):
+                text = text.encode('latin-1', 'replace').decode('latin-1')
+                canvas.text((8, 6 + row * 1.3 * font.size), text, fill='white', font=font,
+                            stroke_width=2, stroke_fill='black')  # fmt: skip
             frame = av.VideoFrame.from_image(picture)
             written = max(round(times[t] * 1000), written + 1)
             frame.pts, frame.time_base = written, Fraction(1, 1000)
@@ -112,35 +116,22 @@ def write_video(
         container.mux(stream.encode())
 
 
-def _label(canvas: object, segments: Segments, time: float, height: int) -> None:
-    from PIL import ImageFont
-
-    now = [f'{s.label} {s.confidence:.2f}' for s in segments if s.start <= time < s.end]
-    lines = ([segments.source.upper()] if segments.source else []) + now
-    font = ImageFont.load_default(max(12, height // 18))
-    for row, text in enumerate(lines):
-        text = text.encode('latin-1', 'replace').decode('latin-1')
-        canvas.text((8, 6 + row * 1.3 * font.size), text, fill='white', font=font, stroke_width=2,
-                    stroke_fill='black')  # fmt: skip
-
-
 def _on_screen(
     keypoint: np.ndarray, score: np.ndarray, size: tuple[int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Coordinates (M, T, V, 2) in pixels of a picture of even sides, and its (width, height)."""
     points = keypoint[..., :2].astype(np.float32)
-    seen = score > 0
     if size is not None:
         scale = min(1.0, SIDE / max(size))
-        sides = [max(2, int(side * scale) // 2 * 2) for side in size]
-        return points * scale, (sides[0], sides[1])
-    flip = np.array([1, -1], np.float32) if keypoint.shape[-1] == 3 else np.ones(2, np.float32)
-    points = points * flip
-    some = points[seen][:: max(1, int(seen.sum()) // 100_000)]
-    low, high = np.percentile(some, [0.5, 99.5], axis=0) if len(some) else (np.zeros(2), np.ones(2))
-    extent = float(max((high - low).max(), 1e-6)) * 1.2
-    middle = (low + high) / 2
-    return (points - middle) / extent * 480 + (320, 240), (640, 480)
+        width, height = (max(2, int(side * scale) // 2 * 2) for side in size)
+        return points * scale, (width, height)
+    if keypoint.shape[-1] == 3:
+        points[..., 1] *= -1  # upwards
+    some = points[score > 0]
+    some = some[:: max(1, len(some) // 100_000)]
+    low, high = np.percentile(some if len(some) else np.eye(2), [0.5, 99.5], axis=0)
+    extent = max(float((high - low).max()), 1e-6) * 1.2
+    return (points - (low + high) / 2) / extent * 480 + (320, 240), (640, 480)
 
 
 def frame_ends(times: Sequence[float], fps: float) -> np.ndarray:

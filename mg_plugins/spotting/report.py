@@ -44,51 +44,45 @@ def write_report(
     by_class: dict[str, list[Segment]] = {}
     for row in segments:
         by_class.setdefault(row.label, []).append(row)
-    total = sum(row.end - row.start for row in segments)
+    lengths = {name: [row.end - row.start for row in rows] for name, rows in by_class.items()}
+    total = sum(map(sum, lengths.values()))
     summary = (
-        f'{len(segments)} gestures of {len(by_class)} classes in {_clock(duration)}; '
+        f'{len(segments)} gestures, {len(by_class)} different ones, in {_clock(duration)}; '
         f'{60 * len(segments) / duration:.1f} a minute, {100 * total / duration:.0f}% of the time; '
         f'somebody was seen in {100 * float(present.mean()) if len(present) else 0:.0f}% '
         'of the frames.'
     )
-    gaps = ''.join(_place('i', times[a], times[b], duration) for a, b in runs(~present))
-    tracks = [
-        f'<div class="row"><span>{escape(name)}</span><div class="track">{gaps}'
-        + ''.join(_bar(row, duration) for row in rows)
-        + '</div></div>'
-        for name, rows in sorted(by_class.items())
-    ] or [f'<div class="row"><span>no gesture found</span><div class="track">{gaps}</div></div>']
-    cursor = '<div class="row"><span></span><div class="track"><div id="cursor"></div></div></div>'
-    counts = _table(
-        ('class', 'count', 'a minute', 'mean s', 'total s', 'confidence'),
-        [
-            (
-                escape(name), len(rows), f'{60 * len(rows) / duration:.2f}',
-                f'{np.mean([r.end - r.start for r in rows]):.2f}',
-                f'{sum(r.end - r.start for r in rows):.1f}',
-                f'{np.mean([r.confidence for r in rows]):.2f}',
-            )
-            for name, rows in sorted(by_class.items(), key=lambda item: -len(item[1]))
-        ],
-    )  # fmt: skip
-    table = _table(
-        ('class', 'start', 'end', 'person', 'confidence'),
-        [
-            (
-                f'<button data-start="{row.start:.3f}">{escape(row.label)}</button>',
-                _clock(row.start), _clock(row.end), row.person, f'{row.confidence:.2f}',
-            )
-            for row in segments
-        ],
-    )  # fmt: skip
+    gaps = ''.join(
+        f'<i style="{_place(times[a], times[b], duration)}"></i>' for a, b in runs(~present)
+    )
+    bars = {name: [_bar(row, duration) for row in by_class[name]] for name in sorted(by_class)}
+    counts = [
+        (
+            escape(name), len(rows), f'{60 * len(rows) / duration:.2f}',
+            f'{np.mean(lengths[name]):.2f}', f'{sum(lengths[name]):.1f}',
+            f'{np.mean([row.confidence for row in rows]):.2f}',
+        )
+        for name, rows in sorted(by_class.items(), key=lambda item: -len(item[1]))
+    ]  # fmt: skip
+    rows = [
+        (
+            f'<button data-start="{row.start:.3f}">{escape(row.label)}</button>',
+            _clock(row.start), _clock(row.end), row.person, f'{row.confidence:.2f}',
+        )
+        for row in segments
+    ]  # fmt: skip
     page = TEMPLATE.read_text(encoding='utf-8').format(
         title=escape(title),
         notes=''.join(f'<p class="note">{escape(note)}</p>' for note in notes),
-        summary=escape(summary),
+        summary=summary,
         video=_video(video),
-        timeline=''.join(tracks) + (cursor if video else ''),
-        counts=counts,
-        rows=table,
+        timeline=''.join(
+            _track(escape(name), gaps + ''.join(own))
+            for name, own in (bars or {'no gesture found': []}).items()
+        )
+        + (_track('', '<div id="cursor"></div>') if video else ''),
+        counts=_table(('class', 'count', 'a minute', 'mean s', 'total s', 'confidence'), counts),
+        rows=_table(('class', 'start', 'end', 'person', 'confidence'), rows),
         duration=f'{duration:.3f}',
     )
     write_text(path, page)
@@ -103,17 +97,20 @@ def _video(path: Path | None) -> str:
     return f'<video controls playsinline preload="metadata" src="{source}"></video>'
 
 
-def _place(tag: str, start: float, end: float, duration: float) -> str:
-    left, width = 100 * start / duration, 100 * (end - start) / duration
-    return f'<{tag} style="left:{left:.3f}%;width:{width:.3f}%"></{tag}>'
+def _track(name: str, content: str) -> str:
+    return f'<div class="row"><span>{name}</span><div class="track">{content}</div></div>'
+
+
+def _place(start: float, end: float, duration: float) -> str:
+    return f'left:{100 * start / duration:.3f}%;width:{100 * (end - start) / duration:.3f}%'
 
 
 def _bar(row: Segment, duration: float) -> str:
-    left, width = 100 * row.start / duration, 100 * (row.end - row.start) / duration
     label = escape(f'{row.label}, {_clock(row.start)} to {_clock(row.end)}', quote=True)
+    style = f'{_place(row.start, row.end, duration)};opacity:{0.35 + 0.65 * row.confidence:.2f}'
     return (
-        f'<button data-start="{row.start:.3f}" title="{label}" aria-label="{label}" style="'
-        f'left:{left:.3f}%;width:{width:.3f}%;opacity:{0.35 + 0.65 * row.confidence:.2f}"></button>'
+        f'<button data-start="{row.start:.3f}" title="{label}" aria-label="{label}" '
+        f'style="{style}"></button>'
     )
 
 

@@ -15,9 +15,17 @@ from pathlib import Path
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json, replacing, write_json
 
-COLUMNS = (
-    'recording', 'person', 'class', 'start_s', 'end_s', 'start_frame', 'end_frame', 'confidence',
-)  # fmt: skip
+#: Columns of the .csv: the field of a `Segment`, its kind, and how it is written.
+COLUMNS = {
+    'recording': ('recording', str, ''),
+    'person': ('person', int, ''),
+    'class': ('label', str, ''),
+    'start_s': ('start', float, '.3f'),
+    'end_s': ('end', float, '.3f'),
+    'start_frame': ('start_frame', int, ''),
+    'end_frame': ('end_frame', int, ''),
+    'confidence': ('confidence', float, '.4f'),
+}
 
 
 class SegmentError(UserError):
@@ -87,14 +95,13 @@ class Segments:
 
     def write_csv(self, path: Path) -> None:
         """Write the table; a synthetic source is told in a last column."""
-        extra = ('source',) if self.source else ()
+        extra = {'source': self.source} if self.source else {}
         with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as f:
             writer = csv.writer(f)
-            writer.writerow(COLUMNS + extra)
-            for s in self.rows:
-                cells = [s.recording, s.person, s.label, f'{s.start:.3f}', f'{s.end:.3f}']
-                cells += [s.start_frame, s.end_frame, f'{s.confidence:.4f}']
-                writer.writerow([*map(_safe_cell, cells), *([self.source] if extra else [])])
+            writer.writerow([*COLUMNS, *extra])
+            for row in self.rows:
+                cells = [format(getattr(row, name), how) for name, _, how in COLUMNS.values()]
+                writer.writerow([*map(_safe_cell, cells), *extra.values()])
 
     def write_json(self, path: Path) -> None:
         """Write ``dict(source, duration, segments=[...])``."""
@@ -165,25 +172,19 @@ def read_segments(path: Path, recording: str = '') -> Segments:
             return Segments(list(_eaf_rows(path, recording or path.stem)))
         with path.open(newline='', encoding='utf-8-sig') as file:
             table = list(csv.DictReader(file))
+        missing = [name for name in COLUMNS if table and name not in table[0]]
+        if missing:
+            expected = ', '.join(COLUMNS)
+            raise SegmentError(f'{path} lacks the column {missing[0]}; expected {expected}')
+        rows = [
+            Segment(**{field: kind(row[name]) for name, (field, kind, _) in COLUMNS.items()})
+            for row in table
+        ]
+        return Segments(rows, (table[0].get('source') or '') if table else '')
     except UserError:
         raise
     except Exception as error:
         raise SegmentError(f'{path} holds no segments: {error!r}') from error
-    missing = [name for name in COLUMNS if table and name not in table[0]]
-    if missing:
-        raise SegmentError(f'{path} lacks the column {missing[0]}; expected {", ".join(COLUMNS)}')
-    try:
-        rows = [
-            Segment(
-                float(row['start_s']), float(row['end_s']), row['class'], int(row['person']),
-                float(row['confidence']), int(row['start_frame']), int(row['end_frame']),
-                row['recording'],
-            )
-            for row in table
-        ]  # fmt: skip
-    except (TypeError, ValueError) as error:
-        raise SegmentError(f'{path}: {error}') from error
-    return Segments(rows, (table[0].get('source') or '') if table else '')
 
 
 def _eaf_rows(path: Path, recording: str) -> Iterator[Segment]:
@@ -227,6 +228,6 @@ def _text(value: str) -> str:
     return re.sub(r'[\x00-\x1f\x7f]', ' ', value)
 
 
-def _safe_cell(value: object) -> object:
+def _safe_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in '=+-@\t\r' else value
+    return f"'{text}" if text.startswith(tuple('=+-@\t\r')) else text

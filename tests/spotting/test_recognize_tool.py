@@ -60,7 +60,8 @@ def recordings(tmp_path_factory):
     rng = np.random.default_rng(0)
     body = rng.uniform(200, 400, (22, 2)) + rng.normal(0, 1, (1, 1, 100, 22, 2))
     body[:, :, 40:65] = 0
-    for name, keypoint in (('talk', body), ('empty', np.zeros_like(body))):
+    pair = np.concatenate([body, body + 30], 1)
+    for name, keypoint in (('talk', body), ('pair', pair), ('empty', np.zeros_like(body))):
         np.savez(
             folder / f'{name}.npz', keypoint=keypoint.astype(np.float32), layout='imigue22',
             size=np.array([640, 480]), fps=25.0,
@@ -103,6 +104,32 @@ def test_a_skeleton_recording_gives_every_output(model, recordings, tmp_path) ->
         assert video.streams.video[0].codec_context.name == 'h264'
         frames = [frame.time for frame in video.decode(video=0)]
     assert len(frames) == 100 and frames[-1] == pytest.approx(99 / 25, abs=0.02)
+
+
+@pytest.mark.slow
+def test_each_of_two_people_has_a_scenario_which_goes_through_three_arms(
+    model, recordings, tmp_path
+) -> None:
+    done = run(recordings / 'pair.npz', *model, '--out', tmp_path, '--judge', 'lexicon')
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / 'pair' / 'scenarios.jsonl').read_text().splitlines()
+    assert len({json.loads(line)['id'] for line in lines}) == 2
+    table = read_segments(tmp_path / 'pair' / 'segments.csv')
+    assert {row.person for row in table} == {0, 1}
+    answers = ''.join(p.read_text() for p in (tmp_path / 'emotion').rglob('*.json*'))
+    assert all(f'"{arm}"' in answers for arm in ('without', 'with', 'placebo'))
+
+
+@pytest.mark.slow
+def test_recordings_of_one_name_get_folders_of_their_own(model, recordings, tmp_path) -> None:
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'talk.npz').write_bytes((recordings / 'talk.npz').read_bytes())
+    both = recordings / 'talk.npz', tmp_path / 'other' / 'talk.npz'
+    done = run(*both, *model, '--out', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    for name in ('talk', 'talk_2'):
+        assert {path.name for path in (tmp_path / 'out' / name).iterdir()} == OUTPUTS
+    assert len((tmp_path / 'out' / 'scenarios.jsonl').read_text().splitlines()) == 2
 
 
 @pytest.mark.slow

@@ -1,7 +1,15 @@
 """Spotting in MMEngine's terms: what is registered, and models loaded for recordings."""
 
 from mg_plugins.spotting.mm.inference import Spotter, load_spotter
-from mg_plugins.spotting.mm.recordings import MGRecordings
+from mg_plugins.spotting.mm.recordings import MGRecordings, use_recordings
 from mg_plugins.spotting.mm.training import MGSpotter, SpottingHook, SpottingMetric
 
-__all__ = ['MGRecordings', 'MGSpotter', 'Spotter', 'SpottingHook', 'SpottingMetric', 'load_spotter']
+__all__ = [
+    'MGRecordings',
+    'MGSpotter',
+    'Spotter',
+    'SpottingHook',
+    'SpottingMetric',
+    'load_spotter',
+    'use_recordings',
+]

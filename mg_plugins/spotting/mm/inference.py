@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,18 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
 from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.relayout import joint_parts, relayout
 from mg_plugins.errors import UserError
+from mg_plugins.pose import PoseTrack
 from mg_plugins.spotting.decode import Decoder, Span, decode
+from mg_plugins.spotting.dense import overlap_average
 from mg_plugins.spotting.features import RecordingFeatures
+from mg_plugins.spotting.pictures import frame_ends
+from mg_plugins.spotting.segments import Segment, Segments, frame_segments
 
 #: Seconds of a window and between windows, for models that classify cut clips.
 WINDOW, STEP = 2.0, 0.25
+Progress = Callable[[int], None]
 
 
 @dataclass
@@ -48,71 +54,86 @@ class Spotter:
     pipeline: Compose | None
     coordinates: int = 0
 
+    def segments(self, track: PoseTrack, name: str, progress: Progress | None = None) -> Segments:
+        """Gestures of every person of a recording, whatever its joint layout.
+
+        Args:
+            track: The recording.
+            name: What it is called in the table.
+            progress: Told how many frames are finished, of all persons together.
+
+        Raises:
+            UserError: No frames, or other joints or coordinates than the model knows.
+        """
+        if not len(track.times):
+            raise UserError(f'{name} has no frames')
+        keypoint, score, layout = track.keypoint, track.score, get_layout(track.layout)
+        if layout.joints != self.layout.joints:
+            keypoint, score = relayout(keypoint, score, joint_parts(layout, self.layout))
+        ends = frame_ends(track.times, track.fps)
+        rows: list[Segment] = []
+        for person in np.flatnonzero(score.any((1, 2))).tolist():
+            done = person * len(track.times)
+            spans = self.spot(
+                keypoint[person], score[person], track.fps, track.size,
+                progress and (lambda frames, done=done: progress(done + frames)),
+            )  # fmt: skip
+            rows += frame_segments(spans, self.classes, ends, name, person)
+        return Segments(rows, self.source, float(ends[-1]))
+
     def spot(
         self,
         keypoint: np.ndarray,
         score: np.ndarray,
         fps: float,
         size: tuple[int, int] | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Span]:
         """Segments of one person: keypoint (T, V, C), score (T, V), size (width, height).
 
         Raises:
             UserError: The model learned from another number of coordinates.
         """
-        if self.coordinates not in (0, keypoint.shape[-1]):
+        dims = keypoint.shape[-1]
+        if self.coordinates not in (0, dims):
             raise UserError(
-                f'the recording has {keypoint.shape[-1]} coordinates a joint and the model learned '
-                f'from {self.coordinates}: take a model trained on recordings like this one'
+                f'the recording has {dims} coordinates a joint and the model learned from '
+                f'{self.coordinates}: take a model trained on recordings with {dims}, which '
+                '`python tools/train.py configs/spot_imigue.py --ann-file FILE` trains'
             )
         features = RecordingFeatures(keypoint, score, self.layout, fps)
-        if self.pipeline is not None:
-            probability = self._windows(keypoint, score, fps, size, progress)
-            return decode(probability, fps, self.decoder, present=features.present)
-        probability = self.model.probabilities(features, progress=progress)
-        durations = self.model.durations.numpy()
-        return decode(probability, fps, self.decoder, durations, features.present)
+        if self.pipeline is None:
+            probability = self.model.probabilities(features, progress=progress)
+            durations = self.model.durations.numpy()
+            return decode(probability, fps, self.decoder, durations, features.present)
 
-    @torch.inference_mode()
-    def _windows(
-        self,
-        keypoint: np.ndarray,
-        score: np.ndarray,
-        fps: float,
-        size: tuple[int, int] | None,
-        progress: Callable[[int], None] | None,
-    ) -> np.ndarray:
-        """(T, K + 1): mean over the windows that hold a frame; "nothing" is never probable."""
-        frames, length = len(keypoint), max(2, round(WINDOW * fps))
-        step = max(1, round(STEP * fps))
-        starts = list(range(0, max(frames - length, 0) + 1, step))
-        total = np.zeros((frames, len(self.classes) + 1), np.float32)
-        counts = np.zeros(frames, np.float32)
-        for first in range(0, len(starts), 16):
-            samples, spans = [], []
-            for start in starts[first : first + 16]:
-                stop = min(start + length, frames) if start != starts[-1] else frames
-                if score[start:stop].any():
-                    clip = dict(
-                        frame_dir='window', label=0, total_frames=stop - start, start_index=0,
-                        keypoint=keypoint[None, start:stop].copy(),
-                        keypoint_score=score[None, start:stop].copy(), modality='Pose',
-                    )  # fmt: skip
-                    if size:
-                        clip.update(img_shape=size[::-1], original_shape=size[::-1])
-                    samples.append(self.pipeline(clip))
-                    spans.append((start, stop))
+        def compute(spans: list[tuple[int, int]]) -> np.ndarray:
+            """(N, 1, K + 1): "nothing" where nobody is, and never probable elsewhere."""
+            result = np.zeros((len(spans), 1, len(self.classes) + 1), np.float32)
+            there = [features.present[slice(*span)].any() for span in spans]
+            result[~np.array(there), :, -1] = 1
+            samples = [
+                self._clip(keypoint[slice(*span)], score[slice(*span)], size)
+                for span, somebody in zip(spans, there, strict=True)
+                if somebody
+            ]
             if samples:
-                for (start, stop), result in zip(
-                    spans, self.model.test_step(pseudo_collate(samples)), strict=True
-                ):
-                    total[start:stop, :-1] += result.pred_score.numpy()
-                    counts[start:stop] += 1
-            if progress:
-                progress(min(starts[min(first + 16, len(starts)) - 1] + length, frames))
-        total[counts == 0, -1] = 1
-        return total / np.maximum(counts, 1)[:, None]
+                found = self.model.test_step(pseudo_collate(samples))
+                result[there, 0, :-1] = [sample.pred_score.numpy() for sample in found]
+            return result
+
+        length, step = max(2, round(WINDOW * fps)), max(1, round(STEP * fps))
+        probability = overlap_average(compute, len(keypoint), length, step, 16, progress)
+        return decode(probability, fps, self.decoder, present=features.present)
+
+    def _clip(self, keypoint: np.ndarray, score: np.ndarray, size: tuple | None) -> dict:
+        clip = dict(
+            frame_dir='window', label=0, total_frames=len(keypoint), start_index=0,
+            modality='Pose', keypoint=keypoint[None].copy(), keypoint_score=score[None].copy(),
+        )  # fmt: skip
+        if size:
+            clip.update(img_shape=size[::-1], original_shape=size[::-1])
+        return self.pipeline(clip)
 
 
 def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 0.6) -> Spotter:
@@ -134,21 +155,18 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
             )
     cfg = Config.fromfile(config)
     init_default_scope('mmaction')
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(cfg.model).eval()
     try:
         content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f'{checkpoint} is no checkpoint of {config}: {reason}') from error
-    model.eval()
-    meta = (content.get('meta') or {}).get('dataset_meta') or {}
+    about = content.get('meta') or {}
+    meta = about.get('dataset_meta') or {}
     dense = hasattr(model, 'durations')
     number = model.head.num_classes if dense else cfg.model.cls_head.num_classes
-    classes = tuple(map(str, meta.get('classes') or range(number)))
-    layout = get_layout(meta.get('layout') or _graph_layout(cfg))
-    if dense:
-        pipeline, warning, decoder = None, '', model.decoder
-    else:
+    pipeline, warning, decoder = None, '', getattr(model, 'decoder', None)
+    if not dense:
         steps = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
         pipeline = Compose([TRANSFORMS.build(step) for step in steps])
         warning = (
@@ -156,14 +174,15 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
             f'moment a gesture. Windows of {WINDOW:g} s below {threshold:g} count as nothing '
             '(--threshold); train a spotting config for better results'
         )
-        decoder = replace(Decoder('hysteresis'), high=threshold, low=0.7 * threshold, confidence=0)
-    inputs = (content.get('meta') or {}).get('inputs') or {}
-    source = 'synthetic' if meta.get('source') == 'synthetic' else ''
+        decoder = Decoder('hysteresis', high=threshold, low=0.7 * threshold, confidence=0)
+    backbone = cfg.model.backbone.get('backbone', cfg.model.backbone)
     return Spotter(
-        model, classes, layout, source, warning, decoder, pipeline, inputs.get('coordinates', 0)
+        model,
+        tuple(map(str, meta.get('classes') or range(number))),
+        get_layout(meta.get('layout') or backbone.graph_cfg.layout),
+        'synthetic' if meta.get('source') == 'synthetic' else '',
+        warning,
+        decoder,
+        pipeline,
+        (about.get('inputs') or {}).get('coordinates', 0),
     )
-
-
-def _graph_layout(cfg: Config) -> str:
-    inner = cfg.model.backbone.get('backbone', cfg.model.backbone)
-    return inner.graph_cfg.layout

@@ -7,35 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmaction.registry import DATASETS
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
 from mg_plugins.augment.randomness import SampleRandomness
 from mg_plugins.data.annotations import AnnotationError, load_annotations
-from mg_plugins.data.layouts import Layout, get_layout
-from mg_plugins.data.skeleton import body_size
+from mg_plugins.data.layouts import Layout, get_layout, layout_names
+from mg_plugins.data.skeleton import body_size, detected_joints
 from mg_plugins.spotting.compose import compose
 from mg_plugins.spotting.decode import class_durations
-from mg_plugins.spotting.features import RecordingFeatures
+from mg_plugins.spotting.features import RecordingFeatures, channels, vary
 from mg_plugins.spotting.metrics import paint
+
+#: Splits of recordings to train and to test on, looked for in this order.
+PAIRS = (('recordings_xsub_train', 'recordings_xsub_val'), ('recordings_train', 'recordings_val'))
 
 
 @DATASETS.register_module()
 class MGRecordings(BaseDataset):
     """Untrimmed recordings with segments; in training, crops of them and composed sequences.
 
-    A training sample is a crop of ``crop`` frames of a random recording or, with probability
-    ``composed``, a sequence put together from cut clips. A test sample is a whole recording. The
-    person with most detected joints counts.
+    A training sample is a crop of ``crop`` frames of a random recording at another pace (up to
+    35%) or, with probability ``composed``, a sequence put together from cut clips; see `vary`. A
+    test sample is a whole recording. The person with most detected joints counts.
 
     Args:
         ann_file: A .pkl or .npz annotation file.
         split: Split of recordings with ``segments``; None only trains on composed sequences.
-        clip_split: Split of cut clips, for composed sequences.
+        clip_split: Split, or splits, of cut clips, for composed sequences.
         composed: Share of composed sequences; 1 where there are no recordings.
         crop: Frames of a training sample.
         samples: Training samples an epoch.
-        keep: Take only these recordings of the split, by position, such as ``(0, 24)``.
         layout: Joint layout; None takes the one that the file names.
         fps: Frames a second where a recording does not say so.
         test_mode: Whole recordings instead of crops.
@@ -49,18 +52,17 @@ class MGRecordings(BaseDataset):
         self,
         ann_file: str,
         split: str | None = None,
-        clip_split: str | None = None,
+        clip_split: str | Sequence[str] | None = None,
         composed: float = 0.0,
         crop: int = 256,
         samples: int = 64,
-        keep: tuple[int, int] | None = None,
         layout: str | dict | None = None,
         fps: float = 30.0,
         test_mode: bool = False,
         **kwargs,
     ) -> None:
         self.split, self.clip_split, self.composed = split, clip_split, composed
-        self.crop, self.samples, self.keep, self.fps = crop, samples, keep, fps
+        self.crop, self.samples, self.fps = crop, samples, fps
         self._layout, self.randomness = layout, SampleRandomness()
         self.clips: list[tuple[int, np.ndarray]] = []
         kwargs.pop('pipeline', None)
@@ -73,34 +75,34 @@ class MGRecordings(BaseDataset):
         content = load_annotations(self.ann_file)
         for key, value in content['meta'].items():
             self._metainfo.setdefault(key, value)
-        recordings = self._of_split(content, self.split) if self.split else []
+        recordings = self._of_split(content, self.split)
         for recording in recordings:
             if 'segments' not in recording:
                 raise AnnotationError(
                     f'{self.ann_file}: {recording["frame_dir"]!r} of split {self.split!r} has no '
                     '"segments": it is a cut clip, not an untrimmed recording'
                 )
-        if self.keep:
-            recordings = recordings[slice(*self.keep)]
-        if self.clip_split:
+        if self.clip_split and not self.test_mode:
             self.clips = [
                 (clip['label'], _without_gaps(clip, self.layout))
                 for clip in self._of_split(content, self.clip_split)
                 if 'label' in clip and clip['total_frames'] > 3
             ]
-        if not recordings and not (self.clips and not self.test_mode):
+        if not recordings and not self.clips:
             raise AnnotationError(
                 f'{self.ann_file}: split {self.split!r} has no recordings; '
                 'tools/prepare_data.py writes splits recordings_... of sets that have them'
             )
         return recordings
 
-    def _of_split(self, content: dict, name: str) -> list[dict]:
-        if name not in content['split']:
-            raise AnnotationError(
-                f'{self.ann_file} has no split {name!r}; it has {sorted(content["split"])}'
-            )
-        wanted = set(content['split'][name])
+    def _of_split(self, content: dict, names: str | Sequence[str] | None) -> list[dict]:
+        wanted: set[str] = set()
+        for name in [names] if isinstance(names, str) else names or ():
+            if name not in content['split']:
+                raise AnnotationError(
+                    f'{self.ann_file} has no split {name!r}; it has {sorted(content["split"])}'
+                )
+            wanted |= set(content['split'][name])
         return [clip for clip in content['annotations'] if clip['frame_dir'] in wanted]
 
     @property
@@ -116,18 +118,17 @@ class MGRecordings(BaseDataset):
     def durations(self) -> np.ndarray:
         """(K, 2) mean and deviation of log seconds, of segments or, without them, of cut clips."""
         pairs = [
-            (s['label'], (s['end'] - s['start']) / (r.get('fps') or self.fps))
-            for r in self.data_list
-            for s in r['segments']
+            (label, (end - start) / (recording.get('fps') or self.fps))
+            for recording in self.data_list
+            for label, start, end in spans_of(recording)
         ] or [(label, len(clip) / self.fps) for label, clip in self.clips]
         return class_durations(pairs, len(self.classes))
 
     def features(self, index: int) -> RecordingFeatures:
         """Features of a whole recording."""
         recording = self.data_list[index]
-        keypoint, score = _main_person(recording)
         fps = float(recording.get('fps') or self.fps)
-        return RecordingFeatures(keypoint, score, self.layout, fps)
+        return RecordingFeatures(*_main_person(recording), self.layout, fps)
 
     def get_data_info(self, idx: int) -> dict:
         """As upstream; a cut clip where there are no recordings to train on."""
@@ -142,7 +143,10 @@ class MGRecordings(BaseDataset):
         return len(self.data_list) if self.test_mode else self.samples
 
     def __getitem__(self, index: int) -> dict:
-        """``inputs`` (T, V, C) and ``data_samples`` with ``target`` (T,) and what is known."""
+        """``inputs`` (T, V, C) and ``data_samples`` with ``target`` (T,) of a training sample.
+
+        Of a whole recording its `RecordingFeatures`, and what is known of it.
+        """
         self.full_init()
         if self.test_mode:
             return self._whole(index)
@@ -152,42 +156,87 @@ class MGRecordings(BaseDataset):
                 self.clips, self.crop + 2, self.fps, len(self.classes), self.layout, rng
             )
             features = RecordingFeatures(keypoint, None, self.layout, self.fps)
-            inputs, target = features.slice(1, self.crop + 1), target[1:-1]
+            start, pace = 1, 1.0
         else:
-            inputs, target = self._crop(int(rng.integers(len(self.data_list))), rng)
+            index = int(rng.integers(len(self.data_list)))
+            features, recording = self.features(index), self.data_list[index]
+            target = paint(spans_of(recording), len(features), len(self.classes))
+            pace = float(np.exp(rng.uniform(-0.3, 0.3)))
+            start = int(rng.integers(0, max(len(features) - round(pace * self.crop), 0) + 1))
+        at = np.round(np.arange(self.crop) * pace).astype(int)
+        at = at[at < len(features) - start]
+        short = self.crop - len(at)
+        inputs = vary(features.slice(start, start + at[-1] + 1)[at], rng, pace)
+        inputs = np.pad(inputs, ((0, short), (0, 0), (0, 0)))
+        target = np.pad(target[start + at], (0, short), constant_values=-100)
         sample = BaseDataElement(target=torch.from_numpy(target.astype(np.int64)))
-        return dict(inputs=torch.from_numpy(_vary(inputs, rng)), data_samples=sample)
-
-    def _crop(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        features = self.features(index)
-        target = _target(self.data_list[index], len(features), len(self.classes))
-        start = int(rng.integers(0, max(len(features) - self.crop, 0) + 1))
-        stop = min(start + self.crop, len(features))
-        short = self.crop - (stop - start)
-        inputs = np.pad(features.slice(start, stop), ((0, short), (0, 0), (0, 0)))
-        return inputs, np.pad(target[start:stop], (0, short), constant_values=-100)
+        return dict(inputs=torch.from_numpy(inputs), data_samples=sample)
 
     def _whole(self, index: int) -> dict:
         recording, features = self.data_list[index], self.features(index)
         known = {k: recording[k] for k in ('frame_dir', 'session', 'subject') if k in recording}
-        sample = BaseDataElement(
-            metainfo=dict(
-                known,
-                fps=features.fps,
-                segments=[(s['label'], s['start'], s['end']) for s in recording['segments']],
-            ),
-            present=torch.from_numpy(features.present),
-        )
-        inputs = torch.from_numpy(features.slice(0, len(features)))
-        return dict(inputs=inputs, data_samples=sample)
+        about = dict(frames=len(features), fps=features.fps, classes=len(self.classes))
+        sample = BaseDataElement(metainfo=dict(known, **about, segments=spans_of(recording)))
+        return dict(inputs=features, data_samples=sample)
+
+
+def spans_of(recording: dict) -> list[tuple[int, int, int]]:
+    """(class, start, end) of a recording's segments, in frames."""
+    return [(s['label'], s['start'], s['end']) for s in recording['segments']]
+
+
+def use_recordings(
+    cfg: Config, path: str, layout: object = None, splits: Sequence[str] | None = None
+) -> list[str]:
+    """Bring a spotting config to an annotation file, in place, and tell what was changed.
+
+    Args:
+        cfg: Config of an MGSpotter.
+        path: The annotation file.
+        layout: Its joint layout; None takes the one that the file names.
+        splits: Splits of recordings to train and to test on; by default those of the config where
+            the file has them, else the first of `PAIRS`. A config that trains on cut clips alone
+            goes on to do so.
+
+    Raises:
+        AnnotationError: The file has no recordings in two splits, or names no layout.
+    """
+    content = load_annotations(path)
+    meta, present, clips = content['meta'], content['split'], content['annotations']
+    if not (layout := layout or meta.get('layout')):
+        raise AnnotationError(f'{path} does not name its joint layout: say it by --layout')
+    joints = get_layout(layout)
+    layout = joints.name if joints.name in layout_names() else joints.as_dict()
+    loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val', 'test')]
+    sets = [loader.dataset for loader in loaders if loader]
+    own = tuple(dataset.get('split') for dataset in sets[:2])
+    if own[0] is not None or splits:
+        found = [p for p in ((splits,) if splits else (own, *PAIRS)) if set(p) <= set(present)]
+        if not found:
+            raise AnnotationError(
+                f'{path} has the splits {", ".join(present)}: a spotting config needs two of '
+                'untrimmed recordings, which tools/prepare_data.py --keep-recordings writes'
+            )
+        for place, dataset in enumerate(sets):
+            dataset.split = found[0][min(place, 1)]
+    cut = sets[0].get('clip_split')
+    if not {*([cut] if isinstance(cut, str) else cut or ())} <= set(present):
+        sets[0].clip_split = next((n for n in ('xsub_train', 'train') if n in present), None)
+    for dataset in sets:
+        dataset.update(ann_file=str(path), layout=layout)
+    dims, classes = clips[0]['keypoint'].shape[-1], len(meta['classes'])
+    backbone = cfg.model.backbone.get('backbone', cfg.model.backbone)
+    backbone.update(in_channels=channels(dims))
+    backbone.graph_cfg.layout = layout
+    cfg.model.head.num_classes = classes
+    return [f'{path}: splits {[d.split for d in sets]}, {classes} classes, {dims} coordinates']
 
 
 def _main_person(clip: dict) -> tuple[np.ndarray, np.ndarray | None]:
     """keypoint (T, V, C) and score (T, V) of the person with most detected joints."""
-    score = clip.get('keypoint_score')
-    seen = (clip['keypoint'] != 0).any(-1) if score is None else score > 0
-    person = int(seen.sum((1, 2)).argmax())
-    return clip['keypoint'][person], None if score is None else score[person]
+    keypoint, score = clip['keypoint'], clip.get('keypoint_score')
+    person = int(detected_joints(keypoint, score).sum((1, 2)).argmax())
+    return keypoint[person], None if score is None else score[person]
 
 
 def _without_gaps(clip: dict, layout: Layout) -> np.ndarray:
@@ -196,36 +245,15 @@ def _without_gaps(clip: dict, layout: Layout) -> np.ndarray:
     Missing joints are interpolated, or lie at the centre where they were never seen.
     """
     keypoint, score = _main_person(clip)
-    seen = (keypoint != 0).any(-1) if score is None else score > 0
+    seen = detected_joints(keypoint, score)
     if keypoint.shape[-1] == 2 and seen.any():
         keypoint = keypoint / body_size(keypoint, seen, layout)
-    if seen.all():
-        return keypoint
-    frames, filled = np.arange(len(keypoint)), keypoint.astype(np.float64)
-    order = [layout.centre, *range(layout.num_joints)]
-    for joint in order:
+    frames, filled = np.arange(len(keypoint)), keypoint.astype(np.float32)
+    for joint in (layout.centre, *range(layout.num_joints)):
         at = np.flatnonzero(seen[:, joint])
-        if at.size:
+        if not at.size:
+            filled[:, joint] = filled[:, layout.centre]
+        elif at.size < len(frames):
             for axis in range(keypoint.shape[-1]):
                 filled[:, joint, axis] = np.interp(frames, at, keypoint[at, joint, axis])
-        else:
-            filled[:, joint] = filled[:, layout.centre]
-    return filled.astype(np.float32)
-
-
-def _target(recording: dict, frames: int, nothing: int) -> np.ndarray:
-    spans = [(s['label'], s['start'], s['end']) for s in recording['segments']]
-    return paint(spans, frames, nothing)
-
-
-def _vary(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another size (±15%) and, in 3D, another viewpoint (up to 15° about each axis)."""
-    dims = 2 if inputs.shape[-1] == 5 else 3
-    vectors = inputs[..., : 2 * dims] * rng.uniform(0.85, 1.15)
-    if dims == 3:
-        from scipy.spatial.transform import Rotation
-
-        turn = Rotation.from_euler('xyz', rng.uniform(-15, 15, 3), degrees=True).as_matrix()
-        shape = vectors.shape
-        vectors = (vectors.reshape(*shape[:-1], 2, 3) @ turn.T).reshape(shape)
-    return np.concatenate([vectors, inputs[..., 2 * dims :]], -1).astype(np.float32)
+    return filled

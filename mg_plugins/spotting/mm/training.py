@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import astuple, fields
 
 import numpy as np
 import torch
@@ -51,10 +51,8 @@ class MGSpotter(BaseModel):
         self.head = DenseHead(**head)
         self.loss_options, self.crop, self.stride = loss or {}, crop, stride
         self.register_buffer('durations', torch.tensor([[0.0, 1.0]]).repeat(head['num_classes'], 1))
-        values = [METHODS.index(v) if k == 'method' else v for k, v in asdict(
-            Decoder(**(decoder or {}))
-        ).items()]  # fmt: skip
-        self.register_buffer('decoding', torch.tensor(values, dtype=torch.float64))
+        self.register_buffer('decoding', torch.zeros(len(fields(Decoder)), dtype=torch.float64))
+        self.decoder = Decoder(**(decoder or {}))
 
     @property
     def decoder(self) -> Decoder:
@@ -64,9 +62,8 @@ class MGSpotter(BaseModel):
 
     @decoder.setter
     def decoder(self, decoder: Decoder) -> None:
-        for place, field in enumerate(fields(decoder)):
-            value = getattr(decoder, field.name)
-            self.decoding[place] = METHODS.index(value) if field.name == 'method' else value
+        method, *values = astuple(decoder)
+        self.decoding.copy_(torch.tensor([METHODS.index(method), *values]))
 
     def scores(self, inputs: torch.Tensor) -> torch.Tensor:
         """Scores (N, K + 1, T) of inputs (N, T, V, C)."""
@@ -88,35 +85,19 @@ class MGSpotter(BaseModel):
         """Decoded segments of a recording."""
         return decode(probability, fps, self.decoder, self.durations.cpu().numpy(), present)
 
-    def forward(
-        self, inputs: Sequence[torch.Tensor], data_samples: list | None = None, mode: str = 'tensor'
-    ) -> object:
-        """Scores, losses or samples with ``probability`` (T, K + 1) and ``spans``."""
+    def forward(self, inputs: Sequence, data_samples: list | None = None, mode: str = 'tensor'):
+        """Scores or losses of crops; of whole recordings' features samples with ``spans``."""
         if mode == 'predict':
-            for part, sample in zip(inputs, data_samples, strict=True):
-                probability = self.probabilities(_Given(part.cpu().numpy()))
-                present = sample.present.cpu().numpy()
-                sample.set_data(dict(probability=torch.from_numpy(probability)))
-                sample.set_metainfo(dict(spans=self.spans(probability, sample.fps, present)))
+            for features, sample in zip(inputs, data_samples, strict=True):
+                probability = self.probabilities(features)
+                spans = self.spans(probability, features.fps, features.present)
+                sample.set_metainfo(dict(spans=spans))
             return data_samples
         scores = self.scores(torch.stack(list(inputs)))
         if mode == 'tensor':
             return scores
         target = torch.stack([sample.target for sample in data_samples])
         return dense_loss(scores, target, **self.loss_options)
-
-
-class _Given:
-    """Features that are there already, for `frame_probabilities`."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def slice(self, start: int, stop: int) -> np.ndarray:
-        return self.array[start:stop]
 
 
 @METRICS.register_module()
@@ -136,23 +117,15 @@ class SpottingMetric(BaseMetric):
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
         """Keep truth and spans of each recording."""
+        names = dict(frame_dir='recording', segments='truth', spans='spans', frames='frames',
+                     fps='fps', classes='classes')  # fmt: skip
         for sample in data_samples:
-            self.results.append(
-                dict(
-                    recording=sample['frame_dir'],
-                    truth=sample['segments'],
-                    spans=sample['spans'],
-                    frames=len(sample['probability']),
-                    fps=sample['fps'],
-                    classes=sample['probability'].shape[1] - 1,
-                )
-            )
+            self.results.append({name: sample[key] for key, name in names.items()})
 
     def evaluate(self, size: int) -> dict[str, float]:
         """As upstream; on a synthetic set the names of all metrics begin with that word."""
         if (self.dataset_meta or {}).get('source') == 'synthetic':
-            if not self.prefix.startswith('synthetic'):
-                self.prefix = 'synthetic'
+            self.prefix = 'synthetic'
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

@@ -1,0 +1,154 @@
+"""Tracks of whatever holds a recording: a video, a webcam, skeleton files of any known format."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import signal
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mg_plugins.errors import UserError
+
+from .estimate import PoseTrack, estimate_video, load_track
+from .mediapipe import HolisticEstimator
+from .video import camera_frames, frames_of, probe_video
+
+VIDEOS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp')
+SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
+
+
+def read_tracks(
+    source: Path, cache: Path, smooth: bool = False, **skeletons: object
+) -> Iterator[tuple[str, PoseTrack]]:
+    """Name and track of each recording in a video, or in skeleton files.
+
+    Args:
+        source: A video, or what `mg_plugins.data.prepare` reads.
+        cache: Folder for the keypoints of videos.
+        smooth: Fill short gaps and remove jitter in skeletons too; videos always are.
+        **skeletons: See `skeleton_tracks`.
+
+    Raises:
+        UserError: The source holds no recording, or does not say what is needed.
+    """
+    if not source.exists():
+        raise UserError(f'{source} does not exist; expected a video or a skeleton recording')
+    if source.suffix.lower() in (*VIDEOS, *SOUNDS):
+        yield safe_name(source.stem), video_track(source, cache).smoothed()
+        return
+    for name, track in skeleton_tracks(source, **skeletons):
+        yield name, track.smoothed() if smooth else track
+
+
+def video_track(source: Path, cache: Path) -> PoseTrack:
+    """Keypoints of a video, from the cache where it was seen before."""
+    probe_video(source)
+    state = source.stat()
+    key = f'{source.resolve()}|{state.st_size}|{state.st_mtime_ns}|{HolisticEstimator.name}'
+    path = cache / f'{safe_name(source.stem)}_{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz'
+    if not path.is_file():
+        with HolisticEstimator() as estimator, _bar(source.name) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total or None
+                bar.update(done - bar.n)
+
+            estimate_video(frames_of(source), estimator, show).save(path)
+    return load_track(path)
+
+
+def camera_track(number: int) -> PoseTrack:
+    """Smoothed keypoints from a webcam, until Ctrl-C."""
+    ended = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: ended.set())
+    try:
+        with HolisticEstimator() as estimator, _bar('camera, until Ctrl-C') as bar:
+            frames = itertools.takewhile(lambda _: not ended.is_set(), camera_frames(number))
+            track = estimate_video(frames, estimator, lambda n, _: bar.update(n - bar.n))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return track.smoothed()
+
+
+def skeleton_tracks(
+    source: Path,
+    format: str = 'auto',
+    size: str | None = None,
+    layout: str | None = None,
+    fps: float | None = None,
+) -> Iterator[tuple[str, PoseTrack]]:
+    """Tracks of skeleton files in any format that tools/prepare_data.py reads.
+
+    Args:
+        source: A file or folder; an annotation file of this project too.
+        format: Name of the format; found out by looking at the files by default.
+        size: ``WxH`` of the picture, where the files lack it.
+        layout: Joint layout, where the files lack it.
+        fps: Frames a second; those of the files by default.
+    """
+    from mg_plugins.data.annotations import load_annotations
+    from mg_plugins.data.prepare import PrepareError, prepare
+    from mg_plugins.data.readers import READERS
+    from mg_plugins.data.readers.detect import detect
+    from mg_plugins.data.readers.sources import Source
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = source
+        if not is_annotation_file(source):
+            # A folder of arrays, which are mapped into memory: hours of frames need little.
+            path = Path(folder) / 'recording.mg'
+            kind = detect(Source(source))[0] if format == 'auto' else format
+            known = READERS[kind].options if kind in READERS else ()
+            wishes = {k: v for k, v in (('size', size), ('layout', layout)) if v and k in known}
+            try:
+                prepare(kind, source, path, workers=1, **wishes)
+            except PrepareError as error:
+                reasons = '; '.join(map(str, error.rejects[:2]))
+                raise UserError(f'{source} cannot be used: {reasons or error}') from None
+        content = load_annotations(path)
+        clips = content['annotations']
+        layout = layout or content['meta'].get('layout')
+        for lacking, name, what in (
+            (not layout, 'layout', 'name its joint layout'),
+            (not fps and not all(c.get('fps') for c in clips), 'fps', 'say its frames a second'),
+        ):
+            if lacking:
+                raise UserError(f'{source} does not {what}: give --{name}')
+        for clip in clips:
+            rate, keypoint = float(fps or clip['fps']), clip['keypoint']
+            score, times = clip.get('keypoint_score'), clip.get('frame_times')
+            track = PoseTrack(
+                np.array(keypoint, np.float32),
+                np.array((keypoint != 0).any(-1) if score is None else score, np.float32),
+                np.arange(clip['total_frames']) / rate if times is None else times - times[0],
+                layout,
+                tuple(clip['img_shape'][::-1]) if clip.get('img_shape') else None,
+                rate,
+            )
+            yield safe_name(source.stem if len(clips) == 1 else clip['frame_dir']), track
+
+
+def is_annotation_file(path: Path) -> bool:
+    """Whether a file or folder is one that this project writes."""
+    if path.suffix == '.npz' and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            return 'record.npy' in file.namelist()
+    return path.suffix in ('.pkl', '.mg')
+
+
+def safe_name(text: str) -> str:
+    """A name that is one folder, whatever the recording is called."""
+    return re.sub(r'[^\w.-]+', '_', text).strip('._') or 'recording'
+
+
+def _bar(what: str) -> object:
+    from tqdm import tqdm
+
+    return tqdm(desc=what, unit='frame', disable=None, leave=False)
