@@ -154,6 +154,8 @@ def print_report(report: Report) -> None:
     table.add_row('classes', str(report.classes))
     table.add_row('subjects', str(report.subjects) if report.subjects else 'not known')
     table.add_row('layout', escape(report.layout))
+    for part, share in report.undetected.items():
+        table.add_row(f'  {escape(part)} never seen', f'in {share:.1%} of the clips')
     table.add_row('rejected', str(len(report.rejects)))
     for reason, clips in report.rejected_by_reason.items():
         table.add_row(f'  {reason}', str(clips))

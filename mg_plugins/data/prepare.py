@@ -2,12 +2,14 @@
 
 Runs a reader of `mg_plugins.data.readers` in parallel over its files, keeps going past clips that
 cannot be used, and writes the annotation file and a JSON log of what was left out beside it, each
-at once and whole: stopped at any moment, it leaves the old file or the new one.
+at once and whole: stopped at any moment, it leaves the old file or the new one. For a `.mg` folder
+the arrays of clips never are in memory together.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import multiprocessing
 import os
 import shlex
@@ -17,25 +19,35 @@ import tempfile
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import write_json
 
-from .annotations import SUFFIXES, save_annotations
+from .annotations import SUFFIXES, save_annotations, summarise
+from .layouts import get_layout
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
 from .readers.common import DUPLICATE
 from .readers.detect import detect
 from .readers.sources import Source
+from .storage import ARRAYS
 
 # Called with (jobs done, jobs in all) from the process that called `prepare`.
 Progress = Callable[[int, int], None]
+# Jobs that are handed out ahead of the one whose result is taken next, for each worker.
+AHEAD = 4
+# A clip shows one side alone if the other is not seen in this share of its frames.
+ONE_SIDED = 0.95
 
 
 class PrepareError(UserError):
@@ -52,7 +64,7 @@ class PrepareError(UserError):
 
 @dataclass(frozen=True)
 class Report:
-    """What a run of `prepare` did."""
+    """What a run of `prepare` did; `undetected` is that of `summarise`."""
 
     format: str
     source: str
@@ -63,6 +75,7 @@ class Report:
     classes: int
     subjects: int
     layout: str
+    undetected: dict[str, float]
     config: str | None
     rejects: list[Reject]
     notes: list[str]
@@ -76,12 +89,19 @@ class Report:
     @property
     def next_command(self) -> str:
         """What to run next, with the options that make the config read this file."""
+        source, out = shlex.quote(self.source), shlex.quote(str(self.out))
+        if not self.classes:
+            return f'python tools/recognize.py {source} --config CONFIG --checkpoint CHECKPOINT'
+        spotting = bool(self.config) and self.config.startswith('configs/spot_')
         command = f'python tools/train.py {self.config or "configs/stgcn_mgfuse_imigue.py"}'
         usual = READERS[self.format].out
         as_configured = usual is not None and Path(usual) == self.out
-        if self.config and as_configured and self.splits.get('xsub_train'):
+        if as_configured and self.config and (spotting or self.splits.get('xsub_train')):
             return command
-        return f'{command} --ann-file {shlex.quote(str(self.out))}'
+        if spotting:
+            keys = (f'{part}_dataloader.dataset.ann_file' for part in ('train', 'val', 'test'))
+            return f'{command} --cfg-options {" ".join(f"{key}={out}" for key in keys)}'
+        return f'{command} --ann-file {out}'
 
 
 def prepare(
@@ -116,7 +136,6 @@ def prepare(
     """
     began = time.perf_counter()
     source = None if source is None else Path(source)
-    why = ''
     if format_name == 'auto':
         if source is None:
             raise FormatError('a source is needed: a file, folder or archive')
@@ -127,66 +146,134 @@ def prepare(
     if format_name not in READERS:
         raise FormatError(f'{format_name!r} is no format; known: {", ".join(READERS)}')
     reader = READERS[format_name]
-    options = complete_options(reader, options)
+    unknown = sorted(set(options) - set(reader.options))
+    if unknown:
+        known = ', '.join(sorted(reader.options)) or 'none'
+        raise FormatError(f'{reader.name} has no option {", ".join(unknown)}; its options: {known}')
+    options = {**reader.options, **options}
     if reader.needs_source and source is None:
         raise FormatError(f'{reader.name} needs a source. Expected: {reader.expects}')
     out = check_out(out, reader, source)
     if workers is not None and workers < 1:
         raise FormatError(f'--workers {workers} must be at least 1')
 
+    given = dict(options, format=reader.name)
     outputs = [out, log_of(out)]
-    known = dict(options, format=reader.name)
-    plan = reader.plan(None if source is None else Source(source, outputs), known)
+    plan = reader.plan(None if source is None else Source(source, outputs), given)
     rejects, notes = list(plan.rejects), list(plan.notes)
-    clips, extras, counts = [], [], Counter()
+    extras, counts, clips, twice = [], Counter(), {}, []
+    spool = Spool(existing_parent(out)) if out.suffix == '.mg' else None
     for parsed in run_jobs(reader, plan, workers, progress):
-        clips += parsed.clips
+        for clip in parsed.clips:
+            first = clips.setdefault(clip.annotation['frame_dir'], clip)
+            if first is not clip:
+                twice.append(duplicate(clip, first))
+            elif spool:
+                spool.put(clip.annotation)
         rejects += parsed.rejects
-        notes += parsed.notes
         counts += parsed.counts
         extras.append(parsed.extra)
-    notes += [f'{count} {what}' for what, count in counts.items()]
-    clips = drop_duplicates(clips, rejects)
+    rejects += twice
+    notes += [f'{count} {what}' for what, count in counts.items() if count]
+    clips = list(clips.values())
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
-    dataset = reader.collect(clips, extras, plan, known)
+    if spool:
+        spool.open(clip.annotation for clip in clips)
+    dataset = reader.collect(clips, extras, plan, given)
     rejects += dataset.rejects
     if strict and rejects:
         message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
         raise PrepareError(message, rejects)
-    check_splits(dataset.split)
-    annotations = [clip.annotation for clip in clips]
+
+    layout, notes = dataset.layout, notes + dataset.notes
+    meta = dict(layout=layout, classes=list(dataset.classes), source=reader.name)
+    meta = meta | dict(note='; '.join([*dataset.about, *dataset.notes])) | dataset.meta
+    names = {clip.annotation['frame_dir'] for clip in clips}
+    split, said = check_splits(dataset.split, names)
+    notes += said + one_sided(passing(clips, spool), layout)
     try:
-        save_annotations(out, dataset.split, annotations, dataset.meta)
+        save_annotations(out, split, passing(clips, spool), meta)
     except OSError as error:
         raise PrepareError(f'{out} cannot be written: {error.strerror}', rejects) from None
-    layout = dataset.meta['layout']
+    summary = summarise(dict(annotations=passing(clips, spool), split={}, meta=meta))
     report = Report(
         format=reader.name,
         source=str(source or ''),
         out=out,
         log=log_of(out),
-        clips=len(annotations),
-        splits={name: len(members) for name, members in dataset.split.items()},
-        classes=len(dataset.meta['classes']),
-        subjects=len({a['subject'] for a in annotations if 'subject' in a}),
+        clips=len(clips),
+        splits={name: len(members) for name, members in split.items()},
+        classes=len(dataset.classes),
+        subjects=len(summary['subjects']),
         layout=layout if isinstance(layout, str) else layout['name'],
+        undetected=summary['undetected'],
         config=dataset.config or reader.config,
         rejects=rejects,
-        notes=notes + dataset.notes,
+        notes=notes,
         seconds=time.perf_counter() - began,
     )
     write_log(report, options)
     return report
 
 
-def complete_options(reader: Reader, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The reader's options with their defaults; refuses names that it does not know."""
-    unknown = sorted(set(given) - set(reader.options))
-    if unknown:
-        known = ', '.join(sorted(reader.options)) or 'none'
-        raise FormatError(f'{reader.name} has no option {", ".join(unknown)}; its options: {known}')
-    return {**reader.options, **given}
+class Spool:
+    """Arrays of clips in a file without a name, so that memory does not limit their number.
+
+    Until `open`, an annotation has the place and shape of its arrays; then views of the file.
+    """
+
+    def __init__(self, folder: Path):
+        self.file, self.length = tempfile.TemporaryFile(dir=folder), 0
+
+    def put(self, annotation: dict) -> None:
+        for key in ARRAYS:
+            array = np.ascontiguousarray(annotation[key], np.float32)
+            self.file.write(array.data)
+            annotation[key] = (self.length, array.shape)
+            self.length += array.size
+
+    def open(self, annotations: Iterable[dict]) -> None:
+        self.file.flush()
+        self.map = mmap.mmap(self.file.fileno(), 0)
+        whole = np.frombuffer(self.map, np.float32)
+        for annotation in annotations:
+            for key in ARRAYS:
+                first, shape = annotation[key]
+                annotation[key] = whole[first : first + prod(shape)].reshape(shape)
+
+    def forget(self) -> None:
+        """Let go of what was read into memory; the file keeps it."""
+        if hasattr(mmap, 'MADV_DONTNEED'):
+            self.map.madvise(mmap.MADV_DONTNEED)
+
+
+def passing(clips: list[Clip], spool: Spool | None) -> Iterator[dict]:
+    """The annotations one by one, so that those that passed need not stay in memory."""
+    for number, clip in enumerate(clips, 1):
+        yield clip.annotation
+        if spool and number % 4096 == 0:
+            spool.forget()
+
+
+def one_sided(annotations: Iterable[dict], layout: Any) -> list[str]:
+    """Notes on clips in which one half of the body is hardly ever detected."""
+    pairs = np.array(get_layout(layout).pairs)
+    if not len(pairs):
+        return []
+    found: Counter[str] = Counter()
+    for annotation in annotations:
+        seen = annotation['keypoint_score'] > 0
+        left, right = (seen[..., side].any(-1) for side in pairs.T)
+        shown = np.count_nonzero(left | right)
+        for side, other in (('left', right), ('right', left)):
+            if shown and np.count_nonzero(other) <= (1 - ONE_SIDED) * shown:
+                found[side] += 1
+    return [
+        f'{count} clips show the {side} side of the body alone in {ONE_SIDED:.0%} of their frames '
+        'or more; the joints of the other side are missing'
+        for side, count in found.items()
+    ]
 
 
 def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None) -> Path:
@@ -203,7 +290,7 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
     if source is not None and out.resolve() == source.resolve():
         raise FormatError(f'--out {out} is the source itself; give another file')
     # Found out before the reading, which may take long.
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    folder = existing_parent(out)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -211,17 +298,38 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
     return out
 
 
-def check_splits(split: Mapping[str, list[str]]) -> None:
-    """Refuse a clip that is in a training split and in the test or validation split beside it."""
+def existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def check_splits(
+    split: Mapping[str, list[str]], names: Collection[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Every clip of a split once, without those that are absent; and notes on what was taken out.
+
+    Raises:
+        FormatError: A clip is in a training split and in the test or validation split beside it.
+    """
+    checked, notes = {}, []
     for name, members in split.items():
+        once = dict.fromkeys(members)
+        checked[name] = [member for member in once if member in names]
+        for count, what in (
+            (len(members) - len(once), 'more than once'),
+            (len(once) - len(checked[name]), 'that are absent or rejected'),
+        ):
+            if count:
+                notes.append(f'the split {name} names {count} clips {what}; taken out')
+    for name in checked:
         for other in ('val', 'test'):
             beside = name.removesuffix('train') + other
-            both = set(members) & set(split.get(beside, ())) if name.endswith('train') else ()
+            both = set(split[name]) & set(split.get(beside, ())) if name.endswith('train') else ()
             if both:
                 raise FormatError(
                     f'{len(both)} clips are in the split {name} and in {beside}, such as '
                     f'{min(both)}: take them out of one'
                 )
+    return checked, notes
 
 
 def log_of(out: Path) -> Path:
@@ -256,13 +364,15 @@ def run_jobs(
     # Forked workers need not import anything again; elsewhere the platform's own way is used.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else None)
     pool = ProcessPoolExecutor(workers, context, end_on_interrupt, (os.getpid(),))
-    interrupted = True
+    jobs, interrupted = iter(plan.jobs), True
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside threads; the workers use no thread of the parent.
             warnings.simplefilter('ignore', DeprecationWarning)
-            results = pool.map(reader.read, plan.jobs)
-        for done, parsed in enumerate(results, 1):
+            ahead = deque(pool.submit(reader.read, job) for job in islice(jobs, AHEAD * workers))
+        for done in range(1, total + 1):
+            parsed = ahead.popleft().result()
+            ahead.extend(pool.submit(reader.read, job) for job in islice(jobs, 1))
             yield parsed
             report(done, total)
         interrupted = False
@@ -293,18 +403,11 @@ def end_on_interrupt(parent: int) -> None:
     threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
 
 
-def drop_duplicates(clips: list[Clip], rejects: list[Reject]) -> list[Clip]:
-    """The first clip of every id; the others are added to `rejects`."""
-    first: dict[str, Clip] = {}
-    for clip in clips:
-        clip_id = clip.annotation['frame_dir']
-        if clip_id in first:
-            kept = first[clip_id]
-            where = kept.file if kept.line is None else f'{kept.file}, line {kept.line}'
-            rejects.append(Reject(clip_id, clip.file, clip.line, DUPLICATE, f'kept: {where}'))
-        else:
-            first[clip_id] = clip
-    return list(first.values())
+def duplicate(clip: Clip, first: Clip) -> Reject:
+    """The rejection of a clip whose name another one has."""
+    where = first.file if first.line is None else f'{first.file}, line {first.line}'
+    name = clip.annotation['frame_dir']
+    return Reject(name, clip.file, clip.line, DUPLICATE, f'kept: {where}')
 
 
 def write_log(report: Report, options: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ class NoSyntheticSet(LaunchError):
 def missing_data(cfg: Config) -> list[str]:
     """Annotation files of a config that do not exist, as the config names them."""
     files = {d['ann_file']: Path(d.get('data_root') or '') / d['ann_file'] for d in datasets(cfg)}
-    return [name for name, path in files.items() if name and not path.is_file()]
+    return [name for name, path in files.items() if name and not path.exists()]
 
 
 def _source(cfg: Config, missing: list[str]) -> str | None:

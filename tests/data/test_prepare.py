@@ -177,6 +177,16 @@ def test_default_paths_are_those_of_the_configs(tmp_path, source, monkeypatch):
     assert by_subject.next_command == train
     other = replace(by_subject, config=None, out=Path('my poses.pkl'))
     assert other.next_command == f"{train} --ann-file 'my poses.pkl'"
+    assert replace(report, source='my a', classes=0).next_command == (
+        "python tools/recognize.py 'my a' --config CONFIG --checkpoint CHECKPOINT"
+    )
+    spot = dict(format='sfinge3d', config='configs/spot_sfinge3d.py', splits=dict(train=1))
+    usual = replace(report, out=Path('data/sfinge3d/sfinge3d.pkl'), **spot)
+    assert usual.next_command == 'python tools/train.py configs/spot_sfinge3d.py'
+    assert replace(usual, out=Path('a.mg')).next_command.endswith(
+        ' --cfg-options train_dataloader.dataset.ann_file=a.mg val_dataloader.dataset.ann_file=a.mg'
+        ' test_dataloader.dataset.ann_file=a.mg'
+    )
     with_source = driver.check_out(None, READERS['coco'], Path('my/poses'))
     assert with_source == Path('data/poses/poses.pkl')
     assert {r.out for r in READERS.values()} >= {
@@ -262,9 +272,50 @@ def test_help_imports_nothing_of_ours():
 
 
 def test_clips_in_training_and_test_are_refused():
+    known = {'a', 'b', 'c'}
     with pytest.raises(FormatError, match='1 clips are in the split xsub_train and in xsub_val'):
-        driver.check_splits(dict(xsub_train=['a', 'b'], xsub_val=['b'], xview_val=['a']))
-    driver.check_splits(dict(xsub_train=['a'], xsub_val=['b'], train=['a'], val=['b'], all=['a']))
+        driver.check_splits(dict(xsub_train=['a', 'b'], xsub_val=['b'], xview_val=['a']), known)
+    fine = dict(xsub_train=['a'], xsub_val=['b'], train=['a'], val=['b'], all=['a'])
+    assert driver.check_splits(fine, known) == (fine, [])
+
+
+def test_clips_named_twice_or_absent_in_a_split_are_counted():
+    split = dict(train=['b', 'a', 'b', 'b'], val=['c', 'x', 'y'])
+    checked, notes = driver.check_splits(split, {'a', 'b', 'c'})
+    assert checked == dict(train=['b', 'a'], val=['c'])
+    assert notes == [
+        'the split train names 2 clips more than once; taken out',
+        'the split val names 2 clips that are absent or rejected; taken out',
+    ]
+
+
+def body(frames, unseen=(), share=1.0):
+    """Scores (1, T, 17) of coco17 where some joints are missing in a share of the frames."""
+    score = np.ones((1, frames, 17), np.float32)
+    score[:, : round(share * frames), list(unseen)] = 0
+    return dict(keypoint_score=score)
+
+
+@pytest.mark.parametrize(
+    ('unseen', 'share', 'said'),
+    [
+        (range(2, 17, 2), 1.0, 'left'),  # the right half is never seen
+        (range(2, 17, 2), 0.96, 'left'),
+        (range(1, 17, 2), 1.0, 'right'),
+        (range(2, 17, 2), 0.9, None),  # a tenth of the frames is enough
+        (range(2, 9, 2), 1.0, None),  # a leg is seen
+        (range(17), 1.0, None),  # nobody
+        ((), 1.0, None),
+    ],
+)
+def test_clips_that_show_one_half_of_the_body_are_counted(unseen, share, said):
+    notes = driver.one_sided([body(100), body(100, unseen, share)], 'coco17')
+    assert [note.partition(';')[0] for note in notes] == (
+        [f'1 clips show the {said} side of the body alone in 95% of their frames or more']
+        if said
+        else []
+    )
+    assert driver.one_sided([body(20)], 'hand20') == []  # no halves
 
 
 def test_command_line_synthetic(tool, tmp_path, capsys):

@@ -90,6 +90,11 @@ def test_data_is_looked_for_under_its_root_and_its_stand_in_fits_the_model(tmp_p
     for dataset in settings.datasets(cfg):
         dataset.data_root = str(tmp_path)
     assert synthetic_data.missing_data(cfg) == []
+    for dataset in settings.datasets(cfg):
+        dataset.ann_file = 'data/imigue/imigue.mg'  # a folder of arrays
+    assert synthetic_data.missing_data(cfg) == ['data/imigue/imigue.mg']
+    (tmp_path / 'data/imigue/imigue.mg').mkdir()
+    assert synthetic_data.missing_data(cfg) == []
     assert synthetic_data.synthetic_options(cfg) == dict(dataset='imigue', clips=2000)
     cfg.model.cls_head.num_classes = 7
     cfg.model.backbone.backbone.graph_cfg.layout = 'body25'

@@ -19,12 +19,9 @@ from mg_plugins.data.storage import check_zip
 from mg_plugins.data.unpickle import AnnotationError, load_pickle
 
 from . import common, tables, takes
-from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan
+from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan
 from .sources import Source
 
-# Joints of layouts where nothing names one.
-BY_COUNT = {17: 'coco17', 18: 'openpose18', 22: 'imigue22', 26: 'halpe26', 33: 'mediapipe33',
-            75: 'holistic75', 133: 'coco_wholebody133', 136: 'halpe136'}  # fmt: skip
 CLIPS_A_JOB = 512
 PLAIN = (str, int, float, bool, np.generic)
 NUMBERS = ('label', 'total_frames', 'start', 'end')
@@ -48,7 +45,7 @@ class Content:
     rejects: list = field(default_factory=list)
 
 
-def plan(source: Source, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Options) -> Plan:
     """Jobs of some clips each; decides what holds for all clips.
 
     Raises:
@@ -57,7 +54,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     npz = options['format'] == 'npz'
     content = load_arrays(source) if npz else load_pickles(source)
     joints, channels = usual = Counter(c.shape[2:] for c in content.sample).most_common(1)[0][0]
-    guess = 'ntu25' if joints == 25 and channels == 3 else BY_COUNT.get(joints)
+    guess = 'ntu25' if joints == 25 and channels == 3 else takes.by_count('arrays', joints)
     wanted = options['layout'] or content.layout or (None if npz else guess)
     if not wanted:
         raise FormatError(f'--layout is needed: {source} does not say what its {joints} joints are')
@@ -192,7 +189,9 @@ def load_pickles(source: Source) -> Content:
     Raises:
         FormatError: One of them holds no annotations, or none can be read.
     """
-    files = source.need(r'\.(pkl|pickle)$', 'pickle')
+    files = source.find(r'\.(pkl|pickle)$')
+    if not files:
+        raise source.refuse('pickle')
     rows, split, rejects, layout, classes = [], {}, [], None, None
     for entry in files:
         try:
@@ -257,7 +256,7 @@ def find_unit(clips: Sequence[np.ndarray], about: dict) -> list[str]:
 
 
 def class_names(
-    labels: Sequence[int], options: Mapping[str, Any], own: Sequence[str] | None, file: Any
+    labels: Sequence[int], options: Options, own: Sequence[str] | None, file: Any
 ) -> tuple[list[str], int]:
     """Class names, and what labels are counted from.
 
@@ -344,16 +343,16 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
     return annotation
 
 
-def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
+def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
     """The file's own splits, or those of the user's choice."""
     about, notes = plan.context, []
     split = about['split']
     if not split:
         split, notes = tables.user_splits(clips, options['val_subjects'])
+    named = {name for members in split.values() for name in members}
+    left = sum(clip.annotation['frame_dir'] not in named for clip in clips)
+    if about['split'] and left:
+        notes.append(f'{left} clips are in no split of the file')
     bare = sum('label' not in clip.annotation for clip in clips)
     notes += [f'{bare} clips have no label'] * (bare > 0)
-    meta = dict(
-        layout=about['layout'], classes=about['names'], source=options['format'],
-        note='; '.join(notes),
-    )  # fmt: skip
-    return Dataset(split, meta, notes)
+    return Dataset(split, about['layout'], about['names'], notes)

@@ -26,6 +26,8 @@ import numpy as np
 from mg_plugins.data.classes import protocol
 from mg_plugins.errors import UserError
 
+# Options of a format by name, with underscores; `format` is its own name.
+Options = Mapping[str, Any]
 # Reasons of rejections.
 SHORT_ROW, LONG_ROW, NON_NUMERIC, NAN = 'short row', 'long row', 'non-numeric', 'NaN'
 EMPTY, ALL_ZERO, UNREADABLE = 'empty', 'all-zero joints', 'unreadable'
@@ -39,13 +41,9 @@ class FormatError(UserError):
 
 
 class ClipError(UserError):
-    """One clip (or one file) cannot be used.
+    """One clip (or one file) cannot be used: what was found and expected, a reason, line and file.
 
-    Args:
-        detail: What was found and what was expected.
-        reason: One of the constants of this module.
-        line: 1-based line at fault, or None where the format has no lines.
-        file: The file at fault, as the user would name it; '' for the one that is being read.
+    The file is '' for the one that is being read, the line None where the format has none.
     """
 
     def __init__(
@@ -103,7 +101,6 @@ class Parsed:
 
     clips: list[Clip] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     extra: Any = None
 
@@ -121,14 +118,18 @@ class Parsed:
 class Dataset:
     """What `collect` decided; the annotations themselves are those of the clips it was given.
 
-    `config` is the config that reads the result, where that depends on the options. `rejects` are
-    clips that `collect` took out of the list.
+    `config` is the config that reads the result, where that depends on the options; `about` is
+    said in the file beside the notes, `meta` is written beside what is always there; `rejects` are
+    clips that were taken out of the list.
     """
 
     split: dict[str, list[str]]
-    meta: dict
+    layout: str | dict
+    classes: Sequence[str]
     notes: list[str] = field(default_factory=list)
+    about: Sequence[str] = ()
     config: str | None = None
+    meta: dict = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -136,18 +137,10 @@ class Dataset:
 class Reader:
     """One dataset format: its entry in `formats.json`, and the three steps of its module.
 
-    Attributes:
-        name: The word after `tools/prepare_data.py`.
-        summary: One line for the list of formats.
-        doc: What the format is and how it is read; the help text of the format.
-        expects: What the source must look like, for help texts and refusals.
-        example: A command line that works.
-        options: Names of its options and their defaults. None is required: `plan` refuses what it
-            lacks. `plan` and `collect` get the format's name as the option `format` too.
-        plan, read, collect: See the module's docstring. `read` must be a module-level function.
-        config: The config that reads the result, or None where the user's own is needed.
-        out: Default output path, or None for `data/<source>/<source>.pkl`.
-        needs_source: False for a format that reads nothing from disk.
+    `options` are the names of its options and their defaults; none is required: `plan` refuses what
+    it lacks. `plan` and `collect` get the format's name as the option `format` too; `read` must be
+    a module-level function. `config` reads the result, None where the user's own is needed; `out`
+    is None for `data/<source>/<source>.pkl`.
     """
 
     name: str
@@ -155,10 +148,10 @@ class Reader:
     doc: str
     expects: str
     example: str
-    options: Mapping[str, Any]
-    plan: Callable[[Any, Mapping[str, Any]], Plan]
+    options: Options
+    plan: Callable[[Any, Options], Plan]
     read: Callable[[Any], Parsed]
-    collect: Callable[[list[Clip], list, Plan, Mapping[str, Any]], Dataset]
+    collect: Callable[[list[Clip], list, Plan, Options], Dataset]
     config: str | None = None
     out: str | None = None
     needs_source: bool = True
@@ -174,6 +167,12 @@ def format_entry(name: str) -> dict[str, Any]:
     return format_table()['formats'][name]
 
 
+@cache
+def words(kind: str) -> Any:
+    """What files of all sorts call things: a part of `words.json`."""
+    return json.loads(Path(__file__).with_name('words.json').read_text(encoding='utf-8'))[kind]
+
+
 @contextmanager
 def reading(file: str) -> Iterator[None]:
     """Whatever a parser raises in this block is a `ClipError` that names the file."""
@@ -186,11 +185,6 @@ def reading(file: str) -> Iterator[None]:
         raise ClipError('it needs more memory than there is', file=file) from None
     except Exception as error:
         raise ClipError(f'{type(error).__name__}: {str(error)[:200]}', file=file) from error
-
-
-def packets(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """Jobs of `size` items each."""
-    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def make_annotation(
@@ -209,9 +203,9 @@ def make_annotation(
     Args:
         frame_dir: The clip's id.
         label: 0-based class index; None where it is not known.
-        keypoint: (M, T, V, C) persons, frames, joints, coordinates; C is 2 (pixels) or 3 (metres).
+        keypoint: (M, T, V, C); C is 2 (pixels) or 3 (metres).
         score: (M, T, V) detection scores; None means 1 for every joint that is there.
-        size: (width, height) of the picture in pixels; None where there is none (3D).
+        size: (width, height) of the picture in pixels; None in 3D.
         known: subject, session, start, end, fps, outcome …; those that are None are left out.
     """
     keypoint = np.ascontiguousarray(keypoint, np.float32)
@@ -273,12 +267,9 @@ def make_segments(windows: Sequence[tuple[int, int, int]], frames: int) -> list[
 def split_clips(
     clips: Sequence[Clip], part: Callable[[Clip], str | None], split: dict[str, list[str]]
 ) -> int:
-    """Put every clip in the split that `part` names for it.
+    """Put every clip in the split that `part` names for it; how many are in none.
 
     An untrimmed recording (one with segments) goes to `recordings_<split>`.
-
-    Returns:
-        How many clips are in no split.
     """
     left = 0
     for clip in clips:

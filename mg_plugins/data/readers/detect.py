@@ -7,22 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import landmarks, parsing
-from .common import ClipError, FormatError, format_table
+from .common import ClipError, FormatError, format_table, words
 from .sources import Entry, Source
 
 # Bytes of a file that are looked at first; files of one kind that are opened until one tells.
 HEAD, LOOKED_AT = 1 << 20, 5
-# Keys of JSON, and the format that has them; the first that fits counts.
-KEYS = (
-    ('kinetics-skeleton', {'data', 'label_index'}, {'data', 'label'}),
-    ('openpose', {'pose_keypoints_2d'}, {'pose_keypoints_3d'}),
-    ('mediapipe', {'pose_landmarks'}, {'poseLandmarks'}, {'landmarks'}, {'pose_world_landmarks'},
-     {'left_hand_landmarks'}, {'visibility', 'x', 'y'}),
-    ('coco', {'instance_info'}, {'instances'}, {'keypoint_scores'}),
-    ('yolo', {'keypoints', 'box'}, {'keypoints', 'class'}),
-    ('alphapose', {'keypoints', 'idx'}, {'bodies'}, {'image_id', 'keypoints', 'box'}),
-    ('coco', {'keypoints', 'image_id'}, {'keypoints'}),
-)  # fmt: skip
 
 
 def detect(source: Source) -> tuple[str, str]:
@@ -60,9 +49,9 @@ def look_at(entry: Entry, suffix: str) -> tuple[str, str] | None:
     """Format and reason by one file's content."""
     if suffix == '.json':
         keys = set(_keys(entry.json()))
-        for name, *choices in KEYS:
+        for name, *choices in words('detect'):  # the first that fits counts
             for wanted in choices:
-                if wanted <= keys:
+                if set(wanted) <= keys:
                     return name, f'has the keys {", ".join(sorted(wanted))}'
         return None
     first = (parsing.split_lines(entry.read(HEAD)) or [''])[0]
@@ -76,7 +65,7 @@ def look_at(entry: Entry, suffix: str) -> tuple[str, str] | None:
     named = sum(landmarks.column_key(name) is not None for name in header)
     if named > 20:
         return 'mediapipe', f'has {named} columns of joints in its header'
-    if {'x', 'y'} <= set(header) and set(header) & set(landmarks.JOINT_COLUMNS):
+    if {'x', 'y'} <= set(header) and set(header) & set(words('table')['joint']):
         return 'mediapipe', 'has a row a joint by its header'
     return None
 

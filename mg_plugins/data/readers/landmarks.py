@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -17,29 +17,14 @@ import numpy as np
 from mg_plugins.data.layouts import get_layout, layout_names
 
 from . import parsing
-from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError
+from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError, Options, words
 from .parsing import plain_name, shorten
-from .posejson import NUMBERS, TIMES, TRACKS
-from .takes import BY_COUNT, LONGEST, Take
+from .takes import LONGEST, Take, by_count
 
-AXES = {'x': 0, 'y': 1, 'z': 2} | dict.fromkeys(
-    ('visibility', 'v', 'vis', 'score', 's', 'c', 'conf', 'confidence', 'likelihood', 'p',
-     'visible'), 3
-)  # fmt: skip
-JOINT_COLUMNS = ('landmark', 'landmark_index', 'landmark_id', 'landmark_name', 'joint', 'joint_id',
-                 'joint_name', 'keypoint', 'keypoint_id', 'index')  # fmt: skip
-PART_COLUMNS = ('type', 'part', 'hand', 'handedness')
-FRAME_COLUMNS = (*NUMBERS, 'frame_no', 'frameid')
-# Words of a column that say nothing of the joint.
-FILLER = {'landmark', 'landmarks', 'poselandmark', 'handlandmark', 'keypoint', 'keypoints', 'kp',
-          'joint', 'point', 'pt', 'lm', 'norm', 'body'}  # fmt: skip
-PARTS = {'pose': 'pose', 'left_hand': 'left', 'lefthand': 'left', 'lh': 'left', 'left': 'left',
-         'right_hand': 'right', 'righthand': 'right', 'rh': 'right', 'right': 'right',
-         'face': 'face'}  # fmt: skip
+WORDS = words('table')
+AXES: dict[str, int] = WORDS['axes']
+PARTS: dict[str, str] = WORDS['parts']
 HOLISTIC, HAND = 'holistic75', 'hand21'
-METRIC = ('ntu25', 'kinect_v1_20', 'msr_action3d')  # tables of Kinect layouts hold metres
-# What stands for a missing number in a cell.
-MISSING = {'', 'nan', 'na', 'n/a', 'null', 'none', '-', 'inf', '-inf'}
 
 Joint = tuple[str, str]  # part of the body ('' where none is named), name or number
 
@@ -76,7 +61,7 @@ def column_key(name: str) -> tuple[Joint, int] | None:
 
 def joint_of(words: list[str]) -> Joint:
     """('left', '4') of left hand 4."""
-    words, part = [word for word in words if word not in FILLER], ''
+    words, part = [word for word in words if word not in WORDS['filler']], ''
     for count in (2, 1):
         named = PARTS.get('_'.join(words[:count]))
         if named and len(words) > count and words[:count] not in (['left'], ['right']):
@@ -85,15 +70,15 @@ def joint_of(words: list[str]) -> Joint:
     return part, re.sub(r'^[a-z]+(?=\d+$)', '', '_'.join(words))
 
 
-def parse_table(lines: list[str], options: Mapping[str, Any]) -> Take:
+def parse_table(lines: list[str], options: Options) -> Take:
     """The take of a table with a header; a row or frame that cannot be read is a broken frame."""
     if not lines:
         raise ClipError('the file is empty', EMPTY)
     head, *rows = read_cells(lines)
     table = Table([plain_name(cell) for cell in head])
-    named = table.column(JOINT_COLUMNS)
+    named = table.column(WORDS['joint'])
     long = named is not None and {'x', 'y'} <= set(table.header)
-    part = table.column(PART_COLUMNS)
+    part = table.column(WORDS['part'])
     if long:
         axes = {k: AXES[name] for k, name in enumerate(table.header) if name in AXES}
         seen = {table.joint(row, named, part) for row in rows if len(row) > named}
@@ -139,7 +124,7 @@ def parse_table(lines: list[str], options: Mapping[str, Any]) -> Take:
             current = max(current, 0) if long else current + 1
             take.broken[current] = error
             numbers.add(current)
-    dims = 3 if options['world'] or layout in METRIC else 2
+    dims = 3 if options['world'] or layout in WORDS['metric'] else 2
     take.persons = [
         (at, person[:, :dims], person[:, 3], identity)
         for (at, identity), person in persons.items()
@@ -155,10 +140,10 @@ class Table:
 
     def __init__(self, header: list[str]):
         self.header = header
-        self.frame, self.time = self.column(FRAME_COLUMNS), self.column(TIMES)
-        self.track = self.column(TRACKS)
+        self.frame, self.time = self.column(WORDS['frame']), self.column(words('json')['time'])
+        self.track = self.column(words('json')['track'])
 
-    def column(self, names: tuple[str, ...]) -> int | None:
+    def column(self, names: list[str]) -> int | None:
         return next((self.header.index(name) for name in names if name in self.header), None)
 
     def place(self, row: list[str], line: int, count: int) -> tuple[int, Any]:
@@ -191,7 +176,7 @@ def number(cell: str, line: int) -> float:
     """The number in a cell, NaN for a missing one."""
     value = parsing.parse_float(cell)
     if value is None:
-        if cell.strip().lower() in MISSING:
+        if cell.strip().lower() in WORDS['missing']:
             return np.nan
         raise ClipError(f'{shorten(cell.strip())!r} is not a number', NON_NUMERIC, line)
     return value if abs(value) < 1e30 else np.nan
@@ -224,11 +209,8 @@ def find_joints(
 ) -> tuple[str, dict[Joint, int]]:
     """The layout of these joints, and the index of each.
 
-    Args:
-        found: The joints.
-        wanted: How many the header names; below 0 where it names one twice.
-        line: Of the header, in a wide table; a long one may leave out joints that were never seen.
-        given: --layout.
+    The header names `wanted` of them (below 0: one twice) in this `line` of a wide table; a long
+    one, where it is None, may leave out joints that were never seen. `given` is --layout.
     """
     if {part for part, _ in found} & {'left', 'right'}:
         index = holistic_joints()
@@ -243,7 +225,7 @@ def find_joints(
     if counted and len(counted) == len(plain):
         first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0
         count = max(counted) + 1 - first
-        layout = BY_COUNT['mediapipe'].get(count) or BY_COUNT['coco'].get(count)
+        layout = by_count('mediapipe', count) or by_count('coco', count)
         if given and get_layout(given).num_joints == count:
             layout = given
         if line is None and layout is None and count < 33:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -54,25 +53,6 @@ def delimiter_of(header: str) -> str:
     return max(',;\t', key=header.count)
 
 
-def parse_json(content: bytes) -> Any:
-    """A JSON file's content.
-
-    Raises:
-        ClipError: Empty, nested too deep or not JSON, with the line.
-    """
-    text = decode(content)
-    if not text.strip():
-        raise ClipError('the file is empty', EMPTY)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ClipError(f'not JSON: {error.msg}', line=error.lineno) from None
-    except RecursionError:
-        raise ClipError('lists are nested too deep') from None
-    except ValueError as error:
-        raise ClipError(f'not JSON: {error}') from None
-
-
 def parse_rows(
     lines: Sequence[str],
     columns: int,
@@ -80,24 +60,17 @@ def parse_rows(
     delimiter: str | None = ',',
     used: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Parse lines of numbers, all of the same width, all finite.
+    """Parse lines of numbers, all of the same width, all finite: float32 (lines, columns or used).
 
     The whole block goes through `numpy.loadtxt` (C speed); only when something is wrong are the
-    lines walked one by one, to name the one at fault.
+    lines walked one by one, to name the first that is blank, short, long, no number or not finite.
 
     Args:
         lines: Text lines without line ends.
         columns: Numbers expected on every line.
         first_line: 1-based number of `lines[0]` in its file, for errors.
         delimiter: Between numbers; None means any white space.
-        used: Columns (from 0) to parse; the others may hold anything. All if None. Needs a
-            delimiter.
-
-    Returns:
-        float32 array (len(lines), columns), or (len(lines), len(used)).
-
-    Raises:
-        ClipError: The first line that is blank, short, long, non-numeric or not finite.
+        used: Columns (from 0) to parse; the others may hold anything. Needs a delimiter.
     """
     # With the last column among those parsed, loadtxt finds short rows. Rows that are too long are
     # then the only reason for more delimiters than there should be.

@@ -15,41 +15,22 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, reading
+from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, Options, reading, words
 from .parsing import plain_name, shorten
 from .takes import LONGEST, Take
 
-FRAME_LISTS = ('frames', 'instance_info', 'data', 'annotations', 'results', 'predictions')
-PERSON_LISTS = ('people', 'instances', 'persons', 'bodies', 'skeleton', 'predictions', 'objects')
-NUMBERS = ('frame_id', 'frame', 'frame_index', 'frame_idx', 'frame_number', 'frame_num', 'image_id')
-TIMES = ('timestamp', 'timestamp_ms', 'time', 'time_ms', 'timestamp_s', 't')
-TRACKS = ('track_id', 'person_id', 'idx', 'tracking_id', 'id')
-SCORES = ('keypoint_scores', 'keypoint_score', 'scores', 'score', 'confidence')
-POSE_KEYS = ('pose_landmarks', 'poseLandmarks', 'landmarks', 'landmark')
-WORLD_KEYS = ('pose_world_landmarks', 'poseWorldLandmarks', 'worldLandmarks', 'landmark')
+WORDS = words('json')
 # Keys of the parts of a person (body, left hand, right hand), which are joined in this order.
-PARTS = {
-    'openpose': (('pose_keypoints_2d',), ('hand_left_keypoints_2d',), ('hand_right_keypoints_2d',)),
-    'openpose3d': (('pose_keypoints_3d',), ('hand_left_keypoints_3d',),
-                   ('hand_right_keypoints_3d',)),
-    'mediapipe': (POSE_KEYS, ('left_hand_landmarks', 'leftHandLandmarks'),
-                  ('right_hand_landmarks', 'rightHandLandmarks')),
-    'coco': (('keypoints', 'joints', 'pose'),),
-}  # fmt: skip
+PARTS: dict[str, list[list[str]]] = WORDS['parts']
 PERSON_KEYS = {key for parts in PARTS.values() for keys in parts for key in keys}
 HAND_KEYS = {key for keys in PARTS['mediapipe'] for key in keys}
+EMPTY_FRAME = {*WORDS['frame'], *WORDS['time']}
 HAND = 21
 IMAGE_NAME = re.compile(r'(\d+)(\.(jpe?g|png|bmp|json))?$', re.I)
 
 
-def parse_poses(content: Any, options: Mapping[str, Any], family: str = 'coco') -> Take:
-    """The take of one file's content.
-
-    Args:
-        content: Parsed JSON.
-        options: The format's options: `world`, `layout`.
-        family: What bare lists of joints are.
-    """
+def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
+    """The take of one file's parsed JSON; bare lists of joints are of this family."""
     if content is None or content in ([], {}):
         raise ClipError('there are no frames', EMPTY)
     walk, take = Walk(options, family), Take(family=family)
@@ -81,7 +62,7 @@ def parse_poses(content: Any, options: Mapping[str, Any], family: str = 'coco') 
 class Walk:
     """What one recording turns out to be while its files are walked through."""
 
-    def __init__(self, options: Mapping[str, Any], family: str):
+    def __init__(self, options: Options, family: str):
         self.family = self.kind = family
         self.world, self.wanted = options.get('world'), options.get('layout')
         self.layout = self.order = self.fps = self.size = self.label = self.unit = None
@@ -116,7 +97,7 @@ class Walk:
                 for name, frame in zip(names, content.values(), strict=True):
                     yield int(name[1]), None, frame
                 return
-            lists = (content[key] for key in FRAME_LISTS if key in content)
+            lists = (content[key] for key in WORDS['frame_lists'] if key in content)
             content = next((one for one in lists if isinstance(one, (list, Mapping))), None)
             if isinstance(content, Mapping):
                 yield from self.frames(content)
@@ -137,7 +118,7 @@ class Walk:
             raise ClipError('these are the joints of one picture; a clip needs frames')
         for item in content:
             known = item if isinstance(item, Mapping) else {}
-            time = next((known[key] for key in TIMES if is_number(known.get(key))), None)
+            time = next((known[key] for key in WORDS['time'] if is_number(known.get(key))), None)
             yield number_of(known), time, item
 
     def by_image(self, results: list) -> Iterator[tuple[int, None, list]]:
@@ -158,11 +139,11 @@ class Walk:
             return
         if isinstance(frame, Mapping):
             for kind, parts in PARTS.items():
-                keys = (WORLD_KEYS,) if self.world and kind == 'mediapipe' else parts
+                keys = [WORDS['world']] if self.world and kind == 'mediapipe' else parts
                 if any(key in frame for key in keys[0]):
                     yield from self.person(frame, kind, keys)
                     return
-            for key in PERSON_LISTS:
+            for key in WORDS['person_lists']:
                 if key in frame:
                     if not isinstance(frame[key], (list, Mapping)):
                         raise ClipError(f'"{key}" is no list of persons')
@@ -170,7 +151,7 @@ class Walk:
                     return
             if HAND_KEYS & set(frame):  # hands alone
                 yield from self.person(frame, 'mediapipe', PARTS['mediapipe'])
-            elif not {'x', 'y'} & set(frame) and not set(frame) <= {*NUMBERS, *TIMES}:
+            elif not ({'x', 'y'} & set(frame) or set(frame) <= EMPTY_FRAME):
                 keys = ', '.join(map(str, list(frame)[:5]))
                 raise ClipError(f'no joints under the keys {keys}')
             return
@@ -204,7 +185,7 @@ class Walk:
             return
         scores = None
         if kind == 'coco':
-            listed = (item[key] for key in SCORES if isinstance(item.get(key), list))
+            listed = (item[key] for key in WORDS['scores'] if isinstance(item.get(key), list))
             scores = next((numbers_of(value).reshape(-1) for value in listed), None)
         count = None if scores is None else scores.size
         arrays = [None if value is None else self.joints(value, kind, count) for value in values]
@@ -219,7 +200,7 @@ class Walk:
             joints = joints[self.order]
             scores = None if scores is None else scores[self.order]
         self.kind = kind
-        identity = next((item[key] for key in TRACKS if key in item), None)
+        identity = next((item[key] for key in WORDS['track'] if key in item), None)
         while isinstance(identity, list):
             identity = identity[0] if len(identity) == 1 else None
         if identity in (-1, '-1') or not isinstance(identity, (int, str)):
@@ -299,13 +280,13 @@ def join_parts(arrays: list[np.ndarray | None], kind: str) -> np.ndarray:
 
 
 def visibility(joint: Mapping) -> Any:
-    values = (joint.get(key) for key in ('visibility', 'score', 'confidence'))
+    values = (joint.get(key) for key in WORDS['visibility'])
     return next((value for value in values if value is not None), 1)
 
 
 def number_of(item: Mapping) -> int | None:
     """The frame number of a frame."""
-    for key in NUMBERS:
+    for key in WORDS['frame']:
         value = item.get(key)
         if isinstance(value, int) and not isinstance(value, bool):
             return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +18,7 @@ from mg_plugins.data.layouts import get_layout, layout_names
 from mg_plugins.data.relayout import joint_parts, relayout
 
 from . import bvh, common, landmarks, people, posejson, tables, takes
-from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan, reading
+from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan, reading
 from .sources import Entry, Source
 from .tables import LabelRow
 from .takes import Take
@@ -40,7 +39,7 @@ class Job:
     options: dict
 
 
-def plan(source: Source, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Options) -> Plan:
     """One job a recording, matched with the labels.
 
     Raises:
@@ -82,7 +81,7 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def check_options(options: Mapping[str, Any]) -> dict:
+def check_options(options: Options) -> dict:
     """Options as jobs use them.
 
     Raises:
@@ -99,7 +98,7 @@ def check_options(options: Mapping[str, Any]) -> dict:
     return dict(options, size=tables.parse_size(options['size']))
 
 
-def group(entries: list[Entry], options: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def group(entries: list[Entry], options: Options, notes: list[str]) -> dict[str, Any]:
     """Recordings by name: a file, or a list of (frame number, file)."""
     found: dict[str, Any] = {}
     frames: dict[tuple[str, str], list[tuple[int, Entry]]] = {}
@@ -122,7 +121,7 @@ def group(entries: list[Entry], options: Mapping[str, Any], notes: list[str]) ->
     return found
 
 
-def by_images(source: Source, options: Mapping[str, Any]) -> dict[str, list[tuple[int, Any]]]:
+def by_images(source: Source, options: Options) -> dict[str, list[tuple[int, Any]]]:
     """Results of many recordings in one file, with the file that says which picture is which.
 
     Raises:
@@ -177,9 +176,7 @@ def read_take(job: Job) -> Take:
     return landmarks.parse_table(content.lines(), options)
 
 
-def read_frames(
-    files: list[tuple[int, Any]], name: str, options: Mapping[str, Any], family: str
-) -> Take:
+def read_frames(files: list[tuple[int, Any]], name: str, options: Options, family: str) -> Take:
     """A take of files, or lists of persons, of one frame each."""
     take = Take(family=family, numbered=True, frames=len(files))
     take.first, take.last = files[0][0], files[-1][0]
@@ -302,7 +299,7 @@ def cut_clip(job: Job, row: LabelRow, take: Take, counts: Counter[str]) -> dict:
     return annotation
 
 
-def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
+def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
     """Splits of the user's own choice, classes, layout, and the meta of the set.
 
     Recordings with other joints than most are rejected, unless --layout brings all to one.
@@ -335,5 +332,4 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
         bare = sum('label' not in clip.annotation for clip in clips)
         if bare:
             notes.append(f'{bare} clips have no label: give --labels CSV to train on them')
-    meta = dict(layout=layout, classes=classes, source=options['format'], note='; '.join(notes))
-    return Dataset(split, meta, notes, rejects=rejects)
+    return Dataset(split, layout, classes, notes, rejects=rejects)

@@ -18,7 +18,7 @@ import numpy as np
 from mg_plugins.data.classes import dataset_names, get_classes
 
 from . import common, parsing
-from .common import Clip, ClipError, Dataset, Parsed, Plan
+from .common import Clip, ClipError, Dataset, Options, Parsed, Plan
 from .sources import Entry, Source
 
 MSR_JOINTS, UCLA_JOINTS = 20, 20
@@ -26,10 +26,6 @@ NTU_JOINTS, NTU_NUMBERS, MOST_BODIES, MOST_FRAMES = 25, 12, 50, 100_000
 # Denoising as CTR-GCN does it: bodies seen this short, or wider than this share of their height in
 # this share of their frames.
 SHORTEST, FLAT, FLAT_SHARE = 11, 0.8, 0.69754
-# Shahroudy et al. 2016 and Liu et al. 2019 (53 of 106 subjects).
-TRAIN_60 = {1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38}
-TRAIN_120 = TRAIN_60 | {45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82,
-                        83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103}  # fmt: skip
 HAND_JOINTS, HAND_NUMBERS = 20, 7
 TRUTH = r'(?:^|/)Sequences/sequencesGT\.csv$'
 
@@ -64,12 +60,12 @@ class Job:
     """Some files; `truth` has the gestures of SFINGE3D's sequences by their number."""
 
     files: Sequence[Entry]
-    options: Mapping[str, Any]
+    options: Options
     truth: Mapping[int, Sequence[tuple[int, int, int]]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def plan(source: Source, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Options) -> Plan:
     """Jobs of some files each."""
     name = options['format']
     files, truth, plan = source.find(SETS[name].name), {}, Plan([])
@@ -82,7 +78,9 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
                 plan.rejects.append(error.reject(f'{entry.name} line {number}'))
     if not files:
         raise source.refuse(name)
-    plan.jobs = [Job(part, options, truth) for part in common.packets(files, SETS[name].files)]
+    step = SETS[name].files
+    parts = [files[i : i + step] for i in range(0, len(files), step)]
+    plan.jobs = [Job(part, options, truth) for part in parts]
     return plan
 
 
@@ -111,7 +109,7 @@ def read(job: Job) -> Parsed:
     return parsed
 
 
-def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
+def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
     """The published splits."""
     name = options['format']
     spec, entry, split = SETS[name], common.format_entry(name), {}
@@ -121,7 +119,8 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
     tests, classes = dict(spec.splits), class_names(name)
     if name == 'ntu':
         large = any(clip.annotation['label'] >= 60 for clip in clips)
-        classes, train = classes[: 120 if large else 60], TRAIN_120 if large else TRAIN_60
+        classes = classes[: 120 if large else 60]
+        train = common.words('ntu')[f'train_{len(classes)}']
         tests['xsub_'] = lambda annotation: int(annotation['subject']) in train
         notes.append(f'subjects of NTU-{len(classes)}')
     for part, trains in tests.items():
@@ -133,14 +132,7 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
             f'{sum(dropped)} all-zero frames were dropped from {np.count_nonzero(dropped)} clips '
             '(the tracker lost the person); no clip keeps an all-zero frame'
         )
-    meta = dict(
-        layout=entry['layout'],
-        classes=classes,
-        source=name,
-        note='; '.join([entry['unit'], *notes]),
-    )
-    has_clips = any('label' in clip.annotation for clip in clips)
-    return Dataset(split, meta, notes, None if has_clips else entry.get('recordings_config'))
+    return Dataset(split, entry['layout'], classes, notes, [entry['unit']])
 
 
 def _part(part: str, trains: Callable[[Mapping], bool], clip: Clip) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tarfile
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import parsing
-from .common import MISSING_FILE, ClipError, FormatError, format_entry, reading
+from .common import EMPTY, MISSING_FILE, ClipError, FormatError, format_entry
 
 # A text file or a member of an archive larger than this is no skeleton file.
 LARGEST_FILE, LARGEST_MEMBER, LARGEST_ARCHIVE = 2 << 30, 256 << 20, 4 << 30
@@ -68,9 +69,18 @@ class Entry:
         return parsing.split_lines(self.read())
 
     def json(self) -> Any:
-        """Its content as JSON; see `parsing.parse_json`."""
-        with reading(self.name):
-            return parsing.parse_json(self.read())
+        """Its content as JSON; errors give the line."""
+        text = parsing.decode(self.read())
+        if not text.strip():
+            raise ClipError('the file is empty', EMPTY, file=self.name)
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ClipError(f'not JSON: {error.msg}', line=error.lineno, file=self.name) from None
+        except RecursionError:
+            raise ClipError('lists are nested too deep', file=self.name) from None
+        except ValueError as error:
+            raise ClipError(f'not JSON: {error}', file=self.name) from None
 
 
 class Source:
@@ -111,17 +121,6 @@ class Source:
     def find(self, pattern: str) -> list[Entry]:
         """Entries whose name matches a regular expression somewhere."""
         return [entry for entry in self.entries if re.search(pattern, entry.name)]
-
-    def need(self, pattern: str, format_name: str) -> list[Entry]:
-        """Entries whose name matches.
-
-        Raises:
-            FormatError: There is none; the message says what the format expects.
-        """
-        found = self.find(pattern)
-        if not found:
-            raise self.refuse(format_name)
-        return found
 
     def refuse(self, format_name: str) -> FormatError:
         """The error for a source of another format: what was expected, what is there."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from .common import Clip, Dataset, FormatError, Parsed, Plan
+from .common import Clip, Dataset, FormatError, Options, Parsed, Plan
 from .sources import Source
 
 
-def plan(source: Source | None, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source | None, options: Options) -> Plan:
     """One job: the whole set."""
     if source is not None:
         raise FormatError(f'synthetic reads nothing, but the source {source} was given')
@@ -30,7 +27,9 @@ def read(job: dict) -> Parsed:
     )
 
 
-def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
+def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
     """The set's own splits and meta."""
     split, meta = extras[0]
-    return Dataset(split, meta, [meta['note']], f'configs/stgcn_mgfuse_{options["dataset"]}.py')
+    config = f'configs/stgcn_mgfuse_{options["dataset"]}.py'
+    layout, classes = meta['layout'], meta['classes']
+    return Dataset(split, layout, classes, [meta['note']], config=config, meta=meta)

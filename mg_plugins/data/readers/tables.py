@@ -32,11 +32,7 @@ def read_table(
 ) -> list[tuple[int, dict[str, str]]]:
     """Rows of a table with a header, as (1-based line, {column: text}); blank rows are skipped.
 
-    Args:
-        path: The file.
-        required: Columns that must be there.
-        optional: Columns that may be there.
-        aliases: Other names of columns; columns that are none of them are then ignored.
+    Columns have other names by `aliases`; those that are none of them are then ignored.
 
     Raises:
         FormatError: No such file, a required column is missing, a column is unknown or there
@@ -155,13 +151,9 @@ class LabelTable:
 def read_labels(path: str, classes: str | None, first_label: int | None = None) -> LabelTable:
     """Read a labels CSV: columns clip and label, and those of `LabelRow` as far as known.
 
-    `label` is a class name, or an index. An empty label is an unlabelled clip. Without `classes`,
-    names are those of the column in alphabetical order, and indices are called 'class 0' …
-
-    Args:
-        path: The CSV.
-        classes: See `read_classes`.
-        first_label: What indices are counted from; None to find out.
+    `label` is a class name, or an index counted from `first_label` (None to find out). An empty one
+    is an unlabelled clip. Without `classes` (see `read_classes`), names are those of the column in
+    alphabetical order, and indices are called 'class 0' …
 
     Raises:
         FormatError: It is no such table, or indices may be counted from 0 or from 1.

@@ -7,7 +7,6 @@ through in another unit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
 
 from . import people
-from .common import ALL_ZERO, EMPTY, ClipError, FormatError
+from .common import ALL_ZERO, EMPTY, ClipError, FormatError, Options, words
 from .people import Detections
 
 # A recording longer than this has frame numbers that are something else, such as times.
@@ -28,13 +27,6 @@ FRACTION = 2.0
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001}
 # Below this visibility MediaPipe's joints are invented (measured: 0.03 to 0.2 outside the picture).
 MEDIAPIPE_VISIBLE = 0.4
-# Layouts by family and number of joints, where the files name no joints.
-BY_COUNT = {
-    'openpose': {25: 'body25', 18: 'openpose18', 67: 'openpose67', 135: 'openpose67'},
-    'mediapipe': {33: 'mediapipe33', 75: 'holistic75', 21: 'hand21'},
-    'coco': {17: 'coco17', 18: 'openpose18', 21: 'hand21', 25: 'body25', 26: 'halpe26',
-             133: 'coco_wholebody133', 136: 'halpe136'},
-}  # fmt: skip
 
 
 @dataclass
@@ -80,16 +72,10 @@ class Unit(NamedTuple):
     layout: Layout
 
 
-def finish(take: Take, options: Mapping[str, Any], size) -> Counter[str]:
-    """Bring a take into the form that clips are cut from; `take.layout` becomes a `Layout`.
+def finish(take: Take, options: Options, size) -> Counter[str]:
+    """Bring a take into the form that clips are cut from; gives what was converted.
 
-    Args:
-        take: What the parser found.
-        options: The format's options.
-        size: (width, height) of the picture by the labels, if they say.
-
-    Returns:
-        What was converted.
+    `take.layout` becomes a `Layout`; `size` (width, height) is that of the labels, if they say.
     """
     counts: Counter[str] = Counter()
     if not take.frames:
@@ -145,7 +131,7 @@ def clean(
     points: np.ndarray,
     scores: np.ndarray,
     unit: Unit,
-    options: Mapping[str, Any],
+    options: Options,
     counts: Counter[str],
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Coordinates in pixels or metres, scores from 0 to 1; missing joints all 0.
@@ -183,16 +169,21 @@ def clean(
     return points.astype(np.float32, copy=False), scores, size
 
 
+def by_count(family: str, joints: int) -> str | None:
+    """The layout of files that name no joints, by their number."""
+    return words('layouts')[family].get(str(joints))
+
+
 def find_layout(take: Take, joints: int, wanted: str | None) -> Layout:
     """The layout of the joints in a file."""
     named = take.layout
     if named is None:
-        named = BY_COUNT[take.family].get(joints)
+        named = by_count(take.family, joints)
         # Only counted: a layout of the user's with as many joints says what they are.
         if wanted and get_layout(wanted).num_joints == joints:
             named = wanted
     if named is None:
-        known = ', '.join(f'{n} ({name})' for n, name in BY_COUNT[take.family].items())
+        known = ', '.join(f'{n} ({name})' for n, name in words('layouts')[take.family].items())
         raise ClipError(f'{joints} joints, expected {known}; give --layout with as many joints')
     layout = get_layout(named)
     if layout.num_joints != joints:
@@ -217,9 +208,7 @@ def check_layout(name: str | None) -> str | dict | None:
     return layout.name if layout.name in layout_names() else layout.as_dict()
 
 
-def clean_scores(
-    scores: np.ndarray, options: Mapping[str, Any], counts: Counter[str]
-) -> np.ndarray:
+def clean_scores(scores: np.ndarray, options: Options, counts: Counter[str]) -> np.ndarray:
     """Scores from 0 to 1."""
     scores = np.where(np.isfinite(scores), scores, 0)
     largest, divisor = float(scores.max(initial=0)), 1.0
@@ -283,7 +272,7 @@ def metres(
     return np.float32(UNITS[found])
 
 
-def use_times(take: Take, options: Mapping[str, Any], counts: Counter[str]) -> None:
+def use_times(take: Take, options: Options, counts: Counter[str]) -> None:
     """Frame rate, gaps and even spacing from the times of frames."""
     numbers = sorted(take.times)
     times = np.array([take.times[number] for number in numbers])

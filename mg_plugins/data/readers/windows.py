@@ -14,7 +14,7 @@ from mg_plugins.data.classes import get_classes, protocol
 from mg_plugins.data.hands import attach_hands
 
 from . import common, parsing, tables
-from .common import Clip, ClipError, Dataset, FormatError, Parsed, Plan, reading
+from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan, reading
 from .sources import Entry, Source
 
 
@@ -63,19 +63,11 @@ SETS = {
         used=tuple(11 * joint + axis for joint in range(25) for axis in range(3)),
     ),
 }
-FINGERS_A, FINGERS_B = slice(12, 17), slice(17, 22)
+SWAPPED = [*range(12), *range(17, 22), *range(12, 17)]
 # A median over about this many frames, spread over all clips, says enough about the hands.
 HAND_FRAMES = 20_000
-RELEASED = {'train': 'train', 'validate': 'val', 'test': 'test'}
-# How tables name what we look for; the label table that comes with the set has a row a gesture.
-COLUMN_NAMES = {
-    'video': ('video', 'video_id', 'videoid', 'vid', 'clip', 'session', 'file', 'filename'),
-    'subject': ('subject', 'subject_id', 'subjectid', 'person', 'person_id', 'player', 'sub'),
-    'outcome': ('outcome', 'result', 'emotion', 'win/lose', 'win_lose', 'winlose', 'win'),
-}
-OUTCOMES = {'win': 'win', 'won': 'win', '1': 'win', 'positive': 'win', 'w': 'win',
-            'lose': 'lose', 'lost': 'lose', 'loss': 'lose', '0': 'lose', 'negative': 'lose',
-            'l': 'lose'}  # fmt: skip
+RELEASED = {'imigue_skeleton_train': 'train', 'imigue_skeleton_validate': 'val',
+            'imigue_skeleton_test': 'test'}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,10 +79,10 @@ class Job:
     labels: Entry
     split: str | None
     known: dict
-    options: Mapping[str, Any]
+    options: Options
 
 
-def plan(source: Source, options: Mapping[str, Any]) -> Plan:
+def plan(source: Source, options: Options) -> Plan:
     """One job a recording."""
     spec = SETS[options['format']]
     table = options.get('subjects')
@@ -125,11 +117,9 @@ def plan(source: Source, options: Mapping[str, Any]) -> Plan:
 
 def released_split(source: Path, folder: str) -> str | None:
     """The split that the release puts a video's folder in, by the folder's parents."""
-    for name in reversed((*source.resolve().parts, *PurePosixPath(folder).parts)):
-        if split := RELEASED.get(name.removeprefix('imigue_skeleton_')):
-            if name.startswith('imigue_skeleton_'):
-                return split
-    return None
+    names = (*source.resolve().parts, *PurePosixPath(folder).parts)
+    found = [RELEASED[name] for name in names if name in RELEASED]
+    return found[-1] if found else None
 
 
 def read_fps(entry: Entry) -> float | None:
@@ -149,19 +139,21 @@ def read_subjects(path: str) -> dict[int, dict]:
             contradict each other.
     """
     subjects: dict[int, dict] = {}
-    for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',), COLUMN_NAMES):
+    words = dict(common.words('imigue'))
+    outcomes = words.pop('outcomes')
+    for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',), words):
         video = parsing.parse_int(PurePosixPath(row['video']).stem)
         subject = parsing.parse_int(row['subject'])
         outcome = row.get('outcome', '').lower()
         wrong = None
         if video is None or subject is None:
             wrong = 'video and subject must be whole numbers'
-        elif outcome and outcome not in OUTCOMES:
+        elif outcome and outcome not in outcomes:
             expected = ', '.join(protocol('imigue', 'emotion')['outcomes'])
             wrong = f'outcome {outcome!r}, expected {expected} or nothing'
         else:
             known = dict(subject=str(subject))
-            known |= {'outcome': OUTCOMES[outcome]} if outcome else {}
+            known |= {'outcome': outcomes[outcome]} if outcome else {}
             if subjects.setdefault(video, known) != known:
                 wrong = f'video {video} has {known} here and {subjects[video]} before'
         if wrong:
@@ -275,7 +267,7 @@ def is_header(line: str) -> bool:
     return count > 2 and counted in (list(range(count)), list(range(1, count + 1)))
 
 
-def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, Any]) -> Dataset:
+def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
     """Splits by release and by protocol, and for iMiGUE the decision about the hands."""
     name, subjects, notes = options['format'], plan.context['subjects'], []
     entry = common.format_entry(name)
@@ -304,9 +296,7 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Mapping[str, A
             half |= dict.fromkeys(emotion[videos], part)
         known = [clip for clip in clips if 'outcome' in clip.annotation]
         common.split_clips(known, lambda clip: half.get(int(clip.annotation['session'])), split)
-    note = '; '.join([entry['unit'], *notes])
-    meta = dict(layout=entry['layout'], classes=list(get_classes(name)), source=name, note=note)
-    return Dataset(split, meta, notes)
+    return Dataset(split, entry['layout'], get_classes(name), notes, [entry['unit']])
 
 
 def match_hands(clips: list[Clip]) -> str:
@@ -332,10 +322,7 @@ def match_hands(clips: list[Clip]) -> str:
         return f'hands: fingertips 12-16 belong to wrist 4 (median distance in pixels: {distances})'
     for annotation in annotations:
         for key in ('keypoint', 'keypoint_score'):
-            values = annotation[key]
-            first = values[:, :, FINGERS_A].copy()
-            values[:, :, FINGERS_A] = values[:, :, FINGERS_B]
-            values[:, :, FINGERS_B] = first
+            annotation[key][:] = annotation[key][:, :, SWAPPED]
     return (
         'hands: the released fingertips 12-16 belong to wrist 7, so 12-16 and 17-21 changed places '
         f'to fit the layout (median distance in pixels before that: {distances})'
