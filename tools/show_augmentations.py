@@ -7,6 +7,7 @@ python tools/show_augmentations.py --ann-file data/imigue/imigue.pkl --clip 0001
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import options
@@ -38,14 +39,13 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from tqdm import tqdm
 
-    from mg_plugins.augment.examples import PictureError, load_clip, names_of
-
     try:
+        import matplotlib  # noqa: F401
         import PIL  # noqa: F401
-
-        from mg_plugins.augment.pictures import animate, contact_sheet
     except ImportError as error:
-        raise PictureError(f'{error}. Install it: pip install -e ".[viz]"') from error
+        sys.exit(f'{error}. Install it: pip install -e ".[viz]"')
+
+    from mg_plugins.augment.pictures import animate, contact_sheet, load_clip, names_of
 
     out, names = Path(args.out), names_of(args.only)
     clip = load_clip(args.ann_file, args.clip, args.layout)

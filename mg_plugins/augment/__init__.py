@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         'base': ['AUGMENTATIONS', 'Augmentation', 'Draws', 'build_augmentation', 'register'],
-        'batched': ['BatchedViews', 'write_features'],
+        'batched': ['BatchedViews', 'View', 'build_views', 'write_features'],
         'chain': ['Chain', 'Recipe', 'build_steps', 'recipe_names'],
         'geometry': ['flip', 'rotate', 'rotation_matrix', 'scale', 'transform', 'translate'],
         'gesture': [
@@ -27,6 +27,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'joints': ['add_noise', 'change_limbs', 'displacement', 'hide', 'jitter', 'own_motion'],
         'randomness': ['SampleRandomness'],
         'temporal': ['resample', 'resample_at', 'smooth'],
-        'views': ['View', 'build_views'],
     },
 )

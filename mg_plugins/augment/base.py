@@ -43,21 +43,16 @@ class Draws:
         values = self.rng.random((*self.batch, *shape), dtype=np.float32)
         return np.asarray(low + (high - low) * values, dtype=np.float32)
 
-    def normal(self, *shape: int) -> np.ndarray:
-        """(*batch, *shape) float32, standard normal."""
-        values = self.rng.standard_normal((*self.batch, *shape), dtype=np.float32)
-        return np.asarray(values)
-
     def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
         """(*batch, *shape) int64, uniform in low … high, both included."""
-        values = self.rng.integers(low, high, (*self.batch, *shape), endpoint=True)
-        return np.asarray(values)
+        return np.asarray(self.rng.integers(low, high, (*self.batch, *shape), endpoint=True))
 
     def noise(self, shape: tuple[int, ...]):
         """(*batch, *shape) float32, standard normal, for something as large as the clips."""
+        shape = (*self.batch, *shape)
         if self._noise is not None:
-            return self._noise((*self.batch, *shape))
-        return self.normal(*shape)
+            return self._noise(shape)
+        return self.rng.standard_normal(shape, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class Augmentation:
     """One augmentation.
 
     Subclasses have a field ``strength``, at which 0 changes nothing at all, and override `draw`
-    and `apply`. Shapes are those of `mg_plugins.augment.arrays`.
+    and `apply`. Shapes are those of `mg_plugins.data.arrays`.
 
     Attributes:
         p: Share of the clips that it is applied to.
@@ -101,11 +96,11 @@ class Augmentation:
 
 
 def register(name: str) -> Callable[[type[Augmentation]], type[Augmentation]]:
-    """Class decorator: enter an augmentation into the table under its name in configs."""
+    """Class decorator: a dataclass, entered into the table under its name in configs."""
 
     def enter(cls: type[Augmentation]) -> type[Augmentation]:
+        AUGMENTATIONS[name] = cls = dataclass(frozen=True)(cls)
         cls.name = name
-        AUGMENTATIONS[name] = cls
         return cls
 
     return enter
@@ -125,9 +120,8 @@ def build_augmentation(entry: Mapping[str, Any] | str | Augmentation) -> Augment
         raise UserError(
             f'augmentation {name!r} is unknown; there are {", ".join(sorted(AUGMENTATIONS))}'
         )
-    cls = AUGMENTATIONS[name]
-    known = [field.name for field in dataclasses.fields(cls)]
+    known = [field.name for field in dataclasses.fields(AUGMENTATIONS[name])]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UserError(f'{name} has no option {unknown[0]!r}; its options are {known}')
-    return cls(**options)
+    return AUGMENTATIONS[name](**options)

@@ -1,19 +1,66 @@
-"""Views of a batch of clips, made on the batch's own device after collation."""
+"""Views: a chain of augmentations and the features that a model sees of the result.
+
+`build_views` reads them, ``MultiView`` makes them of one clip in a pipeline, `BatchedViews` of a
+batch of clips on its own device, after collation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mg_plugins.data.layouts import Layout
+from mg_plugins.data.arrays import planes
+from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.skeleton import FEATURES, write_features
+from mg_plugins.errors import UserError
 
-from .arrays import planes, positive, take_joints
 from .base import Draws
+from .chain import Chain
 from .randomness import rank
-from .views import build_views
+
+
+@dataclass(frozen=True)
+class View:
+    """One view: its chain and its features."""
+
+    chain: Chain
+    feat: tuple[str, ...]
+
+
+def build_views(
+    layout: str | dict | Layout, views: Sequence[Mapping]
+) -> tuple[Layout, tuple[View, ...]]:
+    """The layout and the views of ``[dict(chain='weak', feat='joint'), …]``.
+
+    Raises:
+        ValueError: No view, unknown keys, names or options, or views whose numbers of features
+            differ, which cannot become one tensor.
+        LayoutError: A layout that an augmentation cannot work with.
+    """
+    layout, built = get_layout(layout), []
+    for number, view in enumerate(views):
+        unknown = sorted(set(view) - {'chain', 'feat'})
+        if unknown:
+            raise UserError(f"view {number} has the key {unknown[0]!r}; keys are 'chain', 'feat'")
+        feat = view.get('feat', 'joint')
+        feat = (feat,) if isinstance(feat, str) else tuple(feat)
+        if not feat or not set(feat) <= set(FEATURES):
+            raise UserError(
+                f'view {number} has feat={feat!r}, expected one or several of {list(FEATURES)}'
+            )
+        built.append(View(Chain(view.get('chain', ()), layout), feat))
+    if not built:
+        raise UserError("views is empty; give at least one, such as dict(chain='weak')")
+    numbers = [len(view.feat) for view in built]
+    if len(set(numbers)) > 1:
+        raise UserError(
+            f'the views have {numbers} features; they become one tensor and need equally many'
+        )
+    return layout, tuple(built)
 
 
 class BatchedViews:
@@ -27,7 +74,7 @@ class BatchedViews:
             one or several of 'joint', 'bone', 'joint_motion', 'bone_motion' (default 'joint').
 
     Raises:
-        ValueError: No view, unknown names or options, views with different numbers of channels.
+        ValueError: See `build_views`.
         LayoutError: A layout that an augmentation cannot work with.
     """
 
@@ -60,8 +107,8 @@ class BatchedViews:
         """Make the views with parameters drawn before: for each view those of its chain."""
         with torch.autocast(keypoint.device.type, enabled=False):
             keypoint, score = planes(keypoint.float()), score.float().contiguous()
-            shape = (len(keypoint), len(self.views), *keypoint.shape[1:4], self.views[0].channels)
-            out = keypoint.new_empty(shape)
+            channels = 3 * len(self.views[0].feat)
+            out = keypoint.new_empty(len(keypoint), len(self.views), *keypoint.shape[1:4], channels)
             for number, (view, what) in enumerate(zip(self.views, drawn, strict=True)):
                 points, scores = view.chain.apply(keypoint, score, what)
                 write_features(points, scores, self.layout, view.feat, out[:, number])
@@ -87,36 +134,3 @@ def batch_draws(
         return flat.movedim(1, -1)
 
     return Draws(rng, clips, normal)
-
-
-def write_features(
-    keypoint: Tensor, score: Tensor, layout: Layout, feat: Sequence[str], out: Tensor
-) -> None:
-    """Batched form of `mg_plugins.data.skeleton.features`: the same rules, written into ``out``.
-
-    Args:
-        keypoint: (N, M, T, V, C) coordinates.
-        score: (N, M, T, V) scores.
-        layout: Layout of the V joints.
-        feat: Some of `skeleton.FEATURES`.
-        out: (N, M, T, V, 3 * len(feat)).
-    """
-    flat = keypoint.shape[-1] == 2
-    for place, name in enumerate(feat):
-        values, certain, there = keypoint, score, None
-        if name != 'joint':
-            there = positive(score, keypoint)
-        if name.startswith('bone'):
-            there = there * take_joints(there, layout.parents)
-            certain = (score + take_joints(score, layout.parents)) / 2 * there
-            values = (keypoint - take_joints(keypoint, layout.parents)) * there[..., None]
-        part = out[..., 3 * place : 3 * place + 3]
-        if name.endswith('motion'):
-            both = there[:, :, 1:] * there[:, :, :-1]
-            certain = (certain[:, :, 1:] + certain[:, :, :-1]) / 2 * both
-            values = (values[:, :, 1:] - values[:, :, :-1]) * both[..., None]
-            part[:, :, -1] = 0
-            part = part[:, :, :-1]
-        part[..., : keypoint.shape[-1]] = values
-        if flat:
-            part[..., 2] = certain

@@ -9,19 +9,19 @@ recipes' names and dicts:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mg_plugins.data.arrays import is_batch, like, put_clips, take_clips
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.errors import UserError
 
 from . import gesture, joints, temporal  # noqa: F401  (they fill the table)
-from .arrays import is_batch, like, put_clips, take_clips
 from .base import AUGMENTATIONS, Augmentation, Draws, build_augmentation
 from .geometry import Linear, transform
 
@@ -57,7 +57,7 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
         ValueError: An unknown recipe, augmentation or option.
     """
     if isinstance(chain, Mapping) and chain.get('type') == OneOf.name:
-        return [OneOf(**{name: value for name, value in chain.items() if name != 'type'})]
+        return [OneOf(**{key: value for key, value in chain.items() if key != 'type'})]
     if isinstance(chain, (Mapping, Augmentation)):
         return [build_augmentation(chain)]
     if isinstance(chain, str):
@@ -100,16 +100,16 @@ class Chain:
             draws: Source of the numbers; says whether they are for one clip or for a batch.
             shape: (M, T, V, C) of a clip.
         """
-        return [self._draw(step, draws, shape) for step in self.steps]
-
-    def _draw(self, step: Augmentation, draws: Draws, shape: tuple) -> Drawn:
-        hit = draws.rng.random(draws.batch) < step.p
-        if np.all(hit):
-            return Drawn(None, step.draw(draws, shape, self.layout))
-        if not np.any(hit):
-            return Drawn(None, None)
-        index = np.flatnonzero(hit)
-        return Drawn(index, step.draw(draws.some(len(index)), shape, self.layout))
+        drawn = []
+        for step in self.steps:
+            hit, index, params = draws.rng.random(draws.batch) < step.p, None, None
+            if np.all(hit):
+                params = step.draw(draws, shape, self.layout)
+            elif np.any(hit):
+                index = np.flatnonzero(hit)
+                params = step.draw(draws.some(len(index)), shape, self.layout)
+            drawn.append(Drawn(index, params))
+        return drawn
 
     def apply(self, keypoint, score, drawn: Sequence[Drawn]):
         """Augment one clip, or a batch, as drawn; what is given stays as it was.
@@ -122,31 +122,20 @@ class Chain:
         Returns:
             Keypoint and score of the same shapes and types.
         """
-        given, matrix = (keypoint, score), None
+        clips, matrix = (keypoint, score), None
         for step, (index, params) in zip(self.steps, drawn, strict=True):
             if params is None:
                 continue
             if isinstance(step, Linear):
                 # Neighbouring matrices are multiplied first: one pass over the coordinates.
-                matrix = _then(matrix, _of_all(params['matrix'], index, keypoint))
+                own = _of_all(params['matrix'], index, keypoint)
+                matrix = own if matrix is None else own @ matrix
                 continue
             if matrix is not None:
-                keypoint, matrix = transform(keypoint, matrix), None
-            if index is None:
-                keypoint, score = step.apply(keypoint, score, params, self.layout)
-                continue
-            where = like(index, keypoint)
-            part = take_clips(keypoint, where), take_clips(score, where)
-            changed = step.apply(*part, params, self.layout)
-            keypoint, score = (
-                old if new is same else put_clips(old, where, new, inplace=old is not first)
-                for old, same, new, first in zip(
-                    (keypoint, score), part, changed, given, strict=True
-                )
-            )
-        if matrix is not None:
-            keypoint = transform(keypoint, matrix)
-        return keypoint, score
+                clips, matrix = (transform(clips[0], matrix), clips[1]), None
+            change = partial(step.apply, params=params, layout=self.layout)
+            clips = _change(clips, index, change, given=(keypoint, score))
+        return clips if matrix is None else (transform(clips[0], matrix), clips[1])
 
     def __call__(self, keypoint, score, draws: Draws):
         """Draw and apply."""
@@ -173,9 +162,8 @@ class OneOf(Augmentation):
     """
 
     chains: Sequence = ()
-
-    name: ClassVar[str] = 'MGOneOf'
-    needs_layout: ClassVar[bool] = True
+    name = 'MGOneOf'
+    needs_layout = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,31 +181,32 @@ class OneOf(Augmentation):
             Chain(chain, layout)
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        which = draws.integers(0, len(self.chains) - 1)
-        if not draws.batch:
-            chain = Chain(self.chains[int(which)], layout)
-            return dict(parts=[(chain, None, chain.draw(draws, shape))])
-        parts = []
-        for number, steps in enumerate(self.chains):
-            index = np.flatnonzero(which == number)
-            if len(index):
-                chain = Chain(steps, layout)
-                parts.append((chain, index, chain.draw(draws.some(len(index)), shape)))
+        which, parts = draws.integers(0, len(self.chains) - 1), []
+        for number in np.unique(which):
+            chain, index = Chain(self.chains[number], layout), None
+            if draws.batch:
+                index = np.flatnonzero(which == number)
+            own = draws if index is None else draws.some(len(index))
+            parts.append((chain, index, chain.draw(own, shape)))
         return dict(parts=parts)
 
     def apply(self, keypoint, score, params: Mapping[str, Any], layout: Layout | None):
+        clips = given = keypoint, score
         for chain, index, drawn in params['parts']:
-            if index is None:
-                return chain.apply(keypoint, score, drawn)
-            where = like(index, keypoint)
-            part = chain.apply(take_clips(keypoint, where), take_clips(score, where), drawn)
-            keypoint = put_clips(keypoint, where, part[0], inplace=False)
-            score = put_clips(score, where, part[1], inplace=False)
-        return keypoint, score
+            clips = _change(clips, index, partial(chain.apply, drawn=drawn), given)
+        return clips
 
 
-def _then(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:
-    return second if first is None else second @ first
+def _change(clips: tuple, index: np.ndarray | None, change: Callable, given: tuple) -> tuple:
+    """Keypoint and score with some clips changed; what was given is not overwritten."""
+    if index is None:
+        return change(*clips)
+    where = like(index, clips[0])
+    part = [take_clips(array, where) for array in clips]
+    return tuple(
+        old if new is same else put_clips(old, where, new, inplace=old is not first)
+        for old, same, new, first in zip(clips, part, change(*part), given, strict=True)
+    )
 
 
 def _of_all(matrix: np.ndarray, index: np.ndarray | None, keypoint) -> np.ndarray:

@@ -2,17 +2,17 @@
 
 All but the mirror are one matrix a clip, ``p ↦ A p``; a chain multiplies neighbouring ones.
 Axes: x to the side, y along the body, z (3D) in depth. Coordinates are body-centred (MGNormalize),
-in shoulder widths in 2D and in metres in 3D.
+in shoulder widths in 2D and in metres in 3D. One draw a clip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import body_spread, like, mix_axes, positive, take_joints
+from mg_plugins.data.arrays import body_spread, like, mix_axes, positive, take_joints
+
 from .base import Augmentation, Draws, register
 
 
@@ -25,26 +25,18 @@ def rotation_matrix(angles: np.ndarray) -> np.ndarray:
     Returns:
         (..., 3, 3), or (..., 2, 2) for one angle, float32.
     """
-    cos, sin = np.cos(angles), np.sin(angles)
-    if cos.shape[-1] == 1:
-        turn = np.concatenate([cos, -sin, sin, cos], axis=-1)
-        return turn.reshape(*cos.shape[:-1], 2, 2).astype(np.float32)
-    x, y, z = range(3)
-    turn = np.stack(
-        [
-            cos[..., y] * cos[..., z],
-            sin[..., x] * sin[..., y] * cos[..., z] - cos[..., x] * sin[..., z],
-            cos[..., x] * sin[..., y] * cos[..., z] + sin[..., x] * sin[..., z],
-            cos[..., y] * sin[..., z],
-            sin[..., x] * sin[..., y] * sin[..., z] + cos[..., x] * cos[..., z],
-            cos[..., x] * sin[..., y] * sin[..., z] - sin[..., x] * cos[..., z],
-            -sin[..., y],
-            sin[..., x] * cos[..., y],
-            cos[..., x] * cos[..., y],
-        ],
-        axis=-1,
-    )
-    return turn.reshape(*cos.shape[:-1], 3, 3).astype(np.float32)
+    cos, sin = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
+    if len(cos) == 1:
+        rows = [[cos[0], -sin[0]], [sin[0], cos[0]]]
+    else:
+        (cx, cy, cz), (sx, sy, sz) = cos, sin
+        rows = [
+            [cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz],
+            [cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz],
+            [-sy, sx * cy, cx * cy],
+        ]
+    turn = np.stack([np.stack(row, -1) for row in rows], -2)
+    return turn.astype(np.float32)
 
 
 def rotate(keypoint, angles: np.ndarray):
@@ -54,8 +46,7 @@ def rotate(keypoint, angles: np.ndarray):
 
 def scale(keypoint, factors: np.ndarray):
     """Stretch each coordinate axis by its own factor (..., C): ``p ↦ factors · p``."""
-    factors = np.asarray(factors)
-    return transform(keypoint, factors[..., None] * np.eye(factors.shape[-1]))
+    return transform(keypoint, _diagonal(np.asarray(factors)))
 
 
 def transform(keypoint, matrix: np.ndarray):
@@ -76,7 +67,6 @@ def flip(keypoint, score, swap: Sequence[int]):
     return take_joints(keypoint, swap) * like(mirror, keypoint), take_joints(score, swap)
 
 
-@dataclass(frozen=True)
 class Linear(Augmentation):
     """An augmentation that is one matrix, ``params['matrix']`` (C, C) or (N, C, C)."""
 
@@ -85,11 +75,10 @@ class Linear(Augmentation):
 
 
 @register('MGRotate')
-@dataclass(frozen=True)
 class Rotate(Linear):
     """Turn the clip: ``p ↦ R p``, about each axis in 3D, in the picture plane in 2D.
 
-    One draw a clip. Source: common in skeleton recognition, e.g. PYSKL's RandomRot.
+    Source: common in skeleton recognition, e.g. PYSKL's RandomRot.
 
     Args:
         max_angle: Largest angle, radians; angles are uniform in ±max_angle.
@@ -103,7 +92,6 @@ class Rotate(Linear):
 
 
 @register('MGViewpoint')
-@dataclass(frozen=True)
 class Viewpoint(Linear):
     """See the clip from another side: ``p ↦ R p``, or what that does to a flat body in 2D.
 
@@ -123,7 +111,6 @@ class Viewpoint(Linear):
 
 
 @register('MGTurnAxis')
-@dataclass(frozen=True)
 class TurnAxis(Linear):
     """Turn about one axis at random, and hardly about the others.
 
@@ -145,11 +132,10 @@ class TurnAxis(Linear):
 
 
 @register('MGShear')
-@dataclass(frozen=True)
 class Shear(Linear):
     """Slant the body: ``p ↦ (I + S) p``, S with a zero diagonal, the rest uniform in ±strength.
 
-    One draw a clip; no unit. Source: SkeletonCLR and AimCLR, there with strength 0.5.
+    No unit. Source: SkeletonCLR and AimCLR, there with strength 0.5.
 
     Args:
         strength: Largest entry of S.
@@ -158,18 +144,16 @@ class Shear(Linear):
     strength: float = 0.5
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        dims = shape[-1]
+        dims, one = shape[-1], np.eye(shape[-1], dtype=np.float32)
         slant = draws.uniform(-self.strength, self.strength, dims, dims)
-        one = np.eye(dims, dtype=np.float32)
         return dict(matrix=one + slant * (1 - one))
 
 
 @register('MGScale')
-@dataclass(frozen=True)
 class Scale(Linear):
     """Stretch the body along each axis by its own factor, uniform in 1 ± strength.
 
-    One draw a clip and axis; no unit. Source: common, e.g. PYSKL's RandomScale.
+    No unit. Source: common, e.g. PYSKL's RandomScale.
 
     Args:
         strength: Largest deviation of a factor from 1.
@@ -178,13 +162,11 @@ class Scale(Linear):
     strength: float = 0.1
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        dims = shape[-1]
-        factors = 1 + draws.uniform(-self.strength, self.strength, dims)
-        return dict(matrix=factors[..., None] * np.eye(dims, dtype=np.float32))
+        factors = 1 + draws.uniform(-self.strength, self.strength, shape[-1])
+        return dict(matrix=_diagonal(factors))
 
 
 @register('MGAxisMask')
-@dataclass(frozen=True)
 class AxisMask(Linear):
     """Flatten one coordinate axis, drawn for each clip: ``p_a ↦ (1 − strength) p_a``.
 
@@ -198,19 +180,16 @@ class AxisMask(Linear):
     most = 1.0
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        dims = shape[-1]
-        hit = draws.integers(0, dims - 1)[..., None] == np.arange(dims)
-        factors = np.where(hit, np.float32(1 - self.strength), np.float32(1))
-        return dict(matrix=factors[..., None] * np.eye(dims, dtype=np.float32))
+        hit = draws.integers(0, shape[-1] - 1)[..., None] == np.arange(shape[-1])
+        return dict(matrix=_diagonal(np.where(hit, np.float32(1 - self.strength), np.float32(1))))
 
 
 @register('MGTranslate')
-@dataclass(frozen=True)
 class Translate(Augmentation):
     """Shift the whole clip: ``p ↦ p + r · d``, d uniform in ±strength along each axis.
 
     r is the spread of the bodies (`arrays.body_spread`), so that a hand is shifted as far for its
-    size as a body. One draw a clip. Source: common (affine augmentation).
+    size as a body. Source: common (affine augmentation).
 
     Args:
         strength: Largest shift in spreads.
@@ -227,12 +206,10 @@ class Translate(Augmentation):
 
 
 @register('MGFlip')
-@dataclass(frozen=True)
 class Flip(Augmentation):
     """Mirror the body: x ↦ −x, and left and right joints change places.
 
-    Coordinates must be body-centred (after MGNormalize): the mirror is at x = 0. Source: common;
-    AimCLR's spatial flip only exchanges the joints.
+    Source: common; AimCLR's spatial flip only exchanges the joints.
 
     Args:
         strength: 1 mirrors, 0 does not; how many clips are mirrored is ``p``.
@@ -248,3 +225,7 @@ class Flip(Augmentation):
 
     def apply(self, keypoint, score, params, layout):
         return flip(keypoint, score, layout.swap) if self.strength else (keypoint, score)
+
+
+def _diagonal(factors: np.ndarray) -> np.ndarray:
+    return factors[..., None] * np.eye(factors.shape[-1], dtype=factors.dtype)

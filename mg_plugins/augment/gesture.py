@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from mg_plugins.data.arrays import arange, largest, like, namespace, per_clip, positive, take_frames
 from mg_plugins.data.layouts import Layout, LayoutError
 
-from .arrays import arange, largest, like, namespace, per_clip, positive, take_frames
 from .base import Augmentation, Draws, register
 from .joints import displacement
 from .temporal import resample_at, smooth
 
-# A layout of one hand has fingers for regions.
 HANDS = ('left_arm', 'right_arm', 'left_hand', 'right_hand')
-FINGERS = ('thumb', 'index', 'middle', 'ring', 'pinky')
-HAND_REGIONS = (*HANDS, *FINGERS)
+# A layout of one hand has fingers for regions.
+HAND_REGIONS = (*HANDS, 'thumb', 'index', 'middle', 'ring', 'pinky')
 
 
 def motion_energy(keypoint, score):
@@ -56,10 +53,7 @@ def cycle_length(keypoint, score, smallest: int = 4):
 def pose_gap(keypoint, score, ahead):
     """Squared distance of each frame's pose to that ``ahead`` frames later, (T,) or (N, T).
 
-    Args:
-        keypoint: Coordinates.
-        score: Scores; joints missing in one of the two frames do not count.
-        ahead: Whole number of frames, (1,) or (N, 1).
+    ``ahead`` is whole, (1,) or (N, 1). Joints missing in one of the two frames do not count.
     """
     xp = namespace(keypoint)
     last = keypoint.shape[-3] - 1
@@ -73,8 +67,6 @@ def change_cycle(keypoint, score, cycles: float, place, repeat):
     """Show a stretch of ``cycles`` cycles twice, or leave it out, within the clip's T frames.
 
     Args:
-        keypoint: Coordinates.
-        score: Scores.
         cycles: Length of the stretch in cycles, see `cycle_length`; at most half the clip.
         place: About where it begins, 0 … 1 of where it can, () or (N,).
         repeat: True shows it twice, False leaves it out, () or (N,).
@@ -101,11 +93,7 @@ def change_cycle(keypoint, score, cycles: float, place, repeat):
 def magnify(keypoint, score, gain, sigma: float):
     """Scale each joint's deviation from its smoothed path: ``p ↦ s + gain · (p − s)``.
 
-    Args:
-        keypoint: Coordinates.
-        score: Scores.
-        gain: () or (N,): above 1 magnifies, below attenuates.
-        sigma: σ of the smoothing in frames.
+    A gain, () or (N,), above 1 magnifies. ``sigma`` is the smoothing's σ in frames.
     """
     path = smooth(keypoint, score, np.full(np.shape(gain), sigma, np.float32))
     # In this form a gain of 1 gives back every bit.
@@ -115,11 +103,8 @@ def magnify(keypoint, score, gain, sigma: float):
 def motion_crop(keypoint, score, before, after):
     """Keep the frames in which the movement is, stretched to T frames.
 
-    Args:
-        keypoint: Coordinates.
-        score: Scores.
-        before: Share of the motion energy that may be lost at the beginning, () or (N,).
-        after: The same at the end.
+    ``before`` and ``after``, () or (N,), are the shares of the motion energy that may be lost at
+    the beginning and at the end.
     """
     # The energy of a frame is that of the movement into it: to begin at frame s loses the energy
     # of frames up to s, to end at it the energy of those after it.
@@ -139,12 +124,7 @@ def zoom_on(keypoint, score, amount, joints: list[int]):
     The window is a cube around the mean of those joints over the clip; its half side is
     ``1 − amount`` of what would hold all joints. Joints outside are missing, except those it is
     made for; those inside are enlarged by ``1 / (1 − amount)`` about the window's middle.
-
-    Args:
-        keypoint: Coordinates.
-        score: Scores.
-        amount: Share of the half side that is cut away, in [0, 1), () or (N,).
-        joints: Joints that the window is made for.
+    ``amount`` is in [0, 1), () or (N,).
     """
     seen = positive(score, keypoint)[..., None]
     wanted = np.zeros(keypoint.shape[-2], np.float32)
@@ -165,7 +145,6 @@ def zoom_on(keypoint, score, amount, joints: list[int]):
 
 
 @register('MGCycle')
-@dataclass(frozen=True)
 class Cycle(Augmentation):
     """Repeat or remove a cycle of the movement, found in the clip; see `change_cycle`.
 
@@ -189,7 +168,6 @@ class Cycle(Augmentation):
 
 
 @register('MGMagnify')
-@dataclass(frozen=True)
 class Magnify(Augmentation):
     """Make small movements larger or smaller: ``p ↦ s + g · (p − s)``, s the smoothed path.
 
@@ -206,15 +184,13 @@ class Magnify(Augmentation):
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         most = np.log1p(self.strength)
-        gain = np.exp(draws.uniform(-most, most))
-        return dict(gain=np.asarray(gain, np.float32))
+        return dict(gain=np.asarray(np.exp(draws.uniform(-most, most)), np.float32))
 
     def apply(self, keypoint, score, params, layout):
         return magnify(keypoint, score, params['gain'], self.sigma * keypoint.shape[-3]), score
 
 
 @register('MGMotionCrop')
-@dataclass(frozen=True)
 class MotionCrop(Augmentation):
     """Keep the frames in which the movement is, stretched to T frames; see `motion_crop`.
 
@@ -240,7 +216,6 @@ class MotionCrop(Augmentation):
 
 
 @register('MGHands')
-@dataclass(frozen=True)
 class Hands(Augmentation):
     """Crop the picture around arms and hands and enlarge it; see `zoom_on`.
 

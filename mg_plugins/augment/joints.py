@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from mg_plugins.data.arrays import (
+    body_spread,
+    like,
+    mix_joints,
+    namespace,
+    per_clip,
+    positive,
+    take_joints,
+)
 from mg_plugins.data.layouts import Layout, LayoutError
 
-from .arrays import body_spread, like, mix_joints, namespace, per_clip, positive, take_joints
 from .base import Augmentation, Draws, register
 
 
@@ -50,16 +57,11 @@ def hide(keypoint, score, keep):
 
 
 def change_limbs(keypoint, score, factors, layout: Layout):
-    """Stretch every bone by its factor, from the centre outwards.
+    """Stretch every bone by its factor (V,), or (N, V) of a batch, from the centre outwards.
 
     A joint moves by the changes of all bones between it and the centre, which stays where it is:
     ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))``; bones with a missing end do not change.
-
-    Args:
-        keypoint: Coordinates.
-        score: Scores.
-        factors: (V,), or (N, V) of a batch: the factor of the bone that ends in each joint.
-        layout: Layout of the V joints.
+    ``factors`` has the factor of the bone that ends in each joint.
     """
     parents, path = bone_paths(layout)
     seen = positive(score, keypoint)
@@ -72,22 +74,22 @@ def change_limbs(keypoint, score, factors, layout: Layout):
 
 
 @lru_cache(maxsize=64)
-def _bone_paths(bones: tuple, centre: int, joints: int) -> tuple[tuple[int, ...], np.ndarray]:
-    linked: dict[int, list[int]] = {joint: [] for joint in range(joints)}
-    for child, parent in bones:
-        linked[child].append(parent)
-        linked[parent].append(child)
-    parents = list(range(joints))
-    path = np.zeros((joints, joints), np.float32)
-    reached: set[int] = set()
-    for root in (centre, *range(joints)):
-        if root in reached:
-            continue
+def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
+    """Bones seen from the centre joint.
+
+    Returns:
+        The neighbour of each joint on the way to the centre (V; its own index for the centre), and
+        (V, V) float32: 1 where the bone of joint b lies between joint j and the centre.
+    """
+    joints = range(layout.num_joints)
+    parents, path, reached = list(joints), np.zeros((len(joints),) * 2, np.float32), set()
+    for root in (layout.centre, *joints):
+        queue = [] if root in reached else [root]
         reached.add(root)
-        queue = [root]
         for joint in queue:
-            for other in linked[joint]:
-                if other not in reached:
+            for bone in layout.bones:
+                other = sum(bone) - joint
+                if joint in bone and other not in reached:
                     reached.add(other)
                     queue.append(other)
                     parents[other] = joint
@@ -96,18 +98,7 @@ def _bone_paths(bones: tuple, centre: int, joints: int) -> tuple[tuple[int, ...]
     return tuple(parents), path
 
 
-def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
-    """Bones seen from the centre joint.
-
-    Returns:
-        The neighbour of each joint on the way to the centre (V; its own index for the centre), and
-        (V, V) float32: 1 where the bone of joint b lies between joint j and the centre.
-    """
-    return _bone_paths(layout.bones, layout.centre, layout.num_joints)
-
-
 @register('MGJitter')
-@dataclass(frozen=True)
 class Jitter(Augmentation):
     """Perturb coordinates as much as a joint moves itself: ``p ↦ p + strength · m_j · c · n``.
 
@@ -130,7 +121,6 @@ class Jitter(Augmentation):
 
 
 @register('MGNoise')
-@dataclass(frozen=True)
 class Noise(Augmentation):
     """Add the same Gaussian noise to every joint, frame and axis: ``p ↦ p + strength · r · n``.
 
@@ -150,9 +140,15 @@ class Noise(Augmentation):
         return add_noise(keypoint, score, params['noise'], self.strength), score
 
 
+class Hide(Augmentation):
+    """An augmentation that makes joints missing where ``params['keep']`` is False."""
+
+    def apply(self, keypoint, score, params, layout):
+        return hide(keypoint, score, params['keep'])
+
+
 @register('MGMaskJoints')
-@dataclass(frozen=True)
-class MaskJoints(Augmentation):
+class MaskJoints(Hide):
     """Hide joints for the whole clip, each with probability ``strength``.
 
     Source: common in masked skeleton learning.
@@ -167,13 +163,9 @@ class MaskJoints(Augmentation):
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(keep=draws.uniform(0, 1, 1, 1, shape[2]) >= self.strength)
 
-    def apply(self, keypoint, score, params, layout):
-        return hide(keypoint, score, params['keep'])
-
 
 @register('MGMaskRegion')
-@dataclass(frozen=True)
-class MaskRegion(Augmentation):
+class MaskRegion(Hide):
     """Hide one body part, drawn from the layout's regions, during a part of the clip.
 
     Source: body-part masking, common in masked skeleton learning; the limited time is ours, since
@@ -206,12 +198,8 @@ class MaskRegion(Augmentation):
         hit = during[..., None] & region[..., None, :]
         return dict(keep=~hit[..., None, :, :])
 
-    def apply(self, keypoint, score, params, layout):
-        return hide(keypoint, score, params['keep'])
-
 
 @register('MGLimbs')
-@dataclass(frozen=True)
 class Limbs(Augmentation):
     """Another body: every bone gets its own length, its factor uniform in 1 ± strength.
 
@@ -228,9 +216,8 @@ class Limbs(Augmentation):
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         factors = 1 + draws.uniform(-self.strength, self.strength, shape[2])
-        left = [pair[0] for pair in layout.pairs]
-        right = [pair[1] for pair in layout.pairs]
-        factors[..., right] = factors[..., left]
+        for left, right in layout.pairs:
+            factors[..., right] = factors[..., left]
         return dict(factors=factors)
 
     def apply(self, keypoint, score, params, layout):

@@ -13,10 +13,10 @@ from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
 from mg_plugins.augment.base import AUGMENTATIONS, Draws
+from mg_plugins.augment.batched import build_views
 from mg_plugins.augment.chain import Chain
 from mg_plugins.augment.randomness import SampleRandomness
 from mg_plugins.augment.temporal import resample
-from mg_plugins.augment.views import build_views
 from mg_plugins.data.layouts import Layout, LayoutError
 from mg_plugins.data.skeleton import detected_joints, features
 

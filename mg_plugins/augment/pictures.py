@@ -6,21 +6,172 @@ blue where they lead to a left joint, orange to a right one, grey in the middle.
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from mg_plugins.data.layouts import Layout
+from mg_plugins.data.annotations import load_annotations
+from mg_plugins.data.checks import filled_scores
+from mg_plugins.data.layouts import Layout, LayoutError, get_layout
+from mg_plugins.data.skeleton import detected_joints, normalise
+from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
-from .examples import DRAWS, FRAMES, GROUPS, Clip, augment, describe, group_of
+from .base import AUGMENTATIONS, Draws
+from .chain import Chain, build_steps, recipe_names
+from .gesture import cycle_length, motion_energy
 from .joints import own_motion
+from .temporal import resample
 
+GROUPS = {
+    'geometry': 'The whole body',
+    'joints': 'Joints and parts',
+    'temporal': 'Time',
+    'gesture': 'Made for micro-gestures',
+    'recipe': 'Recipes',
+}
+FRAMES, DRAWS, SHOWN = 60, 8, 5
 LEFT, RIGHT, MIDDLE = '#2563ae', '#e0702a', '#4a5261'
 PALE, INK, FAINT = '#d5dae2', '#1e2430', '#8a93a3'
-SHOWN = 5
+
+
+class PictureError(UserError):
+    """A clip that is not there, or a name that is unknown."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A normalised clip to draw: keypoint (M, T, V, C), score (M, T, V), layout and a title."""
+
+    keypoint: np.ndarray
+    score: np.ndarray
+    layout: Layout
+    title: str
+
+
+def names_of(only: Sequence[str] | None = None) -> list[str]:
+    """Augmentations, group by group, then recipes; or those asked for.
+
+    Raises:
+        PictureError: An unknown name.
+    """
+    known = sorted(AUGMENTATIONS, key=lambda name: list(GROUPS).index(_group(name)))
+    known += recipe_names()
+    unknown = [name for name in only or () if name not in known]
+    if unknown:
+        raise PictureError(f'{unknown[0]!r} is unknown; there are {", ".join(known)}')
+    return [name for name in known if not only or name in only]
+
+
+def _group(name: str) -> str:
+    cls = AUGMENTATIONS.get(name)
+    return cls.__module__.rsplit('.', 1)[-1] if cls else 'recipe'
+
+
+def load_clip(
+    ann_file: str | os.PathLike | None = None,
+    clip: str | None = None,
+    layout: str | None = None,
+) -> Clip:
+    """A clip of an annotation file, by its ``frame_dir``; or of the synthetic set.
+
+    Args:
+        ann_file: Annotation file; None takes the synthetic set.
+        clip: Its name; None takes one with a lot of movement.
+        layout: Joint layout, where the file does not name it.
+
+    Raises:
+        PictureError: No such clip, or no layout known.
+        AnnotationError: A file that is missing or refused.
+    """
+    if ann_file is None:
+        from mg_plugins.data.synthetic import make_synthetic
+
+        _, clips, meta = make_synthetic(subjects=4, clips=160)
+        source = 'synthetic set'
+    else:
+        content = load_annotations(ann_file)
+        clips, meta = content['annotations'], content['meta']
+        synthetic = 'synthetic' in str(meta.get('source', '')).lower()
+        source = Path(ann_file).name + (' (synthetic)' if synthetic else '')
+    layout = layout or meta.get('layout')
+    if layout is None:
+        raise PictureError(f'{ann_file} names no joint layout: give one, such as --layout imigue22')
+    layout, classes = get_layout(layout), dict(enumerate(meta.get('classes') or ()))
+    some = [clips[i] for i in range(min(len(clips), 200))]
+    if clip is None:
+        # iMiGUE's and SMG's class of gestures that are none is called illustrative.
+        micro = [c for c in some if 'illustrative' not in str(classes.get(c.get('label')))]
+        chosen = max(micro or some, key=_liveliness)
+    else:
+        chosen = next((one for one in clips if one['frame_dir'] == clip), None)
+        if chosen is None:
+            names = ', '.join(one['frame_dir'] for one in some[:4])
+            raise PictureError(f'{source} has no clip {clip!r}; it has {names} and so on')
+    keypoint, score = chosen['keypoint'], filled_scores(chosen)
+    if keypoint.shape[2] != layout.num_joints:
+        raise LayoutError(
+            f'{source} has {keypoint.shape[2]} joints, layout {layout.name!r} has '
+            f'{layout.num_joints}'
+        )
+    detected, name = detected_joints(keypoint, score), classes.get(chosen.get('label'))
+    keypoint, score = normalise(keypoint, detected, layout), (score * detected).astype(np.float32)
+    what = f', “{name}”' if name else ''
+    title = f'{source}, clip {chosen["frame_dir"]}{what}, {keypoint.shape[1]} frames'
+    return Clip(*resample(keypoint, score, FRAMES, 0, keypoint.shape[1] - 1), layout, title)
+
+
+def _liveliness(annotation: dict) -> tuple:
+    """Rank as an example: long enough, all there, something repeats, much movement a body size."""
+    keypoint, score = annotation['keypoint'], filled_scores(annotation)
+    seen = score > 0
+    if not seen.any():
+        return (0,)
+    size = keypoint[seen].std(axis=0).mean()
+    movement = float(motion_energy(keypoint, score).mean() / size**2)
+    drawn = resample(keypoint / size, score, FRAMES, 0, keypoint.shape[1] - 1)
+    repeats = bool(cycle_length(*drawn) > 0)
+    return (keypoint.shape[1] >= 40, round(float(seen.mean()), 1), repeats, movement)
+
+
+def augment(clip: Clip, name: str, strength: float | None = None, seed: int = 0) -> Clip:
+    """The clip after an augmentation of the table, or after a recipe.
+
+    Of `DRAWS` draws the one that changes most is taken, so that a picture shows how far it goes.
+
+    Args:
+        clip: The clip.
+        name: One of `names_of`.
+        strength: Instead of the default one; of a recipe the strength cannot be set.
+        seed: Seed of the draws.
+    """
+    steps = [dict(_at(name, strength), p=1.0)] if name in AUGMENTATIONS else name
+    chain, rng = Chain(steps, clip.layout), np.random.default_rng(seed)
+    results = [chain(clip.keypoint, clip.score, Draws(rng)) for _ in range(DRAWS)]
+    keypoint, score = max(results, key=lambda result: np.abs(result[0] - clip.keypoint).mean())
+    return dataclasses.replace(clip, keypoint=keypoint, score=score)
+
+
+def _at(name: str, strength: float | None) -> dict:
+    option = 'max_angle' if name == 'MGRotate' else 'strength'
+    return dict(type=name) if strength is None else {'type': name, option: strength}
+
+
+def describe(name: str, strength: float | None = None) -> tuple[str, str]:
+    """What it does, in one sentence, and its strength."""
+    if name not in AUGMENTATIONS:
+        return ', '.join(step.name.removeprefix('MG') for step in build_steps(name)), 'recipe'
+    text = ' '.join(AUGMENTATIONS[name].__doc__.split('\n\n')[0].split()).replace('`', '')
+    step = build_steps([_at(name, strength)])[0]
+    value = step.max_angle if name == 'MGRotate' else step.strength
+    # Up to the formula, the reference or the end of the sentence.
+    return re.split(r'[:;.](?:\s|$)', text)[0], f'strength {value:.3g}'
 
 
 def contact_sheet(
@@ -44,51 +195,36 @@ def contact_sheet(
     """
     from matplotlib.figure import Figure
 
-    groups = [group_of(name) for name in names]
-    heads = [i == 0 or groups[i] != groups[i - 1] for i in range(len(names))]
-    heights = [h for head in heads for h in ([0.32, 1.0] if head else [1.0])]
-    figure = Figure(figsize=(14, 1.0 + 1.55 * sum(heights)), facecolor='white', dpi=100)
-    top = 1 - 0.8 / figure.get_figheight()
-    grid = figure.add_gridspec(
-        len(heights),
-        SHOWN + 3,
-        height_ratios=heights,
-        width_ratios=[1.75, 1, *[1] * SHOWN, 1.5],
-        left=0.015,
-        right=0.985,
-        top=top,
-        bottom=0.15 / figure.get_figheight(),
-        wspace=0.06,
-        hspace=0.10,
-    )
-    about = (
+    figure = Figure(figsize=(14, 0.8 + 1.7 * len(names)), dpi=100, layout='constrained')
+    figure.suptitle(
         f'{clip.title} · left blue, right orange, pale: the clip as it is · of {DRAWS} draws the '
-        'one that changes most'
+        'one that changes most',
+        fontsize=10,
+        color=FAINT,
     )
-    for text, inches, look in (
-        ('Augmentations', 0.28, dict(fontsize=17, weight='bold', color=INK)),
-        (about, 0.56, dict(fontsize=9.5, color=FAINT)),
-    ):
-        figure.text(0.015, 1 - inches / figure.get_figheight(), text, va='center', **look)
+    widths = [1.75, *[1] * (SHOWN + 1), 1.5]
+    rows = figure.subplots(len(names), len(widths), squeeze=False, width_ratios=widths)
     at = np.linspace(0, FRAMES - 1, SHOWN + 2).round().astype(int)[1:-1]
-    row = 0
-    for name, head in zip(names, heads, strict=True):
-        if head:
-            _heading(figure.add_subplot(grid[row, :]), GROUPS[group_of(name)], at, row == 0)
-            row += 1
+    heads = ['the clip', *(f'frame {frame + 1}' for frame in at), 'its liveliest joint over time']
+    for axes, head in zip(rows[0, 1:], heads, strict=True):
+        axes.set_title(head, fontsize=9, color=FAINT)
+    group = None
+    for name, (label, still, *stages, trace) in zip(names, rows, strict=True):
+        if _group(name) != group:
+            group = _group(name)
+            label.set_title(GROUPS[group], loc='left', fontsize=11, weight='bold', color=LEFT)
         changed = augment(clip, name, strength, seed)
-        _label(figure.add_subplot(grid[row, 0]), name, *describe(name, strength))
-        limits = _limits(clip, changed)
-        still = figure.add_subplot(grid[row, 1])
-        _stage(still, limits)
-        draw_skeleton(still, clip, at[SHOWN // 2])
-        for column, frame in enumerate(at):
-            axes = figure.add_subplot(grid[row, 2 + column])
-            _stage(axes, limits)
-            draw_skeleton(axes, clip, frame, pale=True)
-            draw_skeleton(axes, changed, frame)
-        _trace(figure.add_subplot(grid[row, SHOWN + 2]), clip, changed, at)
-        row += 1
+        what, value = describe(name, strength)
+        label.axis('off')
+        label.text(0, 0.84, name, fontsize=11, weight='bold', color=INK)
+        label.text(0, 0.75, '\n'.join(textwrap.wrap(what, 34)[:4]), fontsize=8, va='top')
+        label.text(0, 0.05, value, fontsize=7.5, color=FAINT)
+        draw = _stage(clip, changed)
+        draw(still, clip, at[SHOWN // 2])
+        for axes, frame in zip(stages, at, strict=True):
+            draw(axes, clip, frame, pale=True)
+            draw(axes, changed, frame)
+        _trace(trace, clip, changed, at)
         progress(name)
     with replacing(path) as file:
         figure.savefig(file, format='png')
@@ -111,62 +247,23 @@ def animate(
         strength: Instead of the default one.
         seed: Seed of the draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.animation import PillowWriter
     from matplotlib.figure import Figure
-    from PIL import Image
 
     changed = augment(clip, name, strength, seed)
-    figure = Figure(figsize=(5.2, 3.1), dpi=90, facecolor='white')
-    canvas = FigureCanvasAgg(figure)
-    left, right = figure.subplots(
-        1, 2, gridspec_kw=dict(left=0.01, right=0.99, bottom=0.02, top=0.86, wspace=0.03)
-    )
-    figure.text(0.02, 0.925, name, fontsize=12, weight='bold', color=INK, va='center')
-    what = textwrap.shorten(describe(name, strength)[0], 58, placeholder=' …')
-    figure.text(0.98, 0.925, what, fontsize=7, color=FAINT, ha='right', va='center')
-    limits, images = _limits(clip, changed), []
-    for frame in range(0, FRAMES, 2):
-        for axes, shown in ((left, clip), (right, changed)):
-            axes.clear()
-            _stage(axes, limits)
-            if shown is changed:
-                draw_skeleton(axes, clip, frame, pale=True)
-            draw_skeleton(axes, shown, frame)
-        canvas.draw()
-        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-        images.append(image.quantize(32, dither=Image.Dither.NONE))
-
-    with replacing(path) as file:
-        rest = dict(save_all=True, append_images=images[1:], duration=80, loop=0)
-        images[0].save(file, format='GIF', **rest)
-
-
-def draw_skeleton(axes, clip: Clip, frame: int, pale: bool = False) -> None:
-    """Draw all persons of one frame; bones with a missing end are left out.
-
-    Args:
-        axes: Matplotlib axes.
-        clip: The clip.
-        frame: Frame number.
-        pale: Draw it as the shadow behind another.
-    """
-    from matplotlib.collections import LineCollection
-
-    points = _project(clip.keypoint[:, frame])
-    colours = [PALE if pale else _colour(clip.layout, joint) for joint in range(points.shape[1])]
-    for person, seen in zip(points, clip.score[:, frame] > 0, strict=True):
-        bones = [bone for bone in clip.layout.bones if seen[list(bone)].all()]
-        lines = LineCollection(
-            [person[list(bone)] for bone in bones],
-            colors=[colours[child] for child, _ in bones],
-            linewidths=2.2 if pale else 1.7,
-            capstyle='round',
-            zorder=1 if pale else 3,
-        )
-        axes.add_collection(lines)
-        if not pale:
-            colour = [colours[joint] for joint in np.flatnonzero(seen)]
-            axes.scatter(*person[seen].T, s=5.5, c=colour, linewidths=0, zorder=4)
+    figure, writer = Figure(figsize=(5.2, 3.1), layout='constrained'), PillowWriter(fps=12.5)
+    what = textwrap.shorten(describe(name, strength)[0], 64, placeholder=' …')
+    figure.suptitle(f'{name}: {what}', fontsize=8, color=INK)
+    left, right = figure.subplots(1, 2)
+    draw = _stage(clip, changed)
+    with replacing(path) as file, writer.saving(figure, str(file), dpi=90):
+        for frame in range(0, FRAMES, 2):
+            for axes in (left, right):
+                axes.clear()
+            draw(left, clip, frame)
+            draw(right, clip, frame, pale=True)
+            draw(right, changed, frame)
+            writer.grab_frame()
 
 
 def _project(points: np.ndarray) -> np.ndarray:
@@ -178,65 +275,53 @@ def _project(points: np.ndarray) -> np.ndarray:
     return np.stack([x * np.cos(angle) + z * np.sin(angle), y + 0.15 * z], axis=-1)
 
 
-def _colour(layout: Layout, joint: int) -> str:
-    left, right = zip(*layout.pairs, strict=True) if layout.pairs else ((), ())
-    return LEFT if joint in left else RIGHT if joint in right else MIDDLE
+def _stage(*clips: Clip) -> Callable:
+    """Draws a frame of a clip on axes that show the square which holds all clips."""
+    from matplotlib.collections import LineCollection
 
-
-def _limits(*clips: Clip) -> tuple[np.ndarray, float]:
-    """Middle and half side of the square that holds all clips."""
+    layout = clips[0].layout
+    sides = {j: c for pair in layout.pairs for j, c in zip(pair, (LEFT, RIGHT), strict=True)}
     points = np.concatenate([_project(clip.keypoint)[clip.score > 0] for clip in clips])
-    if not len(points):
-        return np.zeros(2), 1.0
-    low, high = np.percentile(points, [0.2, 99.8], axis=0)
-    return (low + high) / 2, float((high - low).max() / 2 * 1.1 + 1e-3)
+    low, high = np.percentile(points, [0.2, 99.8], axis=0) if len(points) else np.zeros((2, 2))
+    middle, half = (low + high) / 2, (high - low).max() / 2 * 1.1 + 1e-3
+
+    def draw(axes, clip: Clip, frame: int, pale: bool = False) -> None:
+        """Bones with a missing end are left out; a pale skeleton is the shadow behind another."""
+        _bare(axes, *zip(middle - half, middle + half, strict=True))
+        axes.set_aspect('equal')
+        points, colours = _project(clip.keypoint[:, frame]), dict.fromkeys(sides, PALE)
+        colours = colours if pale else sides
+        other = PALE if pale else MIDDLE
+        for person, seen in zip(points, clip.score[:, frame] > 0, strict=True):
+            bones = [bone for bone in layout.bones if seen[list(bone)].all()]
+            lines = LineCollection(
+                [person[list(bone)] for bone in bones],
+                colors=[colours.get(child, other) for child, _ in bones],
+                linewidths=2.2 if pale else 1.7,
+                capstyle='round',
+            )
+            axes.add_collection(lines)
+            if not pale:
+                colour = [colours.get(joint, other) for joint in np.flatnonzero(seen)]
+                axes.scatter(*person[seen].T, s=5.5, c=colour, linewidths=0, zorder=4)
+
+    return draw
 
 
-def _stage(axes, limits: tuple[np.ndarray, float]) -> None:
-    (x, y), half = limits
-    axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[])
-    axes.set_aspect('equal')
-    axes.set_facecolor('#f7f8fa')
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _heading(axes, text: str, at: np.ndarray, first: bool) -> None:
-    axes.axis('off')
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.text(0, 0.3, text, fontsize=11.5, weight='bold', color=LEFT, va='center')
-    axes.axhline(0.0, color='#e3e7ed', linewidth=1)
-    if not first:
-        return
-    widths = np.array([1.75, 1, *[1] * SHOWN, 1.5])
-    middles = (np.cumsum(widths) - widths / 2) / widths.sum()
-    heads = ['the clip', *(f'frame {frame + 1}' for frame in at), 'its liveliest joint over time']
-    for x, head in zip(middles[1:], heads, strict=True):
-        axes.text(x, 0.3, head, fontsize=8.5, color=FAINT, ha='center', va='center')
-
-
-def _label(axes, name: str, what: str, strength: str) -> None:
-    axes.axis('off')
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.text(0, 0.84, name, fontsize=11, weight='bold', color=INK, va='center')
-    axes.text(0, 0.68, '\n'.join(textwrap.wrap(what, 34)[:4]), fontsize=8, color=INK, va='top')
-    axes.text(0, 0.08, strength, fontsize=7.5, color=FAINT, va='center')
+def _bare(axes, across: Sequence[float], along: Sequence[float] | None = None) -> None:
+    axes.set(xticks=[], yticks=[], xlim=across, ylim=along, facecolor='#f7f8fa')
+    axes.spines[:].set_visible(False)
 
 
 def _trace(axes, clip: Clip, changed: Clip, at: np.ndarray) -> None:
     """The coordinate that moves most, over time; gaps where the joint is missing."""
     motion = own_motion(clip.keypoint, clip.score)[:, 0]
     person, joint = np.unravel_index(motion.argmax(), motion.shape)
-    path = clip.keypoint[person, :, joint]
-    axis = int(path.std(axis=0).argmax())
+    axis = int(clip.keypoint[person, :, joint].std(axis=0).argmax())
     for one, colour, width in ((clip, PALE, 2.6), (changed, RIGHT, 1.4)):
         way = one.keypoint[person, :, joint, axis].astype(float)
         way[one.score[person, :, joint] == 0] = np.nan
         axes.plot(way, color=colour, linewidth=width, solid_capstyle='round')
     for frame in at:
         axes.axvline(frame, color='#e9ecf1', linewidth=0.8, zorder=0)
-    axes.set(xticks=[], yticks=[], xlim=(0, FRAMES - 1))
-    axes.margins(y=0.15)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_facecolor('#fbfbfc')
+    _bare(axes, (0, FRAMES - 1))

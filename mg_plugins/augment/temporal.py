@@ -6,13 +6,11 @@ rules of `resample_at`. Every clip keeps its number of frames T.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from mg_plugins.data.arrays import arange, like, mix_frames, namespace, positive, take_frames
 from mg_plugins.errors import UserError
 
-from .arrays import arange, like, mix_frames, namespace, positive, take_frames
 from .base import Augmentation, Draws, register
 
 
@@ -30,10 +28,9 @@ def resample_at(keypoint, score, positions: np.ndarray):
     Returns:
         Keypoints and scores with T' frames.
     """
-    at = like(positions, keypoint)
-    if not is_fractional(positions):
+    at, xp = like(positions, keypoint), namespace(keypoint)
+    if at.dtype != keypoint.dtype:
         return take_frames(keypoint, at), take_frames(score, at)
-    xp = namespace(keypoint)
     whole = xp.floor(at)
     before = xp.asarray(whole, dtype=xp.int64)
     after = (before + 1).clip(0, keypoint.shape[-3] - 1)
@@ -54,29 +51,13 @@ def resample_at(keypoint, score, positions: np.ndarray):
     return points, left * weight_left + right * weight_right
 
 
-def is_fractional(positions) -> bool:
-    """Whether positions are floats, to interpolate at, and not frame numbers."""
-    if isinstance(positions, np.ndarray):
-        return positions.dtype.kind == 'f'
-    return positions.is_floating_point()
-
-
 def resample(
     keypoint: np.ndarray, score: np.ndarray, length: int, start: float, stop: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``length`` evenly spaced frames between frames ``start`` and ``stop``, interpolating.
+    """Read ``length`` evenly spaced frames of a clip, from frame ``start`` to frame ``stop``.
 
-    The rules are those of `resample_at`.
-
-    Args:
-        keypoint: Coordinates (M, T, V, C).
-        score: Scores (M, T, V).
-        length: Number of frames of the result.
-        start: First position, in frames, 0 ≤ start ≤ stop.
-        stop: Last position, in frames, stop ≤ T − 1.
-
-    Returns:
-        Keypoints (M, length, V, C) and scores (M, length, V).
+    0 ≤ start ≤ stop ≤ T − 1; the rules are those of `resample_at`. Returns keypoints
+    (M, length, V, C) and scores (M, length, V).
     """
     at = np.linspace(start, stop, length, dtype=np.float32)
     points, scores = resample_at(keypoint, score, at)
@@ -84,15 +65,9 @@ def resample(
 
 
 def smooth(keypoint, score, sigma: np.ndarray):
-    """Gaussian average over time, of joints that are there, with weights exp(−Δt² / 2σ²).
+    """Keypoints averaged over time, with weights exp(−Δt² / 2σ²) of joints that are there.
 
-    Args:
-        keypoint: Coordinates.
-        score: Scores; they stay as they are.
-        sigma: σ in frames, () or (N,); 0 changes nothing.
-
-    Returns:
-        Smoothed keypoints; missing joints stay 0.
+    σ is in frames, () or (N,); 0 changes nothing. Missing joints stay 0.
     """
     frames = keypoint.shape[-3]
     width = like(np.maximum(sigma, 0.02), keypoint)[..., None]
@@ -103,7 +78,6 @@ def smooth(keypoint, score, sigma: np.ndarray):
     return mix_frames(keypoint, weights) * (seen / total.clip(1e-6))[..., None]
 
 
-@dataclass(frozen=True)
 class Positions(Augmentation):
     """An augmentation that reads the clip at drawn ``params['positions']`` (T,) or (N, T)."""
 
@@ -119,7 +93,6 @@ def spread(start: np.ndarray, stop: np.ndarray, frames: int) -> np.ndarray:
 
 
 @register('MGCrop')
-@dataclass(frozen=True)
 class Crop(Positions):
     """Keep a part of the clip and stretch it to T frames.
 
@@ -141,7 +114,6 @@ class Crop(Positions):
 
 
 @register('MGShift')
-@dataclass(frozen=True)
 class Shift(Positions):
     """Move the clip in time by whole frames; where it ends it is reflected: t ↦ t + s.
 
@@ -169,7 +141,6 @@ def reflect(at: np.ndarray, frames: int) -> np.ndarray:
 
 
 @register('MGRepeat')
-@dataclass(frozen=True)
 class Repeat(Positions):
     """Play the clip several times over within its T frames: t ↦ (r · t) mod T.
 
@@ -190,7 +161,6 @@ class Repeat(Positions):
 
 
 @register('MGPosterise')
-@dataclass(frozen=True)
 class Posterise(Positions):
     """Hold every k-th frame, so that time becomes coarse: t ↦ k ⌊t / k⌋.
 
@@ -209,7 +179,6 @@ class Posterise(Positions):
 
 
 @register('MGSpeed')
-@dataclass(frozen=True)
 class Speed(Positions):
     """Play faster or slower: t ↦ s + f · t, f log-uniform in [1 / (1 + strength), 1 + strength].
 
@@ -231,7 +200,6 @@ class Speed(Positions):
 
 
 @register('MGWarp')
-@dataclass(frozen=True)
 class Warp(Positions):
     """Play some parts faster and others slower, smoothly; first and last frame stay.
 
@@ -264,7 +232,6 @@ class Warp(Positions):
 
 
 @register('MGReverse')
-@dataclass(frozen=True)
 class Reverse(Positions):
     """Play the clip backwards: t ↦ T − 1 − t. Source: AimCLR (temporal flip), probability 0.5.
 
@@ -277,13 +244,11 @@ class Reverse(Positions):
     most = 1.0
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        at = np.arange(shape[1])
-        at = at[::-1] if self.strength else at
+        at = np.arange(shape[1])[:: -1 if self.strength else 1]
         return dict(positions=np.broadcast_to(at, (*draws.batch, shape[1])).copy())
 
 
 @register('MGDropFrames')
-@dataclass(frozen=True)
 class DropFrames(Positions):
     """Lose frames: each is replaced, with probability ``strength``, by the last one not lost.
 
@@ -303,7 +268,6 @@ class DropFrames(Positions):
 
 
 @register('MGSmooth')
-@dataclass(frozen=True)
 class Smooth(Augmentation):
     """Average each joint over time with a Gaussian of σ frames, uniform in [0, strength].
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from .layouts import Layout, LayoutError, get_layout
@@ -75,16 +73,14 @@ def _exchange_hands(layout: Layout, fingers: dict, wrists: dict) -> Layout:
     exchange.update({right: left for left, right in exchange.items()})
     # Moving a bone to the mirrored fingertip and renaming both is one permutation of indices.
     move = [exchange.get(j, j) for j in range(layout.num_joints)]
-    name = f'{layout.name}_hands_exchanged'
-    return replace(
-        layout,
-        name=name,
-        joints=tuple(layout.joints[move[j]] for j in range(layout.num_joints)),
-        bones=tuple((move[child], move[parent]) for child, parent in layout.bones),
-        pairs=tuple((move[left], move[right]) for left, right in layout.pairs),
-        regions={part: tuple(move[j] for j in js) for part, js in layout.regions.items()},
-        note=f'{layout.note} Here attach_hands() found joints {fingers["right"]} at joint '
-        f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.',
+    moved = layout.as_dict() | dict(joints=[layout.joints[j] for j in move])
+    return get_layout(
+        moved
+        | dict(
+            name=f'{layout.name}_hands_exchanged',
+            note=f'{layout.note} Here attach_hands() found joints {fingers["right"]} at joint '
+            f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.',
+        )
     )
 
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -70,7 +70,51 @@ class Layout:
     tree: bool = True
 
     def __post_init__(self) -> None:
-        _check(self)
+        joints = self.joints
+        if not joints:
+            self._refuse(' has no joints')
+        self._refuse_repeated(joints, ' names {} more than once')
+        couples = (*self.bones, *self.pairs)
+        for joint in (self.centre, *sum(couples, ()), *sum(self.regions.values(), ())):
+            self.index(joint)
+        if self.tree:
+            self._check_tree()
+        self._refuse_repeated(
+            [joints[j] for pair in self.pairs for j in pair],
+            ': {} are in more than one left/right pair',
+        )
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise LayoutError(f'layout {self.name!r}{why}')
+
+    def _refuse_repeated(self, names: Sequence[str], why: str) -> None:
+        twice = sorted(name for name, number in Counter(names).items() if number > 1)
+        if twice:
+            self._refuse(why.format(twice))
+
+    def _check_tree(self) -> None:
+        """Every joint but one is a child once, and all lead to that one."""
+        joints, parent = self.joints, {}
+        for child, up in self.bones:
+            if child in parent:
+                self._refuse(
+                    f': {joints[child]} has two parents, {joints[parent[child]]} and {joints[up]}; '
+                    'a bone is (child, parent)'
+                )
+            parent[child] = up
+        for start in range(len(joints)):
+            seen, joint = {start}, start
+            while joint in parent:
+                joint = parent[joint]
+                if joint in seen:
+                    self._refuse(f': the bones form a cycle at {joints[joint]}')
+                seen.add(joint)
+        roots = [name for j, name in enumerate(joints) if j not in parent]
+        if len(roots) > 1:
+            self._refuse(
+                f' is not connected: {", ".join(roots)} have no parent, only one joint (the root) '
+                'may lack one'
+            )
 
     @property
     def num_joints(self) -> int:
@@ -102,7 +146,16 @@ class Layout:
         Raises:
             LayoutError: No such joint.
         """
-        return _joint_index(joint, self.joints, self.name)
+        joints = self.joints
+        if isinstance(joint, str):
+            if joint not in joints:
+                self._refuse(f' has no joint {joint!r}; its joints are {", ".join(joints)}')
+            return joints.index(joint)
+        if isinstance(joint, bool) or not isinstance(joint, (int, np.integer)):
+            self._refuse(f': {joint!r} is neither a joint name nor an index')
+        if not 0 <= joint < len(joints):
+            self._refuse(f': joint {joint} is out of range, indices go from 0 to {len(joints) - 1}')
+        return int(joint)
 
     def graph_cfg(self, mode: str = 'stgcn_spatial', max_hop: int = 1) -> dict:
         """The ``graph_cfg`` of MMAction2's GCN backbones, of plain numbers, strings and lists.
@@ -187,7 +240,13 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
             return known
     path = Path(layout)
     if path.suffix == '.json':
-        return _from_file(path)
+        try:
+            entry = read_json(path)
+        except UserError as error:
+            raise LayoutError(f'layout file {error}') from error
+        if not isinstance(entry, dict):
+            raise LayoutError(f'layout file {path} holds a {type(entry).__name__}, expected a dict')
+        return _from_dict({'name': path.stem, **entry})
     raise LayoutError(
         f'no layout is called {str(layout)!r}; known are {", ".join(layout_names())}. '
         'Give a dict or the path of a .json file for one of your own.'
@@ -213,16 +272,6 @@ def _builtin() -> dict[str, Layout]:
     }
 
 
-def _from_file(path: Path) -> Layout:
-    try:
-        entry = read_json(path)
-    except UserError as error:
-        raise LayoutError(f'layout file {error}') from error
-    if not isinstance(entry, dict):
-        raise LayoutError(f'layout file {path} holds a {type(entry).__name__}, expected a dict')
-    return _from_dict({'name': path.stem, **entry})
-
-
 def _from_dict(entry: Mapping) -> Layout:
     name = entry.get('name', 'custom')
     unknown = sorted(set(entry) - set(_KEYS))
@@ -236,96 +285,30 @@ def _from_dict(entry: Mapping) -> Layout:
         joints = [f'joint{j}' for j in range(joints)]
     if isinstance(joints, str) or not all(isinstance(joint, str) for joint in joints):
         raise LayoutError(f"layout {name!r}: 'joints' is a list of names or their number")
-    joints = tuple(joints)
-
-    def number(joint: str | int) -> int:
-        return _joint_index(joint, joints, name)
+    # Finds joints by name for the layout that is to come.
+    number = Layout(name, tuple(joints), (), 0, tree=False).index
 
     def couples(key: str) -> tuple[tuple[int, int], ...]:
-        values = [tuple(couple) for couple in entry.get(key) or ()]
-        wrong = [couple for couple in values if len(couple) != 2]
-        if wrong:
-            raise LayoutError(f'layout {name!r}: {key!r} holds {wrong[0]}, expected two joints')
-        return tuple((number(a), number(b)) for a, b in values)
+        for couple in entry.get(key) or ():
+            if len(couple) != 2:
+                raise LayoutError(
+                    f'layout {name!r}: {key!r} holds {tuple(couple)}, expected two joints'
+                )
+        return tuple(tuple(map(number, couple)) for couple in entry.get(key) or ())
 
-    bones = couples('bones')
-    centre = entry.get('centre')
+    bones, centre = couples('bones'), entry.get('centre')
+    if centre is None:
+        # The first joint that is nobody's child.
+        children = {child for child, _ in bones}
+        centre = next((j for j in range(len(joints)) if j not in children), 0)
+    regions = entry.get('regions') or {}
     return Layout(
         name=name,
-        joints=joints,
+        joints=tuple(joints),
         bones=bones,
-        centre=_root(joints, bones) if centre is None else number(centre),
+        centre=number(centre),
         pairs=couples('pairs'),
-        regions={
-            part: tuple(number(j) for j in js) for part, js in (entry.get('regions') or {}).items()
-        },
+        regions={part: tuple(map(number, own)) for part, own in regions.items()},
         note=entry.get('note', ''),
         tree=entry.get('tree', True),
     )
-
-
-def _root(joints: tuple[str, ...], bones: tuple[tuple[int, int], ...]) -> int:
-    """First joint that is nobody's child."""
-    children = {child for child, _ in bones}
-    return next((j for j in range(len(joints)) if j not in children), 0)
-
-
-def _joint_index(joint: str | int, joints: tuple[str, ...], name: str) -> int:
-    if isinstance(joint, str):
-        if joint not in joints:
-            raise LayoutError(
-                f'layout {name!r} has no joint {joint!r}; its joints are {", ".join(joints)}'
-            )
-        return joints.index(joint)
-    if isinstance(joint, bool) or not isinstance(joint, (int, np.integer)):
-        raise LayoutError(f'layout {name!r}: {joint!r} is neither a joint name nor an index')
-    if not 0 <= joint < len(joints):
-        raise LayoutError(
-            f'layout {name!r}: joint {joint} is out of range, indices go from 0 to '
-            f'{len(joints) - 1}'
-        )
-    return int(joint)
-
-
-def _check(layout: Layout) -> None:
-    """Raise LayoutError for a layout that contradicts itself."""
-    name, joints = layout.name, layout.joints
-    if not joints:
-        raise LayoutError(f'layout {name!r} has no joints')
-    twice = sorted(joint for joint, number in Counter(joints).items() if number > 1)
-    if twice:
-        raise LayoutError(f'layout {name!r} names {twice} more than once')
-    used = [layout.centre, *(j for couple in (*layout.bones, *layout.pairs) for j in couple)]
-    for joint in (*used, *(j for part in layout.regions.values() for j in part)):
-        _joint_index(joint, joints, name)
-    if layout.tree:
-        _check_tree(layout)
-    paired = Counter(j for couple in layout.pairs for j in couple)
-    overlap = sorted(joints[j] for j, number in paired.items() if number > 1)
-    if overlap:
-        raise LayoutError(f'layout {name!r}: {overlap} are in more than one left/right pair')
-
-
-def _check_tree(layout: Layout) -> None:
-    """Every joint but one is a child once, and all lead to that one."""
-    name, joints, parent = layout.name, layout.joints, {}
-    for child, up in layout.bones:
-        if child in parent:
-            raise LayoutError(
-                f'layout {name!r}: {joints[child]} has two parents, {joints[parent[child]]} and '
-                f'{joints[up]}; a bone is (child, parent)'
-            )
-        parent[child] = up
-    for start in range(len(joints)):
-        seen, joint = {start}, start
-        while joint in parent:
-            joint = parent[joint]
-            if joint in seen:
-                raise LayoutError(f'layout {name!r}: the bones form a cycle at {joints[joint]}')
-            seen.add(joint)
-    roots = [joints[j] for j in range(len(joints)) if j not in parent]
-    if len(roots) > 1:
-        raise LayoutError(
-            f'layout {name!r} is not connected: {", ".join(roots)} have no parent, only one '
-            'joint (the root) may lack one'
-        )

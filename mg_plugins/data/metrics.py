@@ -90,25 +90,20 @@ def write_report(
     number = scores.shape[1]
     if classes is None or len(classes) != number:
         classes = [str(k) for k in range(number)]
-    write_json(folder / 'metrics.json', {k: _number(v) for k, v in metrics.items()})
+    # JSON has no NaN.
+    finite = {k: float(v) if np.isfinite(v) else None for k, v in metrics.items()}
+    write_json(folder / 'metrics.json', finite)
     with replacing(folder / 'scores.npy') as path, path.open('wb') as file:
         np.save(file, scores)
     predicted = scores.argmax(1)
     fields = list(dict.fromkeys(key for clip in clips for key in clip))
-    _write_csv(
-        folder / 'predictions.csv',
-        [*fields, 'label', 'predicted', 'predicted_class', 'score'],
-        [
-            [
-                *(clip.get(k, '') for k in fields),
-                '' if label < 0 else label,
-                guess,
-                classes[guess],
-                f'{row[guess]:.4f}',
-            ]
-            for clip, label, guess, row in zip(clips, labels, predicted, scores, strict=True)
-        ],
-    )
+    rows = [
+        [*(clip.get(k, '') for k in fields), '' if label < 0 else label, guess, classes[guess],
+         f'{row[guess]:.4f}']
+        for clip, label, guess, row in zip(clips, labels, predicted, scores, strict=True)
+    ]  # fmt: skip
+    header = [*fields, 'label', 'predicted', 'predicted_class', 'score']
+    _write_csv(folder / 'predictions.csv', header, rows)
     known = labels >= 0
     if not known.any():
         return
@@ -117,23 +112,13 @@ def write_report(
     precision, recall, f1, support = precision_recall_fscore_support(
         labels[known], predicted[known], labels=every, zero_division=0
     )
-    _write_csv(
-        folder / 'confusion.csv',
-        ['true \\ predicted', *classes],
-        [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)],
-    )
+    rows = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
+    _write_csv(folder / 'confusion.csv', ['true \\ predicted', *classes], rows)
     table = zip(every, classes, support, precision, recall, f1, strict=True)
-    _write_csv(
-        folder / 'per_class.csv',
-        ['class', 'name', 'clips', 'precision', 'recall', 'f1'],
-        [[k, name, n, f'{p:.4f}', f'{r:.4f}', f'{f:.4f}'] for k, name, n, p, r, f in table],
-    )
-    _draw(folder, matrix, recall, f1, classes, f', {note}' if note else '')
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None
+    rows = [[k, name, n, f'{p:.4f}', f'{r:.4f}', f'{f:.4f}'] for k, name, n, p, r, f in table]
+    header = ['class', 'name', 'clips', 'precision', 'recall', 'f1']
+    _write_csv(folder / 'per_class.csv', header, rows)
+    _draw(folder, matrix, recall, f1, classes, f'{known.sum()} clips{note and f", {note}"}')
 
 
 def _draw(
@@ -142,38 +127,33 @@ def _draw(
     recall: np.ndarray,
     f1: np.ndarray,
     classes: Sequence[str],
-    note: str,
+    title: str,
 ) -> None:
     from matplotlib.figure import Figure
 
-    support = matrix.sum(1)
-    size = max(5.0, 0.28 * len(classes) + 2)
-    title, every = f'{support.sum()} clips{note}', range(len(classes))
-    figure = Figure(figsize=(size + 1, size), layout='constrained')
-    axes = figure.subplots()
+    support, size = matrix.sum(1), max(5.0, 0.28 * len(classes) + 2)
+    pictures = {}
+    pictures['confusion'] = figure = Figure(figsize=(size + 1, size), layout='constrained')
+    axes, every = figure.subplots(), range(len(classes))
     share = matrix / np.maximum(support[:, None], 1)
     image = axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
     axes.set(xlabel='predicted', ylabel='true', title=f'Share of each true class, {title}')
     axes.set_xticks(every, classes, rotation=90, fontsize=7)
     axes.set_yticks(every, classes, fontsize=7)
     figure.colorbar(image, ax=axes, shrink=0.7)
-    with replacing(folder / 'confusion.png') as path:
-        figure.savefig(path, dpi=120, format='png')
 
-    figure = Figure(figsize=(7, size), layout='constrained')
-    axes = figure.subplots()
-    order, rows = np.argsort(support), np.arange(len(classes))
+    pictures['per_class'] = figure = Figure(figsize=(7, size), layout='constrained')
+    axes, order, rows = figure.subplots(), np.argsort(support), np.arange(len(classes))
     axes.barh(rows + 0.2, recall[order], 0.4, label='recall', color='#4477aa')
     axes.barh(rows - 0.2, f1[order], 0.4, label='F1', color='#ee6677')
     axes.set_yticks(rows, [f'{classes[k]} ({support[k]})' for k in order], fontsize=7)
     axes.set(xlim=(0, 1), title=f'Classes by number of test clips, {title}')
     axes.legend(loc='lower right')
-    with replacing(folder / 'per_class.png') as path:
-        figure.savefig(path, dpi=120, format='png')
+    for name, figure in pictures.items():
+        with replacing(folder / f'{name}.png') as path:
+            figure.savefig(path, dpi=120, format='png')
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
     with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+        csv.writer(file).writerows([header, *rows])

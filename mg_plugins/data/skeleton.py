@@ -6,8 +6,11 @@ and, where there are scores, score 0; these functions keep it so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from .arrays import positive, take_joints
 from .layouts import Layout
 
 FEATURES = ('joint', 'bone', 'joint_motion', 'bone_motion')
@@ -135,14 +138,9 @@ def features(
     keypoint: np.ndarray,
     score: np.ndarray | None,
     layout: Layout,
-    feat: tuple[str, ...] = ('joint',),
+    feat: Sequence[str] = ('joint',),
 ) -> np.ndarray:
-    """Input channels of a GCN.
-
-    A bone is a joint minus its parent (0 for the root), a motion is the next frame minus this one
-    (0 in the last frame). Where one end is missing, the bone or motion is 0. In 2D each feature
-    gets a score as third channel: the joint's own, the mean of both joints of a bone, the mean of
-    both frames of a motion.
+    """Input channels of a GCN, of one clip; see `write_features`.
 
     Args:
         keypoint: (M, T, V, C) coordinates.
@@ -155,38 +153,43 @@ def features(
     """
     # Of normalised coordinates only the score can tell: the centre joint itself is at the origin.
     detected = detected_joints(keypoint) if score is None else score > 0
-    joint = keypoint * detected[..., None]
-    if keypoint.shape[-1] == 2:
-        certainty = detected if score is None else score
-        joint = np.concatenate([joint, certainty[..., None]], axis=-1, dtype=np.float32)
-    joint = joint.astype(np.float32, copy=False)
-
-    values: dict[str, np.ndarray] = {'joint': joint}
-    wanted = set(feat)
-    if wanted & {'bone', 'bone_motion'}:
-        parents = list(layout.parents)
-        there = detected & detected[:, :, parents]
-        values['bone'] = bone = _difference(joint, joint[:, :, parents], there, keypoint.shape[-1])
-        if 'bone_motion' in wanted:
-            values['bone_motion'] = _motion(bone, there, keypoint.shape[-1])
-    if 'joint_motion' in wanted:
-        values['joint_motion'] = _motion(joint, detected, keypoint.shape[-1])
-    if len(feat) == 1:
-        return values[feat[0]]
-    return np.concatenate([values[name] for name in feat], axis=-1)
+    out = np.empty((*keypoint.shape[:-1], 3 * len(feat)), np.float32)
+    certain = detected.astype(np.float32) if score is None else score
+    write_features(keypoint * detected[..., None], certain, layout, feat, out)
+    return out
 
 
-def _motion(values: np.ndarray, there: np.ndarray, dims: int) -> np.ndarray:
-    motion = np.zeros_like(values)
-    both = there[:, 1:] & there[:, :-1]
-    motion[:, :-1] = _difference(values[:, 1:], values[:, :-1], both, dims)
-    return motion
+def write_features(keypoint, score, layout: Layout, feat: Sequence[str], out) -> None:
+    """Write the input channels of a GCN into ``out``, of a clip (arrays) or a batch (tensors).
 
+    A bone is a joint minus its parent (0 for the root), a motion is the next frame minus this one
+    (0 in the last frame). Where one end is missing, the bone or motion is 0. In 2D each feature
+    gets a score as third channel: the joint's own, the mean of both joints of a bone, the mean of
+    both frames of a motion.
 
-def _difference(head: np.ndarray, tail: np.ndarray, there: np.ndarray, dims: int) -> np.ndarray:
-    """head - tail where both are there, else 0; a score channel is averaged."""
-    difference = head - tail
-    if dims == 2:
-        difference[..., 2] = (head[..., 2] + tail[..., 2]) / 2
-    difference *= there[..., None]
-    return difference
+    Args:
+        keypoint: (..., M, T, V, C) coordinates, missing joints 0.
+        score: (..., M, T, V) scores.
+        layout: Layout of the V joints.
+        feat: Some of `FEATURES`.
+        out: (..., M, T, V, 3 * len(feat)).
+    """
+    dims = keypoint.shape[-1]
+    for place, name in enumerate(feat):
+        values, certain, there = keypoint, score, None
+        if name != 'joint':
+            there = positive(score, keypoint)
+        if name.startswith('bone'):
+            there = there * take_joints(there, layout.parents)
+            certain = (score + take_joints(score, layout.parents)) / 2 * there
+            values = (keypoint - take_joints(keypoint, layout.parents)) * there[..., None]
+        part = out[..., 3 * place : 3 * place + 3]
+        if name.endswith('motion'):
+            both = there[..., 1:, :] * there[..., :-1, :]
+            certain = (certain[..., 1:, :] + certain[..., :-1, :]) / 2 * both
+            values = (values[..., 1:, :, :] - values[..., :-1, :, :]) * both[..., None]
+            part[..., -1, :, :] = 0
+            part = part[..., :-1, :, :]
+        part[..., :dims] = values
+        if dims == 2:
+            part[..., 2] = certain

@@ -26,17 +26,20 @@ from .synthetic_motion import BodyMotion, minimum_jerk
 from .synthetic_plan import (
     GAP,
     MOTION,
+    NORMALS,
     SESSION,
     SUBJECT,
+    UNIFORMS,
     Plan,
     SyntheticOptions,
     Task,
+    compile_movements,
+    draw_subjects,
     make_plan,
     make_task,
     stream_of,
-)
+)  # fmt: skip
 from .synthetic_sensor import HEIGHT, WIDTH, observe, pick_joints
-from .synthetic_tables import NORMALS, UNIFORMS, Rows, compile_movements, draw_subjects
 
 VERSION = 2
 NOTE = (
@@ -131,9 +134,18 @@ def _generate(options: SyntheticOptions) -> tuple[dict, list[dict], dict]:
     return split, annotations, meta
 
 
-def _people(options: SyntheticOptions) -> Rows:
+def _bodies(
+    options: SyntheticOptions, task: Task, plan: Plan, clips: np.ndarray, normals: np.ndarray,
+    uniforms: np.ndarray, joints: tuple[str, ...], extra: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """(n, T + extra, V, 3) joints of movements: rows of (label, subject, session, frames)."""
+    posture = options.variant['posture']
+    label, subject, session, frames = clips.T
     streams = [stream_of(options, SUBJECT, k, 0) for k in range(options.subjects)]
-    return draw_subjects(streams, options.variant['posture'])
+    moves = compile_movements([*task.movements, {}], posture).take(label)
+    who, fps = draw_subjects(streams, posture).take(subject), plan.fps[session]
+    body = BodyMotion(moves, who, normals, uniforms, frames, fps, posture, extra)
+    return pick_joints(body.points(), joints)
 
 
 def _draws(streams: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
@@ -149,93 +161,60 @@ def _clips(
     options: SyntheticOptions, task: Task, plan: Plan, joints: tuple[str, ...]
 ) -> Iterator[dict]:
     """One annotation a gesture."""
-    posture, dims = options.variant['posture'], options.variant['dims']
-    moves, people = compile_movements(task.movements, posture), _people(options)
+    dims = options.variant['dims']
+    rows = np.stack([plan.label, plan.subject, plan.session, plan.frames], 1)
     # Clips of like length together, so that little is computed for padding.
     for block in np.array_split(np.argsort(plan.frames, kind='stable'), -(-options.clips // BLOCK)):
         streams = [stream_of(options, MOTION, index) for index in block]
         normals, uniforms = _draws(streams)
-        shape = (len(block), plan.frames[block].max(), len(joints), dims + 2)
-        white = np.zeros(shape, np.float32)
-        for row, (index, stream) in enumerate(zip(block, streams, strict=True)):
-            size = (plan.frames[index], *shape[2:])
-            white[row, : size[0]] = stream.standard_normal(size, dtype=np.float32)
-        session = plan.session[block]
-        body = BodyMotion(
-            moves.take(plan.label[block]),
-            people.take(plan.subject[block]),
-            normals,
-            uniforms,
-            plan.frames[block],
-            plan.fps[session],
-            posture,
-        )
-        view = plan.view[session] + 0.3 * normals['view']
-        world = pick_joints(body.points(), joints)
+        white = np.zeros((len(block), plan.frames[block].max(), len(joints), dims + 2), np.float32)
+        for own, index, stream in zip(white, block, streams, strict=True):
+            size = (plan.frames[index], *own.shape[1:])
+            own[: size[0]] = stream.standard_normal(size, dtype=np.float32)
+        view = plan.view[plan.session[block]] + 0.3 * normals['view']
+        world = _bodies(options, task, plan, rows[block], normals, uniforms, joints)
         seen = observe(world, joints, view, white, normals['quality'], options.noise, dims)
         for row, index in enumerate(block):
-            start, frames = int(plan.start[index]), plan.frames[index]
-            fields = _about(
-                options, plan, plan.session[index], *(part[row, :frames] for part in seen)
-            )
+            start, frames = int(plan.start[index]), int(plan.frames[index])
+            own = (part[row, :frames] for part in seen)
+            fields = _about(options, plan, plan.session[index], *own)
             fields['frame_dir'] = f'{fields["session"]}_{start:06d}'
-            yield fields | {
-                'label': int(plan.label[index]),
-                'start': start,
-                'end': start + int(frames) - 1,
-            }
+            label = int(plan.label[index])
+            yield fields | {'label': label, 'start': start, 'end': start + frames - 1}
 
 
 def _recordings(
     options: SyntheticOptions, task: Task, plan: Plan, joints: tuple[str, ...]
 ) -> Iterator[dict]:
     """One annotation a session: its gestures, and between them a body that does nothing of note."""
-    posture, dims = options.variant['posture'], options.variant['dims']
-    nothing = len(task.movements)
-    moves, people = compile_movements([*task.movements, {}], posture), _people(options)
+    dims, nothing = options.variant['dims'], len(task.movements)
     for session in np.unique(plan.session):
         clips = np.flatnonzero(plan.session == session)
         clips = clips[np.argsort(plan.start[clips])]
-        fps, fade = plan.fps[session], int(FADE * plan.fps[session])
-        labels, frames, streams, ends = [], [], [], 0
+        fade, subject = int(FADE * plan.fps[session]), plan.subject[clips[0]]
+        rows, streams, segments, ends = [], [], [], 0
         for clip in clips:
-            labels += [nothing, plan.label[clip]]
-            frames += [plan.start[clip] - ends, plan.frames[clip]]
+            label, start, frames = (int(a[clip]) for a in (plan.label, plan.start, plan.frames))
+            rows += [(nothing, subject, session, start - ends), (label, subject, session, frames)]
             streams += [stream_of(options, GAP, clip), stream_of(options, MOTION, clip)]
-            ends = plan.start[clip] + plan.frames[clip]
-        labels, frames = [*labels, nothing], np.array([*frames, int(TAIL * fps)])
+            ends = start + frames
+            segments.append({'label': label, 'start': start, 'end': ends})
+        rows.append((nothing, subject, session, int(TAIL * plan.fps[session])))
         streams.append(stream_of(options, GAP, clips[-1], 1))
         normals, uniforms = _draws(streams)
         # One sitting: the same posture, resting place, camera and light from beginning to end.
         for field in ('posture', 'rest', 'view', 'quality'):
             normals[field] = normals[field][0]
         uniforms['rest'] = uniforms['rest'][0]
-        body = BodyMotion(
-            moves.take(np.array(labels)),
-            people.take(np.full(len(labels), plan.subject[clips[0]])),
-            normals,
-            uniforms,
-            frames,
-            np.full(len(labels), fps),
-            posture,
-            extra=fade,
-        )
-        world = _joined(pick_joints(body.points(), joints), frames, fade)
-        white = stream_of(options, SESSION, session, 1).standard_normal(
-            (1, len(world), len(joints), dims + 2), dtype=np.float32
-        )
+        rows = np.array(rows)
+        moved = _bodies(options, task, plan, rows, normals, uniforms, joints, extra=fade)
+        world = _joined(moved, rows[:, 3], fade)[None]
+        stream = stream_of(options, SESSION, session, 1)
+        white = stream.standard_normal((*world.shape[:-1], dims + 2), dtype=np.float32)
         view = plan.view[session][None] + 0.3 * normals['view'][:1]
         quality = normals['quality'][:1]
-        seen = observe(world[None], joints, view, white, quality, options.noise, dims)
+        seen = observe(world, joints, view, white, quality, options.noise, dims)
         fields = _about(options, plan, session, *(part[0] for part in seen))
-        segments = [
-            {
-                'label': int(plan.label[clip]),
-                'start': int(plan.start[clip]),
-                'end': int(plan.start[clip] + plan.frames[clip]),
-            }
-            for clip in clips
-        ]
         yield fields | {'frame_dir': fields['session'], 'segments': segments}
 
 

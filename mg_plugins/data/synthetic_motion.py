@@ -15,34 +15,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from .synthetic_tables import (
+from .synthetic_plan import (
     CHANNELS,
+    FINGERS,
     FRAMES,
     NO_HAND,
     PER_LIMB,
+    POSTURE,
+    SWAY,
     Rows,
     gesture_table,
-)
+)  # fmt: skip
 
-# Standard deviation of each channel between a subject's clips, and of slow motion during a clip.
-POSTURE = np.array([2, 1.5, 3, 0.004, 0.01, 4, 9, 2.5, 0.006, 0.002, 0.004, 0.004])
-SWAY = np.array([1.2, 1.0, 2.0, 0.002, 0.006, 3.0, 5.0, 2.0, 0.004, 0.002, 0.004, 0.004])
 HAND_SWAY = 0.008
 # A hand without a task gestures along with the talk in one clip of five.
 BUSY_SHARE, BUSY_SWAY = 0.2, 0.045
-FACE = {
-    'nose': (0, -0.015, 0.11), 'head': (0, 0.03, 0), 'head_top': (0, 0.13, 0),
-    'left_eye': (0.033, 0.025, 0.085), 'right_eye': (-0.033, 0.025, 0.085),
-    'left_eye_inner': (0.018, 0.025, 0.09), 'right_eye_inner': (-0.018, 0.025, 0.09),
-    'left_eye_outer': (0.047, 0.025, 0.075), 'right_eye_outer': (-0.047, 0.025, 0.075),
-    'left_ear': (0.075, 0, 0), 'right_ear': (-0.075, 0, 0),
-    'mouth_left': (0.025, -0.065, 0.09), 'mouth_right': (-0.025, -0.065, 0.09),
-}  # fmt: skip
-# A fingertip's place as shares of the hand's length: along it, and towards the thumb.
-FINGERS = {
-    'thumb': (0.65, 0.32), 'index': (0.95, 0.13), 'middle': (1.0, 0.01),
-    'ring': (0.94, -0.10), 'little': (0.8, -0.21),
-}  # fmt: skip
 
 
 def minimum_jerk(share: np.ndarray) -> np.ndarray:
@@ -220,7 +207,7 @@ class BodyMotion:
             'spine_shoulder': hip + 0.95 * (self.neck - hip),
             'neck': self.neck,
         }
-        for name, at in FACE.items():
+        for name, at in gesture_table()['face'].items():
             self.trunk[name] = self.skull + _turn(turn, np.array(at, float) * size['skull'])
 
     def _place(self, limb: int, other: tuple | None, size: dict[str, np.ndarray]) -> np.ndarray:

@@ -2,18 +2,136 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from .classes import class_counts, get_classes
-from .synthetic_tables import gesture_table
 
 # Streams of random numbers, so that changing one part of the set leaves the others alone.
 SUBJECT, SESSION, PLAN, MOTION, REPAIR, SHUFFLE, GAP = range(7)
 HELD_OUT = 1 / 3
 FEWEST = 4
+
+
+FRAMES = ('seat', 'torso', 'head', 'other')
+PER_LIMB = ('near', 'far')
+NO_HAND = -1
+REST_LEAN = 6.0
+
+# What a clip draws, one row a clip; a field added at the end changes no other.
+NORMALS = np.dtype([
+    ('posture', 'f8', 12), ('rest', 'f8', (2, 3)), ('target', 'f8', (2, 3)),
+    ('reach', 'f8', (2, 3)), ('gain', 'f8'), ('speed', 'f8'), ('view', 'f8', 6),
+    ('quality', 'f8'), ('wander', 'f8'),
+])  # fmt: skip
+UNIFORMS = np.dtype([
+    ('hand', 'f8'), ('rest', 'f8', 3), ('timing', 'f8', 4), ('rub', 'f8', 3), ('both', 'f8'),
+    ('stay', 'f8'), ('sway', 'f8', (18, 3, 2)), ('busy', 'f8', 2),
+])  # fmt: skip
+
+
+@functools.cache
+def gesture_table() -> dict:
+    """Movements, landmarks, resting postures and bodies: ``synthetic_gestures.json``."""
+    path = Path(__file__).with_name('synthetic_gestures.json')
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def table_of(name: str) -> dict:
+    """A part of the table without its note."""
+    return {key: value for key, value in gesture_table()[name].items() if key != 'note'}
+
+
+CHANNELS = tuple(table_of('channels'))
+# Standard deviations of each channel: habit, from clip to clip, and slow motion during a clip.
+HABIT, POSTURE, SWAY = np.array(list(table_of('channels').values())).T
+FINGERS = table_of('fingertips')
+
+
+class Rows(dict):
+    """Arrays by name, one row of each for every movement or subject; also as attributes."""
+
+    __getattr__ = dict.__getitem__
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """The given rows, one a clip."""
+        return Rows({k: v.take(rows) if isinstance(v, Rows) else v[rows] for k, v in self.items()})
+
+
+def compile_movements(entries: list[dict], posture: str) -> Rows:
+    """Entries of the gesture table as arrays, row k for class k; ``posture`` names the rests.
+
+    Returns:
+        frame: (K, 2) index into ``FRAMES`` for the near and the far hand, ``NO_HAND`` if unused.
+        at, reach, pole: (K, 2, 3) target point, hand direction and elbow direction, near-side axes.
+        fingers: (K, 5) how far each finger is stretched.
+        rub: (K, 2, 3) amplitude of the to and fro; hz: (K, 2) its range of rates;
+            rub_share: (K,) share of clips that rub.
+        body, sway: (K, 12) held and oscillating part of each channel.
+        foot: (K, 3) displacement of the near foot.
+        wander: (K,) amplitude of free gesturing.
+        approach: (K, 2) range of the time to reach the target, in seconds.
+        stay, both: (K,) shares of clips that do not return, and that use the far hand.
+        rest: (K,) resting posture a movement must start from, -1 for any.
+    """
+    table, rows = gesture_table(), []
+    rests = [rest['name'] for rest in table['rests'][posture]]
+    for entry in ({**table['defaults'], **entry} for entry in entries):
+        marks = [table['landmarks'].get(entry.get(limb)) for limb in PER_LIMB]
+        rub = np.array(entry['rub'], float)
+        row = {key: entry[key] for key in ('hz', 'approach')}
+        row |= {key: np.array(entry[key], float) for key in ('rub_share', 'foot', 'wander')}
+        row |= {key: float(entry[key]) for key in ('stay', 'both')}
+        for field in ('body', 'sway'):
+            row[field] = [float(entry.get(field, {}).get(name, 0)) for name in CHANNELS]
+        for field in ('at', 'reach'):
+            row[field] = [mark[field] if mark else (0, 0, 0) for mark in marks]
+        row['frame'] = [FRAMES.index(mark['frame']) if mark else NO_HAND for mark in marks]
+        row['pole'] = [(mark or {}).get('pole', table['default_pole']) for mark in marks]
+        row['fingers'] = table['fingers'][entry['fingers']]
+        row['rub'] = [rub, rub * entry['rub_far']]
+        row['rest'] = rests.index(entry['from']) if entry.get('from') in rests else -1
+        rows.append(row)
+    return Rows({name: np.array([row[name] for row in rows]) for name in rows[0]})
+
+
+def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
+    """Bodies and habits, a subject from each generator, row s for subject s.
+
+    Returns:
+        size: name in the table's proportions to (S,) lengths in metres (``skull`` is a factor).
+        habit: (S, 12) usual value of each channel. rest_habit, touch_habit: (S, 2, 3) usual
+            offset of the hands at rest and at a target.
+        rest_weights: (S, R) how often each resting posture is taken.
+        right_handed: (S,) share of one-handed movements done by the right hand.
+        tempo, vigour: (S,) factors of speed and of amplitude.
+    """
+    weights = np.array([rest['weight'] for rest in gesture_table()['rests'][posture]], float)
+    normal = np.array([rng.standard_normal(40) for rng in rngs])
+    stature = np.exp(0.05 * normal[:, 0])
+    size = {
+        name: length * stature * np.exp(0.04 * normal[:, 1 + i])
+        for i, (name, length) in enumerate(gesture_table()['proportions'].items())
+    }
+    size['skull'] = np.exp(0.04 * normal[:, 10])
+    habit = HABIT * normal[:, 11:23]
+    habit[:, 0] += REST_LEAN if posture == 'seated' else 0
+    liking = np.array([rng.standard_normal(len(weights)) for rng in rngs])
+    return Rows(
+        size=Rows(size),
+        habit=habit,
+        rest_habit=0.025 * normal[:, 23:29].reshape(-1, 2, 3),
+        touch_habit=0.008 * normal[:, 29:35].reshape(-1, 2, 3),
+        rest_weights=weights * np.exp(0.8 * liking),
+        right_handed=np.where(normal[:, 35] > -1.2, 0.8, 0.2),
+        tempo=np.exp(0.15 * normal[:, 36]),
+        vigour=np.exp(0.15 * normal[:, 37]),
+    )
 
 
 @dataclass(frozen=True)

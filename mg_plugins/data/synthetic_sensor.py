@@ -11,47 +11,13 @@ import re
 
 import numpy as np
 
+from .synthetic_plan import gesture_table, table_of
+
 WIDTH, HEIGHT = 1280, 720
 
-# A joint that has another name in a layout than in `BodyMotion.points`.
-ALIASES = {
-    'spine_base': 'mid_hip',
-    'hip_centre': 'mid_hip',
-    'spine': 'spine_mid',
-    'shoulder_centre': 'spine_shoulder',
-}
-SIDED_ALIASES = {
-    'index_finger_tip': 'index_tip',
-    'middle_finger_tip': 'middle_tip',
-    'ring_finger_tip': 'ring_tip',
-    'pinky_tip': 'little_tip',
-    'finger1': 'thumb_tip',
-    'finger2': 'index_tip',
-    'finger3': 'middle_tip',
-    'finger4': 'ring_tip',
-    'finger5': 'little_tip',
-    'hand_tip': 'middle_tip',
-    'thumb': 'thumb_tip',
-    'index': 'index_knuckle',
-    'pinky': 'little_knuckle',
-    'big_toe': 'foot',
-    'foot_index': 'foot',
-    'hand_wrist': 'wrist',
-}
-# A finger's joints: the share of the way from its knuckle to its tip.
 FINGER = re.compile(
     r'(left|right)_(thumb|index|middle|ring|pinky)(?:_finger)?_(cmc|mcp|pip|ip|dip)'
 )
-ALONG = {'cmc': -0.6, 'mcp': 0.0, 'pip': 0.45, 'ip': 0.55, 'dip': 0.75}
-# Kind of joint: (spread of the error in cm, usual confidence, standard deviations of its latent
-# quality beyond which it is missed).
-DETECTOR = {
-    'finger': (0.9, 0.72, 1.75),
-    'wrist': (0.8, 0.85, 2.4),
-    'ear': (0.6, 0.85, 2.0),
-    'eye': (0.35, 0.93, 2.7),
-    'other': (0.6, 0.9, 2.9),
-}
 MEMORY, MISS_MEMORY = 0.75, 0.9
 # A depth camera errs more, and looks from more sides than one at a press conference.
 DEPTH_ERROR, YAW = 2.5, {2: 9.0, 3: 25.0}
@@ -59,10 +25,10 @@ DEPTH_ERROR, YAW = 2.5, {2: 9.0, 3: 25.0}
 
 def body_point(joint: str) -> str:
     """Name in `BodyMotion.points` for a layout's joint (aliases resolved, otherwise unchanged)."""
-    side, _, part = joint.partition('_')
-    if side in ('left', 'right') and part in SIDED_ALIASES:
-        return f'{side}_{SIDED_ALIASES[part]}'
-    return ALIASES.get(joint, joint)
+    names, (side, _, part) = gesture_table()['joint_names'], joint.partition('_')
+    if side in ('left', 'right'):
+        return f'{side}_{names.get(part, part)}'
+    return names.get(joint, joint)
 
 
 def pick_joints(points: dict[str, np.ndarray], joints: tuple[str, ...]) -> np.ndarray:
@@ -77,7 +43,7 @@ def pick_joints(points: dict[str, np.ndarray], joints: tuple[str, ...]) -> np.nd
             side, finger, part = match.groups()
             finger = {'pinky': 'little'}.get(finger, finger)
             knuckle, tip = (points[f'{side}_{finger}_{end}'] for end in ('knuckle', 'tip'))
-            points[joint] = knuckle + ALONG[part] * (tip - knuckle)
+            points[joint] = knuckle + gesture_table()['along_finger'][part] * (tip - knuckle)
     unknown = [joint for joint in joints if body_point(joint) not in points]
     if unknown:
         raise ValueError(
@@ -109,8 +75,8 @@ def observe(
         Key points (n, T, V, dims) and scores (n, T, V); a missing joint is all 0 in both.
     """
     seen = _turned(world, view, YAW[dims])
-    kinds = [_kind(joint) for joint in joints]
-    spread, usual, limit = np.array([DETECTOR[kind] for kind in kinds]).T
+    detector = table_of('detector')
+    spread, usual, limit = np.array([detector[_kind(joint)][1:] for joint in joints]).T
     hidden = _hidden(seen, joints)
 
     smooth = _remember(draws[..., :dims], MEMORY)
@@ -136,15 +102,8 @@ def observe(
 
 
 def _kind(joint: str) -> str:
-    for kind, marks in {
-        'finger': ('_tip', '_knuckle', '_cmc', '_mcp', '_pip', '_ip', '_dip'),
-        'wrist': ('_wrist', '_hand'),
-        'ear': ('_ear',),
-        'eye': ('_eye', 'nose', 'mouth'),
-    }.items():
-        if any(mark in body_point(joint) for mark in marks):
-            return kind
-    return 'other'
+    name, detector = body_point(joint), table_of('detector')
+    return next(kind for kind, (marks, *_) in detector.items() if any(m in name for m in marks))
 
 
 def _turned(world: np.ndarray, view: np.ndarray, spread: float) -> np.ndarray:

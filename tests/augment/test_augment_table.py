@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mg_plugins.augment as F
-from mg_plugins.augment.arrays import planes
 from mg_plugins.augment.base import AUGMENTATIONS, Draws, build_augmentation
 from mg_plugins.augment.chain import Chain, Drawn, recipe_names
+from mg_plugins.data.arrays import planes
 from mg_plugins.data.layouts import LayoutError, get_layout, layout_names
 
 LAYOUTS = [get_layout(name) for name in layout_names()]

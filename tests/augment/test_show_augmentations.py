@@ -5,8 +5,15 @@ import pytest
 from PIL import Image
 
 from mg_plugins.augment.base import AUGMENTATIONS
-from mg_plugins.augment.examples import PictureError, augment, describe, load_clip, names_of
-from mg_plugins.augment.pictures import animate, contact_sheet
+from mg_plugins.augment.pictures import (
+    PictureError,
+    animate,
+    augment,
+    contact_sheet,
+    describe,
+    load_clip,
+    names_of,
+)
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
 

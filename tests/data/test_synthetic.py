@@ -24,8 +24,7 @@ from mg_plugins.data.synthetic import (
     make_task,
 )
 from mg_plugins.data.synthetic_motion import minimum_jerk, two_bone_ik
-from mg_plugins.data.synthetic_plan import FEWEST, generic_movements
-from mg_plugins.data.synthetic_tables import gesture_table
+from mg_plugins.data.synthetic_plan import FEWEST, generic_movements, gesture_table
 
 SMALL = dict(subjects=6, clips=72, sessions=2)
 

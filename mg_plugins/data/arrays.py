@@ -1,7 +1,7 @@
 """The few operations that numpy and torch do differently, for one clip or a batch of clips.
 
 A numpy array holds one clip, keypoint (M, T, V, C) and score (M, T, V); a torch tensor holds N of
-them, (N, M, T, V, C) and (N, M, T, V). So every augmentation is written once and has both forms.
+them, (N, M, T, V, C) and (N, M, T, V). So what is done to clips is written once and has both forms.
 M persons, T frames, V joints, C = 2 or 3 coordinates. Drawn parameters are numpy arrays, with a
 leading N for a batch; `like` brings them to the clips' device.
 
@@ -12,7 +12,9 @@ Element-wise operations keep that order by themselves; the functions here keep i
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -31,9 +33,7 @@ def namespace(array) -> ModuleType:
 
 def planes(keypoint):
     """The tensor with its coordinates in separate planes of memory; an array as it is."""
-    if not is_batch(keypoint):
-        return keypoint
-    return keypoint.movedim(-1, 1).contiguous().movedim(1, -1)
+    return keypoint.movedim(-1, 1).contiguous().movedim(1, -1) if is_batch(keypoint) else keypoint
 
 
 def like(value, array):
@@ -41,8 +41,7 @@ def like(value, array):
     if not is_batch(array):
         value = np.asarray(value)
         return value.astype(array.dtype, copy=False) if value.dtype.kind == 'f' else value
-    torch = sys.modules['torch']
-    value = torch.as_tensor(value)
+    value = sys.modules['torch'].as_tensor(value)
     dtype = array.dtype if value.is_floating_point() else value.dtype
     return value.to(device=array.device, dtype=dtype, non_blocking=True)
 
@@ -91,56 +90,58 @@ def body_spread(keypoint, score):
     return namespace(keypoint).sqrt(share.clip(0))
 
 
-def take_frames(array, frames):
+def _by_planes(of_clip: Callable) -> Callable[[Callable], Callable]:
+    """Decorator: the tensor form is given planes, (N, …, T, V); ``of_clip`` is the numpy form."""
+
+    def wrap(of_planes: Callable) -> Callable:
+        @functools.wraps(of_planes)
+        def apply(array, *args, **options):
+            if not is_batch(array):
+                return of_clip(array, *args, **options)
+            if array.ndim == 4:
+                return of_planes(array, *args, **options)
+            return of_planes(array.movedim(-1, 1), *args, **options).movedim(1, -1)
+
+        return apply
+
+    return wrap
+
+
+@_by_planes(lambda clip, frames: clip[:, frames])
+def take_frames(batch, frames):
     """Read frames of a keypoint or score array: ``frames`` (T',) ints, or (N, T') of a batch."""
-    if not is_batch(array):
-        return array[:, frames]
-    torch = sys.modules['torch']
-    plain = array if array.ndim == 4 else array.movedim(-1, 1)
-    clips, length, joints = plain.shape[0], plain.shape[-2], plain.shape[-1]
-    rows = plain.shape[:-2].numel()
-    starts = length * torch.arange(rows, device=array.device).view(clips, -1, 1)
-    index = (starts + frames[:, None]).reshape(-1)
-    taken = plain.reshape(-1, joints).index_select(0, index)
-    taken = taken.view(*plain.shape[:-2], frames.shape[-1], joints)
-    return taken if array.ndim == 4 else taken.movedim(1, -1)
+    rows, (length, joints) = batch.shape[:-2].numel(), batch.shape[-2:]
+    starts = length * sys.modules['torch'].arange(rows, device=batch.device)
+    index = (starts.view(len(batch), -1, 1) + frames[:, None]).reshape(-1)
+    taken = batch.reshape(-1, joints).index_select(0, index)
+    return taken.view(*batch.shape[:-2], frames.shape[-1], joints)
 
 
-def mix_frames(array, weights):
+@_by_planes(lambda clip, w: (w @ clip.reshape(*clip.shape[:2], -1)).reshape(clip.shape))
+def mix_frames(batch, weights):
     """Every new frame a weighted sum of the old: ``weights`` (T', T), or (N, T', T) of a batch."""
-    if not is_batch(array):
-        return (weights @ array.reshape(*array.shape[:2], -1)).reshape(array.shape)
-    plain = array if array.ndim == 4 else array.movedim(-1, 1)
-    rows = plain.movedim(-2, 1)
-    mixed = (weights @ rows.flatten(2)).view(rows.shape).movedim(1, -2).contiguous()
-    return mixed if array.ndim == 4 else mixed.movedim(1, -1)
+    rows = batch.movedim(-2, 1)
+    return (weights @ rows.flatten(2)).view(rows.shape).movedim(1, -2).contiguous()
 
 
-def mix_joints(keypoint, weights):
+@_by_planes(lambda clip, weights: weights @ clip)
+def mix_joints(batch, weights):
     """Every new joint a weighted sum of the old: ``weights`` (V, V), the same for all clips."""
-    if not is_batch(keypoint):
-        return weights @ keypoint
-    return (keypoint.movedim(-1, 1) @ weights.T).movedim(1, -1)
+    return batch @ weights.T
 
 
-def mix_axes(keypoint, matrix):
+@_by_planes(lambda clip, matrix: (clip.reshape(-1, clip.shape[-1]) @ matrix.T).reshape(clip.shape))
+def mix_axes(batch, matrix):
     """``p ↦ matrix · p`` for every joint; ``matrix`` (C, C), or (N, C, C) of a batch."""
-    if not is_batch(keypoint):
-        flat = keypoint.reshape(-1, keypoint.shape[-1]) @ matrix.T
-        return flat.reshape(keypoint.shape)
-    plain = keypoint.movedim(-1, 1)
-    return (matrix @ plain.flatten(2)).view(plain.shape).movedim(1, -1)
+    return (matrix @ batch.flatten(2)).view(batch.shape)
 
 
-def take_joints(array, order):
+@_by_planes(lambda clip, order: clip[:, :, list(order)])
+def take_joints(batch, order):
     """Joints in another order, (V,) ints; for keypoint and score arrays."""
-    if not is_batch(array):
-        return array[:, :, list(order)]
-    plain = array if array.ndim == 4 else array.movedim(-1, 1)
-    order = sys.modules['torch'].as_tensor(order, device=array.device)
+    order = sys.modules['torch'].as_tensor(order, device=batch.device)
     # gather is several times as fast as index_select along the last axis.
-    taken = plain.gather(-1, order.expand(plain.shape))
-    return taken if array.ndim == 4 else taken.movedim(1, -1)
+    return batch.gather(-1, order.expand(batch.shape))
 
 
 def take_clips(array, index):
@@ -155,5 +156,4 @@ def put_clips(array, index, clips, inplace: bool):
     put = 'index_copy_' if inplace else 'index_copy'
     if array.ndim == 4:
         return getattr(array, put)(0, index, clips)
-    plain = getattr(array.movedim(-1, 1), put)(0, index, clips.movedim(-1, 1))
-    return plain.movedim(1, -1)
+    return getattr(array.movedim(-1, 1), put)(0, index, clips.movedim(-1, 1)).movedim(1, -1)
