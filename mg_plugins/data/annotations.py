@@ -40,7 +40,7 @@ from mg_plugins.files import replacing
 
 from .checks import check_labels, check_split, describe, each, filled_scores, mended, problem
 from .layouts import LayoutError, get_layout
-from .storage import ClipFolder, load_npz, save_folder, save_npz
+from .storage import ClipFolder, clip_names, load_npz, save_folder, save_npz
 from .unpickle import AnnotationError, load_pickle
 
 SUFFIXES = ('.pkl', '.npz', '.mg')
@@ -161,20 +161,17 @@ def summarise(content: dict) -> dict:
         ``all`` for clips without any) and ``meta``.
     """
     annotations, meta = content['annotations'], content['meta']
-    lengths, labels, known = [], Counter(), set()
-    distinct: dict[str, set[str]] = dict(subject=set(), session=set())
+    lengths, labels, known, seen = [], Counter(), set(), []
+    subjects, sessions, shape = set(), set(), (0, 0)
     persons = missing = joints = 0
-    shape, seen = (0, 0), []
     for annotation in annotations:
-        keypoint = annotation['keypoint']
+        keypoint, detected = annotation['keypoint'], filled_scores(annotation) > 0
         persons, shape = max(persons, keypoint.shape[0]), keypoint.shape[2:]
         lengths.append(annotation['total_frames'])
         labels[annotation.get('label')] += 1
         known.add(annotation['frame_dir'])
-        for key, values in distinct.items():
-            if key in annotation:
-                values.add(str(annotation[key]))
-        detected = filled_scores(annotation) > 0
+        for key, values in (('subject', subjects), ('session', sessions)):
+            values.update([str(annotation[key])] if key in annotation else [])
         missing += detected.size - int(np.count_nonzero(detected))
         joints += detected.size
         seen.append(detected.any((0, 1)))
@@ -189,8 +186,8 @@ def summarise(content: dict) -> dict:
         length=[min(lengths), float(np.median(lengths)), max(lengths)] if lengths else [0, 0.0, 0],
         class_counts=[labels[label] for label in range(classes)],
         unlabelled=unlabelled,
-        subjects=sorted(distinct['subject']),
-        sessions=sorted(distinct['session']),
+        subjects=sorted(subjects),
+        sessions=sorted(sessions),
         splits={name: sum(clip in known for clip in c) for name, c in content['split'].items()},
         missing=missing / joints if joints else 0.0,
         undetected=_undetected(np.array(seen), meta.get('layout')),
@@ -251,20 +248,18 @@ def _load(path: Path) -> dict:
 
 def _together(contents: list[dict], paths: list[Path]) -> dict:
     """The clips of several files as those of one."""
-    split: dict[str, list] = {}
-    annotations: list[dict] = []
+    split, annotations, names = {}, [], set()
     for content, path, name in zip(contents, paths, [*_POSITIONS, *map(str, paths)], strict=False):
-        own = content['split'] or {name: [clip['frame_dir'] for clip in content['annotations']]}
-        for part, clips in own.items():
+        own = clip_names(content['annotations'])
+        for part, clips in (content['split'] or {name: own}).items():
             split.setdefault(part, []).extend(clips)
-        twice = {clip['frame_dir'] for clip in annotations} & {
-            clip['frame_dir'] for clip in content['annotations']
-        }
+        twice = names & set(own)
         if twice:
             raise AnnotationError(
                 f'{path} has {len(twice)} clips that an earlier file has too, such as '
                 f'{min(twice)!r}; a clip belongs to one file'
             )
+        names.update(own)
         annotations.extend(content['annotations'])
     check_annotations(annotations, ', '.join(map(str, paths)))
     meta = {key: value for content in reversed(contents) for key, value in content['meta'].items()}

@@ -28,82 +28,83 @@ def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
     """Annotations as float32, without empty clips; and what was changed."""
     empty, unknown, kept = [], [], []
     for annotation in annotations:
-        keypoint = annotation.get('keypoint') if isinstance(annotation, dict) else None
-        if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind not in 'fiu':
+        keypoint = _coordinates(annotation)
+        if keypoint is None:
             kept.append(annotation)
             continue
-        if keypoint.ndim == 4 and 0 in keypoint.shape[:2]:
-            empty.append(annotation.get('frame_dir'))
+        name, score = annotation.get('frame_dir'), annotation.get('keypoint_score')
+        if 0 in keypoint.shape[:2]:
+            empty.append(name)
             continue
-        if keypoint.dtype != np.float32 and keypoint.ndim == 4:
-            if keypoint.dtype.itemsize < 8 or not np.abs(keypoint).max() > LARGEST:
-                keypoint = annotation['keypoint'] = keypoint.astype(np.float32)
-        score = annotation.get('keypoint_score')
+        kept.append(annotation)
+        if keypoint.dtype.itemsize < 8 or not np.abs(keypoint).max() > LARGEST:
+            keypoint = annotation['keypoint'] = keypoint.astype(np.float32, copy=False)
         if isinstance(score, np.ndarray) and score.dtype == np.float16:
-            annotation['keypoint_score'] = score.astype(np.float32)
-        if keypoint.ndim == 4 and np.isnan(keypoint.sum()):
+            score = annotation['keypoint_score'] = score.astype(np.float32)
+        if np.isnan(keypoint.sum()):
             missing = np.isnan(keypoint).any(-1)
             annotation['keypoint'] = np.where(missing[..., None], np.float32(0), keypoint)
             if isinstance(score, np.ndarray) and score.shape == missing.shape:
                 annotation['keypoint_score'] = np.where(missing, np.float32(0), score)
-            unknown.append(annotation.get('frame_dir'))
-        kept.append(annotation)
+            unknown.append(name)
     notes = []
     if empty:
         notes.append(f'{len(empty)} clips without a person or a frame left out, such as {empty[0]}')
     if unknown:
         notes.append(f'NaN in {len(unknown)} clips taken for missing joints, such as {unknown[0]}')
-    if _splitfilled_scores(kept, meta):
+    if _third_is_score(kept, meta):
         notes.append('the third channel is a detection score (0 to 1 beside pixels), taken as such')
+        for annotation in kept:
+            keypoint = annotation['keypoint']
+            annotation['keypoint_score'] = np.ascontiguousarray(keypoint[..., 2])
+            annotation['keypoint'] = np.ascontiguousarray(keypoint[..., :2])
     return kept, notes
 
 
-def _splitfilled_scores(annotations: list, meta: dict) -> bool:
-    """Make (x, y, score) clips (x, y) and a score, in place, where all clips are such.
+def _coordinates(annotation: Any) -> np.ndarray | None:
+    """Keypoints that are numbers of four axes; what else there may be is refused by `each`."""
+    keypoint = annotation.get('keypoint') if isinstance(annotation, dict) else None
+    numbers = isinstance(keypoint, np.ndarray) and keypoint.dtype.kind in 'fiu'
+    return keypoint if numbers and keypoint.ndim == 4 else None
+
+
+def _third_is_score(annotations: list, meta: dict) -> bool:
+    """Whether all clips are (x, y, score).
 
     Raises:
         AnnotationError: A layout of pictures with a third channel that may be either.
     """
     largest = 0.0
     for annotation in annotations:
-        keypoint = annotation.get('keypoint') if isinstance(annotation, dict) else None
-        if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4 or keypoint.shape[3] != 3:
+        keypoint = _coordinates(annotation)
+        if keypoint is None or keypoint.shape[3] != 3:
             return False
         third = keypoint[..., 2]
         if annotation.get('keypoint_score') is not None or third.min() < 0 or third.max() > 1:
             return False
         largest = max(largest, float(np.abs(keypoint[..., :2]).max()))
-    if not largest:
+    # Pixels are larger than that and metres are not, so it is a depth, or a normalised picture.
+    if largest > 20 or not largest:
+        return largest > 0
+    try:
+        flat = usual_coordinates(get_layout(meta.get('layout') or '')) == 2
+    except LayoutError:
         return False
-    if largest <= 20:
-        # Pixels are larger than that and metres are not, so it is a depth, or a normalised picture.
-        try:
-            flat = usual_coordinates(get_layout(meta.get('layout') or '')) == 2
-        except LayoutError:
-            flat = False
-        if flat:
-            raise AnnotationError(
-                f'clips of the layout {meta["layout"]!r} have three coordinates, the third from 0 '
-                'to 1: where it is a score, give "keypoint" (M, T, V, 2) in pixels and '
-                '"keypoint_score" (M, T, V)'
-            )
-        return False
-    for annotation in annotations:
-        keypoint = annotation['keypoint']
-        annotation['keypoint_score'] = np.ascontiguousarray(keypoint[..., 2])
-        annotation['keypoint'] = np.ascontiguousarray(keypoint[..., :2])
-    return True
+    if flat:
+        raise AnnotationError(
+            f'clips of the layout {meta["layout"]!r} have three coordinates, the third from 0 to '
+            '1: where it is a score, give "keypoint" (M, T, V, 2) in pixels and "keypoint_score" '
+            '(M, T, V)'
+        )
+    return False
 
 
 def check_split(content: dict, where: Any) -> list[str]:
     """Refuse test clips in a training split; count names given twice and names without a clip."""
-    notes, members = [], {}
-    known: set[str] = set()
-    if content['split']:
-        known = set(clip_names(content['annotations']))
-    for name, clips in content['split'].items():
-        members[name] = set(clips)
-        twice, absent = len(clips) - len(members[name]), members[name] - known
+    notes, split = [], {name: set(clips) for name, clips in content['split'].items()}
+    known = set(clip_names(content['annotations'])) if split else set()
+    for name, clips in split.items():
+        twice, absent = len(content['split'][name]) - len(clips), clips - known
         if twice:
             notes.append(f'split {name!r} names {twice} clips more than once')
         if absent:
@@ -111,14 +112,13 @@ def check_split(content: dict, where: Any) -> list[str]:
                 f'split {name!r} names {len(absent)} clips that are not there, such as '
                 f'{min(absent)!r}'
             )
-    for one, other in combinations(members, 2):
-        if 'train' in one + other and _protocol(one) == _protocol(other):
-            both = members[one] & members[other]
-            if both:
-                raise AnnotationError(
-                    f'{where}: {len(both)} clips are in split {one!r} and in split {other!r}, such '
-                    f'as {min(both)!r}; take them out of one'
-                )
+    for one, other in combinations(split, 2):
+        both = split[one] & split[other]
+        if both and 'train' in one + other and _protocol(one) == _protocol(other):
+            raise AnnotationError(
+                f'{where}: {len(both)} clips are in split {one!r} and in split {other!r}, such '
+                f'as {min(both)!r}; take them out of one'
+            )
     return notes
 
 
@@ -127,21 +127,27 @@ def _protocol(split: str) -> str:
     return re.sub(r'(?<![a-z])(train|val|valid|validation|test)(?![a-z])', '', split.lower())
 
 
+def label_of(clip: dict, classes: int) -> str:
+    """Says that a clip's label is no class."""
+    return (
+        f'clip {clip["frame_dir"]!r} has label {clip["label"]}, but there are {classes} classes, '
+        'counted from 0'
+    )
+
+
 def check_labels(content: dict, where: Any) -> list[str]:
+    """Refuse labels beyond the classes, and those of a whole set that begin at 1."""
     annotations, classes = content['annotations'], len(content['meta'].get('classes') or ())
     labels = set(np.unique(clip_labels(annotations)).tolist()) - {-1}
-    if not labels or 0 in labels and (not classes or max(labels) < classes):
+    if not labels:
         return []
-    remedy = f'{len(labels)} labels from {min(labels)} to {max(labels)}: where they are counted'
-    remedy += ' from 1, subtract 1'
-    whole = min(labels) == 1 and max(labels) == len(labels) > 1
-    if classes and max(labels) >= classes:
+    first, last = min(labels), max(labels)
+    remedy = f'{len(labels)} labels from {first} to {last}: where they are counted from 1, '
+    remedy += 'subtract 1'
+    if classes and last >= classes:
         clip = next(clip for clip in annotations if clip.get('label', -1) >= classes)
-        raise AnnotationError(
-            f'{where}: clip {clip["frame_dir"]!r} has label {clip["label"]}, but there are '
-            f'{classes} classes, counted from 0 ({remedy})'
-        )
-    if classes or not whole:
+        raise AnnotationError(f'{where}: {label_of(clip, classes)} ({remedy})')
+    if classes or first != 1 or not last == len(labels) > 1:
         return []
     if len(content['split']) > 1:
         raise AnnotationError(
@@ -249,11 +255,13 @@ def _is_label(value: Any) -> bool:
 
 
 def filled_scores(annotation: dict) -> np.ndarray:
+    """An annotation's scores (M, T, V); without them 1 where a joint has coordinates."""
     score = annotation.get('keypoint_score')
     return (annotation['keypoint'] != 0).any(-1).astype(np.float32) if score is None else score
 
 
 def describe(value: Any) -> str:
+    """What a value is, for messages."""
     if isinstance(value, np.ndarray):
         return f'an array of {value.dtype} with shape {value.shape}'
     if isinstance(value, dict):

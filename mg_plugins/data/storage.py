@@ -15,6 +15,7 @@ other fields a clip, and ``index.json`` with the clips' ``names``, ``split`` (nu
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -80,15 +81,14 @@ class ClipFolder(Sequence):
         if version != VERSION:
             raise ValueError(f'it has version {version!r}, expected {VERSION}')
         first, persons, frames, _, end = np.asarray(self._clips).T
-        size = persons * frames
+        size, points, scores = persons * frames, self._keypoint, self._score
         whole = (
-            self._keypoint.ndim == 3
-            and self._score.shape == self._keypoint.shape[:2]
-            and self._keypoint.dtype == self._score.dtype == np.float32
-            and (persons > 0).all()
-            and (frames > 0).all()
+            points.ndim == 3
+            and scores.shape == points.shape[:2]
+            and points.dtype == scores.dtype == np.float32
+            and min(persons.min(), frames.min()) > 0
             and (first == np.cumsum(size) - size).all()
-            and size.sum() == len(self._keypoint)
+            and size.sum() == len(points)
             and (np.diff(end, prepend=0) > 0).all()
             and end[-1] == len(self._records)
             and len(set(self._names)) == len(end)
@@ -248,6 +248,10 @@ def load_npz(path: Path) -> dict:
 
 def check_zip(path: Path) -> None:
     """Refuse arrays that claim more than they have, or unpack to more than the file warrants."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     with zipfile.ZipFile(path) as file:
         members = file.infolist()
         most = _MOST_UNPACKED * path.stat().st_size + 2**20
@@ -255,18 +259,11 @@ def check_zip(path: Path) -> None:
             raise ValueError(f'it unpacks to more than {_MOST_UNPACKED} times its size')
         for member in members:
             with file.open(member) as array:
-                version = np.lib.format.read_magic(array)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                shape, _, dtype = read(array)
+                shape, _, dtype = read[np.lib.format.read_magic(array)](array)
                 if dtype.hasobject:
                     raise ValueError('Object arrays are refused')
-                count = 1
-                for length in shape:
-                    count *= int(length)
-                if count * dtype.itemsize + array.tell() != member.file_size:
+                size = math.prod(map(int, shape)) * dtype.itemsize
+                if size + array.tell() != member.file_size:
                     raise ValueError(f'{member.filename} is not as large as its header says')
 
 

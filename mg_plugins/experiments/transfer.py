@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.layouts import Layout, get_layout
-from mg_plugins.data.mm.relayout import MGRelayout
+from mg_plugins.data.mm.transforms import MGRelayout
 from mg_plugins.data.relayout import usual_coordinates
 
 

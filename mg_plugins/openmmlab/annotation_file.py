@@ -87,7 +87,7 @@ def use_data(
     joints = _joints(path, about, layout)
     chosen = _splits(cfg, path, about['splits'], splits)
     clips = set(content['split'][chosen['train_dataloader']])
-    counts = Counter(c['label'] for c in content['annotations'] if c['frame_dir'] in clips)
+    counts = Counter(c.get('label') for c in content['annotations'] if c['frame_dir'] in clips)
     classes = len(about['class_counts'])
 
     for loader in LOADERS:

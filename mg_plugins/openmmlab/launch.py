@@ -24,6 +24,7 @@ from mg_plugins.openmmlab.settings import (
     add_report,
     as_list,
     datasets,
+    datasets_of,
     keep_fields,
     set_feature,
     set_finetuning,
@@ -191,6 +192,10 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
         # MMEngine would give each process a GPU; it leaves alone what is initialised already.
         torch.distributed.init_process_group('gloo')
     keep_memory()
+    if training and 'cls_head' in cfg.model:
+        for dataset in datasets_of(cfg.train_dataloader.dataset):
+            if dataset.get('type') == 'MGPoseDataset':
+                dataset.setdefault('labelled', True)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     logger = MMLogger.get_current_instance()
     for handler in logger.handlers:

@@ -5,8 +5,7 @@ import pytest
 from mmaction.registry import TRANSFORMS
 
 from mg_plugins.data.layouts import LayoutError, get_layout, layout_names
-from mg_plugins.data.mm.relayout import MGRelayout
-from mg_plugins.data.mm.transforms import MGNormalize
+from mg_plugins.data.mm.transforms import MGNormalize, MGRelayout
 from mg_plugins.data.relayout import _table, common_names, joint_parts
 from mg_plugins.data.skeleton import body_size, detected_joints
 from mg_plugins.data.synthetic import make_synthetic

@@ -15,8 +15,12 @@ from mmaction.registry import TRANSFORMS  # noqa: E402
 
 import mg_plugins  # noqa: F401, E402
 from mg_plugins.data.layouts import LayoutError, get_layout, layout_names  # noqa: E402
-from mg_plugins.data.mm.relayout import MGRelayout  # noqa: E402
-from mg_plugins.data.mm.transforms import META_KEYS, MGNormalize, MGSkeFeat  # noqa: E402
+from mg_plugins.data.mm.transforms import (  # noqa: E402
+    META_KEYS,
+    MGNormalize,
+    MGRelayout,  # noqa: E402
+    MGSkeFeat,
+)
 from mg_plugins.data.skeleton import body_size, detected_joints  # noqa: E402
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -11,12 +12,14 @@ from mmaction.datasets import PoseDataset
 from mmaction.registry import DATASETS
 
 from mg_plugins.data.annotations import AnnotationError, load_annotations
+from mg_plugins.data.checks import label_of
 from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.data.mm.sampler import MGClassBalancedSampler, dataset_labels
 from mg_plugins.data.storage import ClipFolder, clip_labels, clip_names
 
 __all__ = ['MGPoseDataset', 'MGClassBalancedSampler', 'dataset_labels']
+_log = logging.getLogger('mg_plugins')
 
 
 @DATASETS.register_module()
@@ -39,7 +42,7 @@ class MGPoseDataset(PoseDataset):
             others had no label; above 0 and up to 1. The draw is that of `labelled.draw_labelled`,
             taken after the choices above, among the clips that have a label.
         share_seed: Which draw.
-        labelled: Keep only clips with a label.
+        labelled: Keep only clips with a label. The tools set it where the model learns from labels.
         layout: Joint layout of the clips; None takes the one that the file names.
         with_score: Give ``keypoint_score`` to the pipeline. MMAction2's own pipelines over NTU's
             joints in metres have no place for it.
@@ -64,12 +67,10 @@ class MGPoseDataset(PoseDataset):
         with_score: bool = True,
         **kwargs,
     ) -> None:
-        self.subjects = _texts(subjects)
-        self.exclude_subjects = _texts(exclude_subjects)
+        self.subjects, self.exclude_subjects = _texts(subjects), _texts(exclude_subjects)
         self.share, self.share_seed = share, share_seed
         self.labelled = labelled or share is not None
-        self._layout = layout
-        self.with_score = with_score
+        self._layout, self.with_score = layout, with_score
         kwargs['serialize_data'] = False
         super().__init__(str(ann_file), pipeline, split=split, **kwargs)
 
@@ -91,14 +92,12 @@ class MGPoseDataset(PoseDataset):
                 f'{self.ann_file} has {joints} joints, but layout {layout.name!r} has '
                 f'{layout.num_joints}'
             )
-        labels = clip_labels(clips)
         known = self.num_classes or len(self._metainfo.get('classes') or ())
-        if known and labels.max() >= known:
-            clip = clips[int(labels.argmax())]
+        wrong = np.flatnonzero(clip_labels(clips) >= known) if known else ()
+        if len(wrong):
             raise AnnotationError(
-                f'{self.ann_file}: clip {clip["frame_dir"]!r} has label {clip["label"]}, but '
-                f'there are {known} classes, counted from 0; where labels are counted from 1, '
-                'subtract 1'
+                f'{self.ann_file}: {label_of(clips[int(wrong[0])], known)}; where labels are '
+                'counted from 1, subtract 1'
             )
         return clips
 
@@ -117,7 +116,13 @@ class MGPoseDataset(PoseDataset):
         if self.subjects is not None or self.exclude_subjects is not None:
             keep &= self._of_subjects(clips, keep)
         if self.labelled:
-            keep &= clip_labels(clips) >= 0
+            bare = keep & (clip_labels(clips) < 0)
+            keep &= ~bare
+            if bare.any() and keep.any():
+                _log.warning(
+                    '%s, split %r: %d clips without a label are left out, %d are kept',
+                    *(self.ann_file, self.split, bare.sum(), keep.sum()),
+                )
         chosen = np.flatnonzero(keep)
         if self.share is not None:
             labels, names = clip_labels(clips)[chosen], clip_names(clips)
@@ -128,14 +133,14 @@ class MGPoseDataset(PoseDataset):
     def _of_subjects(self, clips: Sequence[dict], keep: np.ndarray) -> np.ndarray:
         own = [str(c['subject']) if 'subject' in c else None for c in clips]
         present = {subject for subject, kept in zip(own, keep, strict=True) if kept} - {None}
-        asked = {*(self.subjects or ()), *(self.exclude_subjects or ())}
+        excluded = set(self.exclude_subjects or ())
+        asked = excluded | set(self.subjects or ())
         if not asked <= present:
             raise AnnotationError(
                 f'{self.ann_file}, split {self.split!r}: no clips of subjects '
                 f'{sorted(asked - present)}; it has {sorted(present) or "no subjects"}'
             )
-        wanted = present if self.subjects is None else set(self.subjects)
-        wanted -= set(self.exclude_subjects or ())
+        wanted = (present if self.subjects is None else set(self.subjects)) - excluded
         return np.array([subject in wanted for subject in own], bool)
 
     def get_data_info(self, idx: int) -> dict:
@@ -166,8 +171,7 @@ class MGPoseDataset(PoseDataset):
     @property
     def class_counts(self) -> np.ndarray:
         """Number of clips of each class (num_classes), after all choices; zeros included."""
-        labels = self.labels
-        classes = self.num_classes or len(self.classes or ())
+        labels, classes = self.labels, self.num_classes or len(self.classes or ())
         return np.bincount(labels[labels >= 0], minlength=classes)
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -199,8 +203,6 @@ def _shared(path: Path) -> _Shared:
 
 
 def _texts(subjects: Sequence[int | str] | None) -> list[str] | None:
-    if subjects is None:
-        return None
     if isinstance(subjects, str):
         raise TypeError(f'subjects are a list, such as [1, 3], not the text {subjects!r}')
-    return [str(subject) for subject in subjects]
+    return None if subjects is None else [str(subject) for subject in subjects]
