@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 
 from mg_plugins.contrast.functional import NEVER
 from mg_plugins.contrast.heads import InfoNCE
-from mg_plugins.contrast.mm.heads import GCNSupConHead, NearestNeighbourMining
+from mg_plugins.contrast.mm.models import GCNSupConHead, NearestNeighbourMining
 from mg_plugins.contrast.queue import ContrastError, MomentumQueue
 from mg_plugins.contrast.streams import (
     GRUStream,

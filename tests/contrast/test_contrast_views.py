@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmaction.structures import ActionDataSample
 
-from mg_plugins.contrast.mm.preprocessor import ContrastPreprocessor
+from mg_plugins.contrast.mm.models import ContrastPreprocessor
 from mg_plugins.contrast.queue import ContrastError
 
 

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mg_plugins  # noqa: F401
-from mg_plugins.contrast.mm import recognizers as followers  # noqa: F401
+from mg_plugins.contrast.mm import models as followers  # noqa: F401
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
 

@@ -1,0 +1,321 @@
+"""What contrastive learning registers with MMAction2's models.
+
+The data preprocessor that makes views, the pre-training itself, the recognizer and the heads that
+follow it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
+
+import torch
+from mmaction.models.heads import GCNHead
+from mmaction.models.recognizers import BaseRecognizer
+from mmaction.registry import MODELS
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mg_plugins.augment.batched import BatchedViews
+from mg_plugins.contrast.heads import InfoNCE, NearestNeighbours, SupConLoss
+from mg_plugins.contrast.learner import DualStream, Terms
+from mg_plugins.contrast.masked import MaskedMotion, SkeletonTransformer
+from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.contrast.streams import SEGMENTS, GRUStream, StreamFusion, pool_graph
+from mg_plugins.data.layouts import Layout
+
+STREAMS = ('fused', 'graph', 'sequence')
+PRETRAINING = ('momentum.', 'projectors.', 'heads.', 'masked.')
+#: Clips are told apart by a hash below this. SyncBuffersHook averages buffers in float32, in which
+#: such numbers stay whole on up to 64 ranks; two clips that share one lose a negative.
+CLIP_NUMBERS = 2**18
+
+MODELS.register_module(module=SkeletonTransformer)
+MODELS.register_module(module=GRUStream)
+MODELS.register_module('InfoNCEHead', module=InfoNCE)
+MODELS.register_module(module=SupConLoss)
+
+
+@MODELS.register_module()
+class ContrastPreprocessor(BaseDataPreprocessor):
+    """Stacks clips; in training it makes the views of each batch, unless the clips come as views.
+
+    With ``views`` a training pipeline ends in ``MGResample``, ``FormatGCNInput`` and
+    ``PackActionInputs``, without ``MGSkeFeat``: scores come along as last channel, and the views'
+    features are made here. A pipeline of evaluation ends as ever, in the same features.
+
+    Args:
+        views: A chain of augmentations for each view (query, key, extreme), as for
+            :class:`mg_plugins.augment.chain.Chain`: a recipe's name or a list; ``None`` where the
+            pipeline makes the views (``MultiView``).
+        layout: Name, dict or file of the joint layout; only ``views`` need it.
+        feat: Features of all views: one or several of joint, bone, joint_motion, bone_motion.
+        non_blocking: As for ``BaseDataPreprocessor``.
+    """
+
+    def __init__(
+        self,
+        views: Sequence | None = None,
+        layout: str | dict | Layout | None = None,
+        feat: str | Sequence[str] = 'joint',
+        non_blocking: bool = False,
+    ) -> None:
+        super().__init__(non_blocking=non_blocking)
+        self.views, self._generator = None, None
+        if views is not None:
+            if layout is None:
+                raise ContrastError('ContrastPreprocessor with views needs the joint layout')
+            self.views = BatchedViews(layout, [dict(chain=chain, feat=feat) for chain in views])
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Inputs (N, views or crops, M, T, V, C) float32 and data samples, on the device.
+
+        Raises:
+            ContrastError: If the clips of a training batch bring no scores.
+        """
+        data = self.cast_data(data)
+        inputs = data['inputs']
+        inputs = (inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))).float()
+        if training and self.views is not None:
+            layout = self.views.layout
+            if inputs.dim() != 6 or inputs.shape[4] != layout.num_joints:
+                raise ContrastError(
+                    f'views need clips (N, 1, M, T, {layout.num_joints}, coordinates and score), '
+                    f'got {tuple(inputs.shape)}: leave MGSkeFeat out of the training pipeline'
+                )
+            if self._generator is None:
+                # MMEngine gives all ranks one seed; their clips should not be turned alike.
+                seed = torch.initial_seed() + get_rank()
+                self._generator = torch.Generator().manual_seed(seed)
+            clips = inputs[:, 0]
+            inputs = self.views(clips[..., :-1], clips[..., -1], self._generator)
+        return dict(data, inputs=inputs)
+
+
+@MODELS.register_module()
+class DualStreamContrast(DualStream, BaseModel):
+    """Learns without labels, see :class:`DualStream`.
+
+    ``backbone`` is the graph stream's name in checkpoints, as in a recognizer, so ``load_from``
+    takes a pre-training's checkpoint as it is. :class:`MomentumHook` moves the momentum encoders.
+
+    Args:
+        backbone: Config of any GCN backbone.
+        in_channels: Channels C of what it returns.
+        sequence: Config of the second stream, usually ``GRUStream``, without its ``channels`` and
+            ``segments``, which are those of the graph stream.
+        segments: Segments of time that both streams are averaged in.
+        fusion: How both are fused: ``'concat'`` or ``'balance'``.
+        head: Config of the head of each stream, by default ``InfoNCEHead``.
+        mining: Config of ``NearestNeighbourMining``, or ``None``.
+        masked: Options of :class:`MaskedMotion`, of a ``SkeletonTransformer``; or ``None``.
+        shuffle_bn: Shuffle keys across ranks, for their batch normalisation. With MMEngine's
+            ``sync_bn='torch'`` (GPUs only) it is not needed.
+        data_preprocessor: Config of what makes the views, usually ``ContrastPreprocessor``.
+        init_cfg: As for every MMEngine model.
+        **terms: Weights, the fields of :class:`Terms`: within, cross, fused, masked, extreme, drop.
+
+    Raises:
+        ContrastError: If weights are negative, or leave nothing to learn from.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        in_channels: int,
+        sequence: dict | None = None,
+        segments: int = SEGMENTS,
+        fusion: str = 'concat',
+        head: dict | None = None,
+        mining: dict | None = None,
+        masked: dict | None = None,
+        shuffle_bn: bool = True,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+        **terms: float,
+    ) -> None:
+        if sequence is not None:
+            sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
+        graph = MODELS.build(backbone)
+        DualStream.__init__(
+            self,
+            graph,
+            in_channels,
+            sequence,
+            segments,
+            fusion,
+            partial(MODELS.build, dict(type='InfoNCEHead') | (head or {})),
+            Terms(**terms),
+            None if mining is None else MODELS.build(mining),
+            None if masked is None else MaskedMotion(graph, **masked),
+            shuffle_bn,
+        )
+        # What BaseModel's own constructor, which ran without arguments, would have set.
+        views = data_preprocessor or dict(type='ContrastPreprocessor')
+        self.data_preprocessor = MODELS.build(views)
+        self.init_cfg = deepcopy(init_cfg)
+
+    def init_weights(self) -> None:
+        """Initialise, and start the momentum encoders as copies."""
+        super().init_weights()
+        self.copy_to_momentum()
+
+    def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
+        """Losses, samples with ``features`` (by stream, each (1, D)), or main features (N, D).
+
+        Args:
+            inputs: Views (N, views, M, T, V, C) for ``'loss'``; else clips, likewise.
+            data_samples: What is known of each clip; its ``frame_dir`` tells clips apart.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+        """
+        if mode == 'loss':
+            clips = clip_numbers(data_samples, len(inputs), inputs.device)
+            return DualStream.forward(self, inputs, clips)
+        if mode == 'predict':
+            features = self.extract(inputs)
+            for row, sample in enumerate(data_samples):
+                own = {name: value[row : row + 1] for name, value in features.items()}
+                sample.features = InstanceData(**own)
+            return data_samples
+        if mode == 'tensor':
+            return self._features(self._encoders(), inputs[:, 0])[0][self.main_stream]
+        raise ContrastError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+
+
+def clip_numbers(data_samples: list | None, number: int, device: torch.device) -> Tensor:
+    """A number (N,) that tells clips apart, from their ``frame_dir``; −1 where it is not known."""
+    names = [sample.get('frame_dir') for sample in data_samples or [{}] * number]
+    hashes = [None if name is None else zlib.crc32(str(name).encode()) for name in names]
+    numbers = [-1 if value is None else value % CLIP_NUMBERS for value in hashes]
+    return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+
+@MODELS.register_module()
+class RecognizerDualStream(BaseRecognizer):
+    """Classifies the features of :class:`DualStreamContrast`, frozen (linear probe) or fine-tuned.
+
+    Names of all parts are those of the pre-training, so ``load_from`` its checkpoint. Any head of
+    ``RecognizerGCN`` fits: it is given the features as (N, 1, D, 1, 1).
+
+    Args:
+        backbone: As in the pre-training.
+        in_channels: As in the pre-training.
+        cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
+        sequence: As in the pre-training; ``None`` without a second stream.
+        segments: As in the pre-training.
+        fusion: As in the pre-training.
+        stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
+            is, fused before graph.
+        frozen: Train the head alone, over features of evaluation mode.
+        data_preprocessor: As for every recognizer.
+
+    Raises:
+        ContrastError: If there is no such stream.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        in_channels: int,
+        cls_head: dict,
+        sequence: dict | None = None,
+        segments: int = SEGMENTS,
+        fusion: str = 'concat',
+        stream: str | None = None,
+        frozen: bool = False,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        stream = stream or ('graph' if sequence is None else 'fused')
+        channels = in_channels * segments
+        width = 2 * channels if stream == 'fused' else channels
+        cls_head = dict(dict(in_channels=width), **cls_head)
+        super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
+        if stream not in STREAMS or (sequence is None and stream != 'graph'):
+            raise ContrastError(
+                f'stream is {stream!r}, expected one of {", ".join(STREAMS)}; those other than '
+                'graph need the config of sequence'
+            )
+        self.stream, self.frozen, self.segments = stream, frozen, segments
+        if stream != 'graph':
+            self.sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
+        if stream == 'fused':
+            self.fusion = StreamFusion(channels, fusion)
+        if frozen:
+            for part in self._encoders():
+                part.requires_grad_(False)
+        self.register_load_state_dict_pre_hook(drop_pretraining)
+
+    def _encoders(self) -> list[nn.Module]:
+        names = ('backbone', 'sequence', 'fusion')
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def train(self, mode: bool = True) -> RecognizerDualStream:
+        """Training mode, but for what is frozen."""
+        super().train(mode)
+        if self.frozen:
+            for part in self._encoders():
+                part.eval()
+        return self
+
+    def extract_feat(self, inputs: Tensor, stage: str = 'backbone', **kwargs) -> tuple:
+        """Features (N · crops, 1, D, 1, 1), or scores for stage ``'head'``, of clips.
+
+        Args:
+            inputs: Clips (N, crops, M, T, V, C).
+            stage: ``'backbone'`` or ``'head'``.
+        """
+        clips = inputs.flatten(0, 1)
+        maps = self.backbone(clips)
+        features = pool_graph(maps, self.segments)
+        if self.stream != 'graph':
+            second = self.sequence(clips, maps)
+            features = second if self.stream == 'sequence' else self.fusion(features, second)
+        features = features[:, None, :, None, None]
+        return (self.cls_head(features) if stage == 'head' else features), {}
+
+
+def drop_pretraining(module: nn.Module, state: dict[str, Tensor], *args) -> None:
+    """Leave out of a checkpoint what only a pre-training needs, so that no log lists it."""
+    for name in [name for name in state if name.startswith(PRETRAINING)]:
+        del state[name]
+
+
+@MODELS.register_module()
+class NearestNeighbourMining(NearestNeighbours):
+    """:class:`NearestNeighbours` at the Runner's epoch."""
+
+    def forward(self, views: list[Tensor]) -> Tensor | None:
+        self.epoch = MessageHub.get_current_instance().get_info('epoch', 0)
+        return super().forward(views)
+
+
+@MODELS.register_module()
+class GCNSupConHead(GCNHead):
+    """MMAction2's ``GCNHead`` that also pulls together what has the same label.
+
+    ``cls_head=dict(type='GCNSupConHead')`` over an existing config is all it takes. Each rank
+    contrasts its own batch, so the batch should hold several clips of a class.
+
+    Args:
+        *args: As for ``GCNHead``.
+        supcon: Options of :class:`SupConLoss`, without its width.
+        **kwargs: As for ``GCNHead``.
+    """
+
+    def __init__(self, *args, supcon: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.multi_class:
+            raise ContrastError('GCNSupConHead needs one label a clip, not multi_class=True')
+        self.supcon = SupConLoss(self.in_channels, **(supcon or {}))
+
+    def loss(self, feats: Tensor, data_samples: list, **kwargs) -> dict[str, Tensor]:
+        """Losses of ``GCNHead`` and ``loss_supcon``, from feature maps (N, M, C, T, V)."""
+        losses = super().loss(feats, data_samples, **kwargs)
+        labels = torch.cat([sample.gt_label.view(-1) for sample in data_samples])
+        losses['loss_supcon'] = self.supcon(feats.mean((1, 3, 4)), labels.to(feats.device))
+        return losses
