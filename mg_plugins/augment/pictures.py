@@ -81,10 +81,7 @@ def load_clip(
 ) -> Clip:
     """A clip of an annotation file, by its ``frame_dir``; or of the synthetic set.
 
-    Args:
-        ann_file: Annotation file; None takes the synthetic set.
-        clip: Its name; None takes one with a lot of movement.
-        layout: Joint layout, where the file does not name it.
+    Without a name it is one with a lot of movement. ``layout`` is for files that do not name it.
 
     Raises:
         PictureError: No such clip, or no layout known.
@@ -141,15 +138,9 @@ def _liveliness(annotation: dict) -> tuple:
 
 
 def augment(clip: Clip, name: str, strength: float | None = None, seed: int = 0) -> Clip:
-    """The clip after an augmentation of the table, or after a recipe.
+    """The clip after an augmentation of the table, or after a recipe, which has no strength.
 
     Of `DRAWS` draws the one that changes most is taken, so that a picture shows how far it goes.
-
-    Args:
-        clip: The clip.
-        name: One of `names_of`.
-        strength: Instead of the default one; of a recipe the strength cannot be set.
-        seed: Seed of the draws.
     """
     steps = [dict(_at(name, strength), p=1.0)] if name in AUGMENTATIONS else name
     chain, rng = Chain(steps, clip.layout), np.random.default_rng(seed)
@@ -183,15 +174,9 @@ def contact_sheet(
     seed: int = 0,
     progress: Callable[[str], None] = lambda name: None,
 ) -> None:
-    """Draw one row an augmentation: what it is, the clip, five frames, a joint's way.
+    """Draw a PNG of one row an augmentation: what it is, the clip, five frames, a joint's way.
 
-    Args:
-        clip: The clip.
-        names: Some of `names_of`.
-        path: PNG file to write.
-        strength: Instead of the default ones.
-        seed: Seed of the draws.
-        progress: Called with each name after its row is drawn.
+    ``progress`` is called with each name after its row is drawn.
     """
     from matplotlib.figure import Figure
 
@@ -238,15 +223,7 @@ def animate(
     strength: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Write a GIF: the clip on the left, augmented on the right.
-
-    Args:
-        clip: The clip.
-        name: One of `names_of`.
-        path: GIF file to write.
-        strength: Instead of the default one.
-        seed: Seed of the draw.
-    """
+    """Write a GIF: the clip on the left, augmented on the right."""
     from matplotlib.animation import PillowWriter
     from matplotlib.figure import Figure
 

@@ -19,15 +19,12 @@ def dataset_names() -> list[str]:
 
 
 def get_classes(name: str) -> tuple[str, ...]:
-    """Class names in label order.
-
-    Args:
-        name: One of `dataset_names`.
+    """Class names of one of `dataset_names`, in label order.
 
     Raises:
         KeyError: Unknown data set; the message lists the known ones.
     """
-    return tuple(_entry(name)['classes'])
+    return tuple(_part(name, 'classes'))
 
 
 def class_counts(name: str) -> tuple[int, ...]:
@@ -73,15 +70,10 @@ def _table() -> dict:
     return json.loads(TABLE.read_text(encoding='utf-8'))
 
 
-def _entry(name: str) -> dict:
+def _part(name: str, part: str):
     if name not in _table():
         raise KeyError(f'no data set is called {name!r}; known are {", ".join(_table())}')
-    return _table()[name]
-
-
-def _part(name: str, part: str):
-    entry = _entry(name)
-    if part not in entry:
+    if part not in _table()[name]:
         having = [other for other, value in _table().items() if part in value]
         raise KeyError(f'{name} has no {part} in the table; {", ".join(having)} have')
-    return entry[part]
+    return _table()[name][part]

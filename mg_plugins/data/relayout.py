@@ -9,6 +9,7 @@ An entry for a left joint holds for the right one too.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -93,11 +94,10 @@ def joint_parts(
                 continue
             found = [parts(other, (*asked, name)) for other in choice]
             if all(found):
-                total: dict[int, float] = {}
-                for part in found:
-                    for index, weight in part.items():
-                        total[index] = total.get(index, 0.0) + weight / len(choice)
-                return total
+                total: Counter[int] = Counter()
+                for index, weight in (pair for part in found for pair in part.items()):
+                    total[index] += weight / len(choice)
+                return dict(total)
         return {}
 
     made = [
@@ -134,14 +134,11 @@ def relayout(
     points = np.zeros((*keypoint.shape[:2], len(parts), keypoint.shape[-1]), keypoint.dtype)
     scores = np.zeros(points.shape[:-1], score.dtype)
     for joint, own in enumerate(parts):
-        if not own:
-            continue
-        index = list(own)
-        scores[:, :, joint] = smallest = score[:, :, index].min(-1)
-        if len(index) == 1:
+        if own:
+            index, weights = list(own), np.array(list(own.values()))[:, None]
+            scores[:, :, joint] = smallest = score[:, :, index].min(-1)
             points[:, :, joint] = keypoint[:, :, index[0]]
-        else:
-            weights = np.array(list(own.values()))[:, None]
-            middle = (keypoint[:, :, index] * weights).sum(2)
-            points[:, :, joint] = middle * (smallest > 0)[..., None]
+            if len(index) > 1:
+                middle = (keypoint[:, :, index] * weights).sum(2)
+                points[:, :, joint] = middle * (smallest > 0)[..., None]
     return points, scores

@@ -66,28 +66,22 @@ def normalise(
         (M, T, V, C) float32, 0 where not detected.
     """
     keypoint, dims = keypoint.astype(np.float32, copy=False), keypoint.shape[-1]
-    persons = detected.sum((1, 2))
-    person = int(persons.argmax())
-    if not persons[person]:
+    if not detected.any():
         return np.zeros(keypoint.shape, np.float32)
+    person = int(detected.sum((1, 2)).argmax())
     points, seen = keypoint[person], detected[person]
-
-    centre = points[:, layout.centre]
-    at = np.flatnonzero(seen[:, layout.centre])
+    centre, at = points[:, layout.centre], np.flatnonzero(seen[:, layout.centre])
     if not at.size:
         origin = np.median(points[seen], axis=0)
     elif per_frame:
-        frames = np.arange(len(points))
-        origin = np.stack([np.interp(frames, at, centre[at, c]) for c in range(dims)], axis=-1)
-        origin = origin[:, None]
+        axes = [np.interp(np.arange(len(points)), at, axis) for axis in centre[at].T]
+        origin = np.stack(axes, -1)[:, None]
     elif dims == 2:
         origin = np.median(centre[at], axis=0)
     else:
         origin = centre[at[0]]
     moved = keypoint - origin
-    if scale is None:
-        scale = dims == 2
-    if scale:
+    if dims == 2 if scale is None else scale:
         moved = moved / body_size(points, seen, layout)
     return (moved * detected[..., None]).astype(np.float32)
 

@@ -126,19 +126,17 @@ class Bootstrap:
             figure: From sums over samples (draws, …) to the figure (draws,); NaN where it has no
                 value, which leaves that draw out.
         """
-        values = np.asarray(values, float)
+        values, nothing = np.asarray(values, float), dict(value=None, low=None, high=None)
         if len(values) == 0:
-            return dict(value=None, low=None, high=None)
+            return nothing
         sums = np.zeros((self.clusters, *values.shape[1:]))
         np.add.at(sums, self._of, values)
         with np.errstate(invalid='ignore', divide='ignore'):
             value = float(figure(sums.sum(0)[None])[0])
             drawn = figure(np.tensordot(self._weights, sums, 1))
         drawn = drawn[~np.isnan(drawn)]
-        if np.isnan(value):
-            return dict(value=None, low=None, high=None)
-        if not len(drawn):
-            return dict(value=value, low=None, high=None)
+        if np.isnan(value) or not len(drawn):
+            return nothing if np.isnan(value) else nothing | dict(value=value)
         low, high = np.quantile(drawn, self._levels)
         return dict(value=value, low=float(low), high=float(high))
 
