@@ -29,8 +29,6 @@ _NUMBERS_AND_TEXT = 'biufcSU'
 _DEEPEST = 50
 _LARGEST_INT = 2**64
 _SPELLED_OUT = 10
-# Of a file that is walked through, about so much is in memory at a time.
-_PAGES = 2**24
 
 
 class AnnotationError(UserError):
@@ -69,53 +67,16 @@ def load_pickle(path: str | os.PathLike) -> Any:
         raise AnnotationError(f'{path} is damaged or no pickle: {reason}') from error
 
 
-def _arguments() -> list[tuple[int, int]]:
-    """For each opcode: bytes of its argument (negative: of the length before it), or its lines."""
-    table = [(0, 0)] * 256
-    # pickletools gives an argument's size, or −1 (to the end of the line), −2 … −5 (a length of 1,
-    # 4, 4 or 8 bytes comes first).
-    lengths = {-2: -1, -3: -4, -4: -4, -5: -8}
-    for opcode in pickletools.opcodes:
-        size, lines = (opcode.arg.n, 1 + ('pair' in opcode.arg.name)) if opcode.arg else (0, 0)
-        table[ord(opcode.code)] = (0, lines) if size == -1 else (lengths.get(size, size), 0)
-    return table
-
-
-_FRAME, _STOP, _PUT, _LONG_BINPUT = 0x95, ord('.'), ord('p'), ord('r')
-_ARGUMENTS = _arguments()
-
-
 def _walk(program: mmap.mmap) -> None:
     """Refuse lengths beyond the end of the file and memo numbers that would make a huge table."""
-    position, end, given_back = 0, len(program), 0
-    while position < end:
-        if position - given_back > _PAGES and hasattr(program, 'madvise'):
-            program.madvise(mmap.MADV_DONTNEED, given_back, _PAGES)
-            given_back += _PAGES
-        code, after = program[position], position + 1
-        size, lines = _ARGUMENTS[code]
-        for _ in range(lines):
-            after = program.find(b'\n', after) + 1
-            if not after:
-                raise EOFError('it is cut short')
-        after += abs(size)
-        memo = -1
-        if code == _PUT:
-            memo = int(program[position + 1 : after])
-        elif size < 0 or code in (_FRAME, _LONG_BINPUT):
-            memo = number = int.from_bytes(program[position + 1 : after], 'little')
-            if code != _LONG_BINPUT:
-                memo = -1
-                # The opcodes of a frame follow, and are walked through themselves.
-                after, beyond = (after, after + number) if code == _FRAME else (after + number,) * 2
-                if beyond > end:
-                    raise EOFError('it is cut short')
-        if memo > position:
-            raise UnpicklingError('a memo number is out of range')
-        if code == _STOP:
-            return
-        position = after
-    raise EOFError('it is cut short')
+    try:
+        for opcode, argument, position in pickletools.genops(program):
+            if opcode.name == 'FRAME' and argument > len(program) - position:
+                raise EOFError('a frame ends after the file')
+            if opcode.name in ('PUT', 'LONG_BINPUT') and argument > position:
+                raise UnpicklingError('a memo number is out of range')
+    except (ValueError, EOFError) as error:
+        raise EOFError(f'it is cut short or garbled: {str(error)[:200]}') from error
 
 
 class _Inert:

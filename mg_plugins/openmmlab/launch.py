@@ -192,10 +192,8 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
         # MMEngine would give each process a GPU; it leaves alone what is initialised already.
         torch.distributed.init_process_group('gloo')
     keep_memory()
-    if training and 'cls_head' in cfg.model:
-        for dataset in datasets_of(cfg.train_dataloader.dataset):
-            if dataset.get('type') == 'MGPoseDataset':
-                dataset.setdefault('labelled', True)
+    if training:
+        keep_labelled(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     logger = MMLogger.get_current_instance()
     for handler in logger.handlers:
@@ -211,6 +209,14 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
     else:
         weights.check_test(runner)
     return runner
+
+
+def keep_labelled(cfg: Config) -> None:
+    """Leave clips without a label out of the training of a model that learns from labels."""
+    if 'cls_head' in cfg.model:
+        for dataset in datasets_of(cfg.train_dataloader.dataset):
+            if dataset.get('type') == 'MGPoseDataset':
+                dataset.setdefault('labelled', True)
 
 
 def leave_group() -> None:

@@ -92,7 +92,7 @@ def test_same_samples_as_upstream(files):
 
 
 @pytest.mark.parametrize('suffix', ['.pkl', '.mg'])
-def test_clips_without_a_label(tmp_path, files, suffix):
+def test_clips_without_a_label(tmp_path, files, suffix, caplog):
     content = load_annotations(files / 'set.pkl')
     clips = [{k: v for k, v in clip.items() if k != 'label'} for clip in content['annotations'][:5]]
     path = tmp_path / f'set{suffix}'
@@ -104,6 +104,7 @@ def test_clips_without_a_label(tmp_path, files, suffix):
     with pytest.raises(UserError, match='5 of 56 clips have none.*labelled=True'):
         MGClassBalancedSampler(every)
     labelled = MGPoseDataset(path, [], labelled=True)
+    assert '5 clips without a label are left out, 51 are kept' in caplog.text
     assert len(labelled) == 51 == len(MGClassBalancedSampler(labelled))
     assert len(MGPoseDataset(path, [], share=0.1, subjects=[1])) == 3
     save_annotations(path, {}, clips, content['meta'])

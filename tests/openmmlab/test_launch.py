@@ -128,6 +128,21 @@ def test_two_processes_train_one_model(place, run_tool, tmp_path):
     assert len(clips) == len(set(clips)) > 0
 
 
+@pytest.mark.parametrize(
+    ('config', 'labelled'), [(FUSED, True), (CONFIGS / 'stbcl_stgcn_msr_action3d.py', None)]
+)
+def test_a_model_of_labels_trains_on_clips_that_have_one(config, labelled):
+    from mmengine.config import Config
+
+    from mg_plugins.openmmlab.launch import keep_labelled
+
+    cfg = Config.fromfile(config)
+    keep_labelled(cfg)
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.get('dataset', dataset).get('labelled') is labelled
+    assert 'labelled' not in cfg.test_dataloader.dataset
+
+
 @pytest.mark.slow
 def test_missing_data_goes_on_with_the_synthetic_set_and_says_so(run_tool, tmp_path):
     options = ['train_cfg.max_epochs=1', 'synthetic.clips=96', 'synthetic.subjects=6']
