@@ -266,9 +266,9 @@ def _stage(*clips: Clip) -> Callable:
         """Bones with a missing end are left out; a pale skeleton is the shadow behind another."""
         _bare(axes, *zip(middle - half, middle + half, strict=True))
         axes.set_aspect('equal')
-        points, colours = _project(clip.keypoint[:, frame]), dict.fromkeys(sides, PALE)
-        colours = colours if pale else sides
-        other = PALE if pale else MIDDLE
+        points, colours, other = _project(clip.keypoint[:, frame]), sides, MIDDLE
+        if pale:
+            colours, other = {}, PALE
         for person, seen in zip(points, clip.score[:, frame] > 0, strict=True):
             bones = [bone for bone in layout.bones if seen[list(bone)].all()]
             lines = LineCollection(

@@ -84,6 +84,11 @@ def _turn(matrix: np.ndarray, point: np.ndarray) -> np.ndarray:
     return (matrix * point[..., None, :]).sum(-1)
 
 
+def _xyz(x, y, z) -> np.ndarray:
+    """(..., 3) of arrays (..., 1) and numbers."""
+    return np.concatenate(np.broadcast_arrays(x, y, z), -1)
+
+
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.maximum(np.sqrt((vector**2).sum(-1, keepdims=True)), 1e-6)
 
@@ -156,10 +161,8 @@ class BodyMotion:
     def _set_channels(self) -> None:
         moves = self.moves
         still = self.who.habit + POSTURE * self.normals['posture']
-        moved = (
-            self.course[..., None] * moves.body[:, None]
-            + self.beat[..., None] * moves.sway[:, None]
-        )
+        moved = self.course[..., None] * moves.body[:, None]
+        moved = moved + self.beat[..., None] * moves.sway[:, None]
         value = still[:, None] + SWAY * self.noise[..., :12] + self.gain[:, None, None] * moved
         self.channel = dict(zip(CHANNELS, np.moveaxis(value, -1, 0), strict=True))
         for name in ('side', 'twist', 'shift', 'yaw', 'roll'):
@@ -169,8 +172,7 @@ class BodyMotion:
 
     def _mirror(self, points: np.ndarray, limb: int) -> np.ndarray:
         """Near-side axes to world axes for the near (0) or far (1) limb; ``points`` is (n, 3)."""
-        sign = self.side * (1, -1)[limb]
-        return points * np.stack([sign, np.ones_like(sign), np.ones_like(sign)], -1)
+        return points * _xyz((self.side * (1, -1)[limb])[:, None], 1.0, 1.0)
 
     def points(self) -> dict[str, np.ndarray]:
         """Joint and landmark name to (n, T, 3) world coordinates in metres."""
@@ -251,26 +253,21 @@ class BodyMotion:
         sign = (self.side * (1, -1)[limb])[:, None, None]
         amplitude = (self._mirror(moves.rub[:, limb], limb) * self.gain[:, None])[:, None]
         wander = moves.wander * used * self.gain * np.exp(0.5 * self.normals['wander'])
-        loose = (
-            HAND_SWAY + BUSY_SWAY * self.busy[:, limb, None, None] + wander[:, None, None] * course
-        )
+        loose = HAND_SWAY + BUSY_SWAY * self.busy[:, limb, None, None]
+        loose = loose + wander[:, None, None] * course
         swing = self.noise[..., 12 + 3 * limb : 15 + 3 * limb] * (1.3, 1.0, 0.7)
-        arc = (
-            4 * course * (1 - course) * np.concatenate([0.03 * sign, 0 * sign, 0 * sign + 0.05], -1)
-        )
+        arc = 4 * course * (1 - course) * _xyz(0.03 * sign, 0.0, 0.05)
         tip = rest[:, None] * (1 - course) + target * course + arc
         tip = tip + amplitude * self.beat[..., None] * used[:, None, None] + loose * swing
 
         reach = self._mirror(moves.reach[:, limb] + 0.12 * self.normals['reach'][:, limb], limb)
         along = _unit(rest_reach[:, None] * (1 - course) + reach[:, None] * course)
         shift_up = self.channel[f'raise_{PER_LIMB[limb]}'][..., None]
-        out = np.concatenate(
-            [sign * size['half_shoulders'] + 0 * shift_up, shift_up - 0.015, 0 * shift_up], -1
-        )
+        out = _xyz(sign * size['half_shoulders'], shift_up - 0.015, 0.0)
         shoulder = self.neck + _turn(self.torso, out)
         pole = np.array(gesture_table()['default_pole']) * (1 - course)
         pole = pole + moves.pole[:, limb][:, None] * course
-        pole = pole * np.concatenate([sign, sign**2, sign**2], -1)
+        pole = pole * _xyz(sign, 1.0, 1.0)
         # The longest stretched finger is the one that touches.
         far = np.array([far for far, _ in FINGERS.values()])
         length = 1 + ((far * moves.fingers).max(1)[:, None, None] - 1) * course
@@ -306,13 +303,10 @@ class BodyMotion:
 
     def _leg(self, limb: int, size: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         sign = (self.side * (1, -1)[limb])[:, None, None]
-        hip = self.hip + np.concatenate([sign, 0 * sign, 0 * sign], -1) * size['half_hips']
+        hip = self.hip + _xyz(sign, 0.0, 0.0) * size['half_hips']
         seated = self.posture == 'seated'
         down, ahead = (0.0, size['thigh']) if seated else (size['thigh'], 0.03)
-        spread = np.concatenate(
-            [sign * 0.12, 0 * sign - 0.98 * (down + size['shank']), 0 * sign + ahead], -1
-        )
-        foot = np.zeros_like(self.hip) + spread
+        foot = np.zeros_like(self.hip) + _xyz(sign * 0.12, -0.98 * (down + size['shank']), ahead)
         if limb == 0:
             step = self._mirror(self.moves.foot * self.gain[:, None], 0)[:, None]
             foot = foot + step * (self.course * (1 + 0.5 * self.beat))[..., None]
@@ -325,6 +319,5 @@ class BodyMotion:
             'ankle': ankle,
             'heel': ankle + (0, -0.06, -0.05),
             'foot': ankle + (0, -0.06, 0.16),
-            'small_toe': ankle
-            + np.concatenate([0.05 * sign, 0 * sign - 0.06, 0 * sign + 0.13], -1),
+            'small_toe': ankle + _xyz(0.05 * sign, -0.06, 0.13),
         }
