@@ -1,9 +1,8 @@
 """Turn a dataset in its own format into an annotation file: `prepare('imigue', folder)`.
 
 Runs a reader of `mg_plugins.data.readers` in parallel over its files, keeps going past clips that
-cannot be used, and writes the annotation file and a JSON log of what was left out beside it, each
-at once and whole: stopped at any moment, it leaves the old file or the new one. For a `.mg` folder
-the arrays of clips never are in memory together.
+cannot be used, and writes the annotation file and a JSON log of what was left out, each whole:
+stopped at any moment, it leaves the old file or the new one. For `.mg`, arrays stay on the disk.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from math import prod
@@ -42,7 +42,7 @@ from .readers.detect import detect
 from .readers.sources import Source
 from .storage import ARRAYS
 
-# Called with (jobs done, jobs in all) from the process that called `prepare`.
+# Called with (jobs done, jobs in all).
 Progress = Callable[[int, int], None]
 # Jobs that are handed out ahead of the one whose result is taken next, for each worker.
 AHEAD = 4
@@ -51,11 +51,7 @@ ONE_SIDED = 0.95
 
 
 class PrepareError(UserError):
-    """Nothing was written: no clip could be used, or `strict` met a rejected one.
-
-    Attributes:
-        rejects: Every clip that could not be used.
-    """
+    """Nothing was written: no clip could be used, or `strict` met one of the `rejects`."""
 
     def __init__(self, message: str, rejects: list[Reject]):
         super().__init__(message)
@@ -167,9 +163,12 @@ def prepare(
         for clip in parsed.clips:
             first = clips.setdefault(clip.annotation['frame_dir'], clip)
             if first is not clip:
-                twice.append(duplicate(clip, first))
+                where = first.file if first.line is None else f'{first.file}, line {first.line}'
+                name = clip.annotation['frame_dir']
+                twice.append(Reject(name, clip.file, clip.line, DUPLICATE, f'kept: {where}'))
             elif spool:
-                spool.put(clip.annotation)
+                with writing(out, rejects):
+                    spool.put(clip.annotation)
         rejects += parsed.rejects
         counts += parsed.counts
         extras.append(parsed.extra)
@@ -179,23 +178,21 @@ def prepare(
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
     if spool:
-        spool.open(clip.annotation for clip in clips)
+        with writing(out, rejects):
+            spool.open(clip.annotation for clip in clips)
     dataset = reader.collect(clips, extras, plan, given)
     rejects += dataset.rejects
     if strict and rejects:
         message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
         raise PrepareError(message, rejects)
 
-    layout, notes = dataset.layout, notes + dataset.notes
-    meta = dict(layout=layout, classes=list(dataset.classes), source=reader.name)
-    meta = meta | dict(note='; '.join([*dataset.about, *dataset.notes])) | dataset.meta
-    names = {clip.annotation['frame_dir'] for clip in clips}
-    split, said = check_splits(dataset.split, names)
-    notes += said + one_sided(passing(clips, spool), layout)
-    try:
+    layout, note = dataset.layout, '; '.join([*dataset.about, *dataset.notes])
+    meta = dict(layout=layout, classes=list(dataset.classes), source=reader.name, note=note)
+    meta |= dataset.meta
+    split, said = check_splits(dataset.split, {clip.annotation['frame_dir'] for clip in clips})
+    notes += dataset.notes + said + one_sided(passing(clips, spool), layout)
+    with writing(out, rejects):
         save_annotations(out, split, passing(clips, spool), meta)
-    except OSError as error:
-        raise PrepareError(f'{out} cannot be written: {error.strerror}', rejects) from None
     summary = summarise(dict(annotations=passing(clips, spool), split={}, meta=meta))
     report = Report(
         format=reader.name,
@@ -213,8 +210,19 @@ def prepare(
         notes=notes,
         seconds=time.perf_counter() - began,
     )
-    write_log(report, options)
+    log = dict(asdict(report), options=options, rejected=len(rejects))
+    log['rejected_by_reason'] = report.rejected_by_reason
+    write_json(report.log, json.loads(json.dumps(log, default=str)), indent=2)
     return report
+
+
+@contextmanager
+def writing(out: Path, rejects: list[Reject]) -> Iterator[None]:
+    """An error of the disk in this block is one that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise PrepareError(f'{out} cannot be written: {error.strerror}', rejects) from None
 
 
 class Spool:
@@ -242,18 +250,13 @@ class Spool:
                 first, shape = annotation[key]
                 annotation[key] = whole[first : first + prod(shape)].reshape(shape)
 
-    def forget(self) -> None:
-        """Let go of what was read into memory; the file keeps it."""
-        if hasattr(mmap, 'MADV_DONTNEED'):
-            self.map.madvise(mmap.MADV_DONTNEED)
-
 
 def passing(clips: list[Clip], spool: Spool | None) -> Iterator[dict]:
     """The annotations one by one, so that those that passed need not stay in memory."""
     for number, clip in enumerate(clips, 1):
         yield clip.annotation
-        if spool and number % 4096 == 0:
-            spool.forget()
+        if spool and number % 4096 == 0 and hasattr(mmap, 'MADV_DONTNEED'):
+            spool.map.madvise(mmap.MADV_DONTNEED)  # the file keeps it
 
 
 def one_sided(annotations: Iterable[dict], layout: Any) -> list[str]:
@@ -333,15 +336,7 @@ def check_splits(
 
 
 def log_of(out: Path) -> Path:
-    """The log of what was left out, beside the output."""
     return out.with_name(out.name + '.log.json')
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use (fewer than the machine has, in a container)."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_jobs(
@@ -354,7 +349,9 @@ def run_jobs(
     """
     total = len(plan.jobs)
     report = progress or (lambda done, total: None)
-    workers = min(workers or usable_cpus(), total)
+    # Fewer than the machine has, in a container.
+    usable = getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))(0)
+    workers = min(workers or len(usable), total)
     if workers <= 1:
         for done, job in enumerate(plan.jobs, 1):
             yield reader.read(job)
@@ -401,21 +398,3 @@ def end_on_interrupt(parent: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
-
-
-def duplicate(clip: Clip, first: Clip) -> Reject:
-    """The rejection of a clip whose name another one has."""
-    where = first.file if first.line is None else f'{first.file}, line {first.line}'
-    name = clip.annotation['frame_dir']
-    return Reject(name, clip.file, clip.line, DUPLICATE, f'kept: {where}')
-
-
-def write_log(report: Report, options: Mapping[str, Any]) -> None:
-    """Write the report as JSON, whole or not at all."""
-    content = {
-        **asdict(report),
-        'rejected': len(report.rejects),
-        'rejected_by_reason': report.rejected_by_reason,
-        'options': dict(options),
-    }
-    write_json(report.log, json.loads(json.dumps(content, default=str)), indent=2)

@@ -53,7 +53,8 @@ def plan(source: Source, options: Options) -> Plan:
     """
     npz = options['format'] == 'npz'
     content = load_arrays(source) if npz else load_pickles(source)
-    joints, channels = usual = Counter(c.shape[2:] for c in content.sample).most_common(1)[0][0]
+    joints, channels = usual = content.sample[0].shape[2:]
+    points = np.concatenate([clip.reshape(-1, *usual) for clip in content.sample])
     guess = 'ntu25' if joints == 25 and channels == 3 else takes.by_count('arrays', joints)
     wanted = options['layout'] or content.layout or (None if npz else guess)
     if not wanted:
@@ -68,18 +69,21 @@ def plan(source: Source, options: Options) -> Plan:
         raise FormatError(f'--max-score {options["max_score"]:g} must be above 0')
     names, first = class_names(content.labels, options, content.classes, source)
     size = tables.parse_size(options['size']) or content.size
-    scored = all(with_scores(clip, layout) for clip in content.sample)
+    scored = with_scores(points, layout)
     if npz:
         scored = scored and 'keypoint_score' not in content.rows
         if size is None and (scored or channels == 2):
             raise FormatError(
                 '--size WIDTHxHEIGHT is needed (or an array size) for pixel coordinates'
             )
-    about = dict(
-        layout=layout, size=size, options=dict(options), classes=len(names), first=first,
-        scored=scored,
-    )  # fmt: skip
-    notes = find_unit([c for c in content.sample if c.shape[2:] == usual and c.size], about)
+    about = dict(layout=layout, size=size, scored=scored, classes=len(names), first=first)
+    about['options'], notes = dict(options), []
+    if channels == 3 and not scored and not options['unit']:  # decided once for all clips
+        points, counts = np.nan_to_num(points[:20_000]).astype(np.float32), Counter()
+        factor = takes.metres(points, points.any(-1), None, known, counts)
+        unit = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
+        about['options']['unit'] = unit
+        notes = [f'coordinates are in {unit}, turned into metres (--unit)'] if counts else []
     count = len(content.rows['keypoint'] if npz else content.rows)
     jobs = []
     for start in range(0, count, CLIPS_A_JOB):
@@ -240,19 +244,6 @@ def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:
     if not len(there) or there[:, 2].min() < 0 or there[:, 2].max() > 1:
         return False
     return np.median(np.abs(there[:, :2])) > 10 or usual_coordinates(get_layout(layout)) == 2
-
-
-def find_unit(clips: Sequence[np.ndarray], about: dict) -> list[str]:
-    """Decide the unit of 3D coordinates once for all clips, and say so where it is not metres."""
-    options = about['options']
-    if not clips or about['scored'] or clips[0].shape[-1] == 2 or options['unit']:
-        return []
-    points = np.concatenate([np.nan_to_num(clip).reshape(-1, *clip.shape[-2:]) for clip in clips])
-    points = points.astype(np.float32)[:20_000]
-    counts: Counter[str] = Counter()
-    factor = takes.metres(points, points.any(-1), None, get_layout(about['layout']), counts)
-    options['unit'] = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
-    return [f'coordinates are in {options["unit"]}, turned into metres (--unit)'] if counts else []
 
 
 def class_names(

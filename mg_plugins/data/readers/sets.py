@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,8 +123,9 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Da
         tests['xsub_'] = lambda annotation: int(annotation['subject']) in train
         notes.append(f'subjects of NTU-{len(classes)}')
     for part, trains in tests.items():
-        where = partial(_part, part, trains)
-        common.split_clips(clips, where, split)
+        for clip in clips:
+            clip.split = f'{part}{"train" if trains(clip.annotation) else "val"}'
+        common.split_clips(clips, lambda clip: clip.split, split)
     dropped = [clip.annotation.get('dropped_frames', 0) for clip in clips]
     if any(dropped):
         notes.append(
@@ -133,10 +133,6 @@ def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Da
             '(the tracker lost the person); no clip keeps an all-zero frame'
         )
     return Dataset(split, entry['layout'], classes, notes, [entry['unit']])
-
-
-def _part(part: str, trains: Callable[[Mapping], bool], clip: Clip) -> str:
-    return f'{part}train' if trains(clip.annotation) else f'{part}val'
 
 
 def class_names(name: str) -> list[str]:
@@ -183,9 +179,8 @@ def parse_truth(line: str, number: int) -> tuple[int, list[tuple[int, int, int]]
     classes = len(class_names('sfinge3d'))
     for label, first, last in segments:
         if not 0 <= label < classes:
-            raise ClipError(
-                f'class {label + 1}, expected 1 to {classes}', common.LABEL_RANGE, number
-            )
+            detail = f'class {label + 1}, expected 1 to {classes}'
+            raise ClipError(detail, common.LABEL_RANGE, number)
         if last < first or first < 0:
             raise ClipError(f'frames {first} to {last}', common.END_BEFORE_START, number)
     return cells[0], segments
