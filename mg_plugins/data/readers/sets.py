@@ -1,16 +1,16 @@
 """Data sets whose files are a clip each: MSR-Action3D, NTU RGB+D, NW-UCLA, SFINGE3D.
 
-A set is one declaration in `SETS`: what its file names say (clip, label, subject, camera …), how a
-file is parsed, and its splits. `formats.json` has the rest: classes, layout, note.
+`formats.json` declares a set: what its file names say (the groups clip and session, and the numbers
+label, subject, camera …), its classes, layout and splits (the numbers of the training part). A
+parser gives (keypoint (M, T, V, 3), what else is known) of a file, and may correct the numbers.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -30,31 +30,6 @@ TRUTH = r'(?:^|/)Sequences/sequencesGT\.csv$'
 
 
 @dataclass(frozen=True)
-class FileSet:
-    """One data set.
-
-    Attributes:
-        name: File names; the groups clip and session, and the numbers label (from 1), subject,
-            camera, setup, instance and sequence.
-        parse: (entry, numbers of the name, job) -> (keypoint (M, T, V, 3), what else is known); it
-            may correct the numbers.
-        splits: Name of a split without `train` or `val` to whether a clip is for training.
-        published: Whether `xsub` goes by the subject lists of `mg_plugins.data.classes`.
-        known: What holds for all clips.
-        clip: The clip's name, where the file's does not do.
-        files: How many make a job.
-    """
-
-    name: str
-    parse: Callable[[Entry, dict[str, int], Job], tuple[np.ndarray, dict]]
-    splits: Mapping[str, Callable[[Mapping], bool]] = field(default_factory=dict)
-    published: bool = False
-    known: Mapping[str, Any] = field(default_factory=dict)
-    clip: Callable[[Mapping[str, int]], str] | None = None
-    files: int = 50
-
-
-@dataclass(frozen=True)
 class Job:
     """Some files; `truth` has the gestures of SFINGE3D's sequences by their number."""
 
@@ -67,7 +42,8 @@ class Job:
 def plan(source: Source, options: Options) -> Plan:
     """Jobs of some files each."""
     name = options['format']
-    files, truth, plan = source.find(SETS[name].name), {}, Plan([])
+    spec, truth, plan = common.format_entry(name)['set'], {}, Plan([])
+    files = source.find(spec['name'])
     for entry in source.find(TRUTH) if name == 'sfinge3d' else ():
         for number, line in enumerate(entry.lines(), 1):
             try:
@@ -77,7 +53,7 @@ def plan(source: Source, options: Options) -> Plan:
                 plan.rejects.append(error.reject(f'{entry.name} line {number}'))
     if not files:
         raise source.refuse(name)
-    step = SETS[name].files
+    step = spec['files']
     parts = [files[i : i + step] for i in range(0, len(files), step)]
     plan.jobs = [Job(part, options, truth) for part in parts]
     return plan
@@ -86,14 +62,14 @@ def plan(source: Source, options: Options) -> Plan:
 def read(job: Job) -> Parsed:
     """Every file is a clip, or a recording."""
     name, parsed = job.options['format'], Parsed(counts=job.counts)
-    spec, classes = SETS[name], len(class_names(name))
+    spec, classes = common.format_entry(name)['set'], len(class_names(name))
     for entry in job.files:
-        found = re.search(spec.name, entry.name).groupdict()
+        found = re.search(spec['name'], entry.name).groupdict()
         clip, session = found.pop('clip', None), found.pop('session', None)
         numbers = {key: int(value) for key, value in found.items() if value}
-        clip = spec.clip(numbers) if spec.clip else clip
+        clip = clip or hand_name(numbers)
         with parsed.listing(clip, entry.name):
-            keypoint, known = spec.parse(entry, numbers, job)
+            keypoint, known = PARSERS[name](entry, numbers, job)
             label = numbers.pop('label', None)
             if label is not None and not 1 <= label <= classes:
                 raise ClipError(f'label {label}, expected 1 to {classes}', common.LABEL_RANGE)
@@ -101,7 +77,7 @@ def read(job: Job) -> Parsed:
                 known['subject'] = str(numbers.pop('subject'))
             annotation = common.make_annotation(
                 clip, None if label is None else label - 1, keypoint, session=session or clip,
-                **{**numbers, **spec.known, **known},
+                fps=spec.get('fps'), **numbers, **known,
             )  # fmt: skip
             common.check_content(annotation)
             parsed.clips.append(Clip(annotation, entry.name))
@@ -111,20 +87,22 @@ def read(job: Job) -> Parsed:
 def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
     """The published splits."""
     name = options['format']
-    spec, entry, split = SETS[name], common.format_entry(name), {}
-    notes = list(entry.get('notes', ()))
-    if spec.published:
+    entry, split, classes = common.format_entry(name), {}, class_names(name)
+    spec, notes = entry['set'], list(entry.get('notes', ()))
+    if 'published' in spec:
         notes += common.split_by_subject(clips, entry['classes'], split)
-    tests, classes = dict(spec.splits), class_names(name)
+    tests = dict(spec['splits'])
     if name == 'ntu':
-        large = any(clip.annotation['label'] >= 60 for clip in clips)
-        classes = classes[: 120 if large else 60]
-        train = common.words('ntu')[f'train_{len(classes)}']
-        tests['xsub_'] = lambda annotation: int(annotation['subject']) in train
+        if any(clip.annotation['label'] >= 60 for clip in clips):
+            tests['xsub_'] = spec['large']
+        else:
+            classes = classes[:60]
         notes.append(f'subjects of NTU-{len(classes)}')
-    for part, trains in tests.items():
+    for part, training in tests.items():
         for clip in clips:
-            clip.split = f'{part}{"train" if trains(clip.annotation) else "val"}'
+            known = clip.annotation
+            train = any(int(known.get(key, 0)) in numbers for key, numbers in training.items())
+            clip.split = f'{part}{"train" if train else "val"}'
         common.split_clips(clips, lambda clip: clip.split, split)
     dropped = [clip.annotation.get('dropped_frames', 0) for clip in clips]
     if any(dropped):
@@ -288,39 +266,9 @@ def without_noise(bodies: dict[str, tuple]) -> dict[str, tuple]:
     return kept
 
 
-SETS = {
-    'msr-action3d': FileSet(
-        r'(?P<clip>a(?P<label>\d+)_s(?P<subject>\d+)_e\d+)_skeleton3D\.txt$',
-        parse_msr,
-        published=True,
-        known=dict(fps=15.0),  # about what depth cameras of that work recorded
-        files=24,
-    ),
-    'ntu': FileSet(
-        r'(?P<clip>S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<label>\d{3}))'
-        r'\.skeleton$',
-        parse_ntu,
-        {
-            'xview_': lambda annotation: annotation['camera'] in (2, 3),
-            'xset_': lambda annotation: annotation['setup'] % 2 == 0,
-        },
-        known=dict(fps=30.0),
-    ),
-    'nw-ucla': FileSet(
-        r'(?:^|/)(?P<clip>(?P<session>a\d+_s(?P<subject>\d+)_e\d+)_v(?P<camera>\d+))\.json$',
-        parse_ucla,
-        {
-            'xview_': lambda annotation: annotation['camera'] in (1, 2),
-            'xsub_': lambda annotation: int(annotation['subject']) % 2 == 1,
-        },
-        files=100,
-    ),
-    'sfinge3d': FileSet(
-        r'(?:^|/)(?:Dictionary/(?P<label>\d+)/(?P<instance>\d+)|Sequences/(?P<sequence>\d+))\.txt$',
-        parse_hand,
-        {'': lambda annotation: annotation.get('instance', 0) <= 18
-             and annotation.get('sequence', 0) <= 36},
-        known=dict(fps=20.0),
-        clip=hand_name,
-    ),
-}  # fmt: skip
+PARSERS = {
+    'msr-action3d': parse_msr,
+    'ntu': parse_ntu,
+    'nw-ucla': parse_ucla,
+    'sfinge3d': parse_hand,
+}

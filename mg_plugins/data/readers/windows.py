@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -17,52 +16,6 @@ from . import common, parsing, tables
 from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan, reading
 from .sources import Entry, Source
 
-
-@dataclass(frozen=True)
-class WindowSet:
-    """One data set.
-
-    Attributes:
-        id: What a recording is called, within the names of its files.
-        skeleton, labels: How the names of its files end.
-        columns: Numbers in a skeleton row.
-        used: Which of them are the three numbers of each joint, in the layout's order.
-        size: Of the picture, where the numbers are x, y, score; None where they are x, y, z.
-        others: Gesture ids beside 1, 2 …: their class index.
-        known: What holds for all clips.
-    """
-
-    id: str
-    skeleton: str
-    labels: str
-    columns: int
-    used: tuple[int, ...]
-    size: tuple[int, int] | None = None
-    others: Mapping[int, int] = field(default_factory=dict)
-    known: Mapping[str, Any] = field(default_factory=dict)
-
-
-# Of BODY_25 and ten fingertips: nose, neck and arms, eyes and ears, then all fingertips.
-UPPER_BODY = (*range(8), *range(15, 19), *range(25, 35))
-SETS = {
-    'imigue': WindowSet(
-        id=r'\d+',
-        skeleton='light_hand',
-        labels='label',
-        columns=1 + 3 * 35,  # a row begins with the frame's index
-        used=tuple(1 + 3 * joint + part for joint in UPPER_BODY for part in range(3)),
-        size=(1280, 720),
-        others={99: 31},
-        known=dict(fps=25.0),  # by the release's own times
-    ),
-    'smg': WindowSet(
-        id=r'Sample\d+',
-        skeleton='skeleton',
-        labels='finelabels',
-        columns=25 * 11,
-        used=tuple(11 * joint + axis for joint in range(25) for axis in range(3)),
-    ),
-}
 SWAPPED = [*range(12), *range(17, 22), *range(12, 17)]
 # A median over about this many frames, spread over all clips, says enough about the hands.
 HAND_FRAMES = 20_000
@@ -84,18 +37,18 @@ class Job:
 
 def plan(source: Source, options: Options) -> Plan:
     """One job a recording."""
-    spec = SETS[options['format']]
+    spec = common.format_entry(options['format'])['set']
     table = options.get('subjects')
     subjects = read_subjects(table) if table else None
-    name = re.compile(rf'(.*?)({spec.id})_({spec.skeleton}|{spec.labels})\.csv$')
-    files = {entry.name: entry for entry in source.find(rf'{spec.id}_\w+\.csv$')}
+    name = re.compile(rf'(.*?)({spec["id"]})_({spec["skeleton"]}|{spec["labels"]})\.csv$')
+    files = {entry.name: entry for entry in source.find(rf'{spec["id"]}_\w+\.csv$')}
     found = [match.groups() for file in files if (match := name.match(file))]
-    if not any(kind == spec.skeleton for _, _, kind in found):
+    if not any(kind == spec['skeleton'] for _, _, kind in found):
         raise source.refuse(options['format'])
     plan = Plan([], context=dict(subjects=subjects))
     unlisted = []
     for folder, recording in sorted({match[:2] for match in found}):
-        paths = [f'{folder}{recording}_{k}.csv' for k in (spec.skeleton, spec.labels, 'data')]
+        paths = [f'{folder}{recording}_{k}.csv' for k in (spec['skeleton'], spec['labels'], 'data')]
         skeleton, labels, data = (files.get(p) or Entry(p, source.path / p) for p in paths)
         number = int(re.search(r'\d+', recording)[0])
         if options['format'] == 'smg':  # sample N is subject N
@@ -105,7 +58,7 @@ def plan(source: Source, options: Options) -> Plan:
             if subjects is not None and not known:
                 unlisted.append(recording)
         split = released_split(source.path, folder)
-        known = dict(session=recording) | dict(spec.known) | known
+        known = dict(session=recording, fps=spec.get('fps')) | known
         plan.jobs.append(Job(recording, skeleton, labels, split, known, options))
     if unlisted:
         plan.notes.append(
@@ -167,7 +120,10 @@ def read(job: Job) -> Parsed:
     Only rows inside of clips are parsed, so a broken row costs the clips that contain it and no
     others; in a whole recording, it is a frame without joints.
     """
-    parsed, spec = Parsed(), SETS[job.options['format']]
+    parsed, spec = Parsed(), common.format_entry(job.options['format'])['set']
+    columns = spec['columns']
+    starts = (spec['first'] + spec['stride'] * joint for joint in spec['joints'])
+    used = [start + number for start in starts for number in range(3)]
     classes = len(get_classes(job.options['format']))
     labels_name, skeleton_name = job.labels.name, job.skeleton.name
     lines: list[str] = []
@@ -193,7 +149,7 @@ def read(job: Job) -> Parsed:
             continue
         with parsed.listing(f'{job.name} label {number}', labels_name):
             gesture, start, end = parse_window(row, number)
-            label = spec.others.get(gesture, gesture - 1)
+            label = spec.get('others', {}).get(str(gesture), gesture - 1)
             if not 0 <= label < classes:
                 raise ClipError(f'there is no gesture {gesture}', common.LABEL_RANGE, number)
             window = label, start, end
@@ -204,14 +160,12 @@ def read(job: Job) -> Parsed:
             common.check_window(start, end, len(lines), number)
             windows.append(window)
             with reading(skeleton_name):
-                rows = parsing.parse_rows(
-                    lines[start : end + 1], spec.columns, first + start, ',', spec.used
-                )
+                rows = parsing.parse_rows(lines[start : end + 1], columns, first + start, ',', used)
                 annotation = annotate(spec, name, label, rows, start=start, end=end, **job.known)
                 common.check_content(annotation, first + start)
             parsed.clips.append(Clip(annotation, labels_name, number, job.split))
     if job.options['keep_recordings'] and windows:
-        rows, broken = read_all(lines, spec)
+        rows, broken = read_all(lines, columns, used)
         parsed.counts['rows that cannot be read are frames without joints'] += broken
         segments = common.make_segments(windows, len(rows))
         annotation = annotate(spec, job.name, None, rows, segments=segments, **job.known)
@@ -234,24 +188,24 @@ def parse_window(line: str, number: int) -> tuple[int, ...]:
     return values
 
 
-def annotate(spec: WindowSet, frame_dir: str, label: int | None, rows: np.ndarray, **known) -> dict:
+def annotate(spec: Mapping, frame_dir: str, label: int | None, rows: np.ndarray, **known) -> dict:
     """Annotation of the used columns of some rows."""
     joints = rows.reshape(1, len(rows), -1, 3)
-    if spec.size is None:
+    if 'size' not in spec:
         return common.make_annotation(frame_dir, label, joints, **known)
-    score = joints[..., 2]
-    return common.make_annotation(frame_dir, label, joints[..., :2], score, spec.size, **known)
+    points, score, size = joints[..., :2], joints[..., 2], tuple(spec['size'])
+    return common.make_annotation(frame_dir, label, points, score, size, **known)
 
 
-def read_all(lines: Sequence[str], spec: WindowSet) -> tuple[np.ndarray, int]:
+def read_all(lines: Sequence[str], columns: int, used: list[int]) -> tuple[np.ndarray, int]:
     """All rows (T, len(used)), zeros for those that cannot be parsed, and how many those are."""
     try:
-        return parsing.parse_rows(lines, spec.columns, used=spec.used), 0
+        return parsing.parse_rows(lines, columns, used=used), 0
     except ClipError:
-        rows, broken = np.zeros((len(lines), len(spec.used)), np.float32), 0
+        rows, broken = np.zeros((len(lines), len(used)), np.float32), 0
     for number, line in enumerate(lines):
         try:
-            rows[number] = parsing.parse_rows([line], spec.columns, used=spec.used)
+            rows[number] = parsing.parse_rows([line], columns, used=used)
         except ClipError:
             broken += 1
     return rows, broken
