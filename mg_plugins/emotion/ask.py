@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from .cache import Cache, CacheError, task_key
@@ -40,8 +41,7 @@ class Asked:
     Attributes:
         answers: One for each task.
         replies: What the answers were read from; None where nothing came.
-        calls: Requests made, retries included.
-        tokens: Tokens of the replies to them.
+        calls, tokens: Requests made, retries included, and tokens of the replies to them.
         cached: Tasks answered from the cache.
         stopped: Why it ended early, or empty.
         total_replies, total_tokens: Of these questions over all runs with this cache.
@@ -98,8 +98,8 @@ def ask_all(
             f'concurrency {concurrency}, timeout {timeout}, retries {retries}, reask {reask}: '
             'at least 1, above 0, at least 0 and at least 0 were expected'
         )
-    settings = _Settings(timeout, retries, reask, read)
-    run = _Run(judge, list(tasks), cache, Pace(concurrency), settings, budget or Budget(), progress)
+    run = _Run(judge, list(tasks), cache, Pace(concurrency), timeout, retries, reask,
+               budget or Budget(), progress, read)  # fmt: skip
     done: Future[Asked] = Future()
 
     def work() -> None:
@@ -118,14 +118,6 @@ def ask_all(
         raise
 
 
-@dataclass(frozen=True)
-class _Settings:
-    timeout: float
-    retries: int
-    reask: int
-    read: Reader
-
-
 @dataclass
 class _Question:
     """Tasks that are one question, and how far it has come."""
@@ -140,10 +132,8 @@ class _Question:
 
     def best(self) -> tuple[Reply | None, Answer | None]:
         """The first readable reply with what it says, or the last one."""
-        for reply, answer in self.read:
-            if answer.status not in UNREAD:
-                return reply, answer
-        return self.read[-1] if self.read else (None, None)
+        readable = (pair for pair in self.read if pair[1].status not in UNREAD)
+        return next(readable, self.read[-1] if self.read else (None, None))
 
 
 @dataclass
@@ -154,9 +144,12 @@ class _Run:
     tasks: list[Task]
     cache: Cache | None
     pace: Pace
-    settings: _Settings
+    timeout: float
+    retries: int
+    reask: int
     budget: Budget
     progress: Callable[[int, int], None] | None
+    read: Reader
     stopped: str = ''
     arrived: bool = False  # any reply at all
     # Since the last reply: questions given up, and, before any, connections refused.
@@ -165,14 +158,20 @@ class _Run:
     cached: int = 0
     shared: bool = False  # another process asks the same questions
     jitter: random.Random = field(default_factory=lambda: random.Random(0))
+    # Requests under way, in the order of their start, with the time from when each is served.
+    served: dict[asyncio.Task, float] = field(default_factory=dict)
 
     async def main(self) -> Asked:
         self.loop, self.current = asyncio.get_running_loop(), asyncio.current_task()
         self.stop = asyncio.Event()
-        # Requests under way, in the order of their start, with the time from when each is served.
-        self.served: dict[object, float] = {}
         used = self.budget.used_calls, self.budget.used_tokens
-        questions = self._questions()
+        questions: dict[str, _Question] = {}
+        for place, task in enumerate(self.tasks):
+            question = questions.setdefault(task_key(self.judge, task), _Question(task))
+            if not question.places:
+                self._look(question)
+            question.places.append(place)
+        questions = list(questions.values())
         self.cached = sum(len(q.places) for q in questions if q.answer is not None)
         self._count(self.cached)
         self.waiting = deque(q for q in questions if q.answer is None)
@@ -187,10 +186,8 @@ class _Run:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-            try:
+            with suppress(Exception):  # the answers are there; nothing depends on this
                 await asyncio.wait_for(self.judge.close(), CLOSING)
-            except Exception:  # noqa: BLE001  the answers are there; nothing depends on this
-                pass
         asked = Asked(
             [Answer(NOT_ASKED, text=self.stopped)] * len(self.tasks),
             [None] * len(self.tasks),
@@ -211,48 +208,34 @@ class _Run:
     def interrupt(self) -> None:
         """Cancel everything; called from another thread."""
         if hasattr(self, 'loop'):
-            try:
+            with suppress(RuntimeError):  # it has just ended by itself
                 self.loop.call_soon_threadsafe(self.current.cancel)
-            except RuntimeError:
-                pass  # it has just ended by itself
 
     async def _ask_waiting(self) -> None:
         """Keep as many questions under way as the pace allows, until all are done."""
-        while (self.waiting or self.under_way) and not (self.stopped and not self.under_way):
+        while self.under_way or (self.waiting and not self._over()):
             while self.waiting and len(self.under_way) < self.pace.allowed and not self._over():
-                question = self.waiting.popleft()
-                self.under_way.add(asyncio.ensure_future(self._handle(question)))
-            if not self.under_way:
-                return
+                handled = asyncio.ensure_future(self._handle(self.waiting.popleft()))
+                self.under_way.add(handled)
             done, self.under_way = await asyncio.wait(
                 self.under_way, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()
 
-    def _questions(self) -> list[_Question]:
-        """Equal tasks made one, with what the cache has about them."""
-        questions: dict[str, _Question] = {}
-        for place, task in enumerate(self.tasks):
-            key = task_key(self.judge, task)
-            if key not in questions:
-                questions[key] = _Question(task)
-                self._look(questions[key])
-            questions[key].places.append(place)
-        return list(questions.values())
-
     def _look(self, question: _Question) -> None:
+        """Take what the cache has about it."""
         if self.cache is not None:
             self._take(question, self.cache.replies(self.judge, question.task))
 
     def _take(self, question: _Question, replies: list[Reply]) -> None:
         """Read what is new among all replies; one that cannot be read counts where no more come."""
         for reply in replies[len(question.read) :]:
-            answer = self.settings.read(reply, question.task)
+            answer = self.read(reply, question.task)
             question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
             question.tries, question.error = 0, None
         answer = question.best()[1]
-        if answer and (answer.status not in UNREAD or len(question.read) > self.settings.reask):
+        if answer and (answer.status not in UNREAD or len(question.read) > self.reask):
             question.answer = answer
 
     def _scrub(self, text: str) -> str:
@@ -272,9 +255,11 @@ class _Run:
 
     async def _ask(self, question: _Question) -> None:
         """One request, after the pause that an earlier error asks for."""
-        error = question.error
-        if error is not None:
-            await self._pause(question.tries - 1, error.after)
+        if question.error is not None and question.tries:
+            limit = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (question.tries - 1))
+            pause = max(question.error.after or 0.0, self.jitter.uniform(0, limit))
+            with suppress(asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), pause)
         if self._over():
             return  # not asked, as far as its outcome goes
         self._look(question)
@@ -284,9 +269,9 @@ class _Run:
         self.budget.used_calls += 1
         question.tries += 1
         request = asyncio.ensure_future(self._once(question))
-        patience = self.settings.timeout * 2 ** (question.tries - 1)
+        patience = self.timeout * 2 ** (question.tries - 1)
         if await self._served_in_time(request, patience):
-            self._outcome(question, request)
+            self._outcome(question, request.exception())
         else:
             self.pace.overloaded()
             question.late = request
@@ -301,11 +286,8 @@ class _Run:
                 if left <= 0:
                     return False
                 await asyncio.wait([request], timeout=left)
-            now, before = time.monotonic(), True
-            for other in self.served:
-                before = before and other is not request
-                if not before:  # it was made later, and moves up in the endpoint's queue
-                    self.served[other] = now
+            made_later = list(self.served)[list(self.served).index(request) + 1 :]
+            self.served.update(dict.fromkeys(made_later, time.monotonic()))  # they move up
             return True
         except asyncio.CancelledError:
             request.cancel()
@@ -316,19 +298,16 @@ class _Run:
     async def _await_late(self, question: _Question) -> None:
         """Give a request that ran out of time as long again; end it then."""
         request, question.late = question.late, None
-        patience = self.settings.timeout * 2 ** (question.tries - 1)
+        patience = self.timeout * 2 ** (question.tries - 1)
         if not await self._served_in_time(request, patience):
             request.cancel()
             await asyncio.gather(request, return_exceptions=True)
-        if question.answer is None and request.done():
-            if request.cancelled():
-                request = asyncio.get_running_loop().create_future()
-                request.set_exception(JudgeError(f'no reply within {2 * patience:g} s', retry=True))
-            self._outcome(question, request)
+        if question.answer is None:
+            error = JudgeError(f'no reply within {2 * patience:g} s', retry=True)
+            self._outcome(question, error if request.cancelled() else request.exception())
 
-    def _outcome(self, question: _Question, request: asyncio.Future) -> None:
+    def _outcome(self, question: _Question, error: BaseException | None) -> None:
         """Take an error into account; a reply has been taken when it came."""
-        error = request.exception()
         if error is None:
             return
         if isinstance(error, CacheError):
@@ -339,19 +318,19 @@ class _Run:
         question.error = error
         if error.busy:
             self.pace.overloaded()
-        if isinstance(error, Unreachable) and not self.arrived:
+        unreachable = isinstance(error, Unreachable) and not self.arrived
+        if unreachable:
             self._failed(str(error))
         if error.after is not None and error.after > PATIENCE:
             self._stop(f'the endpoint asks to wait {error.after:.0f} s; {error}')
             return
-        if error.free:
-            question.tries -= 1
-        if error.retry and question.tries <= self.settings.retries:
+        question.tries -= error.free
+        if error.retry and question.tries <= self.retries:
             return
         tries = f' (asked {question.tries} times)' if question.tries > 1 else ''
         # An earlier draw, unreadable, is better than nothing.
         question.answer = question.best()[1] or Answer(FAILED, text=f'{error}{tries}')
-        if not isinstance(error, Unreachable) or self.arrived:
+        if not unreachable:
             self._failed(str(error))
 
     async def _once(self, question: _Question) -> None:
@@ -373,20 +352,9 @@ class _Run:
             self.shared = True
             random.SystemRandom().shuffle(self.waiting)
 
-    async def _pause(self, attempt: int, after: float | None) -> None:
-        if attempt < 0:
-            return
-        limit = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
-        wait = max(after or 0.0, self.jitter.uniform(0, limit))
-        try:
-            await asyncio.wait_for(self.stop.wait(), wait)
-        except (asyncio.TimeoutError, TimeoutError):
-            pass
-
     def _failed(self, message: str) -> None:
         self.failures += 1
-        limit = max(5, 2 * self.pace.most)
-        if self.failures >= limit:
+        if self.failures >= max(5, 2 * self.pace.most):
             self._stop(f'{self.failures} failures in a row and no reply, the last: {message}')
 
     def _over(self) -> bool:

@@ -22,6 +22,9 @@ from .tasks import Judge, Reply, Task
 # Marks the file as ours ('MGJC'); the version is that of the table and of what keys are made of.
 APPLICATION, VERSION = 0x4D474A43, 2
 WAIT = 30.0  # seconds for another process to finish its write
+TABLE = f"""BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
+CREATE TABLE IF NOT EXISTS replies (key TEXT, attempt INTEGER, reply TEXT,
+PRIMARY KEY (key, attempt)) WITHOUT ROWID; COMMIT"""
 
 
 class CacheError(UserError):
@@ -67,25 +70,25 @@ class Cache:
             os.chmod(self.path, 0o600)
         except OSError as error:
             raise CacheError(f'the cache {self.path} cannot be written: {error}') from None
-        self._connection = self._guarded(self._open)
+        # The asking thread is not the one that opens the file; `_run` lets one in at a time.
+        self._connection = sqlite3.connect(
+            self.path, timeout=WAIT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def replies(self, judge: Judge, task: Task) -> list[Reply]:
         """All replies to one question, in the order in which they came."""
         query = 'SELECT reply FROM replies WHERE key = ? ORDER BY attempt'
-        rows = self._guarded(
-            lambda: self._connection.execute(query, [task_key(judge, task)]).fetchall()
-        )
-        return [Reply(**json.loads(text)) for (text,) in rows]
+        return [Reply(**json.loads(text)) for (text,) in self._run(query, task_key(judge, task))]
 
     def put(self, judge: Judge, task: Task, reply: Reply) -> None:
         """Keep a reply, beside earlier ones to the same question."""
-        row = [task_key(judge, task), json.dumps(asdict(reply))]
-        self._guarded(
-            lambda: self._connection.execute(
-                'INSERT INTO replies SELECT ?1, (SELECT COUNT(*) FROM replies WHERE key = ?1), ?2',
-                row,
-            )
-        )
+        insert = 'INSERT INTO replies SELECT ?1, (SELECT COUNT(*) FROM replies WHERE key = ?1), ?2'
+        self._run(insert, task_key(judge, task), json.dumps(asdict(reply)))
 
     def close(self) -> None:
         """Close the file; the cache is not used afterwards."""
@@ -100,64 +103,42 @@ class Cache:
 
     def __len__(self) -> int:
         """Number of replies."""
-        query = 'SELECT COUNT(*) FROM replies'
-        return self._guarded(lambda: self._connection.execute(query).fetchone()[0])
+        return self._run('SELECT COUNT(*) FROM replies')[0][0]
 
-    def _open(self) -> sqlite3.Connection:
-        # The asking thread is not the one that opened the file; `_guarded` lets one in at a time.
-        connection = sqlite3.connect(
-            self.path, timeout=WAIT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        tables = connection.execute('SELECT COUNT(*) FROM sqlite_master').fetchone()[0]
-        application = connection.execute('PRAGMA application_id').fetchone()[0]
+    def _prepare(self) -> None:
+        ((tables,),) = self._run('SELECT COUNT(*) FROM sqlite_master')
+        ((application,),) = self._run('PRAGMA application_id')
         if (tables or application) and application != APPLICATION:
             raise CacheError(
                 f'{self.path} is the database of another program; name another file for the cache'
             )
-        version = connection.execute('PRAGMA user_version').fetchone()[0]
+        ((version,),) = self._run('PRAGMA user_version')
         if tables and version != VERSION:
             raise CacheError(
                 f'{self.path} is a cache of version {version}, but this program uses {VERSION}; '
                 'move it away or name another file'
             )
-        _persist(connection, 'PRAGMA journal_mode = WAL')
+        # Changing the journal's kind fails at once where another process does so too: insist.
+        self._run('PRAGMA journal_mode = WAL', insist=WAIT)
         # After a kill everything that was committed is there; only a power cut may lose the end.
-        connection.execute('PRAGMA synchronous = NORMAL')
+        self._run('PRAGMA synchronous = NORMAL')
         if not tables:
-            connection.executescript(
-                f'BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; '
-                f'PRAGMA user_version = {VERSION}; '
-                'CREATE TABLE IF NOT EXISTS replies (key TEXT, attempt INTEGER, reply TEXT, '
-                'PRIMARY KEY (key, attempt)) WITHOUT ROWID; COMMIT'
-            )
+            self._run(TABLE)
 
-    def _guarded(self, action):
-        try:
-            with self._lock:
-                return action()
-        except sqlite3.Error as error:
-            raise CacheError(
-                f'the cache {self.path} cannot be used ({error}); if it is no cache or '
-                'broken, move it away or name another file'
-            ) from None
-
-
-def _persist(connection: sqlite3.Connection, statement: str) -> None:
-    """Changing the journal's kind fails at once where another process does so too: insist."""
-    until = time.monotonic() + WAIT
-    while True:
-        try:
-            connection.execute(statement)
-            return
-        except sqlite3.OperationalError as error:
-            if 'locked' not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
+    def _run(self, statement: str, *values: str, insist: float = 0) -> list[tuple]:
+        until = time.monotonic() + insist
+        while True:
+            try:
+                with self._lock:
+                    if statement is TABLE:
+                        self._connection.executescript(TABLE)
+                        return []
+                    return self._connection.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                if 'locked' in str(error) and time.monotonic() < until:
+                    time.sleep(0.01)
+                    continue
+                raise CacheError(
+                    f'the cache {self.path} cannot be used ({error}); if it is no cache or '
+                    'broken, move it away or name another file'
+                ) from None

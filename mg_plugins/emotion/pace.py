@@ -14,8 +14,7 @@ class Budget:
         calls: Requests that may be made, retries included; None for no limit.
         tokens: Tokens after which nothing new is asked (what is under way is awaited, so that a
             few answers more may come); None for no limit.
-        used_calls: Requests made.
-        used_tokens: Tokens of all replies.
+        used_calls, used_tokens: Requests made, and tokens of all replies.
     """
 
     calls: int | None = None
@@ -39,14 +38,11 @@ class Budget:
 
 
 class Pace:
-    """How many requests may be under way: one at first, more while replies come as fast.
+    """How many requests may be under way (``allowed``): one at first, at last ``most``.
 
     After each round (as many replies as may be under way) the median time of its replies is
     compared with that of the fastest round so far: up to 1.5 times, the number doubles; above 3
-    times, it falls by one. A time-out or "too many requests" halves it.
-
-    Args:
-        most: Never more than so many.
+    times, it falls by one. A time-out or "too many requests" (`overloaded`) halves it.
     """
 
     def __init__(self, most: int) -> None:

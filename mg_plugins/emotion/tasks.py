@@ -23,18 +23,13 @@ UNREAD = (CUT, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE)
 class Task:
     """One question in one arm, ready to be asked.
 
-    A language model sees ``system`` and ``user`` and nothing else; the lexicon judge, which reads
-    no prose, takes the other fields.
+    A language model sees ``system`` and ``user`` and is held to ``schema`` (a JSON schema); the
+    lexicon judge, which reads no prose, takes the other fields.
 
     Attributes:
-        system: First message.
-        user: Second message: the scenario, rendered.
-        schema: JSON schema of the answer, for endpoints that hold to one.
-        context: The scenario's context.
         gestures: The timeline that is shown; None in the arm that shows none.
         options: The options in the order shown; none if open-ended.
-        states: State behind each option, in the same order.
-        valences: Pleasantness of each state, in the same order.
+        states, valences: State behind each option and its pleasantness, in the same order.
         domain: Name of the scenario's template.
         sample: Number of the draw, for voting over several.
     """
@@ -114,11 +109,7 @@ class Judge(Protocol):
         """What an answer depends on beside the task: kind, model, parameters. Never a key."""
 
     async def reply(self, task: Task) -> Reply:
-        """Answer one task.
-
-        Raises:
-            JudgeError: There is no reply.
-        """
+        """Answer one task; a `JudgeError` where there is no reply."""
 
     async def close(self) -> None:
         """Let go of connections and memory."""

@@ -5,6 +5,7 @@ Most of it goes over real HTTP to `fake_server`; judges that only count are toys
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -202,16 +203,15 @@ def test_one_that_asks_to_wait_for_hours_ends_the_run():
 
 
 def test_back_off_doubles_and_ends(monkeypatch):
-    judge, waits = Toy(lambda call, task: JudgeError('busy', retry=True)), []
-    run = ask._Run(judge, [], None, 1, 1.0, 8, 0, Budget(), None)
-    monkeypatch.setattr(run.jitter, 'uniform', lambda low, high: waits.append((low, high)) or 0.0)
+    waits = []
 
-    async def pauses():
-        run.stop = asyncio.Event()
-        for attempt in range(8):
-            await run._pause(attempt, None)
+    class Jitter(random.Random):
+        def uniform(self, low, high):
+            waits.append((low, high))
+            return 0.0
 
-    asyncio.run(pauses())
+    monkeypatch.setattr(random, 'Random', Jitter)
+    ask_all(Toy(lambda call, task: JudgeError('busy', retry=True)), make_tasks(1), retries=8)
     assert waits == [(0, limit) for limit in (0.5, 1, 2, 4, 8, 16, 30, 30)]
 
 

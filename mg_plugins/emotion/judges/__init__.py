@@ -6,11 +6,12 @@ a language model. Any other model: `mg_plugins.emotion.inspect_task`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from ..tasks import Judge
 
-KINDS = ('lexicon', 'openai')
+KINDS = {'lexicon': ('lexicon', 'LexiconJudge'), 'openai': ('openai_api', 'OpenAIJudge')}
 
 
 def make_judge(kind: str, **options: Any) -> Judge:
@@ -24,10 +25,7 @@ def make_judge(kind: str, **options: Any) -> Judge:
         ValueError: Unknown kind, or an argument that the judge does not take.
         ImportError: What the judge needs is not installed; the message has the command.
     """
-    if kind == 'lexicon':
-        from .lexicon import LexiconJudge as maker
-    elif kind == 'openai':
-        from .openai_api import OpenAIJudge as maker
-    else:
+    if kind not in KINDS:
         raise ValueError(f'there is no judge {kind!r}; there are {", ".join(KINDS)}')
-    return maker(**options)
+    module, name = KINDS[kind]
+    return getattr(import_module(f'.{module}', __name__), name)(**options)

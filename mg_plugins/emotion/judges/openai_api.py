@@ -18,8 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..tasks import JudgeError, Reply, Task, Unreachable
-from .adapt import Form, named_parameter, without_bounds
-from .endpoints import host_of, is_loopback, retry_after
+from .endpoints import Form, host_of, is_loopback, named_parameter, retry_after
 
 OPENAI = 'https://api.openai.com/v1'
 SHORTEST_KEY = 8  # characters; a shorter word is no key, and would be masked in ordinary text
@@ -95,13 +94,12 @@ class OpenAIJudge:
         _aiohttp()
         if not model:
             raise ValueError('no model was given: --model NAME, as the endpoint calls it')
-        self.model, self.key_env = model, key_env
+        self.model, self.key_env, self.name = model, key_env, f'openai: {model}'
         self.base_url = (base_url or os.environ.get('OPENAI_BASE_URL') or OPENAI).rstrip('/')
         self.sampling = Sampling(**sampling)
         if self.sampling.answer_tokens < 1:
             raise ValueError(f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected')
-        self.name = f'openai: {model}'
-        host = host_of(self.base_url)
+        host, key = host_of(self.base_url), self._key()
         self.loopback, self._is_openai = is_loopback(host), host == urlsplit(OPENAI).hostname
         if not self.loopback and not allow_remote:
             raise ValueError(
@@ -109,7 +107,6 @@ class OpenAIJudge:
                 '--allow-remote (in a config: allow_remote=True), if the data agreement of your '
                 'recordings allows it; --show prints what would be sent'
             )
-        key = self._key()
         if not all('!' <= character <= '~' for character in key):
             raise ValueError(
                 f'the key in the environment variable {key_env} has white space, control '
@@ -155,20 +152,22 @@ class OpenAIJudge:
                 status, headers = response.status, response.headers
         except aiohttp.ClientConnectorError as error:
             said = self._said(str(error.os_error))
-            problem = Unreachable(f'nobody answers at {self.base_url}: {said}', retry=True)
+            outcome = Unreachable(f'nobody answers at {self.base_url}: {said}', retry=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             said = self._said(str(error) or type(error).__name__)
-            problem = JudgeError(f'the connection broke: {said}', retry=True)
+            outcome = JudgeError(f'the connection broke: {said}', retry=True)
         else:
-            content = _json(body)
+            try:
+                content = json.loads(body)
+            except (ValueError, RecursionError):
+                content = None if status == 200 else body.decode('utf-8', 'replace')
             if status == 200:
                 return self._read(content, task)
-            refused = self._refused(status, headers, content, body, form)
-            if isinstance(refused, Reply):
-                return refused
-            problem = refused
+            outcome = self._refused(status, headers, content, form)
+            if isinstance(outcome, Reply):
+                return outcome
         # Outside of the handlers: the client's own error, which holds the request, stays behind.
-        raise problem
+        raise outcome
 
     async def close(self) -> None:
         """Close the connections; a later question opens new ones."""
@@ -201,13 +200,10 @@ class OpenAIJudge:
         )
 
     def _request(self, task: Task, form: Form) -> dict[str, Any]:
-        sampling = self.sampling
+        sampling, texts = self.sampling, {'system': task.system, 'user': task.user}
         request: dict[str, Any] = {
             'model': self.model,
-            'messages': [
-                {'role': 'system', 'content': task.system},
-                {'role': 'user', 'content': task.user},
-            ],
+            'messages': [{'role': role, 'content': text} for role, text in texts.items()],
             'temperature': sampling.further if task.sample else sampling.temperature,
             'seed': sampling.seed + task.sample,
             form.limit: form.tokens,
@@ -216,15 +212,7 @@ class OpenAIJudge:
             request['reasoning_effort'] = sampling.reasoning_effort
         for name in form.without:
             del request[name]
-        if task.schema is not None and form.format == 'json_object':
-            request['response_format'] = {'type': 'json_object'}
-        elif task.schema is not None and form.format:
-            schema = task.schema if form.format == 'bounded' else without_bounds(task.schema)
-            request['response_format'] = {
-                'type': 'json_schema',
-                'json_schema': {'name': 'answer', 'strict': True, 'schema': schema},
-            }
-        return {**request, **(sampling.extra or {})}
+        return request | form.response_format(task.schema) | dict(sampling.extra or {})
 
     def _read(self, content: Any, task: Task) -> Reply:
         """The reply of a completion that came.
@@ -236,14 +224,8 @@ class OpenAIJudge:
             choice = content['choices'][0]
             message = choice['message']
             refusal, text = message.get('refusal'), _texts(message.get('content'))
-            thoughts = next(
-                (
-                    found
-                    for key in ('reasoning_content', 'reasoning', 'thinking')
-                    if (found := _texts(message.get(key)))
-                ),
-                '',
-            )
+            names = ('reasoning_content', 'reasoning', 'thinking')
+            thoughts = next(filter(None, (_texts(message.get(name)) for name in names)), '')
             finish = str(choice.get('finish_reason') or '')
         except (AttributeError, IndexError, KeyError, TypeError):
             said = self._said(named_parameter(content)[0] if isinstance(content, Mapping) else '')
@@ -252,11 +234,10 @@ class OpenAIJudge:
             ) from None
         if message.get('tool_calls') and not text:
             finish = 'tool_calls'
-        usage = content.get('usage')
-        read = _count(usage, 'prompt_tokens')
+        read = _count(content, 'prompt_tokens')
         return Reply(
             self.scrub(str(refusal) if refusal else text),
-            _count(usage, 'total_tokens'),
+            _count(content, 'total_tokens'),
             bool(refusal) or finish == 'content_filter',
             self.scrub(thoughts),
             finish,
@@ -264,11 +245,9 @@ class OpenAIJudge:
         )
 
     def _refused(
-        self, status: int, headers: Mapping, content: Any, body: bytes, form: Form
+        self, status: int, headers: Mapping, content: Any, form: Form
     ) -> JudgeError | Reply:
         """What an answer other than 200 means."""
-        if content is None:
-            content = body.decode('utf-8', 'replace')
         said, code = named_parameter(content)
         said = self._said(said)
         if code in ('content_filter', 'content_policy_violation') and status == 400:
@@ -299,27 +278,14 @@ class OpenAIJudge:
 
 
 async def _bounded(response: Any) -> bytes:
-    """The body, unpacked.
-
-    Raises:
-        JudgeError: It is longer than MOST_BODY; the rest is not read.
-    """
-    parts, size = [], 0
+    """The body, unpacked; a `JudgeError` where it is longer than MOST_BODY, and the rest unread."""
+    body = b''
     async for part in response.content.iter_chunked(2**16):
-        parts.append(part)
-        size += len(part)
-        if size > MOST_BODY:
+        body += part
+        if len(body) > MOST_BODY:
             response.close()
             raise JudgeError('the reply is longer than 1 MB and was cut off')
-    return b''.join(parts)
-
-
-def _json(body: bytes) -> Any:
-    """The body's JSON, or None if it has none."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+    return body
 
 
 def _texts(content: Any) -> str:
@@ -327,17 +293,15 @@ def _texts(content: Any) -> str:
     if isinstance(content, list):
         parts = [part.get('text') for part in content if isinstance(part, Mapping)]
         return ''.join(part for part in parts if isinstance(part, str))
-    if content is None:
-        return ''
-    if not isinstance(content, str):
+    if not isinstance(content, (str, type(None))):
         raise TypeError('content')
-    return content
+    return content or ''
 
 
-def _count(usage: Any, name: str) -> int:
+def _count(content: Mapping, name: str) -> int:
     """Tokens that the endpoint counted, or 0: no answer is lost to a number that is none."""
     try:
-        return min(max(int(usage[name]), 0), MOST_TOKENS)
+        return min(max(int(content['usage'][name]), 0), MOST_TOKENS)
     except OverflowError:  # infinity
         return MOST_TOKENS
     except (KeyError, TypeError, ValueError):
