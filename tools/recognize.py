@@ -124,7 +124,7 @@ def recognize(
     """Spot gestures in one recording and write every output; returns its emotion sessions."""
     from tqdm import tqdm
 
-    from mg_plugins.emotion.segments import recording_sessions
+    from mg_plugins.emotion.sessions import recording_sessions
     from mg_plugins.pose.tracks import VIDEOS
     from mg_plugins.spotting import write_outputs
 

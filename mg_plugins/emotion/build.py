@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from mg_plugins.files import write_text
 
 from .redact import Redactor, new_salt, opaque_id
 from .scenarios import RECOGNISED, SYNTHETIC, Scenario, ScenarioError
-from .segments import sessions_from_segments
 from .sessions import (
     Session,
     sessions_from_annotations,
     sessions_from_predictions,
+    sessions_from_segments,
 )
 from .template import Template
 
@@ -49,11 +50,11 @@ def load_sessions(
     """
     paths = [Path(path) for path in paths]
     kinds = {path.suffix for path in paths}
-    source = paths[0].resolve().parent.name if paths else ''
     if kinds == {'.csv'} or kinds == {'.json'}:
+        source = paths[0].resolve().parent.name
         if split not in (None, 'train', 'test'):
             raise ScenarioError(f'the split of predictions is train or test, not {split!r}')
-        if kinds == {'.json'} or _has_column(paths[0], 'start_s'):
+        if kinds == {'.json'} or 'start_s' in _header(paths[0]):
             sessions, synthetic = sessions_from_segments(paths, split=split or '')
         else:
             sessions = sessions_from_predictions(paths, split=split or '', notes=notes)
@@ -61,10 +62,9 @@ def load_sessions(
     elif len(paths) == 1 and kinds <= {'.pkl', '.npz'}:
         from mg_plugins.data.annotations import load_annotations
 
-        content = load_annotations(paths[0])
+        content, source = load_annotations(paths[0]), paths[0].stem
         sessions = sessions_from_annotations(content, split, notes=notes)
         synthetic = content['meta'].get('source') == 'synthetic'
-        source = paths[0].stem
     else:
         raise ScenarioError(
             'expected one annotation file (.pkl or .npz), or one or several files of predictions '
@@ -108,10 +108,9 @@ def build_scenarios(
 ) -> list[Scenario]:
     """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
 
-    Given names are masked in the names of gestures too.
-
-    The order is not that of the ids: they are others with another salt, and what depends on the
-    order, such as which timelines an evaluation exchanges, would change with every build.
+    Given names are masked in the names of gestures too. The order is not that of the ids: they are
+    others with another salt, and what depends on the order, such as which timelines an evaluation
+    exchanges, would change with every build.
 
     Args:
         sessions: Their states must be the template's or empty; see `fitting_sessions`.
@@ -127,48 +126,42 @@ def build_scenarios(
     Raises:
         ScenarioError: A state that the template does not know, or a session that comes twice.
     """
-    redactor = redactor or Redactor(names)
-    salt = salt or new_salt()
+    redactor, salt = redactor or Redactor(names), salt or new_salt()
     mapping = {} if mapping is None else mapping
-    scenarios: list[Scenario] = []
-    seen: set[str] = set()
+    scenarios: dict[str, Scenario] = {}
+    fixed = {
+        'domain': template.name,
+        'source': source,
+        'question': template.open_question if open_ended else template.question,
+        'options': () if open_ended else tuple(s.option for s in template.states),
+        'states': tuple(s.name for s in template.states),
+        'valences': tuple(s.valence for s in template.states),
+    }
     for session in sessions:
         state = template.state(session.state)
         if session.state and not state:
             raise ScenarioError(
                 f'session {session.id!r}: the template {template.name} has no state '
-                f'{session.state!r}; it has {", ".join(s.name for s in template.states)}'
+                f'{session.state!r}; it has {", ".join(fixed["states"])}'
             )
-        if session.id in seen:
+        if session.id in scenarios:
             raise ScenarioError(f'session {session.id!r} comes twice')
-        seen.add(session.id)
-        ids = {
-            kind: opaque_id(kind, text, salt)
-            for kind, text in (('person', session.subject), ('recording', session.id))
-        }
-        mapping.update({ids['person']: session.subject, ids['recording']: session.id})
-        scenarios.append(
-            Scenario(
-                id=f'{template.name}-{ids["recording"]}' + '-open' * open_ended,
-                subject=ids['person'],
-                session=ids['recording'],
-                domain=template.name,
-                source=source,
-                context=template.render_context(redactor.mask(session.transcript, session.id)),
-                gestures=tuple(
-                    replace(g, name=redactor.mask_names(g.name)) for g in session.gestures
-                ),
-                question=template.open_question if open_ended else template.question,
-                options=() if open_ended else tuple(s.option for s in template.states),
-                states=tuple(s.name for s in template.states),
-                valences=tuple(s.valence for s in template.states),
-                state=state,
-                split=session.split,
-                origin=SYNTHETIC if source == SYNTHETIC else session.origin,
-                threshold=threshold if session.origin == RECOGNISED else None,
-            )
+        person = opaque_id('person', session.subject, salt)
+        recording = opaque_id('recording', session.id, salt)
+        mapping |= {person: session.subject, recording: session.id}
+        scenarios[session.id] = Scenario(
+            id=f'{template.name}-{recording}' + '-open' * open_ended,
+            subject=person,
+            session=recording,
+            context=template.render_context(redactor.mask(session.transcript, session.id)),
+            gestures=tuple(replace(g, name=redactor.mask_names(g.name)) for g in session.gestures),
+            state=state,
+            split=session.split,
+            origin=SYNTHETIC if source == SYNTHETIC else session.origin,
+            threshold=threshold if session.origin == RECOGNISED else None,
+            **fixed,
         )
-    return scenarios
+    return list(scenarios.values())
 
 
 def save_mapping(
@@ -179,12 +172,11 @@ def save_mapping(
     write_text(path, content + '\n', private=True)
 
 
-def _has_column(path: Path, name: str) -> bool:
-    try:
+def _header(path: Path) -> list[str]:
+    with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
         with path.open(encoding='utf-8-sig') as file:
-            return name in file.readline(10_000).strip().split(',')
-    except (OSError, UnicodeDecodeError):
-        return False  # the reader says what is wrong
+            return file.readline(10_000).strip().split(',')
+    return []
 
 
 def _says_synthetic(metrics: Path) -> bool:

@@ -24,16 +24,19 @@ Seconds = Annotated[float, Strict(), Field(ge=0, le=LONGEST)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Valence = Annotated[float, Strict(), Field(ge=-1, le=1)]
 
-EXPECTED = {
+NO_VALUE = {
     'missing': 'missing',
     'missing_argument': 'missing',
     'unexpected_keyword_argument': 'not in the schema',
+}
+EXPECTED = {
     'string_type': 'a text was expected',
     'string_pattern_mismatch': 'a text was expected',
     'string_unicode': 'a text that UTF-8 can write was expected',
     'tuple_type': 'a list was expected',
     'dataclass_type': 'a JSON object was expected',
 }
+_adapter = cache(TypeAdapter)
 
 
 def check(kind: type[T], content: Any, where: str, error: type[UserError] = UserError) -> T:
@@ -52,18 +55,12 @@ def check(kind: type[T], content: Any, where: str, error: type[UserError] = User
         return _adapter(kind).validate_python(content)
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_context=False)[0]
-    path = ''
-    for part in first['loc']:
-        path += f'[{part}]' if isinstance(part, int) else f'.{part}' if path else str(part)
-    said = EXPECTED.get(first['type'], first['msg'].replace('Input should', 'it should'))
-    if first['type'] not in ('missing', 'missing_argument', 'unexpected_keyword_argument'):
+    path = ''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in first['loc'])[1:]
+    said = NO_VALUE.get(first['type'])
+    if said is None:
+        said = EXPECTED.get(first['type'], first['msg'].replace('Input should', 'it should'))
         said += f', not {shown(first["input"])}'
     raise error(f'{where}, field {path[:SHOWN]}: {said}' if path else f'{where}: {said}')
-
-
-@cache
-def _adapter(kind: type) -> TypeAdapter:
-    return TypeAdapter(kind)
 
 
 def shown(value: Any) -> str:

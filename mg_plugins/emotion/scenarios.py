@@ -23,9 +23,7 @@ from typing import Any, Literal
 from mg_plugins.errors import UserError
 from mg_plugins.files import write_text
 
-from .checks import KNOWN_ONLY, LONGEST, AnyText, Seconds, Share, Text, Valence, check, shown
-
-__all__ = ['LONGEST', 'Gesture', 'Scenario', 'ScenarioError', 'load_scenarios', 'save_scenarios']
+from .checks import KNOWN_ONLY, AnyText, Seconds, Share, Text, Valence, check, shown
 
 VERSION = 1
 ANNOTATED, RECOGNISED, SYNTHETIC = 'annotated', 'recognised', 'synthetic'
@@ -108,43 +106,48 @@ class Scenario:
 def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
     """Check one JSON object and make a scenario of it.
 
-    Args:
-        content: The parsed object.
-        where: What messages begin with, such as ``'file.jsonl, line 3'``.
-
     Raises:
-        ScenarioError: What is wrong, with the field.
+        ScenarioError: What is wrong, with the field; it begins with ``where``.
     """
     if isinstance(content, dict):
-        version = content.get('version')
+        content = dict(content)
+        version = content.pop('version', None)
         if version != VERSION:
             raise ScenarioError(
                 f'{where}, field version: {shown(version)}, but this program reads {VERSION}'
             )
-        content = {key: value for key, value in content.items() if key != 'version'}
-    scenario = check(Scenario, content, where, ScenarioError)
-    options, states = scenario.options, scenario.states
-    for i, gesture in enumerate(scenario.gestures):
-        if gesture.end < gesture.start:
+    made = check(Scenario, content, where, ScenarioError)
+    options, states, values = made.options, made.states, made.valences
+    for i, g in enumerate(made.gestures):
+        if g.end < g.start:
             raise ScenarioError(
-                f'{where}, field gestures[{i}].end: {gesture.end} comes before start '
-                f'{gesture.start}'
+                f'{where}, field gestures[{i}].end: {g.end} comes before start {g.start}'
             )
-    if len(options) == 1 or len(set(options)) < len(options):
-        raise ScenarioError(f'{where}, field options: two different ones or more, or none at all')
-    if len(states) < 2 or len(set(states)) < len(states):
-        raise ScenarioError(f'{where}, field states: two different ones or more were expected')
-    if options and len(options) != len(states):
-        raise ScenarioError(f'{where}, field states: {len(states)} for {len(options)} options')
-    if len(scenario.valences) != len(states):
-        raise ScenarioError(
-            f'{where}, field valences: {len(scenario.valences)} for {len(states)} states'
-        )
-    if scenario.state and scenario.state not in states:
-        raise ScenarioError(f'{where}, field state: {scenario.state!r} is none of {list(states)}')
-    return replace(
-        scenario, gestures=tuple(sorted(scenario.gestures, key=lambda g: (g.start, g.end)))
-    )
+    different = 'two different ones or more'
+    for wrong, what in (
+        (
+            len(options) == 1 or len(set(options)) < len(options),
+            f'options: {different}, or none at all',
+        ),
+        (len(states) < 2 or len(set(states)) < len(states), f'states: {different} were expected'),
+        (
+            options and len(options) != len(states),
+            f'states: {len(states)} for {len(options)} options',
+        ),
+        (len(values) != len(states), f'valences: {len(values)} for {len(states)} states'),
+        (
+            made.state and made.state not in states,
+            f'state: {made.state!r} is none of {list(states)}',
+        ),
+    ):
+        if wrong:
+            raise ScenarioError(f'{where}, field {what}')
+    return replace(made, gestures=in_order(made.gestures))
+
+
+def in_order(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
+    """Gestures by start, then by end."""
+    return tuple(sorted(gestures, key=lambda g: (g.start, g.end)))
 
 
 def load_scenarios(path: str | os.PathLike) -> list[Scenario]:

@@ -1,26 +1,29 @@
 """Sessions: the micro-gestures of one recording, from labels or from a recogniser's predictions.
 
-Clips are grouped into sessions, and a session's transcript and outcome join it. Nothing is hidden
-here yet; that is `build`'s part.
+Clips and spotted segments are grouped into sessions, and a session's transcript and outcome join
+it. Nothing is hidden here yet; that is `build`'s part.
 """
 
 from __future__ import annotations
 
-import csv
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .checks import LONGEST
-from .scenarios import ANNOTATED, RECOGNISED, Gesture, ScenarioError
-from .transcripts import Utterance, as_text, mask_speakers, speaker_names
+from .rows import csv_rows, json_rows, number_of, text_of
+from .scenarios import ANNOTATED, RECOGNISED, Gesture, ScenarioError, in_order
+from .transcripts import Utterance, as_text, mask_speakers, read_transcript, speaker_names
 
 DEFAULT_FPS = 30.0
 # Splits by session come before splits by subject, which come before any other.
 PROTOCOLS = ('emotion', 'sessions', 'xsub')
 ENDINGS = {'train': 'train', 'val': 'test', 'test': 'test'}
+PREDICTIONS = ('session', 'start', 'end', 'predicted_class', 'score')
+SEGMENTS = ('recording', 'person', 'class', 'start_s', 'end_s', 'confidence')
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,7 @@ class Session:
     """The micro-gestures of one recording of one person, before anything is hidden.
 
     Attributes:
-        id: As the data calls it.
-        subject: As the data calls it.
+        id, subject: As the data calls them.
         gestures: Times in seconds from the beginning of the recording.
         state: What the data says of the outcome, or empty.
         transcript: What was said, not redacted yet.
@@ -65,28 +67,28 @@ def sessions_from_clips(
         notes: What had to be assumed is added to it.
 
     Raises:
-        ScenarioError: A clip without session or times, a negative fps, times beyond
-            `scenarios.LONGEST`, or a session of two subjects or outcomes.
+        ScenarioError: A clip without session or times, a negative fps, times beyond `LONGEST`, or
+            a session of two subjects or outcomes.
     """
     recognised = confidences is not None
-    if confidences is None:
-        confidences = [1.0] * len(clips)
+    sures = confidences if recognised else [1.0] * len(clips)
     gestures: dict[str, list[Gesture]] = {}
     facts: dict[str, dict[str, str]] = {}
-    assumed = {'fps': 0, 'subject': 0}
-    for number, (clip, name, sure) in enumerate(zip(clips, names, confidences, strict=True)):
+    assumed: Counter[str] = Counter()
+    for number, (clip, name, sure) in enumerate(zip(clips, names, sures, strict=True)):
         where = f'clip {clip.get("frame_dir", number)!r}'
-        session = known(clip, 'session')
+        session = text_of(clip, 'session')
         if not session:
             raise ScenarioError(
                 f'{where} has no session: scenarios are made of sessions, so each clip must say '
                 'which recording it is from (field session of its annotation)'
             )
-        fps = number_of(clip, 'fps', where, None)
-        if fps is not None and fps < 0:
+        fps = number_of(clip, 'fps', where, 0.0)
+        if fps < 0:
             raise ScenarioError(f'{where}, field fps: frames a second were expected, not {fps:g}')
-        assumed['fps'] += not fps  # 0 is what video libraries say where they do not know
-        fps = fps or DEFAULT_FPS
+        if not fps:  # 0 is what video libraries say where they do not know
+            assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += 1
+            fps = DEFAULT_FPS
         start, end = number_of(clip, 'start', where), number_of(clip, 'end', where)
         if not 0 <= start <= end:
             raise ScenarioError(f'{where}: frames {start:g} to {end:g} are no span of time')
@@ -99,22 +101,21 @@ def sessions_from_clips(
         gestures.setdefault(session, []).append(gesture)
         fact = facts.setdefault(session, {})
         for field in ('subject', 'outcome'):
-            value = known(clip, field)
+            value = text_of(clip, field)
             if value and fact.setdefault(field, value) != value:
                 raise ScenarioError(
                     f'{where}: session {session!r} has the {field} {value!r} here and '
                     f'{fact[field]!r} before; give each person and each outcome a session'
                 )
-        assumed['subject'] += not known(clip, 'subject')
-    if notes is not None and assumed['fps']:
-        notes.append(f'{assumed["fps"]} clips without fps were taken to have {DEFAULT_FPS:g}')
-    if notes is not None and assumed['subject']:
-        notes.append(f'{assumed["subject"]} clips without subject: their session stands for it')
+        if not text_of(clip, 'subject'):
+            assumed['without subject: their session stands for it'] += 1
+    if notes is not None:
+        notes += [f'{count} clips {what}' for what, count in sorted(assumed.items())]
     return [
         Session(
             id=session,
             subject=facts[session].get('subject', session),
-            gestures=merge_windows(timeline) if recognised else _in_order(timeline),
+            gestures=merge_windows(timeline) if recognised else in_order(timeline),
             state=facts[session].get('outcome', ''),
             split=split,
             origin=RECOGNISED if recognised else ANNOTATED,
@@ -129,25 +130,22 @@ def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
     A recogniser that slides a window over a recording names one movement several times. The merged
     gesture spans its windows; its confidence is their mean, weighted by duration.
     """
-    groups: dict[str, list[list[Gesture]]] = {}
-    for gesture in _in_order(gestures):
-        of_class = groups.setdefault(gesture.name, [])
-        if of_class and gesture.start < max(g.end for g in of_class[-1]):
-            of_class[-1].append(gesture)
+    groups: list[list[Gesture]] = []
+    last: dict[str, list[Gesture]] = {}  # group by class
+    for gesture in in_order(gestures):
+        group = last.get(gesture.name)
+        if group and gesture.start < max(g.end for g in group):
+            group.append(gesture)
         else:
-            of_class.append([gesture])
+            last[gesture.name] = [gesture]
+            groups.append(last[gesture.name])
     merged = []
-    for name, of_class in groups.items():
-        for group in of_class:
-            length = [max(g.end - g.start, 1e-6) for g in group]
-            sure = sum(g.confidence * t for g, t in zip(group, length, strict=True)) / sum(length)
-            sure = group[0].confidence if len(group) == 1 else round(min(sure, 1.0), 4)
-            merged.append(Gesture(name, group[0].start, max(g.end for g in group), sure))
-    return _in_order(merged)
-
-
-def _in_order(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
-    return tuple(sorted(gestures, key=lambda g: (g.start, g.end)))
+    for group in groups:
+        length = [max(g.end - g.start, 1e-6) for g in group]
+        sure = sum(g.confidence * t for g, t in zip(group, length, strict=True)) / sum(length)
+        sure = group[0].confidence if len(group) == 1 else round(min(sure, 1.0), 4)
+        merged.append(replace(group[0], end=max(g.end for g in group), confidence=sure))
+    return in_order(merged)
 
 
 def sessions_from_annotations(
@@ -184,8 +182,8 @@ def sessions_from_annotations(
             raise ScenarioError(
                 f'{path} has no split {split!r}; it has {", ".join(splits) or "none"}'
             )
-        wanted = set(splits[split])
-        clips = [clip for clip in clips if clip['frame_dir'] in wanted]
+        splits = {split: set(splits[split])}
+        clips = [clip for clip in clips if clip['frame_dir'] in splits[split]]
     wrong = [clip for clip in clips if clip['label'] >= len(classes)]
     if wrong:
         raise ScenarioError(
@@ -193,9 +191,30 @@ def sessions_from_annotations(
             f'{len(classes)} class names'
         )
     names = [str(classes[clip['label']]) for clip in clips]
+    sides = _sides(clips, splits)
     sessions = sessions_from_clips(clips, names, notes=notes)
-    sides = _sides(clips, splits if split is None else {split: splits[split]})
     return [replace(session, split=sides.get(session.id, '')) for session in sessions]
+
+
+def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Session to 'train' or 'test', where all its clips are on that side of one protocol."""
+    members: dict[str, dict[str, set[str]]] = {}  # clips by protocol and side
+    for name, within in splits.items():
+        protocol, _, ending = name.rpartition('_')
+        if ending in ENDINGS:
+            sides = members.setdefault(protocol, {})
+            sides.setdefault(ENDINGS[ending], set()).update(within)
+    # One protocol only: sides of several contradict each other.
+    chosen = next((p for p in PROTOCOLS if p in members), next(iter(members), None))
+    sessions: dict[str, set[str]] = {}
+    for clip in clips:
+        sessions.setdefault(str(clip['session']), set()).add(clip['frame_dir'])
+    return {
+        session: side
+        for side, within in members.get(chosen, {}).items()
+        for session, names in sessions.items()
+        if names <= within
+    }
 
 
 def sessions_from_predictions(
@@ -216,8 +235,7 @@ def sessions_from_predictions(
     rows: list[dict[str, str]] = []
     seen: dict[str, str] = {}
     for path in map(Path, paths):
-        for line, row in csv_rows(path, ('session', 'start', 'end', 'predicted_class', 'score')):
-            where = f'{path}, line {line}'
+        for where, row in csv_rows(path, PREDICTIONS):
             name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
             if name in seen:
                 raise ScenarioError(
@@ -239,6 +257,64 @@ def sessions_from_predictions(
     return sessions_from_clips(rows, names, scores, split=split, notes=notes)
 
 
+def sessions_from_segments(
+    paths: Sequence[str | os.PathLike], *, split: str = ''
+) -> tuple[list[Session], bool]:
+    """Sessions of spotted segments, as tools/recognize.py writes them; one each person.
+
+    Args:
+        paths: ``segments.csv`` (columns recording, person, class, start_s, end_s, confidence) or
+            ``segments.json`` (a list ``segments`` of objects with recording, person, label, start,
+            end, confidence) files.
+        split: Split of all sessions.
+
+    Returns:
+        The sessions, and whether a file says that its model was trained on synthetic data.
+
+    Raises:
+        ScenarioError: A file that does not have them.
+    """
+    timelines: dict[tuple[str, str], list[Gesture]] = {}
+    synthetic = False
+    for path in map(Path, paths):
+        rows = csv_rows(path, SEGMENTS) if path.suffix == '.csv' else json_rows(path)
+        for where, row in rows:
+            name, sure = text_of(row, 'class'), number_of(row, 'confidence', where, 1.0)
+            start, end = number_of(row, 'start_s', where), number_of(row, 'end_s', where)
+            if not name or not 0 <= start <= end <= LONGEST or not 0 <= sure <= 1:
+                raise ScenarioError(
+                    f'{where}: a class, a start from 0, an end after it and a confidence from 0 '
+                    f'to 1 were expected, not {name!r}, {start:g} to {end:g} s, {sure:g}'
+                )
+            key = text_of(row, 'recording') or path.stem, text_of(row, 'person') or '0'
+            timelines.setdefault(key, []).append(Gesture(name, start, end, sure))
+            synthetic |= row.get('source') == 'synthetic'
+    persons = Counter(recording for recording, _ in timelines)
+    sessions = []
+    for (recording, person), timeline in timelines.items():
+        name = recording if persons[recording] == 1 else f'{recording} person {person}'
+        gestures = merge_windows(timeline)
+        sessions.append(Session(name, name, gestures, split=split, origin=RECOGNISED))
+    return sessions, synthetic
+
+
+def recording_session(
+    name: str, segments: Iterable[Any], transcript: str | os.PathLike | None = None
+) -> Session:
+    """One recording as a session, also where no gesture was found in it.
+
+    Args:
+        name: Of the recording; it stands for the subject too.
+        segments: Rows with label, start, end, confidence and person, such as
+            `mg_plugins.spotting.Segments`; those of person 0 count.
+        transcript: A file that `read_transcript` reads.
+    """
+    said = '' if transcript is None else as_text(mask_speakers(read_transcript(transcript)))
+    own = [row for row in segments if row.person == 0]
+    gestures = tuple(Gesture(row.label, row.start, row.end, row.confidence) for row in own)
+    return Session(name, name, gestures, transcript=said, origin=RECOGNISED)
+
+
 def with_outcomes(
     sessions: Iterable[Session], path: str | os.PathLike
 ) -> tuple[list[Session], list[str]]:
@@ -253,15 +329,14 @@ def with_outcomes(
         ScenarioError: Missing columns, or a session that comes twice.
     """
     table: dict[str, dict[str, str]] = {}
-    for line, row in csv_rows(Path(path), ('session', 'state')):
-        if row['session'] in table:
-            raise ScenarioError(f'{path}, line {line}: session {row["session"]!r} comes twice')
-        table[row['session']] = row
+    for where, row in csv_rows(Path(path), ('session', 'state')):
+        if table.setdefault(row['session'], row) is not row:
+            raise ScenarioError(f'{where}: session {row["session"]!r} comes twice')
     joined = []
     for session in sessions:
         row = table.pop(session.id, {})
-        state, subject = row.get('state') or session.state, row.get('subject') or session.subject
-        joined.append(replace(session, state=state, subject=subject))
+        given = {key: row[key] for key in ('state', 'subject') if row.get(key)}
+        joined.append(replace(session, **given))
     return joined, sorted(table)
 
 
@@ -291,78 +366,5 @@ def choose_gestures(
     for session in sessions:
         kept = [g for g in session.gestures if g.confidence >= min_confidence]
         best = sorted(kept, key=lambda g: -g.confidence)[:most]
-        chosen.append(
-            replace(session, gestures=tuple(sorted(best, key=lambda g: (g.start, g.end))))
-        )
+        chosen.append(replace(session, gestures=in_order(best)))
     return chosen
-
-
-def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Session to 'train' or 'test', where all its clips are on that side of one protocol."""
-    sides = {name: ENDINGS.get(name.rpartition('_')[2]) for name in splits}
-    protocols = [name.rpartition('_')[0] for name, side in sides.items() if side]
-    if not protocols:
-        return {}
-    # One protocol only: sides of several contradict each other.
-    chosen = next((p for p in PROTOCOLS if p in protocols), protocols[0])
-    members: dict[str, set[str]] = {}
-    for name, side in sides.items():
-        if side and name.rpartition('_')[0] == chosen:
-            members.setdefault(side, set()).update(splits[name])
-    sessions: dict[str, set[str]] = {}
-    for clip in clips:
-        sessions.setdefault(str(clip['session']), set()).add(clip['frame_dir'])
-    return {
-        session: side
-        for side, within in members.items()
-        for session, names in sessions.items()
-        if names <= within
-    }
-
-
-def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
-    """Line number and cells of every row.
-
-    Raises:
-        ScenarioError: No file, a column that is missing, or a row of another length.
-    """
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ScenarioError(
-                    f'{path}: the column {missing[0]} is missing; expected {", ".join(needed)}'
-                )
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ScenarioError(
-                        f'{path}, line {reader.line_num}: {len(reader.fieldnames)} cells expected'
-                    )
-                yield reader.line_num, {name: cell.strip() for name, cell in row.items()}
-    except FileNotFoundError:
-        raise ScenarioError(
-            f'{path} does not exist; a .csv file with the columns {", ".join(needed)} was expected'
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise ScenarioError(f'{path} cannot be read: {reason}') from None
-
-
-def known(clip: Mapping[str, Any], field: str) -> str:
-    value = clip.get(field)
-    return '' if value is None else str(value).strip()
-
-
-def number_of(clip: Mapping[str, Any], field: str, where: str, default: Any = ...) -> Any:
-    """A field as a number; ``default`` where it is missing."""
-    text = known(clip, field)
-    if not text and default is not ...:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float('nan')
-    if not abs(value) < float('inf'):
-        raise ScenarioError(f'{where}, field {field}: a number was expected, not {text[:60]!r}')
-    return value

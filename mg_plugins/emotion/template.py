@@ -20,7 +20,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
@@ -31,7 +30,6 @@ FOLDER = Path(__file__).with_name('templates')
 SUFFIX = '.json'
 SLOT = '{transcript}'
 NO_TRANSCRIPT = '(What was said is not known.)'
-NAME = re.compile(r'[\w.-]+')
 
 
 class TemplateError(UserError):
@@ -40,13 +38,7 @@ class TemplateError(UserError):
 
 @dataclass(frozen=True)
 class State:
-    """One answer to the question.
-
-    Attributes:
-        name: What the data calls it, such as ``'win'``.
-        option: The answer that is offered.
-        valence: How pleasant it is, −1 to 1; never sent.
-    """
+    """One answer to the question; see the module docstring for the fields."""
 
     __pydantic_config__ = KNOWN_ONLY
 
@@ -89,41 +81,38 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
     Raises:
         TemplateError: There is none, or it does not follow the schema.
     """
-    text = os.fspath(name_or_path)
-    shipped = text in template_names()
-    path = FOLDER / f'{text}{SUFFIX}' if shipped else Path(text)
+    text, names = os.fspath(name_or_path), template_names()
+    path = FOLDER / f'{text}{SUFFIX}' if text in names else Path(text)
     if not path.is_file():
         raise TemplateError(
-            f'there is no template {text!r}: expected one of {", ".join(template_names())}, or the '
+            f'there is no template {text!r}: expected one of {", ".join(names)}, or the '
             f'path of a {SUFFIX} file (copy one from {FOLDER} to begin with)'
         )
     try:
         content = read_json(path)
     except UserError as error:
         raise TemplateError(str(error)) from None
-    template = _template(content, path)
-    if not shipped and template.name in template_names() and path.resolve().parent != FOLDER:
-        raise TemplateError(
-            f'{path}, field name: {template.name!r} is a template of the package; give your copy '
-            'a name of its own, so that the two cannot be mixed up'
-        )
-    return template
-
-
-def _template(content: Any, path: Path) -> Template:
     template = check(Template, content, str(path), TemplateError)
-    if not NAME.fullmatch(template.name):
-        raise TemplateError(
-            f'{path}, field name: letters, digits, _, - and . were expected, not {template.name!r}'
-        )
-    if template.context.count(SLOT) != 1:
-        raise TemplateError(f'{path}, field context: {SLOT} must stand in it, once')
-    if not template.rubric:
-        raise TemplateError(f'{path}, field rubric: one item or more was expected')
-    for part in ('name', 'option'):
-        values = {getattr(state, part).casefold() for state in template.states}
-        if len(template.states) < 2 or len(values) < len(template.states):
-            raise TemplateError(
-                f'{path}, field states: two or more were expected, each with a {part} of its own'
-            )
+    states = template.states
+    alike = [
+        part
+        for part in ('name', 'option')
+        if len({getattr(s, part).casefold() for s in states}) < max(len(states), 2)
+    ]
+    for wrong, what in (
+        (
+            not re.fullmatch(r'[\w.-]+', template.name),
+            f'name: letters, digits, _, - and . were expected, not {template.name!r}',
+        ),
+        (template.context.count(SLOT) != 1, f'context: {SLOT} must stand in it, once'),
+        (not template.rubric, 'rubric: one item or more was expected'),
+        (alike, f'states: two or more were expected, each with a {alike and alike[0]} of its own'),
+        (
+            template.name in names and path.resolve().parent != FOLDER,
+            f'name: {template.name!r} is a template of the package; give your copy a name of its '
+            'own, so that the two cannot be mixed up',
+        ),
+    ):
+        if wrong:
+            raise TemplateError(f'{path}, field {what}')
     return template

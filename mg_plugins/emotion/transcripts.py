@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ SUFFIXES = ('.srt', '.vtt', '.json')
 EXPECTED = 'SESSION.srt, SESSION.vtt or SESSION.json'
 ARROW = '-->'
 # Repeats are bounded here and below: files come from anywhere and must not take minutes.
-CLOCK = re.compile(r'(?:(\d{1,9}):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,3}))?')
+CLOCK = re.compile(r'(?:(\d{1,9}):)?([0-5]?\d):([0-5]\d)(?:[.,](\d{1,3}))?')
 SKIPPED_BLOCK = re.compile(r'(NOTE|STYLE|REGION)(\s|$)')
 VOICE = re.compile(r'<v(?:\.[^\s<>]{0,200})?\s([^<>]{1,500})>')
 TAG = re.compile(r'<[^<>]*>|\{\\[^{}]*\}')
@@ -45,23 +45,15 @@ class Utterance:
     """What somebody said.
 
     Attributes:
-        start: Seconds from the beginning of the recording.
-        end: Seconds from the beginning of the recording, not before ``start``.
+        start, end: Seconds from the beginning of the recording.
         text: Without markup, on one line.
         speaker: As the file calls them; empty where it does not.
     """
 
-    start: float
-    end: float
-    text: str
-    speaker: str = ''
-
-
-@dataclass(frozen=True)
-class _Segment:
     start: Seconds
     end: Seconds
     text: AnyText
+    speaker: Any = ''
 
 
 def read_transcript(path: str | os.PathLike) -> list[Utterance]:
@@ -72,13 +64,8 @@ def read_transcript(path: str | os.PathLike) -> list[Utterance]:
         OSError: The file cannot be opened.
     """
     path = Path(path)
-    readers: dict[str, Callable[[str, Path], list[Utterance]]] = {
-        '.srt': _read_srt,
-        '.vtt': _read_vtt,
-        '.json': _read_json,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise TranscriptError(f'{path}: expected a file that ends in {", ".join(SUFFIXES)}')
     content = path.read_bytes()
     encoding = 'utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
@@ -86,7 +73,14 @@ def read_transcript(path: str | os.PathLike) -> list[Utterance]:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise TranscriptError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
-    return sorted((u for u in reader(text, path) if u.text), key=lambda u: (u.start, u.end))
+    lines = text.splitlines()
+    if suffix == '.vtt':
+        if not re.match(r'WEBVTT(\s|$)', text):
+            raise TranscriptError(f'{path}, line 1: "WEBVTT" was expected')
+        head = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+        lines[:head] = [''] * head
+    found = _json(text, path) if suffix == '.json' else _cues(lines, path)
+    return sorted((_labelled(u) for u in found if u.text), key=lambda u: (u.start, u.end))
 
 
 def read_transcripts(
@@ -94,10 +88,8 @@ def read_transcripts(
 ) -> dict[str, list[Utterance]]:
     """Transcripts of a folder, by session: the file's name without its suffix.
 
-    Hidden files are skipped.
-
     Args:
-        folder: Files that are named by their session.
+        folder: Files that are named by their session; hidden ones are skipped.
         notes: How many files are of other kinds, and which, is added to it.
 
     Raises:
@@ -109,14 +101,10 @@ def read_transcripts(
         raise TranscriptError(f'{folder} is no folder; expected one of {EXPECTED}')
     found: dict[str, list[Utterance]] = {}
     others: Counter[str] = Counter()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith('.')):
         suffix = path.suffix.lower()
-        if path.name.startswith('.'):
-            continue
-        if path.is_dir():
-            others['folder'] += 1
-        elif suffix not in SUFFIXES:
-            others[suffix or 'without suffix'] += 1
+        if path.is_dir() or suffix not in SUFFIXES:
+            others['folder' if path.is_dir() else suffix or 'without suffix'] += 1
         elif path.stem in found:
             raise TranscriptError(f'{folder}: two transcripts are of session {path.stem!r}')
         else:
@@ -165,43 +153,30 @@ def as_text(utterances: Iterable[Utterance]) -> str:
     )
 
 
-def _read_srt(text: str, path: Path) -> list[Utterance]:
-    return _speakers_from_text(_cues(text.splitlines(), 0, path))
-
-
-def _read_vtt(text: str, path: Path) -> list[Utterance]:
-    lines = text.splitlines()
-    if not lines or not re.match(r'WEBVTT(\s|$)', lines[0]):
-        raise TranscriptError(f'{path}, line 1: "WEBVTT" was expected')
-    first = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
-    return _speakers_from_text(_cues(lines, first, path))
-
-
-def _cues(lines: Sequence[str], first: int, path: Path) -> list[Utterance]:
+def _cues(lines: Sequence[str], path: Path) -> list[Utterance]:
     """Cues of both formats: an optional number or name, a line with times, lines of text."""
     cues: list[Utterance] = []
-    number, at = 1, first
+    number, at = 1, 0
     while at < len(lines):
-        line = lines[at].strip()
-        if not line:
-            at += 1
-        elif SKIPPED_BLOCK.match(line) and ARROW not in line:
-            while at < len(lines) and lines[at].strip():
-                at += 1
-        elif ARROW in line:
-            where = f'{path}, cue {number}, line {at + 1}'
+        line, where = lines[at].strip(), f'{path}, cue {number}, line {at + 1}'
+        at += 1
+        if ARROW in line:
             start, end = _times(line, where)
-            at, begin = at + 1, at + 1
+            first = at
             while at < len(lines) and lines[at].strip() and not _begins_cue(lines, at):
                 at += 1
             number += 1
-            cues += _utterances(start, end, ' '.join(lines[begin:at]))
-        elif _begins_cue(lines, at):
-            at += 1
-        else:
+            # One utterance, or one for each of its voices.
+            before, *voices = VOICE.split(' '.join(lines[first:at]))
+            parts = [('', before), *zip(voices[::2], voices[1::2], strict=True)]
+            cues += [Utterance(start, end, _plain(said), _plain(who)) for who, said in parts]
+        elif SKIPPED_BLOCK.match(line):
+            while at < len(lines) and lines[at].strip():
+                at += 1
+        elif line and not _begins_cue(lines, at - 1):
             raise TranscriptError(
-                f'{path}, cue {number}, line {at + 1}: a line such as "00:00:01,000 {ARROW} '
-                f'00:00:02,500" was expected, not {line[:60]!r}'
+                f'{where}: a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected, '
+                f'not {line[:60]!r}'
             )
     return cues
 
@@ -210,61 +185,40 @@ def _begins_cue(lines: Sequence[str], at: int) -> bool:
     """Whether a line has the times of a cue, or is the number or name above them."""
     if ARROW in lines[at]:
         return True
-    below = lines[at + 1] if at + 1 < len(lines) else ''
-    named = not lines[at - 1].strip() if at else True
-    return ARROW in below and (named or lines[at].strip().isdecimal())
+    named = not at or not lines[at - 1].strip() or lines[at].strip().isdecimal()
+    return named and ARROW in ''.join(lines[at + 1 : at + 2])
 
 
 def _times(line: str, where: str) -> tuple[float, float]:
     """Start and end in seconds; settings after them are ignored."""
     left, _, right = line.partition(ARROW)
-    right = (right.split() or [''])[0]
-    start, end = _seconds(left.strip(), where), _seconds(right, where)
-    if end < start:
-        raise TranscriptError(f'{where}: the end {right} comes before the start {left.strip()}')
-    return start, end
-
-
-def _seconds(text: str, where: str) -> float:
-    match = CLOCK.fullmatch(text)
-    if not match or int(match[2]) > 59 or int(match[3]) > 59:
-        raise TranscriptError(
-            f'{where}: a time such as 00:01:02.500 was expected, not {text[:60]!r}'
-        )
-    hours, minutes, seconds, fraction = match.groups()
-    whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-    if whole >= LONGEST:
-        raise TranscriptError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
-    return whole + int((fraction or '0').ljust(3, '0')) / 1000
-
-
-def _utterances(start: float, end: float, text: str) -> list[Utterance]:
-    """What a cue holds: one utterance, or one for each of its voices."""
-    before, *voices = VOICE.split(text)
-    parts = [('', before), *zip(voices[::2], voices[1::2], strict=True)]
-    return [
-        Utterance(start, end, _plain(said), _plain(speaker))
-        for speaker, said in parts
-        if said.strip() or len(parts) == 1
-    ]
+    times = []
+    for text in (left.strip(), (right.split() or [''])[0]):
+        match = CLOCK.fullmatch(text)
+        if not match:
+            raise TranscriptError(
+                f'{where}: a time such as 00:01:02.500 was expected, not {text[:60]!r}'
+            )
+        hours, minutes, seconds, fraction = match.groups()
+        whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+        if whole >= LONGEST:
+            raise TranscriptError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
+        times.append(whole + int((fraction or '0').ljust(3, '0')) / 1000)
+        if times[-1] < times[0]:
+            raise TranscriptError(f'{where}: the end {text} comes before the start {left.strip()}')
+    return times[0], times[1]
 
 
 def _plain(text: str) -> str:
     return ' '.join(html.unescape(HUGE_ENTITY.sub('', TAG.sub('', text))).split())
 
 
-def _speakers_from_text(cues: list[Utterance]) -> list[Utterance]:
-    """Take "NAME:" from the beginning of cues that have no speaker of their own.
-
-    See `_is_label`.
-    """
-    found = []
-    for cue in cues:
-        label = None if cue.speaker else LABEL.match(cue.text)
-        if label and _is_label(label[1]):
-            cue = replace(cue, speaker=label[1], text=cue.text[label.end() :])
-        found.append(cue)
-    return found
+def _labelled(cue: Utterance) -> Utterance:
+    """With "NAME:" taken from the beginning of a text that has no speaker of its own."""
+    label = None if cue.speaker else LABEL.match(cue.text)
+    if not label or not _is_label(label[1]):
+        return cue
+    return replace(cue, speaker=label[1], text=cue.text[label.end() :])
 
 
 def _is_label(text: str) -> bool:
@@ -274,20 +228,16 @@ def _is_label(text: str) -> bool:
     unless it is part of a name ("He Bingjiao:").
     """
     words = [word for word in text.split() if not word.isdecimal()]
-    common = [_is_common(word) for word in words]
+    bare = [without_contraction(word).rstrip('.').casefold() for word in words]
+    common = [word in OPENERS or word in NO_LABELS for word in bare]
     if text.isupper() or not any(common):
         return True
     return not all(common) and all(word[0].isupper() for word in words)
 
 
-def _is_common(word: str) -> bool:
-    word = without_contraction(word).rstrip('.').casefold()
-    return word in OPENERS or word in NO_LABELS
-
-
-def _read_json(text: str, path: Path) -> list[Utterance]:
+def _json(text: str, path: Path) -> Iterable[Utterance]:
     try:
-        # A number of very many digits is infinite then, which `_segment` refuses.
+        # A number of very many digits is infinite then, which the check refuses.
         content = json.loads(text, parse_int=lambda n: int(n) if len(n) < 18 else float(n))
     except (json.JSONDecodeError, RecursionError) as error:
         line = getattr(error, 'lineno', 1)
@@ -298,35 +248,23 @@ def _read_json(text: str, path: Path) -> list[Utterance]:
         raise TranscriptError(
             f'{path}: a list of segments, or an object with a list "segments", was expected'
         )
-    segments = [_segment(item, f'{path}, segment {i}') for i, item in enumerate(content, 1)]
-    return _speakers_from_text(segments)
-
-
-def _segment(item: Any, where: str) -> Utterance:
-    known = (
-        {k: item[k] for k in ('start', 'end', 'text') if k in item}
-        if isinstance(item, dict)
-        else item
-    )
-    segment = check(_Segment, known, where, TranscriptError)
-    if segment.end < segment.start:
-        raise TranscriptError(
-            f'{where}, field end: {segment.end} comes before the start {segment.start}'
-        )
-    speaker = item.get('speaker')
-    return Utterance(
-        segment.start,
-        segment.end,
-        ' '.join(segment.text.split()),
-        '' if speaker is None else str(speaker).strip(),
-    )
+    for number, item in enumerate(content, 1):
+        where = f'{path}, segment {number}'
+        if isinstance(item, dict):
+            item = {k: v for k, v in item.items() if k in Utterance.__dataclass_fields__}
+        said = check(Utterance, item, where, TranscriptError)
+        if said.end < said.start:
+            raise TranscriptError(
+                f'{where}, field end: {said.end} comes before the start {said.start}'
+            )
+        speaker = '' if said.speaker is None else str(said.speaker).strip()
+        yield replace(said, text=' '.join(said.text.split()), speaker=speaker)
 
 
 def _letters(number: int) -> str:
     """0 is A, 25 is Z, 26 is AA."""
     letters = ''
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        letters = chr(ord('A') + rest) + letters
+    while number >= 0:
+        letters = chr(ord('A') + number % 26) + letters
+        number = number // 26 - 1
     return letters
