@@ -122,40 +122,29 @@ def plan_questions(
                 gestures = None if source is None else scenarios[source].gestures
                 for rotation, order in enumerate(orders):
                     task = render(scenario, gestures, order, template)
-                    questions += [
-                        Question(
-                            i, arm, draw, rotation, order, source, replace(task, sample=sample)
-                        )
-                        for sample in range(plan.samples)
-                    ]
+                    for sample in range(plan.samples):
+                        own = replace(task, sample=sample)
+                        questions.append(Question(i, arm, draw, rotation, order, source, own))
     return questions
 
 
 def rotate(options: int, rotations: int | None = None) -> list[tuple[int, ...]]:
     """Rotations of so many options, evenly spread; never more than there are options."""
-    if rotations is None:
-        rotations = options if options <= ALL_ROTATIONS else ALL_ROTATIONS
-    rotations = min(rotations, options)
+    rotations = min(ALL_ROTATIONS if rotations is None else rotations, options)
     shifts = [r * options // rotations for r in range(rotations)]
     return [tuple((i + shift) % options for i in range(options)) for shift in shifts]
 
 
 def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[np.ndarray]:
-    """Exchanges of timelines in which no scenario keeps its own.
+    """Exchanges of timelines in which no scenario keeps its own, nor one of its own session.
 
-    Nor does one get a timeline of its own session, whose other questions may stand in the set. Each
-    is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
+    Each is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
     keep to the domain and the split, avoid the own subject and pairs of an earlier exchange, and
     match the number of gestures loosely, with chance breaking the ties. The lengths are matched
     so that the placebo's prompts are about as long as the real ones: otherwise a gain over the
     placebo could come from length. What the mere number of gestures says therefore stays in
     the placebo and is not counted as something that the gestures say. Time and memory grow with
     n², to about a second and 100 MB for 2,000 scenarios.
-
-    Args:
-        scenarios: n of them.
-        number: How many exchanges.
-        seed: Of the chance in them.
 
     Returns:
         ``number`` permutations (n,): scenario i is shown the timeline of scenario p[i].

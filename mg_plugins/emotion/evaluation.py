@@ -13,21 +13,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .arms import PLACEBO, Design, Question, plan_questions
-from .figures import COMPARISONS, Tally, chosen_state
-from .findings import findings
+from .figures import Tally, chosen_state
+from .findings import findings, notes_on
 from .prompts import clock
 from .rubric import GENERAL_RUBRIC, KEYWORD, OpenAnswer, Score, grade
 from .scenarios import Scenario, ScenarioError
 from .sets import for_fitting, judged, shipped_templates
-from .tasks import ANSWERED, Answer, Judge, Reply
+from .tasks import ANSWERED, Judge, Reply
 
 if TYPE_CHECKING:
     from .ask import Asked
     from .cache import Cache
-    from .evidence import Evidence
     from .template import Template
 
 VERSION = 2
+CRUDE = (
+    'The keyword rubric is crude: it counts words, and can hardly tell apart answers of one form, '
+    'such as the lexicon judge’s. The evidence score does not depend on it.'
+)
 
 
 @dataclass(frozen=True)
@@ -99,22 +102,11 @@ def evaluate(
         notes=getattr(judge, 'notes', ()),
         name=name,
         plan=plan,
-        grade_open=lambda answers: grade(
-            answers, rubric_judge, seed=plan.seed, cache=cache, ask=ask
-        ),
+        grade_open=lambda said: grade(said, rubric_judge, seed=plan.seed, cache=cache, ask=ask),
         rubric=rubric_judge.name if rubric_judge else KEYWORD,
         templates=templates,
         started=started,
     )
-
-
-@dataclass
-class _Grading:
-    """Scores of open-ended answers, and the figures made of them."""
-
-    scores: list[Score | None]
-    metrics: dict[str, Any]
-    asked: Asked | None = None
 
 
 def assess(
@@ -144,152 +136,85 @@ def assess(
         rubric: Who scores them.
         started: `time.perf_counter` when asking began.
     """
-    cases = judged(scenarios)
-    tally = Tally(cases, questions, asked.answers, plan.bootstrap, plan.seed)
-    open_ended = cases[0].open_ended
-    graded = _Grading([None] * len(questions), {'open': None, 'open_comparisons': {}})
-    further = _notes(scenarios, cases, tally, plan)
-    if open_ended:
-        graded = _graded(tally, templates, grade_open, rubric, further)
-    judged_cases = [cases[i] for i in sorted({q.scenario for q in questions})]
+    tally = Tally(judged(scenarios), questions, asked.answers, plan.bootstrap, plan.seed)
+    further = notes_on(scenarios, tally, plan)
+    cases = [tally.cases[i] for i in sorted({q.scenario for q in questions})]
     metrics = {
         'version': VERSION,
         'name': name,
-        'source': ', '.join(sorted({case.source for case in cases})),
-        'origin': _origins(judged_cases),
+        'source': ', '.join(sorted({case.source for case in tally.cases})),
+        'origin': _origins(cases),
         'judge': dict(judge),
         'seed': plan.seed,
-        'scenarios': len(judged_cases),
-        'subjects': len({case.subject for case in judged_cases}),
+        'scenarios': len(cases),
+        'subjects': len({case.subject for case in cases}),
         'states': tally.states,
-        'open_ended': open_ended,
+        'open_ended': tally.open_ended,
         'arms': {arm: tally.arm(arm) for arm in tally.arms},
-        'comparisons': {
-            f'{a} - {b}': tally.compare(a, b)
-            for a, b in COMPARISONS
-            if not open_ended and {a, b} <= set(tally.arms)
-        },
-        'gestures': [] if open_ended else tally.gestures(),
+        'comparisons': {} if tally.open_ended else tally.compare(),
+        'gestures': [] if tally.open_ended else tally.gestures(),
         'baselines': {},
-        'rubric_judge': rubric if open_ended else None,
-        **graded.metrics,
+        'rubric_judge': rubric if tally.open_ended else None,
+        'open': None,
+        'open_comparisons': {},
     }
-    if plan.baselines and not open_ended:
+    scores, spent = [None] * len(questions), [asked]
+    if tally.open_ended:
+        scores, graded = _grade(tally, templates, grade_open, further)
+        metrics['open'], metrics['open_comparisons'] = tally.open(scores)
+        spent += [graded] if graded is not None else []
+        further += [CRUDE] if rubric == KEYWORD else []
+    elif plan.baselines:
         metrics['baselines'] = tally.baselines(for_fitting(scenarios), plan.seed, further)
-    spent = [part for part in (asked, graded.asked) if part is not None]
-    metrics |= {
-        key: sum(getattr(part, key) for part in spent)
-        for key in ('calls', 'tokens', 'cached', 'total_replies', 'total_tokens')
-    }
+    for key in ('calls', 'tokens', 'cached', 'total_replies', 'total_tokens'):
+        metrics[key] = sum(getattr(part, key) for part in spent)
     metrics |= {
         'stopped': next((part.stopped for part in spent if part.stopped), ''),
         'seconds': round(time.perf_counter() - started, 2) if started is not None else None,
-        'findings': findings(tally, metrics, asked.replies, notes),
+        'findings': [*findings(tally, metrics, asked.replies), *notes],
         'notes': further,
     }
     records = [
-        _record(name, cases, pair, reply, score, evidence)
-        for pair, reply, score, evidence in zip(
-            tally.pairs, asked.replies, graded.scores, tally.evidence, strict=True
-        )
+        {'set': name, **_record(tally, k, asked.replies[k], score)}
+        for k, score in enumerate(scores)
     ]
     return Evaluation(metrics, records)
 
 
-def _graded(
-    tally: Tally,
-    templates: Mapping[str, Template],
-    grade_open: Callable[[list[OpenAnswer]], tuple],
-    rubric: str,
-    notes: list[str],
-) -> _Grading:
-    told = [i for i, (_, answer) in enumerate(tally.pairs) if answer.status == ANSWERED]
-    answers = [
-        _open_answer(tally.cases[tally.pairs[i][0].scenario], tally.pairs[i][1].text, templates)
-        for i in told
-    ]
+def _grade(
+    tally: Tally, templates: Mapping[str, Template], grade_open: Callable, notes: list[str]
+) -> tuple[list[Score | None], Asked | None]:
+    """Scores of open-ended answers, and what asking for them cost."""
+    told = [k for k, (_, answer) in enumerate(tally.pairs) if answer.status == ANSWERED]
+    answers = []
+    for question, answer in (tally.pairs[k] for k in told):
+        case = tally.cases[question.scenario]
+        template = templates.get(case.domain)
+        rubric = tuple(template.rubric) if template else GENERAL_RUBRIC
+        answers.append(OpenAnswer(case.question, rubric, answer.text))
     given, asked = grade_open(answers)
-    scores: list[Score | None] = [None] * len(tally.pairs)
-    for i, score in zip(told, given, strict=True):
-        scores[i] = score
-    means, gains = tally.open(scores)
+    scores = dict(zip(told, given, strict=True))
     ungraded = sum(score is None for score in given)
     if ungraded:
         notes.append(f'{ungraded} open-ended answers got no score and are left out.')
-    if rubric == KEYWORD:
-        notes.append(
-            'The keyword rubric is crude: it counts words, and can hardly tell apart answers '
-            'of one form, such as the lexicon judge’s. The evidence score does not depend on it.'
-        )
-    return _Grading(scores, {'open': means, 'open_comparisons': gains}, asked)
-
-
-def _open_answer(case: Scenario, text: str, templates: Mapping[str, Template]) -> OpenAnswer:
-    template = templates.get(case.domain)
-    return OpenAnswer(case.question, tuple(template.rubric if template else GENERAL_RUBRIC), text)
+    return [scores.get(k) for k in range(len(tally.pairs))], asked
 
 
 def _origins(cases: Sequence[Scenario]) -> list[str]:
     """Who named the gestures, and above which confidence."""
-    kinds = {(case.origin, case.threshold) for case in cases if case.origin}
+    kinds = {(case.origin, case.threshold or 0) for case in cases if case.origin}
     return [
         origin + (f', confidence of {threshold:g} or more' if threshold else '')
-        for origin, threshold in sorted(kinds, key=lambda kind: (kind[0], kind[1] or 0))
+        for origin, threshold in sorted(kinds)
     ]
 
 
-def _notes(
-    scenarios: Sequence[Scenario], cases: Sequence[Scenario], tally: Tally, plan: Design
-) -> list[str]:
-    notes = []
-    train = for_fitting(scenarios)
-    left_out = len(scenarios) - len(cases)
-    both = {case.session for case in cases} & {s.session for s in scenarios if s.split == 'train'}
-    if both:
-        notes.append(
-            f'{len(both)} sessions of split train are judged as well: nothing is fitted to them.'
-        )
-    shared = {case.subject for case in cases} & {s.subject for s in train}
-    if shared:
-        notes.append(f'{len(shared)} subjects are judged that training sessions are of, too.')
-    if left_out:
-        notes.append(
-            f'{left_out} scenarios of split train were not judged; {len(train)} of them have a '
-            'known state and are for fitting.'
-        )
-    unknown = len(tally.judged) - len(tally.known)
-    if unknown:
-        notes.append(f'{unknown} scenarios of unknown state were judged and left out of scores.')
-    if tally.cut:
-        notes.append(
-            f'{len(tally.cut)} scenarios were not asked to the end and are left out of scores.'
-        )
-    exchanged = [q for q, _ in tally.pairs if q.arm == PLACEBO]
-    own = sum(cases[q.scenario].subject == cases[q.gestures_of].subject for q in exchanged)
-    if own:
-        notes.append(
-            f'In {own / len(exchanged):.0%} of the placebo the gestures are of another session '
-            'of the same subject.'
-        )
-    if plan.rotations == 1 and not cases[0].open_ended:
-        notes.append('Options were not rotated: liking a position can raise or lower scores.')
-    return notes
-
-
-def _record(
-    name: str,
-    cases: Sequence[Scenario],
-    pair: tuple[Question, Answer],
-    reply: Reply | None,
-    score: Score | None,
-    evidence: Evidence | None,
-) -> dict[str, Any]:
+def _record(tally: Tally, place: int, reply: Reply | None, score: Score | None) -> dict[str, Any]:
     """What is kept of one question."""
-    question, answer = pair
-    case, task = cases[question.scenario], question.task
+    question, answer = tally.pairs[place]
+    case, task, evidence = tally.cases[question.scenario], question.task, tally.evidence[place]
     state = chosen_state(question, answer)
     record = {
-        'set': name,
         'scenario': case.id,
         'subject': case.subject,
         'arm': question.arm,
@@ -318,7 +243,7 @@ def _record(
         record['grounded'] = evidence.score
         record['cited'] = [f'{clock(g.start)} {g.name}' for g in segments]
     if question.arm == PLACEBO:
-        record['gestures_of'] = cases[question.gestures_of].id
+        record['gestures_of'] = tally.cases[question.gestures_of].id
     if score is not None:
         record |= {'completeness': score.completeness, 'depth': score.depth}
     return record

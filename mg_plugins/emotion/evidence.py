@@ -39,8 +39,7 @@ class Evidence:
     """Of one answer.
 
     Attributes:
-        cited: Number of citations.
-        supported: How many the scenario supports.
+        cited, supported: Number of citations, and how many the scenario supports.
         segments: Indices of the scenario's gestures that are cited rightly.
         score: See the module's formula.
     """
@@ -51,9 +50,7 @@ class Evidence:
 
     @property
     def score(self) -> float:
-        if not self.cited:
-            return 0.0
-        return self.supported / self.cited * min(1.0, self.supported / ENOUGH)
+        return self.supported / max(self.cited, 1) * min(1.0, self.supported / ENOUGH)
 
 
 def score_evidence(
@@ -73,54 +70,46 @@ def score_evidence(
         vocabulary: Class names that may be cited, beside those of the timeline.
     """
     classes = tuple(sorted({*vocabulary, *(g.name for g in gestures)}))
-    found: dict[tuple[str, float | None], tuple[int, ...]] = {}
-    quotes: dict[str, bool] = {}
-    said = _plain(context)
+    named: set[tuple[str, float | None]] = set()  # classes, each with a time or None
+    quotes: set[str] = set()
     listed = [entry for entry in cited if entry.strip()]
     for sentence in [*SENTENCE.split(text[:MOST_TEXT]), *listed]:
-        times = [
-            (match.start(), int(match[1]) * 60 + float(match[2]))
-            for match in TIME.finditer(sentence)
-        ]
-        named = _named(sentence, classes)
-        # A time belongs to the class named nearest to it.
-        owners = {
-            time: min(named, key=lambda item, at=at: max(item[0] - at, at - item[1]))
-            for at, time in times
-            if named
-        }
-        dated = {(name, time) for time, (*_, name) in owners.items()}
-        bare = {(name, None) for *_, name in named} - {(name, None) for name, _ in dated}
-        for name, time in dated | bare:
-            found[name, time] = tuple(
-                i
-                for i, g in enumerate(gestures)
-                if g.name == name
-                and (time is None or g.start - TOLERANCE <= time <= g.end + TOLERANCE)
-            )
+        found = _named(sentence, classes)
+        dated = set()
+        for match in TIME.finditer(sentence) if found else ():
+            # A time belongs to the class named nearest to it.
+            at = match.start()
+            name = min(found, key=lambda item, at=at: max(item[0] - at, at - item[1]))[2]
+            dated.add((name, int(match[1]) * 60 + float(match[2])))
+        named |= dated | {(name, None) for *_, name in found} - {(name, None) for name, _ in dated}
         words = [match[1] for match in QUOTED.finditer(sentence)]
-        if not named and not words and sentence in listed:
+        if not found and not words and sentence in listed:
             words = [sentence]
-        for quote in words:
-            if not _named(quote, classes) and len(_plain(quote).split()) > 1:
-                quotes[_plain(quote)] = _plain(quote) in said
+        plain = (_plain(quote) for quote in words if not _named(quote, classes))
+        quotes |= {quote for quote in plain if ' ' in quote}
     # A class cited with a time needs no further mention without one.
-    timed = {name for name, time in found if time is not None}
-    found = {
-        key: value for key, value in found.items() if key[1] is not None or key[0] not in timed
+    timed = {name for name, time in named if time is not None}
+    named -= {(name, None) for name in timed}
+    places = {
+        (name, time): [
+            i
+            for i, g in enumerate(gestures)
+            if g.name == name and (time is None or g.start - TOLERANCE <= time <= g.end + TOLERANCE)
+        ]
+        for name, time in named
     }
-    segments = sorted({i for places in found.values() for i in places})
-    supported = sum(map(bool, found.values())) + sum(quotes.values())
-    return Evidence(len(found) + len(quotes), supported, tuple(segments))
+    said = _plain(context)
+    supported = sum(map(bool, places.values())) + sum(quote in said for quote in quotes)
+    segments = tuple(sorted({i for found in places.values() for i in found}))
+    return Evidence(len(places) + len(quotes), supported, segments)
 
 
 def _named(sentence: str, classes: tuple[str, ...]) -> list[tuple[int, int, str]]:
     """Places and names of the classes in a sentence; a longer name hides a shorter one in it."""
-    found, taken = [], []
+    found: list[tuple[int, int, str]] = []
     for name in sorted(classes, key=lambda n: -len(n)):
         for match in _pattern(name).finditer(sentence):
-            if all(match.end() <= a or match.start() >= b for a, b in taken):
-                taken.append(match.span())
+            if all(match.end() <= a or match.start() >= b for a, b, _ in found):
                 found.append((*match.span(), name))
     return found
 

@@ -21,15 +21,12 @@ MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of 
 MOST_TEXT = 10_000  # characters of prose that are looked at, at the beginning and at the end
 MOST_REPLY = 1_000_000  # characters of a reply that are looked at
 MOST_EVIDENCE, LONGEST_EVIDENCE = 20, 300
+QUOTES = '"\'`*“”'
 # Some chat templates put the opening tag into the prompt: only the closing one comes back.
 THOUGHTS = ('<think>', '</think>'), ('<thinking>', '</thinking>'), ('[THINK]', '[/THINK]')
 # OpenAI's open models: the last channel is the answer.
-HARMONY_FINAL, HARMONY_THOUGHTS, HARMONY_MESSAGE, HARMONY_END = (
-    '<|channel|>final',
-    '<|channel|>analysis',
-    '<|message|>',
-    ('<|return|>', '<|end|>', '<|start|>', '<|call|>'),
-)
+FINAL, ANALYSIS, MESSAGE = '<|channel|>final', '<|channel|>analysis', '<|message|>'
+HARMONY = re.compile(r'(?:.*?<\|message\|>)?(.*?)(?:<\|(?:return|end|start|call)\|>|\Z)', re.S)
 
 # The patterns below read plain text (see `_plain`): white space is one character there. They repeat
 # nothing without a limit beside what may match the same characters, so that no reply takes long.
@@ -102,36 +99,31 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
     message is empty, in finished thoughts, and only where they state an answer as JSON or in a
     box. Of an open-ended task any text is an answer.
 
-    Args:
-        reply: What came.
-        task: What was asked; ``options`` in the order shown.
-
     Returns:
         ANSWERED with the choice; REFUSED, CUT, THOUGHTS_ONLY, TOOL_CALL or UNREADABLE. The
         confidence is in [0, 1], or None where none was given or the number makes no sense as one.
         All texts can be written as UTF-8.
     """
     text, thoughts = split_thoughts(reply.text[:MOST_REPLY])
-    thoughts = reply.thoughts[:MOST_REPLY] or thoughts
+    thoughts, cut = reply.thoughts[:MOST_REPLY] or thoughts, reply.finish == 'length'
     answer = _read(text, task, reply.refusal)
-    if answer.status == UNREADABLE and not text and reply.finish != 'length' and task.options:
+    if answer.status == UNREADABLE and not text and not cut and task.options:
         found = _read(thoughts, task, False, stated=True)
         answer = found if found.status == ANSWERED else answer
-    cut = reply.finish == 'length'
-    if task.options == () and cut and answer.status == ANSWERED:
-        answer = replace(answer, status=CUT)
-    if answer.status == UNREADABLE:
-        status = UNREADABLE
+    status = answer.status
+    if status == UNREADABLE:
         if reply.finish in ('tool_calls', 'function_call') and not text:
             status = TOOL_CALL
         elif cut:
             status = CUT
         elif thoughts and not text:
             status = THOUGHTS_ONLY
-        answer = replace(answer, status=status)
+    elif status == ANSWERED and cut and not task.options:
+        status = CUT
     # JSON may name half of a character ("\\ud83d"), which no file takes.
     return replace(
         answer,
+        status=status,
         text=_writable(answer.text),
         evidence=tuple(map(_writable, answer.evidence)),
         thoughts=_writable(thoughts),
@@ -141,20 +133,17 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
 def split_thoughts(text: str) -> tuple[str, str]:
     """The message without the thoughts written into it, and the thoughts."""
     thoughts = []
-    if HARMONY_FINAL in text:
-        before, _, text = text.rpartition(HARMONY_FINAL)
+    if FINAL in text:
+        before, _, text = text.rpartition(FINAL)
         thoughts.append(before)
-        text = text.partition(HARMONY_MESSAGE)[2]
-        for end in HARMONY_END:
-            text = text.partition(end)[0]
-    elif HARMONY_THOUGHTS in text:
+        text = HARMONY.match(text)[1] if MESSAGE in text else ''
+    elif ANALYSIS in text:
         return '', text
     for first, last in THOUGHTS:
         folded = text.lower() if first.islower() else text
         if len(folded) != len(text):  # a letter whose lower case is two
             folded = text
-        end = folded.rfind(last)
-        start = folded.find(first)
+        end, start = folded.rfind(last), folded.find(first)
         if end >= 0:
             kept = text[:start] if 0 <= start < end else ''
             thoughts.append(text[len(kept) : end].removeprefix(first))
@@ -173,55 +162,49 @@ def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
     """Read a message; of thoughts (``stated``) only what they state as an answer."""
     if refusal:
         return Answer(REFUSED, text=text)
-    objects = _objects(text)
-    if not task.options:
-        return _open_answer(text, objects)
-    choices, confidence, reason, evidence = set(), None, '', ()
-    plain = _plain(text)
+    objects, plain, options = _objects(text), _plain(text), task.options
+    content = objects[-1] if objects else {}
+    if not options:
+        return _open_answer(text, plain, objects)
     if objects:
-        choices = {_choice(content.get('answer'), task.options) for content in objects}
-        confidence = _confidence(objects[-1].get('confidence'))
-        reason = objects[-1].get('reason', '')
-        evidence = _evidence(objects[-1].get('evidence'))
+        choices = {_choice(found['answer'], options) for found in objects}
+        confidence = _confidence(content.get('confidence'))
     elif boxed := _BOXED.findall(plain):
-        choices = {_choice(boxed[-1].strip(), task.options)}
+        choices = {_choice(boxed[-1].strip(), options)}
         confidence = _confidence_in(plain, _CONFIDENCE)
-    elif not stated:
-        found = _ANSWER_VALUE.findall(plain) or _CUT_ANSWER.findall(plain)
-        choices = {_choice(value, task.options) for _, value in found}
-        confidence = _confidence_in(plain, _WHOLE_CONFIDENCE if found else _CONFIDENCE)
-        if not found:
-            choices = _said(plain, task.options)
+    elif stated:
+        return Answer(UNREADABLE)
+    elif found := _ANSWER_VALUE.findall(plain) or _CUT_ANSWER.findall(plain):
+        choices = {_choice(value, options) for _, value in found}
+        confidence = _confidence_in(plain, _WHOLE_CONFIDENCE)
+    else:
+        choices, confidence = _said(plain, options), _confidence_in(plain, _CONFIDENCE)
     if len(choices) == 1 and None not in choices:
+        reason = content.get('reason')
         reason = reason if isinstance(reason, str) and reason else text
-        return Answer(ANSWERED, choices.pop(), confidence, reason, evidence)
+        return Answer(ANSWERED, choices.pop(), confidence, reason, _evidence(content))
     return Answer(REFUSED if _REFUSAL.search(plain) else UNREADABLE, text=text)
 
 
-def _evidence(value: Any) -> tuple[str, ...]:
+def _evidence(content: dict[str, Any]) -> tuple[str, ...]:
+    value = content.get('evidence')
     values = value if isinstance(value, list) else [value]
     texts = [v.strip()[:LONGEST_EVIDENCE] for v in values if isinstance(v, str) and v.strip()]
     return tuple(dict.fromkeys(texts))[:MOST_EVIDENCE]
 
 
-def _open_answer(text: str, objects: list[dict]) -> Answer:
+def _open_answer(text: str, plain: str, objects: list[dict]) -> Answer:
     confidence = None
-    for content in objects[:1]:
-        if isinstance(content.get('answer'), str):
-            text, confidence = content['answer'].strip(), _confidence(content.get('confidence'))
+    if objects and isinstance(objects[0]['answer'], str):
+        text, confidence = objects[0]['answer'].strip(), _confidence(objects[0].get('confidence'))
+        plain = _plain(text)
     if not text:
         return Answer(UNREADABLE)
-    return (
-        Answer(REFUSED, text=text)
-        if _declines(_plain(text))
-        else Answer(ANSWERED, None, confidence, text)
-    )
-
-
-def _declines(text: str) -> bool:
-    """Whether an open answer opens with not helping, with nothing before it but excuses."""
-    found = _NOT_HELPING.search(text)
-    return found is not None and not re.search(r'\w', _EXCUSE.sub('', text[: found.start()]))
+    # It declines where it opens with not helping, with nothing before that but excuses.
+    found = _NOT_HELPING.search(plain)
+    if found and not re.search(r'\w', _EXCUSE.sub('', plain[: found.start()])):
+        return Answer(REFUSED, text=text)
+    return Answer(ANSWERED, None, confidence, text)
 
 
 def _plain(text: str) -> str:
@@ -238,8 +221,8 @@ def _objects(text: str) -> list[dict[str, Any]]:
     found = []
     for content in json_objects(text):
         content = {str(key).lower(): value for key, value in content.items()}
-        if 'answer' not in content and 'choice' in content:
-            content['answer'] = content['choice']
+        if 'choice' in content:
+            content.setdefault('answer', content['choice'])
         if 'answer' in content:
             found.append(content)
     return found
@@ -264,28 +247,21 @@ def _choice(value: Any, options: tuple[str, ...]) -> int | None:
     """The option that the value of an ``answer`` field names, or None."""
     if not isinstance(value, str):
         return None
-    value = _plain(value).strip('"\'`*“”').strip()
+    value = _plain(value).strip(QUOTES).strip()
     named = _named(value, options)
-    match = _LETTER.fullmatch(value)
-    if match:
+    if match := _LETTER.fullmatch(value):
         # A letter was asked for: it counts before an option whose text is a single letter.
         index = _index(match[1].upper(), options)
         return named if index is None else index
-    match = _LETTERED.match(value)
-    if match:
+    if match := _LETTERED.match(value):
         letter, rest = _index(match[1], options), _named(match[2].strip(' ")\''), options)
         named = letter if rest in (None, letter) and not _OTHER.match(match[2]) else None
     return named
 
 
 def _named(value: str, options: tuple[str, ...]) -> int | None:
-    value = _name(value)
-    matches = [i for i, option in enumerate(options) if _name(option) == value]
-    return matches[0] if len(matches) == 1 else None
-
-
-def _name(text: str) -> str:
-    return _plain(text).rstrip('.').casefold()
+    value, *names = (_plain(text).rstrip('.').casefold() for text in (value, *options))
+    return names.index(value) if names.count(value) == 1 else None
 
 
 def _index(letter: str, options: tuple[str, ...]) -> int | None:
@@ -295,15 +271,14 @@ def _index(letter: str, options: tuple[str, ...]) -> int | None:
 
 def _said(text: str, options: tuple[str, ...]) -> set[int | None]:
     """The options that prose names as its answer; None stands for a letter that no option has."""
-    whole = text.strip().strip('"\'`*“”').strip()
+    whole = text.strip().strip(QUOTES).strip()
     if _LETTER.fullmatch(whole) or _LETTERED.match(whole) or _named(whole, options) is not None:
         return {_choice(whole, options)}
     for pattern in (_SAID, _SAID_LOWER, _FIRST, _MARKED):
         letters = set()
         for match in pattern.finditer(text):
-            letters.add(next(group for group in match.groups() if group).upper())
-            other = _OTHER.match(text, match.end())
-            if other:
+            letters.add(next(filter(None, match.groups())).upper())
+            if other := _OTHER.match(text, match.end()):
                 letters.add(other[1])
         if letters:
             return {_index(letter, options) for letter in letters}
@@ -314,18 +289,16 @@ def _said(text: str, options: tuple[str, ...]) -> set[int | None]:
 
 def _confidence(value: Any) -> float | None:
     """A share in [0, 1], also from ``'85%'`` and from 85; None for what is neither."""
-    percent = False
-    if isinstance(value, str):
-        value, percent = value.strip().rstrip('% '), value.strip().endswith('%')
+    text = str(value).strip()
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        value = float(value)
+        share = float(text.rstrip('% '))
     except (ValueError, OverflowError):
         return None
-    if percent or 2 <= value <= 100:  # nobody means 1.2%
-        value = value / 100
-    return value if 0 <= value <= 1 else None
+    if text.endswith('%') or 2 <= share <= 100:  # nobody means 1.2%
+        share = share / 100
+    return share if 0 <= share <= 1 else None
 
 
 def _confidence_in(text: str, pattern: re.Pattern) -> float | None:

@@ -65,16 +65,13 @@ def render(
     Raises:
         ValueError: ``order`` is no permutation, or there are more options than letters.
     """
-    if sorted(order) != list(range(len(scenario.states))):
-        raise ValueError(
-            f'order {list(order)} is no permutation of the {len(scenario.states)} states of '
-            f'scenario {scenario.id!r}'
-        )
-    if len(scenario.options) > len(LETTERS):
-        raise ValueError(
-            f'scenario {scenario.id!r} has {len(scenario.options)} options; at most '
-            f'{len(LETTERS)} can be lettered'
-        )
+    states, options = len(scenario.states), len(scenario.options)
+    if sorted(order) != list(range(states)):
+        what = f'order {list(order)} is no permutation of the {states} states'
+        raise ValueError(f'{what} of scenario {scenario.id!r}')
+    if options > len(LETTERS):
+        what = f'{options} options; at most {len(LETTERS)} can be lettered'
+        raise ValueError(f'scenario {scenario.id!r} has {what}')
     options = () if scenario.open_ended else tuple(scenario.options[i] for i in order)
     parts = [f'Context:\n{scenario.context.strip() or "(nothing is known)"}']
     if gestures is not None:
@@ -134,22 +131,32 @@ def answer_schema(options: int) -> dict[str, Any]:
 
     The reason comes before the answer, as room to think; every field is bounded.
     """
+    return object_schema(
+        reason=text_of_at_most(LONGEST_REASON),
+        evidence={
+            'type': 'array',
+            'items': text_of_at_most(LONGEST_EVIDENCE),
+            'maxItems': MOST_EVIDENCE,
+            'uniqueItems': True,
+        },
+        answer={'type': 'string', 'enum': list(LETTERS[:options])},
+        confidence={'type': 'number', 'minimum': 0, 'maximum': 1},
+    )
+
+
+def object_schema(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Strict JSON schema of an object with these fields and no others."""
     return {
         'type': 'object',
-        'properties': {
-            'reason': {'type': 'string', 'maxLength': LONGEST_REASON},
-            'evidence': {
-                'type': 'array',
-                'items': {'type': 'string', 'maxLength': LONGEST_EVIDENCE},
-                'maxItems': MOST_EVIDENCE,
-                'uniqueItems': True,
-            },
-            'answer': {'type': 'string', 'enum': list(LETTERS[:options])},
-            'confidence': {'type': 'number', 'minimum': 0, 'maximum': 1},
-        },
-        'required': ['reason', 'evidence', 'answer', 'confidence'],
+        'properties': fields,
+        'required': list(fields),
         'additionalProperties': False,
     }
+
+
+def text_of_at_most(characters: int) -> dict[str, Any]:
+    """JSON schema of a bounded text."""
+    return {'type': 'string', 'maxLength': characters}
 
 
 def _line(text: str) -> str:

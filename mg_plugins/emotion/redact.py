@@ -59,6 +59,11 @@ CONTRACTION = re.compile(r"(?:['’](?:s|m|re|ve|ll|d)|(n['’]t))$", re.IGNOREC
 LINE_HEAD = re.compile(r'^\[\d+:\d\d\] (?:Speaker [A-Z]+: )?', re.MULTILINE)
 APOSTROPHES = "'’ʼ`"
 SHOWN_PLACES = 5
+FIRST = ', only as the first word of a sentence'
+KEPT = (
+    ', common word and part of a given name: not masked first in a sentence; to mask it, give it '
+    'alone too'
+)
 
 
 def opaque_id(kind: str, text: str, salt: str) -> str:
@@ -70,8 +75,7 @@ def opaque_id(kind: str, text: str, salt: str) -> str:
         salt: Secret of the build; whoever knows it can try names.
     """
     key = hashlib.sha256(salt.encode()).digest()
-    content = f'{kind}\0{text}'.encode()
-    return kind[0] + hashlib.blake2b(content, key=key, digest_size=6).hexdigest()
+    return kind[0] + hashlib.blake2b(f'{kind}\0{text}'.encode(), key=key, digest_size=6).hexdigest()
 
 
 def new_salt() -> str:
@@ -120,7 +124,8 @@ class Redactor:
         self.kept: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncased: list[str] = []
         self._alone: set[str] = set()
-        self._capitalised: dict[str, Counter[str]] = defaultdict(Counter)
+        # What looks like a name: within sentences, and as their first word; words in lower case.
+        self._within: dict[str, Counter[str]] = defaultdict(Counter)
         self._first: dict[str, Counter[str]] = defaultdict(Counter)
         self._lower: set[str] = set()
         found: dict[str, set[str]] = defaultdict(set)
@@ -150,15 +155,12 @@ class Redactor:
         self.masked = +self.masked
         plain = LINE_HEAD.sub('', re.sub(r'\[[A-Z]+(?: \d+)?\]', '[]', text))
         if not (any(map(str.islower, plain)) and any(map(str.isupper, plain))):
-            if any(map(str.isalpha, plain)):
-                self.uncased.append(where)
+            self.uncased += [where] * any(map(str.isalpha, plain))
             return text
         # Only of texts that have both: in others a name is in lower case as well.
-        self._lower.update(
-            word for word in map(without_contraction, WORD.findall(plain)) if word.islower()
-        )
+        self._lower.update(filter(str.islower, map(without_contraction, WORD.findall(plain))))
         for name, first in _possible_names(plain):
-            (self._first if first else self._capitalised)[name][where] += 1
+            (self._first if first else self._within)[name][where] += 1
         return text
 
     @property
@@ -168,7 +170,7 @@ class Redactor:
         A word that is capitalised only where it begins a sentence counts if no text has it in
         lower case. Some are no names: the list is for a person to look over.
         """
-        found = {name: places.copy() for name, places in self._capitalised.items()}
+        found = {name: places.copy() for name, places in self._within.items()}
         for name, places in self._first.items():
             if name in found or name.casefold() not in self._lower:
                 found.setdefault(name, Counter()).update(places)
@@ -179,21 +181,21 @@ class Redactor:
 
         The most frequent come first, after them what only begins sentences, then `kept`.
         """
+
+        def line(name: str, places: Counter[str], doubt: str) -> str:
+            shown = ', '.join(list(places)[:SHOWN_PLACES])
+            return f'{name} ({places.total()}×: {shown}{doubt})'
+
         ranked = sorted(
-            self.possible.items(),
-            key=lambda item: (item[0] not in self._capitalised, -item[1].total(), item[0]),
+            (name not in self._within, -places.total(), name, places)
+            for name, places in self.possible.items()
+            if name not in self.kept
         )
         lines = []
-        for name, places in (item for item in ranked if item[0] not in self.kept):
-            shown = ', '.join(list(places)[:SHOWN_PLACES]) + ' …' * (len(places) > SHOWN_PLACES)
-            doubt = '' if name in self._capitalised else ', only as the first word of a sentence'
-            lines.append(f'{name} ({places.total()}×: {shown}{doubt})')
-        lines += [
-            f'{name} ({places.total()}×: {", ".join(list(places)[:SHOWN_PLACES])}, common word and '
-            'part of a given name: not masked first in a sentence; to mask it, give it alone too)'
-            for name, places in sorted(self.kept.items())
-        ]
-        return lines
+        for only_first, _, name, places in ranked:
+            doubt = ' …' * (len(places) > SHOWN_PLACES)
+            lines.append(line(name, places, doubt + FIRST * only_first))
+        return lines + [line(name, places, KEPT) for name, places in sorted(self.kept.items())]
 
     def _number(self, match: re.Match) -> str:
         if sum(c.isdigit() for c in match[0]) < DIGITS:
@@ -204,10 +206,8 @@ class Redactor:
     def mask_names(self, text: str, where: str = '') -> str:
         """The text with placeholders for given names only, such as that of a gesture."""
         text = _clean(text)
-        if self._names is None:
-            return text
         pieces, last = [], 0
-        for match in self._names.finditer(_fold(text)):
+        for match in self._names.finditer(_fold(text)) if self._names else ():
             first, end = match.span()
             key = _key(match[0])
             if key in WORDS or key in OPENERS:
@@ -305,29 +305,23 @@ def _possible_names(text: str) -> Iterator[tuple[str, bool]]:
     Usual openers of sentences are left out there.
     """
     run: list[str] = []
-    first = False
-    last = 0
-    for match in WORD.finditer(text):
-        if run and text[last : match.start()].strip(' ') not in ('', '-'):
+    first, last = False, 0
+    for match in [*WORD.finditer(text), None]:
+        at = match.start() if match else len(text)
+        before = text[max(0, at - 12) : at]
+        begins = SENTENCE_START.search(before)
+        word = without_contraction(match[0]) if match else ''
+        named = word and _looks_like_name(match[0]) and not (begins and word.casefold() in OPENERS)
+        if run and (not named or text[last:at].strip(' ') not in ('', '-')):
             yield ' '.join(run), first
             run = []
-        last = match.end()
-        before = text[max(0, match.start() - 12) : match.start()]
-        begins = SENTENCE_START.search(before)
-        word = without_contraction(match[0])
-        if not _looks_like_name(match[0]) or (begins and word.casefold() in OPENERS):
-            if run:
-                yield ' '.join(run), first
-            run = []
-            continue
-        if begins and not TITLE.search(before) and text[last : last + 1] != ',':
-            first = not run
-        else:
-            # "Ann, how was it?", "Rafael Nadal won."
-            first = False
-        run.append(word)
-    if run:
-        yield ' '.join(run), first
+        if match:
+            last = match.end()
+        if named:
+            # Not where more follows: "Ann, how was it?", "Rafael Nadal won."
+            alone = begins and not TITLE.search(before) and text[last : last + 1] != ','
+            first = not run if alone else False
+            run.append(word)
 
 
 def without_contraction(word: str) -> str:

@@ -1,8 +1,9 @@
-"""The report of an evaluation: one HTML file that needs nothing else, not even a network.
+"""What an evaluation leaves behind: figures, every prompt and answer, and the report.
 
-The page is ``report_template/``: its style and scripts are put inline, the figures and records go
-in as one JSON block. Scripts write text nodes only, and the page's own Content-Security-Policy
-names the hashes of its style and script: whatever a prompt or an answer holds, it does not run.
+The report is one HTML file that needs nothing else, not even a network: the style and scripts of
+``report_template/`` are put inline, the figures and records go in as one JSON block. Scripts write
+text nodes only, and the page's own Content-Security-Policy names the hashes of its style and
+script: whatever a prompt or an answer holds, it does not run.
 """
 
 from __future__ import annotations
@@ -14,42 +15,50 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mg_plugins.files import write_text
 
-SCRIPTS = ('figures.js', 'cases.js')
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
+
+TEMPLATE = Path(__file__).with_name('report_template')
 # Fields of a record as they stand in the page. Texts repeat (one system text for thousands of
 # questions), so the page holds each once and a record its number.
 TEXTS = (
-    'scenario',
-    'subject',
-    'arm',
-    'system',
-    'user',
-    'reply',
-    'status',
-    'state',
-    'truth',
-    'text',
-    'thoughts',
-    'gestures_of',
-)
+    'scenario subject arm system user reply status state truth text thoughts gestures_of'
+).split()
 PLAIN = (
-    'draw',
-    'rotation',
-    'sample',
-    'options',
-    'choice',
-    'confidence',
-    'correct',
-    'completeness',
-    'depth',
-    'grounded',
-    'cited',
-    'prompt_cut',
-)
+    'draw rotation sample options choice confidence correct completeness depth grounded cited '
+    'prompt_cut'
+).split()
+
+
+def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) -> dict[str, Path]:
+    """Write ``metrics.json``, ``answers.jsonl`` and ``report.html``, each whole or not at all.
+
+    Nothing is replaced before the contents of all three are there.
+
+    Returns:
+        The paths, by what they are: ``metrics``, ``answers``, ``report``.
+    """
+    from .evaluation import VERSION
+
+    metrics = [evaluation.metrics for evaluation in evaluations]
+    records = [evaluation.records for evaluation in evaluations]
+    lines = (json.dumps(record, ensure_ascii=False) for of in records for record in of)
+    content = {'version': VERSION, 'evaluations': metrics}
+    contents = {
+        'metrics.json': json.dumps(content, indent=1, ensure_ascii=False),
+        'answers.jsonl': ''.join(f'{line}\n' for line in lines),
+        'report.html': render_report(metrics, records),
+    }
+    for text in contents.values():
+        text.encode()  # what cannot be written is found before anything is
+    for name, text in contents.items():
+        write_text(Path(folder) / name, text)
+    return {name.partition('.')[0]: Path(folder) / name for name in contents}
 
 
 def write_report(
@@ -57,42 +66,38 @@ def write_report(
     evaluations: Sequence[Mapping[str, Any]],
     records: Sequence[Sequence[Mapping[str, Any]]],
 ) -> None:
-    """Write one self-contained HTML file, whole or not at all.
-
-    Args:
-        path: The file; its folder is made if it is not there.
-        evaluations: Figures of each evaluated set, as ``evaluate`` gives them.
-        records: The questions of each set, in the same order.
-
-    Raises:
-        ValueError: Not as many lists of records as evaluations.
-    """
+    """Write one self-contained HTML file, whole or not at all; see `render_report`."""
     write_text(path, render_report(evaluations, records))
 
 
 def render_report(
     evaluations: Sequence[Mapping[str, Any]], records: Sequence[Sequence[Mapping[str, Any]]]
 ) -> str:
-    """The HTML that :func:`write_report` writes; arguments and errors are the same."""
+    """The report's HTML.
+
+    Args:
+        evaluations: Figures of each evaluated set, as ``evaluate`` gives them.
+        records: The questions of each set, in the same order.
+
+    Raises:
+        ValueError: Not as many lists of records as evaluations.
+    """
     if len(evaluations) != len(records):
         raise ValueError(
             f'{len(records)} lists of records for {len(evaluations)} evaluations: each evaluated '
             'set brings its own'
         )
-    style = _template('style.css')
-    script = "'use strict';\n(() => {\n" + '\n'.join(map(_template, SCRIPTS)) + '\n})();'
-    policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    files = {path.name: path.read_text(encoding='utf-8') for path in TEMPLATE.iterdir()}
+    script = f"'use strict';\n(() => {{\n{files['figures.js']}\n{files['cases.js']}\n}})();"
     parts = {
-        'POLICY': policy,
-        'STYLE': style,
+        'POLICY': f"default-src 'none'; style-src '{_digest(files['style.css'])}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'",
+        'STYLE': files['style.css'],
         'DATA': _json(_content(evaluations, records)),
         'SCRIPT': script,
     }
     # One pass: a part that holds such a mark itself stays as it is.
-    return re.sub('@@([A-Z]+)@@', lambda mark: parts[mark[1]], _template('page.html'))
+    return re.sub('@@([A-Z]+)@@', lambda mark: parts[mark[1]], files['page.html'])
 
 
 def _content(evaluations: Sequence[Mapping], records: Sequence[Sequence[Mapping]]) -> dict:
@@ -117,9 +122,7 @@ def _content(evaluations: Sequence[Mapping], records: Sequence[Sequence[Mapping]
 def _json(value: Any) -> str:
     """JSON for a script element: ASCII, no ``<``, ``>``, ``&``, no NaN."""
     text = json.dumps(_finite(value), separators=(',', ':'), allow_nan=False)
-    for character in '<>&':
-        text = text.replace(character, f'\\u{ord(character):04x}')
-    return text
+    return re.sub('[<>&]', lambda match: f'\\u{ord(match[0]):04x}', text)
 
 
 def _finite(value: Any) -> Any:
@@ -130,14 +133,7 @@ def _finite(value: Any) -> Any:
         return [_finite(v) for v in value]
     if hasattr(value, 'tolist'):
         return _finite(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _template(name: str) -> str:
-    folder = resources.files('mg_plugins.emotion') / 'report_template'
-    return (folder / name).read_text(encoding='utf-8')
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _digest(text: str) -> str:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from .parse import json_objects, parse_reply
-from .prompts import LONGEST_REASON
+from .prompts import LONGEST_REASON, object_schema, text_of_at_most
 from .tasks import ANSWERED, CUT, UNREADABLE, Answer, Judge, Reply, Task
 
 KEYWORD = 'keyword rubric'
@@ -119,9 +119,7 @@ def grade(
     cache: Any = None,
     ask: Mapping[str, Any] | None = None,
 ) -> tuple[list[Score | None], Any]:
-    """Score answers, blind and in shuffled order.
-
-    Equal answers are graded once.
+    """Score answers, blind and in an order shuffled by ``seed``; equal answers once.
 
     Args:
         answers: What to score.
@@ -154,7 +152,7 @@ def _read_score(reply: Reply, task: Task) -> Answer:
     """Unreadable where it has no score, so that it is asked again and counted."""
     answer = parse_reply(reply, task)
     if answer.status in (ANSWERED, CUT):
-        items = len(task.schema['properties']['covered']['items']['enum'])
+        items = task.schema['properties']['covered']['maxItems']
         found = parse_score(answer.text, items) is not None
         answer = replace(answer, status=ANSWERED if found else UNREADABLE)
     return answer
@@ -164,46 +162,30 @@ def rubric_task(answer: OpenAnswer) -> Task:
     """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
     items = '\n'.join(f'{i}. {item}' for i, item in enumerate(answer.rubric, 1))
     numbers = list(range(1, len(answer.rubric) + 1))
-    return Task(
-        system=SYSTEM,
-        user=f'Question: {answer.question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer.text}',
-        schema={
-            'type': 'object',
-            'properties': {
-                'reason': {'type': 'string', 'maxLength': LONGEST_REASON},
-                'covered': {
-                    'type': 'array',
-                    'items': {'type': 'integer', 'enum': numbers},
-                    'maxItems': len(numbers),
-                    'uniqueItems': True,
-                },
-                'depth': {'type': 'integer', 'enum': list(range(DEPTHS + 1))},
-            },
-            'required': ['reason', 'covered', 'depth'],
-            'additionalProperties': False,
+    schema = object_schema(
+        reason=text_of_at_most(LONGEST_REASON),
+        covered={
+            'type': 'array',
+            'items': {'type': 'integer', 'enum': numbers},
+            'maxItems': len(numbers),
+            'uniqueItems': True,
         },
-        context='',
-        gestures=None,
-        options=(),
-        states=(),
-        valences=(),
-        domain='rubric',
+        depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
     )
+    user = f'Question: {answer.question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer.text}'
+    return Task(SYSTEM, user, schema, '', None, (), (), (), 'rubric')
 
 
 def parse_score(text: str, items: int) -> Score | None:
     """Read a rubric judge's reply: the first JSON object in it with both fields, if any."""
     for content in json_objects(text, ('covered', 'depth')):
         covered, depth = content['covered'], content['depth']
-        if not isinstance(covered, list) or not _is_number(depth) or not 0 <= depth <= DEPTHS:
+        numbers = [*covered, depth] if isinstance(covered, list) else [None]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
             continue
-        if all(_is_number(i) and 1 <= i <= items for i in covered):
+        if 0 <= depth <= DEPTHS and all(1 <= i <= items for i in covered):
             return Score(len(set(covered)) / items, float(depth))
     return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _stems(text: str) -> set[str]:

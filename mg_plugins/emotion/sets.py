@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .arms import PLACEBO, plan_questions
 from .scenarios import Scenario, ScenarioError, load_scenarios
 from .tasks import Task
+from .template import Template, load_template, template_names
 
 if TYPE_CHECKING:
     from .judges.lexicon import Prior
-    from .template import Template
 
 ENOUGH_TO_FIT = 20  # labelled training scenarios
 
@@ -24,18 +23,15 @@ def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
 def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
     """Those of split ``'train'`` whose state is known and whose session is not judged."""
     sessions = {s.session for s in judged(scenarios)}
-    train = [s for s in scenarios if s.split == 'train' and s.state]
-    return [s for s in train if s.session not in sessions]
+    return [s for s in scenarios if s.split == 'train' and s.state and s.session not in sessions]
 
 
 def split_by_kind(scenarios: Sequence[Scenario], name: str) -> dict[str, list[Scenario]]:
     """Multiple choice and open-ended apart, named so where there are both."""
-    kinds = {
-        'multiple choice': [s for s in scenarios if not s.open_ended],
-        'open-ended': [s for s in scenarios if s.open_ended],
-    }
-    if all(kinds.values()):
-        return {f'{name}, {kind}': members for kind, members in kinds.items()}
+    choice = [s for s in scenarios if not s.open_ended]
+    free = [s for s in scenarios if s.open_ended]
+    if choice and free:
+        return {f'{name}, multiple choice': choice, f'{name}, open-ended': free}
     return {name: list(scenarios)}
 
 
@@ -54,11 +50,9 @@ def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prio
     from .judges.lexicon import Prior, fit_prior
 
     train = for_fitting(scenarios)
-    if wish is None:
-        wish = 'fitted' if len(train) >= ENOUGH_TO_FIT else 'documented'
-    if wish == 'documented':
+    if wish == 'documented' or wish is None and len(train) < ENOUGH_TO_FIT:
         return Prior.documented()
-    if wish == 'fitted':
+    if wish in ('fitted', None):
         return fit_prior(train)
     cases = judged(scenarios)
     sessions, subjects = {s.session for s in cases}, {s.subject for s in cases}
@@ -85,6 +79,8 @@ def previews(
     Raises:
         ScenarioError: No such scenario, or it is for fitting and would not be sent.
     """
+    from .arms import PLACEBO, plan_questions
+
     cases = judged(scenarios)
     ids = [case.id for case in cases]
     if not cases or (wanted and wanted not in ids):
@@ -94,20 +90,16 @@ def previews(
         )
     place = ids.index(wanted) if wanted else 0
     shown: dict[tuple[str, str], tuple[str, Task]] = {}
-    for question in plan_questions(cases, **design):
-        if question.scenario == place:
-            title = f'{cases[place].id}, {question.arm}'
-            if question.arm == PLACEBO:
-                title += f', exchange {question.draw + 1}'
-            task = question.task
-            title += f', order {question.rotation + 1} of the options' if task.options else ''
-            shown.setdefault((task.system, task.user), (title, task))
+    for q in plan_questions(cases, **design):
+        if q.scenario == place:
+            exchange = f', exchange {q.draw + 1}' if q.arm == PLACEBO else ''
+            order = f', order {q.rotation + 1} of the options' if q.task.options else ''
+            title = f'{cases[place].id}, {q.arm}{exchange}{order}'
+            shown.setdefault((q.task.system, q.task.user), (title, q.task))
     return list(shown.values())
 
 
 def shipped_templates(scenarios: Sequence[Scenario]) -> dict[str, Template]:
     """The package's own templates that these scenarios were built with, by domain."""
-    from .template import load_template, template_names
-
     names = {s.domain for s in scenarios} & set(template_names())
     return {name: load_template(name) for name in sorted(names)}

@@ -8,27 +8,46 @@ from rich.table import Table
 
 from .tasks import STATUSES
 
+CHOICE = {
+    'accuracy': 'accuracy, %',
+    'accuracy_when_answered': 'if answered, %',
+    'macro_f1': 'macro F1, %',
+    'evidence': 'evidence, %',
+}
+OPEN = {'completeness': 'completeness, %', 'depth': 'depth, 0 to 4', 'evidence': 'evidence, %'}
+
 
 def print_tables(metrics: dict) -> None:
-    """Print one set.
-
-    Args:
-        metrics: Of an `evaluate.Evaluation`; `figures` describes its parts.
-    """
+    """Print one set's ``metrics``, whose parts `figures` describes."""
     console = Console(highlight=False)
+    judge, open_ended = metrics['judge'], metrics['open_ended']
     synthetic = 'SYNTHETIC data, ' if 'synthetic' in metrics['source'] else ''
-    lexicon = metrics['judge'].get('kind') == 'lexicon'
-    who = 'lexicon judge (not a language model)' if lexicon else metrics['judge']['name']
+    lexicon = judge.get('kind') == 'lexicon'
+    who = 'lexicon judge (not a language model)' if lexicon else judge['name']
     console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
     counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
     console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
     if lexicon:
-        weights = metrics['judge']['weights']
+        weights = judge['weights']
         console.print(
-            f'prior: {metrics["judge"]["prior"]}; it weighs text by {weights["text"]:.2f}, '
+            f'prior: {judge["prior"]}; it weighs text by {weights["text"]:.2f}, '
             f'gestures by {weights["gestures"]:.2f}'
         )
-    console.print(_arms_table(metrics))
+    arms = metrics['arms']
+    table = _table('', *arms)
+    for figure, title in (OPEN if open_ended else CHOICE).items():
+        figures = metrics['open'] if open_ended else arms
+        scale = 1 if figure == 'depth' else 100
+        table.add_row(title, *(_interval(figures[arm][figure], scale) for arm in arms))
+    for figure, title in (('ece', 'calibr. error'), ('brier', 'Brier score')):
+        if not open_ended:
+            values = [of[figure] for of in arms.values()]
+            table.add_row(title, *('–' if v is None else f'{v:.3f}' for v in values))
+    for status in ('asked', *STATUSES[1:]):
+        counts = [of[status] for of in arms.values()]
+        if status == 'asked' or any(counts):
+            table.add_row(status, *map(str, counts))
+    console.print(table)
     if metrics['comparisons']:
         table = _table('paired', 'gain, points', 'b : c', 'McNemar p')
         for title, comparison in metrics['comparisons'].items():
@@ -48,45 +67,14 @@ def print_tables(metrics: dict) -> None:
         for title, baseline in metrics['baselines'].items():
             table.add_row(title, _interval(baseline['accuracy']), _interval(baseline['macro_f1']))
         console.print(table)
-    for finding in metrics['findings']:
-        console.print(f'* {finding}', markup=False)
-    for note in metrics['notes']:
-        console.print(f'note: {note}', markup=False)
+    lines = [f'* {finding}' for finding in metrics['findings']]
+    for line in [*lines, *(f'note: {note}' for note in metrics['notes'])]:
+        console.print(line, markup=False)
     if metrics['total_tokens']:
         console.print(
             f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies over all runs '
             f'with this cache; this run: {metrics["tokens"]} in {metrics["calls"]} requests'
         )
-
-
-def _arms_table(metrics: dict) -> Table:
-    """Figures and counts, a column an arm."""
-    arms = metrics['arms']
-    table = _table('', *arms)
-    if metrics['open_ended']:
-        for figure, title, scale in (
-            ('completeness', 'completeness, %', 100),
-            ('depth', 'depth, 0 to 4', 1),
-            ('evidence', 'evidence, %', 100),
-        ):
-            cells = (_interval(metrics['open'][arm][figure], scale) for arm in arms)
-            table.add_row(title, *cells)
-    else:
-        for figure, title in (
-            ('accuracy', 'accuracy, %'),
-            ('accuracy_when_answered', 'if answered, %'),
-            ('macro_f1', 'macro F1, %'),
-            ('evidence', 'evidence, %'),
-        ):
-            table.add_row(title, *(_interval(of[figure]) for of in arms.values()))
-        for figure, title in (('ece', 'calibr. error'), ('brier', 'Brier score')):
-            values = [of[figure] for of in arms.values()]
-            table.add_row(title, *('–' if v is None else f'{v:.3f}' for v in values))
-    for status in ('asked', *STATUSES[1:]):
-        counts = [of[status] for of in arms.values()]
-        if status == 'asked' or any(counts):
-            table.add_row(status, *map(str, counts))
-    return table
 
 
 def _table(*headers: str) -> Table:

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mg_plugins.emotion import results as module
+from mg_plugins import files
 from mg_plugins.emotion.arms import plan_questions
 from mg_plugins.emotion.ask import Budget
 from mg_plugins.emotion.evaluation import (
     evaluate,
 )
 from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
-from mg_plugins.emotion.results import write_results
+from mg_plugins.emotion.report import write_results
 from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError, save_scenarios
 from mg_plugins.emotion.sets import choose_prior, for_fitting, previews, split_by_kind
 from mg_plugins.emotion.synthetic import synthetic_scenarios
@@ -351,7 +351,7 @@ def test_results_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(*_):
         raise OSError('disk full')
 
-    monkeypatch.setattr(module.os, 'replace', full)
+    monkeypatch.setattr(files.os, 'replace', full)
     with pytest.raises(OSError, match='disk full'):
         write_results(tmp_path / 'out', [result, result])
     assert paths['answers'].read_bytes() == before

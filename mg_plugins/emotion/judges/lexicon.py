@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,7 @@ class Prior:
         affect: Value of each known gesture; the documented ones are in [-1, 1], fitted ones are
             log-odds.
         usual: Mean affect in an average timeline.
-        text: Weight of the text's sentiment.
-        gestures: Weight of the timeline.
+        text, gestures: Weights of the text's sentiment and of the timeline.
         bias: Log-odds of the more pleasant state with neither.
     """
 
@@ -68,23 +68,19 @@ class Prior:
 
     def lean(self, gestures: Sequence[Gesture]) -> float:
         """g of the formula above, in (-1, 1)."""
-        known = [gesture for gesture in gestures if gesture.name in self.affect]
-        mass = sum(gesture.confidence for gesture in known)
-        if not mass:
-            return 0.0
-        return math.tanh(sum(self.weighed(known).values()) / math.sqrt(mass))
+        mass = sum(g.confidence for g in gestures if g.name in self.affect)
+        return math.tanh(sum(self.weighed(gestures).values()) / math.sqrt(mass)) if mass else 0.0
 
     def weighed(self, gestures: Sequence[Gesture]) -> dict[str, float]:
         """What each known gesture adds to the sum, all its occurrences together."""
         weights: Counter[str] = Counter()
-        for gesture in gestures:
-            if gesture.name in self.affect:
-                weights[gesture.name] += gesture.confidence * (
-                    self.affect[gesture.name] - self.usual
-                )
-        return dict(weights)
+        for g in gestures:
+            if g.name in self.affect:
+                weights[g.name] += g.confidence * (self.affect[g.name] - self.usual)
+        return weights
 
 
+@lru_cache(maxsize=16384)
 def sentiment(text: str) -> float:
     """Mean VADER compound, in [-1, 1], of the sentences that carry any sentiment; 0 if none does.
 
@@ -93,12 +89,7 @@ def sentiment(text: str) -> float:
     Raises:
         ImportError: vaderSentiment is not installed.
     """
-    return _sentiment(text)
-
-
-@lru_cache(maxsize=16384)
-def _sentiment(text: str) -> float:
-    sentences = text.replace('\n', '. ').replace('!', '!.').replace('?', '?.').split('.')
+    sentences = re.findall(r'[^.!?\n]*[!?]?', text)
     scores = [_analyzer().polarity_scores(sentence)['compound'] for sentence in sentences]
     scores = [score for score in scores if score]
     return sum(scores) / len(scores) if scores else 0.0
@@ -141,60 +132,40 @@ class LexiconJudge:
 
     def identity(self) -> dict[str, Any]:
         """Kind, version of the formula and the prior's numbers."""
-        return {
-            'kind': 'lexicon',
-            'version': 1,
-            'prior': self.prior.name,
-            'weights': {
-                name: round(getattr(self.prior, name), 4) for name in ('text', 'gestures', 'bias')
-            },
-            'numbers': self.prior.digest(),
-        }
+        weights = {n: round(getattr(self.prior, n), 4) for n in ('text', 'gestures', 'bias')}
+        name, numbers = self.prior.name, self.prior.digest()
+        return dict(kind='lexicon', version=1, prior=name, weights=weights, numbers=numbers)
 
     def reads(self, task: Task) -> dict[str, Any]:
         """What the answer depends on: the fields, not the prose made of them."""
         gestures = task.gestures and [[g.name, g.confidence] for g in task.gestures]
-        return {
-            'context': task.context,
-            'gestures': gestures,
-            'options': task.options,
-            'states': task.states,
-            'valences': task.valences,
-        }
+        fields = {n: getattr(task, n) for n in ('context', 'options', 'states', 'valences')}
+        return {'gestures': gestures, **fields}
 
     async def reply(self, task: Task) -> Reply:
         """Answer one task."""
-        gestures = task.gestures or ()
-        unknown = Counter(g.name for g in gestures if g.name not in self.prior.affect)
+        gestures, prior = task.gestures or (), self.prior
+        unknown = Counter(g.name for g in gestures if g.name not in prior.affect)
         self.unknown.update(unknown)
-        tone, lean = sentiment(task.context), self.prior.lean(gestures)
-        z = self.prior.bias + self.prior.text * tone + self.prior.gestures * lean
+        tone = sentiment(task.context)
+        z = prior.bias + prior.text * tone + prior.gestures * prior.lean(gestures)
         choice, confidence = _choose(z, task.states, task.valences)
-        reason = self._reason(tone, gestures, unknown)
+        kind = 'neutral' if abs(tone) < 0.05 else 'positive' if tone > 0 else 'negative'
+        reason = f'The words sound {kind} (sentiment {tone:+.2f}).'
+        weights = prior.weighed(gestures)
+        if top := sorted(weights, key=lambda name: (-abs(weights[name]), name))[:3]:
+            named = (f'{n} ({"at ease" if weights[n] > 0 else "ill at ease"})' for n in top)
+            reason += f' Of {len(gestures)} gestures these weigh most: {", ".join(named)}.'
+        if unknown:
+            reason += f' Not in the prior: {", ".join(sorted(unknown))}.'
         if not task.options:
-            return Reply(
-                f'{reason} Taken together this leans towards {task.states[choice]} '
-                f'({confidence:.0%}).'
-            )
+            state = task.states[choice]
+            return Reply(f'{reason} Taken together this leans towards {state} ({confidence:.0%}).')
         content = {'answer': LETTERS[choice], 'confidence': round(confidence, 4), 'reason': reason}
         return Reply(json.dumps(content, ensure_ascii=False))
 
     async def close(self) -> None:
         """Nothing is held."""
-
-    def _reason(self, tone: float, gestures: Sequence[Gesture], unknown: Counter[str]) -> str:
-        kind = 'neutral' if abs(tone) < 0.05 else 'positive' if tone > 0 else 'negative'
-        parts = [f'The words sound {kind} (sentiment {tone:+.2f}).']
-        weights = self.prior.weighed(gestures)
-        top = sorted(weights, key=lambda name: (-abs(weights[name]), name))[:3]
-        if top:
-            named = ', '.join(
-                f'{name} ({"at ease" if weights[name] > 0 else "ill at ease"})' for name in top
-            )
-            parts.append(f'Of {len(gestures)} gestures these weigh most: {named}.')
-        if unknown:
-            parts.append(f'Not in the prior: {", ".join(sorted(unknown))}.')
-        return ' '.join(parts)
 
 
 def _choose(z: float, states: Sequence[str], valences: Sequence[float]) -> tuple[int, float]:
@@ -209,16 +180,6 @@ def _choose(z: float, states: Sequence[str], valences: Sequence[float]) -> tuple
         return nearest[0], 1 - distances[0]
     shares = [math.exp(-4 * distance) for distance in distances]
     return nearest[0], shares[0] / sum(shares)
-
-
-@dataclass
-class _Bag:
-    """One training session: its gestures, its tone, whether its state is of the pleasant half."""
-
-    subject: str
-    tone: float
-    pleasant: bool
-    gestures: tuple[Gesture, ...] = field(repr=False)
 
 
 def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = None) -> Prior:
@@ -247,64 +208,54 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
         raise ImportError(
             'fitting a prior needs scikit-learn: pip install -e ".[emotion]"'
         ) from None
-    bags = [bag for bag in map(_bag, scenarios) if bag is not None]
-    subjects = {bag.subject for bag in bags}
-    if len({bag.pleasant for bag in bags}) < 2 or len(subjects) < 2:
+    labelled = [(s, _pleasant(s)) for s in scenarios if s.split != 'test' and s.state]
+    labelled = [(s, pleasant) for s, pleasant in labelled if pleasant is not None]
+    pleasant, groups = [of for _, of in labelled], [s.subject for s, _ in labelled]
+    if len(set(pleasant)) < 2 or len(set(groups)) < 2:
         raise ValueError(
-            f'a prior cannot be fitted to {len(bags)} labelled training scenarios of '
-            f'{len(subjects)} subjects: two subjects or more and both kinds of state are needed'
+            f'a prior cannot be fitted to {len(labelled)} labelled training scenarios of '
+            f'{len(set(groups))} subjects: two subjects or more and both kinds of state are needed'
         )
-    names = classes or sorted({g.name for bag in bags for g in bag.gestures})
-    leans = np.zeros(len(bags))
-    groups = [bag.subject for bag in bags]
-    for train, test in GroupKFold(min(FOLDS, len(subjects))).split(bags, groups=groups):
-        fold = _affect([bags[i] for i in train], names)
-        leans[test] = [fold.lean(bags[i].gestures) for i in test]
-    features = np.stack([[bag.tone for bag in bags], leans], axis=1)
+    names = classes or sorted({g.name for s, _ in labelled for g in s.gestures})
+    features = np.array([[sentiment(s.context), 0.0] for s, _ in labelled])
+    for train, test in GroupKFold(min(FOLDS, len(set(groups)))).split(features, groups=groups):
+        fold = _affect([labelled[i] for i in train], names)
+        features[test, 1] = [fold.lean(labelled[i][0].gestures) for i in test]
     scale = features.std(axis=0)
     # The same text everywhere has a deviation of rounding noise, not of 0.
     scale[scale < 1e-9] = 1.0
-    pleasant = [bag.pleasant for bag in bags]
     model = LogisticRegression(C=C).fit(features / scale, pleasant)
     if model.coef_[0, 1] < 0:  # against their own log-odds: the sign of no link at all
-        features[:, 1] = 0
-        model = LogisticRegression(C=C).fit(features / scale, pleasant)
+        model.fit(features / scale * [1, 0], pleasant)
     text, gestures = (model.coef_[0] / scale).tolist()
-    prior = _affect(bags, names)
-    return Prior(
-        f'fitted on {len(bags)} sessions',
-        prior.affect,
-        prior.usual,
+    return replace(
+        _affect(labelled, names),
+        name=f'fitted on {len(labelled)} sessions',
         text=text,
         gestures=gestures,
         bias=float(model.intercept_[0]),
     )
 
 
-def _bag(scenario: Scenario) -> _Bag | None:
-    if scenario.split == 'test' or not scenario.state:
-        return None
+def _pleasant(scenario: Scenario) -> bool | None:
+    """Whether the state is of the pleasant half; None in the very middle."""
     middle = (min(scenario.valences) + max(scenario.valences)) / 2
     valence = scenario.valences[scenario.states.index(scenario.state)]
-    if valence == middle:
-        return None
-    tone = sentiment(scenario.context)
-    return _Bag(scenario.subject, tone, valence > middle, scenario.gestures)
+    return None if valence == middle else valence > middle
 
 
-def _affect(bags: Sequence[_Bag], names: Sequence[str]) -> Prior:
+def _affect(labelled: Sequence[tuple[Scenario, bool]], names: Sequence[str]) -> Prior:
     counts = {True: Counter(), False: Counter()}
-    for bag in bags:
-        for gesture in bag.gestures:
+    for scenario, pleasant in labelled:
+        for gesture in scenario.gestures:
             if gesture.name in names:
-                counts[bag.pleasant][gesture.name] += gesture.confidence
-    totals = {kind: sum(counts[kind].values()) for kind in counts}
-    everything, smooth = sum(totals.values()) + len(names), len(names)
+                counts[pleasant][gesture.name] += gesture.confidence
+    totals, smooth = {kind: sum(counts[kind].values()) for kind in counts}, len(names)
+    everything = sum(totals.values()) + smooth
     overall = {n: (counts[True][n] + counts[False][n] + 1) / everything for n in names}
-    affect = {
-        name: math.log((counts[True][name] + smooth * overall[name]) / (totals[True] + smooth))
-        - math.log((counts[False][name] + smooth * overall[name]) / (totals[False] + smooth))
-        for name in names
-    }
-    usual = sum(overall[name] * affect[name] for name in names)
-    return Prior('fitted', affect, usual)
+
+    def share(kind: bool, name: str) -> float:
+        return (counts[kind][name] + smooth * overall[name]) / (totals[kind] + smooth)
+
+    affect = {name: math.log(share(True, name)) - math.log(share(False, name)) for name in names}
+    return Prior('fitted', affect, sum(overall[name] * affect[name] for name in names))
