@@ -29,14 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
         'Files that were built with one --salt can be put together: cat train.jsonl test.jsonl',
     )
     add = parser.add_argument
-    add(
-        'sources',
-        nargs='*',
-        metavar='SOURCE',
+    add('sources', nargs='*', metavar='SOURCE',
         help='an annotation file (.pkl, .npz: true labels), one or several predictions.csv of a '
         'test (several: of different clips), or segments.csv / segments.json of '
-        'tools/recognize.py; with --show also a scenarios file (.jsonl)',
-    )
+        'tools/recognize.py; with --show also a scenarios file (.jsonl)')  # fmt: skip
     add('--out', type=Path, help='scenarios file to write (.jsonl)')
     add('--template', help="name or path (default: post_match; to show: the scenario's own)")
     add('--list-templates', action='store_true', help='print the templates and end')
@@ -45,22 +41,16 @@ def build_parser() -> argparse.ArgumentParser:
     add('--outcomes', type=Path, metavar='CSV', help='file with session,subject,state')
     add('--names', nargs='+', default=[], metavar='NAME', help='names to mask, one word or quoted')
     add('--names-file', type=Path, help='names to mask: a person a line, aliases after commas')
-    add(
-        '--split',
-        help='annotations: take this split only; predictions: train or test, which they then are',
-    )
+    add('--split',
+        help='annotations: take this split only; predictions: train or test, which they then '
+        'are')  # fmt: skip
     add('--min-confidence', type=float, default=0.0, help='leave out less confident gestures')
     add('--max-gestures', type=int, help='keep the most confident ones of each session')
     add('--source-name', help="what reports call the source (default: the file's own name)")
     add('--salt', help='of the opaque ids; random by default, so that ids differ in every build')
     add('--keep-mapping', type=Path, metavar='FILE', help='write what ids and placeholders hide')
-    add(
-        '--show',
-        nargs='?',
-        const='',
-        metavar='ID',
-        help='print exactly what would be sent for a scenario (default: the first one)',
-    )
+    add('--show', nargs='?', const='', metavar='ID',
+        help='print exactly what would be sent for a scenario (default: the first one)')  # fmt: skip
     return parser
 
 
@@ -72,30 +62,26 @@ def main() -> None:
     from mg_plugins.errors import UserError
 
     if args.list_templates:
-        for name in template_names():
-            template = load_template(name)
-            print(f'{name} ({"/".join(s.name for s in template.states)}): {template.question}')
+        for template in map(load_template, template_names()):
+            states = '/'.join(s.name for s in template.states)
+            print(f'{template.name} ({states}): {template.question}')
         return
     made = bool(args.sources) and args.sources[0].endswith('.jsonl')
-    most = args.max_gestures
-    wrong = [
+    sure, most = args.min_confidence, args.max_gestures
+    for wrong, message in (
         (not args.sources, 'no SOURCE was given; --help shows examples'),
         (
             args.out is None and args.show is None,
             'give --out FILE to write scenarios, or --show to look at one',
         ),
-        (
-            not 0 <= args.min_confidence <= 1,
-            f'--min-confidence {args.min_confidence} is not from 0 to 1',
-        ),
+        (not 0 <= sure <= 1, f'--min-confidence {sure} is not from 0 to 1'),
         (most is not None and most < 1, f'--max-gestures {most} is not at least 1'),
         (
             made and bool(len(args.sources) > 1 or args.out),
             'a scenarios file can only be shown, alone, with --show',
         ),
-    ]
-    for is_wrong, message in wrong:
-        if is_wrong:
+    ):
+        if wrong:
             raise UserError(message)
     check_files(args)
     if made:
@@ -123,21 +109,20 @@ def check_files(args: argparse.Namespace) -> None:
         '.json': 'the segments.json of tools/recognize.py',
     }
     annotations = 'an annotation file, which tools/prepare_data.py writes'
-    wanted = [('SOURCE', s, sources.get(Path(s).suffix, annotations)) for s in args.sources]
+    wanted = [('SOURCE', Path(s), sources.get(Path(s).suffix, annotations)) for s in args.sources]
     wanted += [
         ('--names-file', args.names_file, 'a text file with a person a line'),
         ('--outcomes', args.outcomes, 'a .csv file with the columns session,subject,state'),
         ('--transcripts', args.transcripts, 'a folder of SESSION.srt, .vtt or .json'),
     ]
     for option, path, expected in wanted:
-        if path is None:
-            continue
         folder = option == '--transcripts'
-        if not Path(path).exists() or Path(path).is_dir() != folder:
-            state = 'does not exist'
-            if Path(path).exists():
-                state = 'is no folder' if folder else 'is a folder'
-            raise UserError(f'{option} {path} {state}; expected {expected}')
+        if path is None or path.exists() and path.is_dir() == folder:
+            continue
+        state = 'does not exist'
+        if path.exists():
+            state = 'is no folder' if folder else 'is a folder'
+        raise UserError(f'{option} {path} {state}; expected {expected}')
 
 
 def build(args: argparse.Namespace, template: object) -> list:
@@ -157,8 +142,9 @@ def build(args: argparse.Namespace, template: object) -> list:
     names = [*args.names, *(read_names(args.names_file) if args.names_file else ())]
     if args.transcripts:
         transcripts = read_transcripts(args.transcripts, notes)
-        without = [session.id for session in sessions if session.id not in transcripts]
-        unused = sorted(set(transcripts) - {session.id for session in sessions})
+        ids = [session.id for session in sessions]
+        without = [name for name in ids if name not in transcripts]
+        unused = sorted(set(transcripts) - set(ids))
         sessions, labels = steps.with_transcripts(sessions, transcripts)
         given = Redactor(names)
         labels = [label for label in labels if given.mask(label) == label]
@@ -177,7 +163,6 @@ def build(args: argparse.Namespace, template: object) -> list:
     empty = sum(not session.gestures for session in sessions)
     if empty:
         notes.append(f'{empty} sessions have no gesture')
-
     redactor, mapping = Redactor(names), {}
     scenarios = package.build_scenarios(
         sessions,

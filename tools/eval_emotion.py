@@ -9,18 +9,19 @@ import argparse
 import json
 import re
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from options import run
+from options import at_least, run
 
 STOPPED_EARLY = 3
 # Subjects, sessions of each and gestures of the synthetic sets: large enough that the link is found
 # whatever the seed, small enough for one core and a minute.
 SYNTHETIC = {'subjects': 60, 'sessions': 6, 'clips': 5000}
 GO_ON = 'The same command goes on from here: what was answered is in the cache.'
-# Options of a judge, as its arguments are called.
-OPENAI = ('base_url', 'model', 'key_env', 'allow_remote')
-SAMPLING = ('answer_tokens', 'reasoning_effort', 'extra_body')
+# Options of a judge and of the design, as their arguments are called.
+OPENAI = 'base_url model key_env allow_remote answer_tokens reasoning_effort extra_body'.split()
+DESIGN = ('arms', 'derangements', 'samples', 'seed', 'limit')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--scenarios', required=True, metavar='FILE',
         help="scenarios file of tools/build_scenarios.py, or 'synthetic': sessions with and "
         'without a link between gestures and outcome')  # fmt: skip
-    add('--limit', type=positive, metavar='N', help='judge N of a set, by chance')
+    add('--limit', type=at_least(1), metavar='N', help='judge N of a set, by chance')
     add('--open-ended', action='store_true', help='synthetic: ask for free text, not a choice')
     add('--template', action='append', default=[], metavar='FILE',
         help='own template of the scenarios (for the system text and the rubric)')  # fmt: skip
@@ -57,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--model', help='openai: its name there')
     add('--key-env', metavar='NAME', help='openai: variable that holds the key')
     add('--allow-remote', action='store_true', help='openai: allow another machine')
-    add('--answer-tokens', type=positive, metavar='N',
+    add('--answer-tokens', type=at_least(1), metavar='N',
         help='openai: longest answer, thoughts included (default: 4096)')  # fmt: skip
     add('--reasoning-effort', metavar='LEVEL', help='openai: such as low, for models that take it')
     add('--extra-body', metavar='JSON', help='openai: further fields of each request')
@@ -71,19 +72,19 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group('the design').add_argument
     arms = ('without', 'with', 'placebo')
     add('--arms', nargs='+', choices=arms, default=arms, help='(default: all three)')
-    add('--derangements', type=positive, default=3, help='placebo exchanges (default: 3)')
+    add('--derangements', type=at_least(1), default=3, help='placebo exchanges (default: 3)')
     add('--no-rotate', action='store_true', help='ask in one order of options only')
-    add('--samples', type=positive, default=1, help='draws of each (default: 1)')
-    add('--seed', type=whole, default=0, help='of everything random (default: 0)')
+    add('--samples', type=at_least(1), default=1, help='draws of each (default: 1)')
+    add('--seed', type=at_least(0), default=0, help='of everything random (default: 0)')
     add('--no-baselines', action='store_true', help='fit no learned baselines')
 
     add = parser.add_argument_group('asking').add_argument
-    add('--concurrency', type=positive, default=8, help='at most so many at a time (default: 8)')
+    add('--concurrency', type=at_least(1), default=8, help='at most so many at a time (default: 8)')
     add('--timeout', type=float, default=300.0,
         help='seconds for an answer, from when it can be served (default: 300)')  # fmt: skip
-    add('--retries', type=whole, default=6, help='after an error (default: 6)')
-    add('--max-calls', type=positive, metavar='N', help='stop after so many requests')
-    add('--max-tokens', type=positive, metavar='N', help='stop after so many tokens')
+    add('--retries', type=at_least(0), default=6, help='after an error (default: 6)')
+    add('--max-calls', type=at_least(1), metavar='N', help='stop after so many requests')
+    add('--max-tokens', type=at_least(1), metavar='N', help='stop after so many tokens')
 
     add = parser.add_argument_group('output').add_argument
     add('--out', type=Path, help='folder (default: work_dirs/emotion/SCENARIOS_JUDGE)')
@@ -94,44 +95,41 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Show or evaluate every set."""
     args = build_parser().parse_args()
-    from mg_plugins.emotion import Budget, Cache, load_template, write_results
+    from mg_plugins.emotion import Budget, Cache, evaluate, load_template, write_results
+    from mg_plugins.emotion.sets import shipped_templates
     from mg_plugins.emotion.tables import print_tables
     from mg_plugins.errors import UserError
 
     args.out = args.out or default_folder(args)
-    templates = {t.name: t for t in map(load_template, args.template)}
+    own = {t.name: t for t in map(load_template, args.template)}
     sets = load_sets(args)
-    design = {
-        'arms': args.arms,
-        'derangements': args.derangements,
-        'rotations': 1 if args.no_rotate else None,
-        'samples': args.samples,
-        'seed': args.seed,
-        'limit': args.limit,
-        'baselines': not args.no_baselines,
-    }
+    design = {name: getattr(args, name) for name in DESIGN}
+    design |= {'rotations': 1 if args.no_rotate else None, 'baselines': not args.no_baselines}
     if args.show is not None:
-        show(args, sets, templates, design)
+        show(args, sets, own, design)
         return 0
     try:
         judges = [make_judges(args, scenarios) for scenarios in sets.values()]
     except (ValueError, ImportError) as error:
         raise UserError(str(error)) from error
-    ask = {
-        'concurrency': args.concurrency,
-        'timeout': args.timeout,
-        'retries': args.retries,
-        'budget': Budget(args.max_calls, args.max_tokens),
-    }
-    cache = None if args.cache == 'none' else Cache(args.cache or args.out / 'cache.sqlite')
-    try:
-        evaluations = [
-            evaluate_set(name, scenarios, *judge, cache=cache, ask=ask, given=templates, **design)
-            for (name, scenarios), judge in zip(sets.items(), judges, strict=True)
-        ]
-    finally:
-        if cache is not None:
-            cache.close()
+    ask = {name: getattr(args, name) for name in ('concurrency', 'timeout', 'retries')}
+    ask['budget'] = Budget(args.max_calls, args.max_tokens)
+    evaluations = []
+    off = args.cache == 'none'
+    with nullcontext() if off else Cache(args.cache or args.out / 'cache.sqlite') as cache:
+        for (name, scenarios), (judge, rubric) in zip(sets.items(), judges, strict=True):
+            with progress_bar(name) as progress:
+                evaluation = evaluate(
+                    scenarios,
+                    judge,
+                    name=name,
+                    rubric_judge=rubric,
+                    cache=cache,
+                    ask={**ask, 'progress': progress},
+                    templates={**shipped_templates(scenarios), **own},
+                    **design,
+                )
+            evaluations.append(evaluation)
     stopped = [e.metrics['stopped'] for e in evaluations if e.metrics['stopped']]
     if not any(record['reply'] is not None for e in evaluations for record in e.records):
         why = stopped or [e.records[0]['text'] for e in evaluations]
@@ -187,18 +185,17 @@ def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
     from mg_plugins.emotion import make_judge
     from mg_plugins.emotion.sets import choose_prior
 
-    foreign = ('prior',) if args.judge == 'openai' else (*OPENAI, *SAMPLING)
-    for key in foreign:
+    for key in ('prior',) if args.judge == 'openai' else OPENAI:
         if getattr(args, key):
             raise ValueError(f'--{key.replace("_", "-")} says nothing to --judge {args.judge}')
+    rubric = args.rubric_judge
     if args.judge == 'lexicon':
-        if args.rubric_judge not in (None, 'keyword'):
+        if rubric not in (None, 'keyword'):
             raise ValueError('--judge lexicon has no other rubric than --rubric-judge keyword')
         return make_judge('lexicon', prior=choose_prior(scenarios, args.prior)), None
     if not args.model:
         raise ValueError('--judge openai needs --model')
-    options = {key: getattr(args, key) for key in (*OPENAI, *SAMPLING) if getattr(args, key)}
-    options['seed'] = args.seed
+    options = {key: getattr(args, key) for key in OPENAI if getattr(args, key)}
     if extra := options.pop('extra_body', None):
         try:
             options['extra'] = json.loads(extra)
@@ -206,46 +203,23 @@ def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
             raise ValueError(f'--extra-body is not JSON: {error}') from None
         if not isinstance(options['extra'], dict):
             raise ValueError(f'--extra-body {extra[:60]}: a JSON object was expected')
-    judge = make_judge('openai', **options)
-    if args.rubric_judge == 'keyword':
+    judge = make_judge('openai', seed=args.seed, **options)
+    if rubric == 'keyword':
         return judge, None
-    model = options['model'] if args.rubric_judge in (None, 'judge') else args.rubric_judge
-    return judge, make_judge('openai', **{**options, 'model': model})
+    options['model'] = args.model if rubric in (None, 'judge') else rubric
+    return judge, make_judge('openai', seed=args.seed, **options)
 
 
-def evaluate_set(
-    name: str,
-    scenarios: list,
-    judge: object,
-    rubric_judge: object,
-    *,
-    ask: dict,
-    given: dict,
-    **options: object,
-) -> object:
-    """Evaluate one set under a progress bar."""
+@contextmanager
+def progress_bar(name: str):
+    """A function that shows how many questions of a set are done, and of how many."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from mg_plugins.emotion import evaluate
-    from mg_plugins.emotion.sets import shipped_templates
 
     columns = ('{task.description}', BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         line = bar.add_task(name, total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(line, completed=done, total=total)
-
-        return evaluate(
-            scenarios,
-            judge,
-            name=name,
-            rubric_judge=rubric_judge,
-            ask={**ask, 'progress': progress},
-            templates={**shipped_templates(scenarios), **given},
-            **options,
-        )
+        yield lambda done, total: bar.update(line, completed=done, total=total)
 
 
 def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, design: dict) -> None:
@@ -266,22 +240,6 @@ def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, desig
         print(f'===== sent along: the JSON schema of the answer\n{schema}')
     if not all(task.options for _, task in shown) and args.rubric_judge != 'keyword':
         print('===== sent later: question, rubric and each answer, for scoring')
-
-
-def whole(text: str) -> int:
-    """A number from 0."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'0 or more was expected, not {number}')
-    return number
-
-
-def positive(text: str) -> int:
-    """A number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'at least 1 was expected, not {number}')
-    return number
 
 
 if __name__ == '__main__':

@@ -43,6 +43,18 @@ def run(main: Callable[[], int | None], goes_on: str = '') -> None:
     sys.exit(status)
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """A ``type`` of arguments: whole numbers from ``least`` on."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f'at least {least} was expected, not {text}')
+        return int(text)
+
+    number.__name__ = 'int'  # what argparse calls a text that is no number
+    return number
+
+
 def data(parser: argparse._ActionsContainer, what: str = 'run the config on this file') -> None:
     """Add ``--ann-file``, ``--splits`` and ``--layout``."""
     parser.add_argument(

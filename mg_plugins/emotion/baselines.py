@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pack_sequence
 
 from mg_plugins.errors import UserError
 
 from .scenarios import Gesture, Scenario
-
-if TYPE_CHECKING:
-    import torch
 
 OTHER = 0  # number of every name that is not in the vocabulary
 STRENGTHS = tuple(10.0**k for k in np.arange(-4, 1.5, 0.5))
@@ -61,20 +62,15 @@ def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    sessions, states, subjects = _training(train)
-    words = _vocabulary(sessions)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    x = np.stack([_bag(gestures, words) for gestures in sessions])
-    folds = _folds(states, subjects, seed)
+    sessions, states, words, folds = _training(train, seed)
+    # Too few subjects to choose by have the weakest trust.
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.01))
     if folds:
         grid = {'logisticregression__C': STRENGTHS}
         model = GridSearchCV(model, grid, scoring=_log_likelihood, cv=folds)
-    else:  # too few subjects to choose by
-        model.set_params(logisticregression__C=0.01)
-    model.fit(x, states)
-    if not test:
-        return _result(np.zeros((0, len(model.classes_))), model.classes_, len(sessions))
-    shares = model.predict_proba(np.stack([_bag(s.gestures, words) for s in test]))
+    model.fit([_bag(gestures, words) for gestures in sessions], states)
+    bags = [_bag(s.gestures, words) for s in test]
+    shares = model.predict_proba(bags) if bags else np.zeros((0, len(model.classes_)))
     return _result(shares, model.classes_, len(sessions))
 
 
@@ -88,50 +84,55 @@ def gru_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int 
 
     Args, returns and errors are those of :func:`bag_baseline`.
     """
-    import torch
-
-    sessions, states, subjects = _training(train)
-    words = _vocabulary(sessions)
+    sessions, states, words, folds = _training(train, seed)
     classes, y = np.unique(states, return_inverse=True)
-    folds = _folds(states, subjects, seed)
     fit, held = folds[0] if folds else (np.arange(len(y)), np.arange(0))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(seed)
-            network = _network(len(words) + 1, len(classes))
+            network = _Network(len(words) + 1, len(classes))
             steps = [_steps(gestures, words) for gestures in sessions]
             _fit(network, steps, torch.from_numpy(y), fit, held)
             with torch.no_grad():
-                logits = _forward(network, [_steps(s.gestures, words) for s in test])
-        shares = logits.double().softmax(1).numpy()
+                shares = network([_steps(s.gestures, words) for s in test]).double().softmax(1)
     finally:
         torch.set_num_threads(threads)
-    return _result(shares, classes, len(sessions))
+    return _result(shares.numpy(), classes, len(sessions))
 
 
-def _training(train: Sequence[Scenario]) -> tuple[list[tuple[Gesture, ...]], np.ndarray, list[str]]:
-    """Timeline, state and subject of each labelled session, once each."""
-    sessions = {(s.subject, s.session): s for s in train if s.state}
+def _training(train: Sequence[Scenario], seed: int) -> tuple[list, np.ndarray, dict, list]:
+    """Timeline and state of each labelled session, once each; numbers of names; and folds.
+
+    Names of two sessions or more have a number from 1; the rest is OTHER. Folds are up to five
+    splits by subject, with every state on the fitting side; none where none exists.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    sessions = list({(s.subject, s.session): s for s in train if s.state}.values())
     if not sessions:
         raise BaselineError(
             "no training session with a known state: baselines need scenarios of split 'train' "
             'whose field state is filled'
         )
-    states = np.array([s.state for s in sessions.values()])
+    states = np.array([s.state for s in sessions])
     if len(set(states)) < 2:
         raise BaselineError(
             f'all {len(states)} training sessions have the state {str(states[0])!r}: a baseline '
             'needs sessions of two states or more to learn from'
         )
-    return [s.gestures for s in sessions.values()], states, [s.subject for s in sessions.values()]
-
-
-def _vocabulary(sessions: Sequence[Sequence[Gesture]]) -> dict[str, int]:
-    """Numbers from 1 for names of two training sessions or more; the rest is OTHER."""
-    counts = Counter(name for gestures in sessions for name in {g.name for g in gestures})
-    return {name: k for k, name in enumerate(sorted(n for n in counts if counts[n] > 1), OTHER + 1)}
+    counts = Counter(name for s in sessions for name in {g.name for g in s.gestures})
+    common = sorted(name for name in counts if counts[name] > 1)
+    # Numbered by appearance: opaque ids differ in every build, and must not change the folds.
+    numbers = {subject: k for k, subject in enumerate(dict.fromkeys(s.subject for s in sessions))}
+    folds, number = [], min(5, len(numbers), *Counter(states.tolist()).values())
+    if number > 1:
+        split = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+        folds = split.split(states, states, [numbers[s.subject] for s in sessions])
+        folds = [(a, b) for a, b in folds if set(states[a]) == set(states) and len(b)]
+    words = {name: k for k, name in enumerate(common, OTHER + 1)}
+    return [s.gestures for s in sessions], states, words, folds
 
 
 def _bag(gestures: Sequence[Gesture], words: dict[str, int]) -> np.ndarray:
@@ -142,21 +143,6 @@ def _bag(gestures: Sequence[Gesture], words: dict[str, int]) -> np.ndarray:
     return np.concatenate([counts, counts / minutes, [counts.sum() / minutes]])
 
 
-def _folds(states: np.ndarray, subjects: Sequence[str], seed: int) -> list[tuple]:
-    """Up to five splits by subject, every state on the fitting side; none where none exists."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    # Numbered by appearance: opaque ids differ in every build, and must not change the folds.
-    numbers = {subject: number for number, subject in enumerate(dict.fromkeys(subjects))}
-    subjects = [numbers[subject] for subject in subjects]
-    number = min(5, len(numbers), *Counter(states.tolist()).values())
-    if number < 2:
-        return []
-    split = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-    folds = split.split(states, states, subjects)
-    return [(a, b) for a, b in folds if set(states[a]) == set(states) and len(b)]
-
-
 def _log_likelihood(model: Any, x: np.ndarray, y: np.ndarray) -> float:
     """Mean log-probability of the true state; a scorer of scikit-learn's kind."""
     shares = model.predict_proba(x)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
@@ -165,8 +151,6 @@ def _log_likelihood(model: Any, x: np.ndarray, y: np.ndarray) -> float:
 
 def _steps(gestures: Sequence[Gesture], words: dict[str, int]) -> tuple:
     """Names (L,) and numbers (L, 3) of a timeline; one step of nothing where it is empty."""
-    import torch
-
     before, rows = 0.0, []
     for gesture in gestures:
         rows.append((gesture.end - gesture.start, gesture.start - before, gesture.confidence))
@@ -177,51 +161,41 @@ def _steps(gestures: Sequence[Gesture], words: dict[str, int]) -> tuple:
     return torch.tensor(names), torch.from_numpy(rows)
 
 
-def _network(words: int, classes: int) -> torch.nn.ModuleDict:
-    from torch import nn
+class _Network(nn.Module):
+    """Logits (N, classes) of the steps of N timelines of any lengths."""
 
-    return nn.ModuleDict(
-        dict(
-            embedding=nn.Embedding(words, 16),
-            gru=nn.GRU(16 + 3, 32, batch_first=True),
-            drop=nn.Dropout(0.3),
-            head=nn.Linear(32, classes),
-        )
-    )
+    def __init__(self, words: int, classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, 16)
+        self.gru = nn.GRU(16 + 3, 32, batch_first=True)
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(32, classes)
 
-
-def _forward(network: torch.nn.ModuleDict, steps: Sequence[tuple]) -> torch.Tensor:
-    """Logits (N, classes) of N timelines of any lengths."""
-    import torch
-    from torch.nn.utils.rnn import pack_sequence
-
-    if not steps:
-        return torch.zeros(0, network['head'].out_features)
-    rows = [torch.cat([network['embedding'](names), rows], 1) for names, rows in steps]
-    _, last = network['gru'](pack_sequence(rows, enforce_sorted=False))
-    return network['head'](network['drop'](last[0]))
+    def forward(self, steps: Sequence[tuple]) -> torch.Tensor:
+        if not steps:
+            return torch.zeros(0, self.head.out_features)
+        rows = [torch.cat([self.embedding(names), rows], 1) for names, rows in steps]
+        _, last = self.gru(pack_sequence(rows, enforce_sorted=False))
+        return self.head(self.drop(last[0]))
 
 
-def _fit(network: torch.nn.ModuleDict, steps: list, y: Any, fit: np.ndarray, held: np.ndarray):
+def _fit(network: _Network, steps: list, y: torch.Tensor, fit: np.ndarray, held: np.ndarray):
     """Train in place; end with the weights of the best held-out loss (of all epochs, if none)."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.05)
     best, since, kept = float('inf'), 0, None
     for _ in range(EPOCHS if len(held) else EPOCHS // 3):
         network.train()
         for part in torch.from_numpy(fit)[torch.randperm(len(fit))].split(BATCH):
-            loss = cross_entropy(_forward(network, [steps[i] for i in part]), y[part])
+            loss = cross_entropy(network([steps[i] for i in part]), y[part])
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
         network.eval()
         if not len(held):
             continue
         with torch.no_grad():
-            loss = cross_entropy(_forward(network, [steps[i] for i in held]), y[held]).item()
+            loss = cross_entropy(network([steps[i] for i in held]), y[held]).item()
         since += 1
         if loss < best:
             best, since = loss, 0

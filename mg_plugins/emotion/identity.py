@@ -32,14 +32,7 @@ class IdentityError(UserError):
 
 @dataclass(frozen=True)
 class Samples:
-    """What the probe sees of each session.
-
-    Attributes:
-        name: What kind of data it is.
-        features: (sessions, D).
-        subjects: Subject of each session.
-        sessions: Its id.
-    """
+    """What the probe sees: of each session its features (sessions, D), subject and id."""
 
     name: str
     features: np.ndarray
@@ -95,24 +88,23 @@ def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> S
     if not name:
         raise IdentityError('the annotation file does not say its joint layout; give --layout')
     table = get_layout(name)
-    rows, subjects, sessions = [], [], []
+    rows, owners = [], []
     for clip in content['annotations']:
-        missing = [key for key in ('subject', 'session') if not str(clip.get(key, '')).strip()]
-        if missing:
-            raise IdentityError(f'clip {clip["frame_dir"]!r} has no {missing[0]}')
-        keypoint = clip['keypoint']
+        where, keypoint = f'clip {clip["frame_dir"]!r} has', clip['keypoint']
+        owner = [str(clip.get(key, '')).strip() for key in ('subject', 'session')]
+        if not all(owner):
+            raise IdentityError(f'{where} no {"session" if owner[0] else "subject"}')
         if keypoint.shape[2] != table.num_joints:
             raise IdentityError(
-                f'clip {clip["frame_dir"]!r} has {keypoint.shape[2]} joints, but the layout '
-                f'{table.name} has {table.num_joints}; give another --layout'
+                f'{where} {keypoint.shape[2]} joints, but the layout {table.name} has '
+                f'{table.num_joints}; give another --layout'
             )
         detected = detected_joints(keypoint, clip.get('keypoint_score'))
         person = int(detected.sum((1, 2)).argmax())
         points = normalise(keypoint, detected, table)[person].astype(float)
         rows.append(_body(points, detected[person], table.bones))
-        subjects.append(str(clip['subject']))
-        sessions.append(str(clip['session']))
-    return _by_session('key points', np.array(rows), subjects, sessions)
+        owners.append(owner)
+    return _by_session('key points', np.array(rows), owners)
 
 
 def feature_samples(path: str | os.PathLike) -> Samples:
@@ -141,7 +133,7 @@ def feature_samples(path: str | os.PathLike) -> Samples:
     if features.dtype.kind not in 'fiu' or not np.isfinite(features).all():
         raise IdentityError(f'{path}: features must be finite numbers')
     rows = features.reshape(len(features), -1).astype(float)
-    return _by_session('features', rows, [str(s) for s in subject], [str(s) for s in session])
+    return _by_session('features', rows, np.stack([subject, session], 1).astype(str))
 
 
 def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
@@ -155,10 +147,8 @@ def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
         minutes = max((g.end for g in scenario.gestures), default=0) / 60
         share = [count[name] / max(1, count.total()) for name in names]
         rows.append([*share, count.total() / minutes if minutes else 0.0])
-    subjects = [s.subject for s in scenarios]
-    return _by_session(
-        'gesture timelines', np.array(rows), subjects, [s.session for s in scenarios]
-    )
+    owners = [(s.subject, s.session) for s in scenarios]
+    return _by_session('gesture timelines', np.array(rows), owners)
 
 
 def probe_subjects(
@@ -181,8 +171,12 @@ def probe_subjects(
     Raises:
         IdentityError: Fewer than two subjects, or subjects with one session only.
     """
-    subjects = np.array(samples.subjects)
-    counts = Counter(samples.subjects)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    subjects, counts = np.array(samples.subjects), Counter(samples.subjects)
     if len(counts) < 2:
         raise IdentityError(
             f'{samples.name}: two subjects or more were expected, not {list(counts)}'
@@ -194,12 +188,16 @@ def probe_subjects(
             f'{samples.name}: {len(single)} subjects have one session only ({shown}); a subject '
             'needs two, one to learn from and one to be recognised in: leave those subjects out'
         )
-    folds = min(FOLDS, min(counts.values()))
-    correct = _held_out(samples.features, subjects, folds, seed)
-    stream = np.random.default_rng(seed)
-    null = []
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    # A row is a whole session, so that no session is ever on both sides of a fold.
+    folds = StratifiedKFold(min(FOLDS, *counts.values()), shuffle=True, random_state=seed)
+
+    def named_rightly(labels: np.ndarray) -> np.ndarray:
+        return cross_val_predict(model, samples.features, labels, cv=folds) == labels
+
+    correct, stream, null = named_rightly(subjects), np.random.default_rng(seed), []
     for done in range(shuffles):
-        null.append(_held_out(samples.features, stream.permutation(subjects), folds, seed).mean())
+        null.append(named_rightly(stream.permutation(subjects)).mean())
         if progress:
             progress(done + 1, shuffles)
     draws = stream.choice(correct, (bootstrap, len(correct))).mean(1)
@@ -223,9 +221,8 @@ def write_probes(folder: str | os.PathLike, probes: Sequence[Probe], source: str
     """Write ``identity.json`` and ``identity.png``; each appears whole or not at all."""
     from matplotlib.figure import Figure
 
-    folder = Path(folder)
-    content = {'version': 1, 'source': source, 'probes': [asdict(probe) for probe in probes]}
-    write_json(folder / 'identity.json', content)
+    paths = [Path(folder) / 'identity.json', Path(folder) / 'identity.png']
+    write_json(paths[0], {'version': 1, 'source': source, 'probes': list(map(asdict, probes))})
 
     figure = Figure(figsize=(6.5, 1.6 + 0.6 * len(probes)), layout='constrained')
     axes = figure.subplots()
@@ -234,34 +231,17 @@ def write_probes(folder: str | os.PathLike, probes: Sequence[Probe], source: str
     limits = np.array([[probe.low, probe.high] for probe in probes]).T
     axes.barh(rows, value, 0.6, color='#4477aa', label='accuracy, 95% interval over sessions')
     axes.errorbar(value, rows, xerr=np.abs(limits - value), fmt='none', ecolor='black', capsize=3)
-    for row, probe in zip(rows, probes, strict=True):
-        null = axes.barh(row, probe.null_high, 0.6, color='#bbbbbb', alpha=0.85)
-        axes.plot([probe.chance] * 2, [row - 0.3, row + 0.3], color='#ee6677')
-    null.set_label('shuffled subjects, 95th percentile')
-    axes.lines[-1].set_label('chance')
+    null = 'shuffled subjects, 95th percentile'
+    highs = [probe.null_high for probe in probes]
+    axes.barh(rows, highs, 0.6, color='#bbbbbb', alpha=0.85, label=null)
+    chance = [probe.chance for probe in probes]
+    axes.vlines(chance, rows - 0.3, rows + 0.3, color='#ee6677', label='chance')
     axes.set_yticks(rows, [probe.name for probe in probes])
     axes.set(xlim=(0, 1), title=f'Subjects told apart, {source}', xlabel='sessions named rightly')
     figure.legend(loc='outside lower center', ncols=3, fontsize=7)
-    with replacing(folder / 'identity.png') as path:
+    with replacing(paths[1]) as path:
         figure.savefig(path, dpi=120, format='png')
-    return [folder / 'identity.json', folder / 'identity.png']
-
-
-def _held_out(features: np.ndarray, subjects: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Whether each session's subject is named right when the session was not fitted on."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    # A row is a whole session, so that no session is ever on both sides of a fold.
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    correct = np.zeros(len(subjects), bool)
-    for train, test in splitter.split(features, subjects):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-        model.fit(features[train], subjects[train])
-        correct[test] = model.predict(features[test]) == subjects[test]
-    return correct
+    return paths
 
 
 def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -278,26 +258,22 @@ def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]
     return np.concatenate([mean.ravel(), spread.ravel(), lengths])
 
 
-def _by_session(
-    name: str, rows: np.ndarray, subjects: Sequence[str], sessions: Sequence[str]
-) -> Samples:
-    """Mean of the rows of each session.
+def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) -> Samples:
+    """Mean of the rows of each session; ``owners`` has subject and session of each.
 
     Raises:
         IdentityError: A session of two subjects, or no row at all.
     """
     if not len(rows):
         raise IdentityError(f'{name}: there is nothing to probe')
-    owner: dict[str, str] = {}
-    for subject, session in zip(subjects, sessions, strict=True):
-        if owner.setdefault(session, subject) != subject:
+    subjects: dict[str, str] = {}
+    for subject, session in owners:
+        if subjects.setdefault(session, subject) != subject:
             raise IdentityError(
-                f'{name}: session {session!r} is of the subjects {owner[session]!r} and {subject!r}'
+                f'{name}: session {session!r} is of the subjects {subjects[session]!r} and '
+                f'{subject!r}'
             )
-    order = sorted(owner)
-    place = {session: i for i, session in enumerate(order)}
-    at = np.array([place[session] for session in sessions])
-    total = np.zeros((len(order), rows.shape[1]))
-    np.add.at(total, at, rows)
-    features = total / np.bincount(at)[:, None]
-    return Samples(name, features, tuple(owner[s] for s in order), tuple(order))
+    order = sorted(subjects)
+    at = np.array([session for _, session in owners])
+    features = np.stack([rows[at == session].mean(0) for session in order])
+    return Samples(name, features, tuple(subjects[s] for s in order), tuple(order))

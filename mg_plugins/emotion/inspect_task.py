@@ -34,7 +34,7 @@ from mg_plugins.emotion.tasks import ANSWERED, Reply
 from mg_plugins.emotion.tasks import Task as Question
 from mg_plugins.emotion.template import load_template
 
-FINISH = {'max_tokens': 'length', 'model_length': 'length', 'content_filter': 'content_filter'}
+FINISH = {'max_tokens': 'length', 'model_length': 'length'}
 
 
 @task
@@ -73,19 +73,19 @@ def make_task(scenarios: Sequence[Scenario], template: str | None = None, **desi
     if template:
         own = load_template(template)
         templates[own.name] = own
-    samples, asked = [], {}
-    for number, question in enumerate(plan_questions(scenarios, templates=templates, **design)):
+    questions = plan_questions(scenarios, templates=templates, **design)
+    samples = []
+    for number, question in enumerate(questions):
         case, shown = scenarios[question.scenario], question.task
-        asked[number] = shown
-        about = {
-            'number': number,
-            'scenario': case.id,
-            'place': question.scenario,
-            'subject': case.subject,
-            'arm': question.arm,
-            'truth': case.state,
-            'source': case.source,
-        }
+        about = dict(
+            number=number,
+            scenario=case.id,
+            place=question.scenario,
+            subject=case.subject,
+            arm=question.arm,
+            truth=case.state,
+            source=case.source,
+        )
         messages = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
         samples.append(
             Sample(input=messages, target=case.state, id=f'{number:06d}', metadata=about)
@@ -94,7 +94,7 @@ def make_task(scenarios: Sequence[Scenario], template: str | None = None, **desi
     return Task(
         dataset=MemoryDataset(samples, name='emotion'),
         solver=generate(),
-        scorer=choice(asked),
+        scorer=choice([question.task for question in questions]),
         metrics=[paired(draws, seed)],
         config=GenerateConfig(temperature=0.0, seed=seed),
         name='emotion',
@@ -102,7 +102,7 @@ def make_task(scenarios: Sequence[Scenario], template: str | None = None, **desi
 
 
 @scorer(metrics=[], name='choice')
-def choice(asked: dict[int, Question]) -> Scorer:
+def choice(asked: list[Question]) -> Scorer:
     """Whether the state of the chosen option is the true one; no answer counts as not right."""
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -110,24 +110,16 @@ def choice(asked: dict[int, Question]) -> Scorer:
         thoughts, message = '', output.message.content if output.choices else ''
         if not isinstance(message, str):
             thoughts = '\n'.join(p.reasoning for p in message if isinstance(p, ContentReasoning))
-        reply = Reply(
-            output.completion,
-            thoughts=thoughts,
-            finish=FINISH.get(output.stop_reason, output.stop_reason or ''),
-            refusal=output.stop_reason == 'content_filter',
-        )
+        finish = FINISH.get(output.stop_reason, output.stop_reason or '')
+        refused = finish == 'content_filter'
+        reply = Reply(output.completion, refusal=refused, thoughts=thoughts, finish=finish)
         answer = parse_reply(reply, question)
         chosen = question.states[answer.choice] if answer.status == ANSWERED else ''
-        return Score(
-            value=float(chosen == target.text),
-            answer=chosen or answer.status,
-            explanation=answer.text,
-            metadata={
-                'status': answer.status,
-                'confidence': answer.confidence,
-                'evidence': list(answer.evidence),
-            },
+        about = dict(
+            status=answer.status, confidence=answer.confidence, evidence=list(answer.evidence)
         )
+        right, said = float(chosen == target.text), chosen or answer.status
+        return Score(value=right, answer=said, explanation=answer.text, metadata=about)
 
     return score
 

@@ -37,6 +37,17 @@ NEEDED = (
     "the hook's argument `when`"
 )
 
+SUMMARY = (
+    'Emotion ({name}; {judge}): {sessions} sessions, accuracy {acc_without_mg:.3f} without '
+    'gestures, {acc_with_mg:.3f} with, {acc_placebo:.3f} with exchanged ones; gain {gain:+.3f} '
+    '({gain_low:+.3f} to {gain_high:+.3f}). Report: {report}'
+)
+CHOICES = {
+    'prior': ('documented', 'fitted'),
+    'on_error': ('warn', 'raise'),
+    'when': ('val', 'test'),
+}
+
 
 class EmotionEvalError(UserError):
     """An evaluation that gave no figures; raised with ``on_error='raise'`` only."""
@@ -117,11 +128,12 @@ class EmotionEvalHook(Hook):
         from mg_plugins.emotion.redact import read_names
 
         self.judge = dict(judge or dict(kind='lexicon'))
-        _check('prior', prior, ('documented', 'fitted'))
-        _check('on_error', on_error, ('warn', 'raise'))
-        when = (when,) if isinstance(when, str) else tuple(when)
-        for part in when:
-            _check('when', part, ('val', 'test'))
+        self.when = (when,) if isinstance(when, str) else tuple(when)
+        given = [('prior', prior), ('on_error', on_error), *(('when', part) for part in self.when)]
+        for argument, value in given:
+            if value not in CHOICES[argument]:
+                allowed = ', '.join(map(repr, CHOICES[argument]))
+                raise ValueError(f'{argument}={value!r}: one of {allowed} expected')
         if interval < 1 or time_limit <= 0:
             raise ValueError(f'interval={interval} and time_limit={time_limit} must be above 0')
         if prior == 'fitted' and self.judge.get('kind') != 'lexicon':
@@ -133,8 +145,7 @@ class EmotionEvalHook(Hook):
         self.names = read_names(names) if names else []
         self.budget = dict(budget or {})
         Budget(**self.budget)
-        self.prior, self.when, self.interval = prior, when, interval
-        self.min_confidence = min_confidence
+        self.prior, self.interval, self.min_confidence = prior, interval, min_confidence
         self.design = dict(derangements=derangements, bootstrap=bootstrap, seed=seed)
         self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
         self.time_limit, self.on_error = time_limit, on_error
@@ -153,8 +164,8 @@ class EmotionEvalHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Add the figures of a validation epoch to its metrics."""
+        self._validations += 1
         if 'val' in self.when:
-            self._validations += 1
             due = self._validations % self.interval == 0
             self._run(runner, runner.val_evaluator, 'val', metrics, due)
 
@@ -168,12 +179,13 @@ class EmotionEvalHook(Hook):
     ) -> None:
         """Evaluate on rank 0, tell every rank, and leave the figures in ``metrics``."""
         metric = next(m for m in evaluator.metrics if isinstance(m, MGMetric))
-        synthetic = _is_synthetic(metric)
+        source = (metric.dataset_meta or {}).get('source')
+        synthetic = source == 'synthetic' or str(metric.prefix).startswith('synthetic')
         outcome: list = [None, '']
         error: Exception | None = None
         if due and is_main_process():
             try:
-                outcome[0] = self._evaluate(runner, metric, mode, synthetic)
+                outcome[0] = self._evaluate(runner, metric, _place(runner, mode), synthetic)
             except Exception as problem:  # noqa: BLE001  training goes on, whatever it was
                 error = problem
                 outcome[1] = f'{type(problem).__name__}: {problem}'
@@ -188,18 +200,23 @@ class EmotionEvalHook(Hook):
             )
         if figures is None:
             # The runner's log would repeat the last figures as if they were this epoch's.
-            figures = dict.fromkeys(FIGURES, math.nan)
-            figures |= {'failed': 1.0} if message else {}
+            figures = dict.fromkeys(FIGURES, math.nan) | ({'failed': 1.0} if message else {})
         if metrics is not None:
             prefix = 'synthetic/emotion' if synthetic else 'emotion'
             metrics.update({f'{prefix}/{name}': figures[name] for name in FIGURES})
 
     def _evaluate(
-        self, runner: Runner, metric: MGMetric, mode: str, synthetic: bool
+        self, runner: Runner, metric: MGMetric, place: str, synthetic: bool
     ) -> dict[str, float]:
         """Figures of one epoch; its files are written."""
         from mg_plugins.emotion import Budget, Cache, evaluate, make_judge, write_results
 
+        classes = list(map(str, (metric.dataset_meta or {}).get('classes') or ()))
+        if not classes:
+            raise EmotionEvalError(
+                'the dataset names no classes, without which gestures cannot be named: give it '
+                'metainfo=dict(classes=[…]), or an annotation file of tools/prepare_data.py'
+            )
         if metric.latest is None:
             raise EmotionEvalError('the epoch has left no predictions in its MGMetric')
         until = time.monotonic() + self.time_limit
@@ -211,12 +228,9 @@ class EmotionEvalHook(Hook):
                     'done; what was answered is in the cache'
                 )
 
-        folder, notes = Path(runner.work_dir) / 'emotion', []
-        place = _place(runner, mode)
-        classes = _classes(metric.dataset_meta)
-        scores = _shares(metric.latest['scores'])
+        folder, clips = Path(runner.work_dir) / 'emotion', metric.latest['clips']
+        scores, notes = _shares(metric.latest['scores']), []
         gestures = [classes[k] for k in scores.argmax(1)]
-        clips = metric.latest['clips']
         scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, notes=notes)
         options = dict(self.judge)
         if self.prior == 'fitted':
@@ -237,14 +251,24 @@ class EmotionEvalHook(Hook):
             )
         evaluation.metrics['notes'] += notes
         write_results(folder / place, [evaluation])
-        figures = _figures(evaluation)
-        stopped = evaluation.metrics['stopped']
+        figures, stopped = _figures(evaluation), evaluation.metrics['stopped']
         if stopped and not budget.over():
             raise EmotionEvalError(stopped)
         if math.isnan(figures['gain']):
             why = stopped or 'no session has an outcome that the template knows'
             raise EmotionEvalError(f'no figures: {why}; see {folder / place}')
-        runner.logger.info(_summary(evaluation, figures, folder / place))
+        judge = evaluation.metrics['judge']
+        lexicon = judge.get('kind') == 'lexicon'
+        named = 'lexicon judge, not a language model' if lexicon else judge['name']
+        runner.logger.info(
+            SUMMARY.format(
+                name=evaluation.metrics['name'],
+                judge=named,
+                sessions=evaluation.metrics['scenarios'],
+                report=folder / place / 'report.html',
+                **figures,
+            )
+        )
         return figures
 
     def _scenarios(
@@ -301,11 +325,6 @@ class EmotionEvalHook(Hook):
         return self._fitted
 
 
-def _check(argument: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f'{argument}={value!r}: one of {", ".join(map(repr, allowed))} expected')
-
-
 def _metrics(evaluator: Any) -> list:
     """Metrics of an evaluator, or of the config of one that is not built yet."""
     inner = evaluator.get('metrics') if isinstance(evaluator, Mapping) else None
@@ -314,26 +333,9 @@ def _metrics(evaluator: Any) -> list:
 
 
 def _is_ours(metric: Any) -> bool:
-    if not isinstance(metric, Mapping):
-        return isinstance(metric, MGMetric)
-    kind = metric.get('type')
+    kind = metric.get('type') if isinstance(metric, Mapping) else type(metric)
     kind = METRICS.get(kind) if isinstance(kind, str) else kind
     return isinstance(kind, type) and issubclass(kind, MGMetric)
-
-
-def _is_synthetic(metric: MGMetric) -> bool:
-    source = (metric.dataset_meta or {}).get('source')
-    return source == 'synthetic' or str(metric.prefix).startswith('synthetic')
-
-
-def _classes(meta: Mapping | None) -> list[str]:
-    classes = (meta or {}).get('classes')
-    if not classes:
-        raise EmotionEvalError(
-            'the dataset names no classes, without which gestures cannot be named: give it '
-            'metainfo=dict(classes=[…]), or an annotation file of tools/prepare_data.py'
-        )
-    return [str(name) for name in classes]
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:
@@ -351,12 +353,9 @@ def _training_clips(dataset: Any) -> list[tuple[dict, int]]:
         dataset = dataset.dataset
     if hasattr(dataset, 'datasets'):
         return [clip for part in dataset.datasets for clip in _training_clips(part)]
-    clips = []
-    for index in range(len(dataset)):
-        # The fields as they stand in the file: a dataset's own method may sample frames.
-        clip = BaseDataset.get_data_info(dataset, index)
-        clips.append(({k: clip[k] for k in META_KEYS if k in clip}, int(clip['label'])))
-    return clips
+    # The fields as they stand in the file: a dataset's own method may sample frames.
+    clips = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
+    return [({k: clip[k] for k in META_KEYS if k in clip}, int(clip['label'])) for clip in clips]
 
 
 def _place(runner: Runner, mode: str) -> str:
@@ -384,17 +383,3 @@ def _figures(evaluation: Evaluation) -> dict[str, float]:
         failed=0.0,
     )
     return {name: math.nan if v is None else float(v) for name, v in values.items()}
-
-
-def _summary(evaluation: Evaluation, figures: dict[str, float], folder: Path) -> str:
-    metrics = evaluation.metrics
-    judge = metrics['judge']['name']
-    if metrics['judge'].get('kind') == 'lexicon':
-        judge = 'lexicon judge, not a language model'
-    return (
-        f'Emotion ({metrics["name"]}; {judge}): {metrics["scenarios"]} sessions, accuracy '
-        f'{figures["acc_without_mg"]:.3f} without gestures, {figures["acc_with_mg"]:.3f} with, '
-        f'{figures["acc_placebo"]:.3f} with exchanged ones; gain {figures["gain"]:+.3f} '
-        f'({figures["gain_low"]:+.3f} to {figures["gain_high"]:+.3f}). Report: '
-        f'{folder / "report.html"}'
-    )
