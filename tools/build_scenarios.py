@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--salt', help='of the opaque ids; random by default, so that ids differ in every build')
     add('--keep-mapping', type=Path, metavar='FILE', help='write what ids and placeholders hide')
     add('--show', nargs='?', const='', metavar='ID',
-        help='print exactly what would be sent for a scenario (default: the first one)')  # fmt: skip
+        help='print exactly what would be sent for a scenario (default: the first)')  # fmt: skip
     return parser
 
 
@@ -83,7 +83,6 @@ def main() -> None:
     ):
         if wrong:
             raise UserError(message)
-    check_files(args)
     if made:
         show(load_scenarios(args.sources[0]), args.show, args.template)
         return
@@ -93,36 +92,6 @@ def main() -> None:
         print(f'written: {args.out}')
     if args.show is not None:
         show(scenarios, args.show, args.template)
-
-
-def check_files(args: argparse.Namespace) -> None:
-    """Say which option names a file that is not there, and what was expected.
-
-    Raises:
-        UserError: There is no such file or folder.
-    """
-    from mg_plugins.errors import UserError
-
-    sources = {
-        '.jsonl': 'a scenarios file, which this tool writes with --out',
-        '.csv': 'the predictions.csv of a test, or the segments.csv of tools/recognize.py',
-        '.json': 'the segments.json of tools/recognize.py',
-    }
-    annotations = 'an annotation file, which tools/prepare_data.py writes'
-    wanted = [('SOURCE', Path(s), sources.get(Path(s).suffix, annotations)) for s in args.sources]
-    wanted += [
-        ('--names-file', args.names_file, 'a text file with a person a line'),
-        ('--outcomes', args.outcomes, 'a .csv file with the columns session,subject,state'),
-        ('--transcripts', args.transcripts, 'a folder of SESSION.srt, .vtt or .json'),
-    ]
-    for option, path, expected in wanted:
-        folder = option == '--transcripts'
-        if path is None or path.exists() and path.is_dir() == folder:
-            continue
-        state = 'does not exist'
-        if path.exists():
-            state = 'is no folder' if folder else 'is a folder'
-        raise UserError(f'{option} {path} {state}; expected {expected}')
 
 
 def build(args: argparse.Namespace, template: object) -> list:
@@ -199,30 +168,26 @@ def summarise(
     first = scenarios[0]
     above = f', confidence of {first.threshold:g} or more' if first.threshold else ''
     print(f'{len(scenarios)} scenarios, source: {first.source} ({first.origin} gestures{above})')
-    table = Table()
-    table.add_column('what')
-    table.add_column('', overflow='fold')
-    table.add_row('subjects', str(len({scenario.subject for scenario in scenarios})))
-    table.add_row('gestures', str(sum(len(scenario.gestures) for scenario in scenarios)))
-    for name, count in Counter(s.state or 'not known' for s in scenarios).most_common():
-        table.add_row(escape(f'state {name}'), str(count))
-    for name, count in sorted(Counter(s.split or 'none' for s in scenarios).items()):
-        table.add_row(escape(f'split {name}'), str(count))
-    for reason, ids in left_out.items():
-        table.add_row('left out', escape(f'{len(ids)}, such as {ids[0]}: {reason}'))
-    for placeholder, count in sorted(redactor.masked.items()):
-        table.add_row(escape(f'masked as {placeholder}'), str(count))
-    console = Console(stderr=False)
-    console.print(table)
+    table = Table('what', '')
+    splits = Counter(s.split or 'none' for s in scenarios)
+    states = Counter(s.state or 'not known' for s in scenarios).most_common()
+    rows = {
+        'subjects': len({scenario.subject for scenario in scenarios}),
+        'gestures': sum(len(scenario.gestures) for scenario in scenarios),
+        **{f'state {name}': count for name, count in states},
+        **{f'split {name}': count for name, count in sorted(splits.items())},
+        **{f'masked as {what}': count for what, count in sorted(redactor.masked.items())},
+    }
+    out = [('left out', f'{len(i)}, such as {i[0]}: {reason}') for reason, i in left_out.items()]
+    for row in [*rows.items(), *out]:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(table)
     for note in notes:
         print(f'note: {note}')
-    found = redactor.report()
-    if found:
+    if found := redactor.report():
         print(f'{len(found)} things may be names still; give those that are with --names-file:')
-        for line in found[:SHOWN]:
-            print(f'  {line}')
-        if len(found) > SHOWN:
-            print(f'  … and {len(found) - SHOWN} more')
+        more = [f'… and {len(found) - SHOWN} more'] * (len(found) > SHOWN)
+        print('\n'.join(f'  {line}' for line in [*found[:SHOWN], *more]))
     if said:
         print(
             'note: names that are not given are looked for among capitalised words only: those in '
@@ -237,16 +202,16 @@ def summarise(
 
 def show(scenarios: list, wanted: str, named: str | None) -> None:
     """Print the messages of the arm with gestures, as a judge would get them."""
+    from mg_plugins.emotion import load_template
     from mg_plugins.emotion.prompts import render
-    from mg_plugins.emotion.template import load_template, template_names
+    from mg_plugins.emotion.sets import shipped_templates
     from mg_plugins.errors import UserError
 
-    chosen = [s for s in scenarios if wanted in ('', s.id)][:1]
-    if not chosen:
+    scenario = next((s for s in scenarios if wanted in ('', s.id)), None)
+    if scenario is None:
         raise UserError(f'no scenario has the id {wanted!r}; the first is {scenarios[0].id!r}')
-    scenario = chosen[0]
-    own = scenario.domain if scenario.domain in template_names() else None
-    template = load_template(named or own) if named or own else None
+    own = shipped_templates([scenario]).get(scenario.domain)
+    template = load_template(named) if named else own
     task = render(scenario, scenario.gestures, range(len(scenario.states)), template)
     print(f'--- {scenario.id}: system message\n{task.system}')
     print(f'--- {scenario.id}: user message\n{task.user}\n---')

@@ -168,11 +168,6 @@ def load_sets(args: argparse.Namespace) -> dict[str, list]:
             '--open-ended is for --scenarios synthetic; your own scenarios are open-ended where '
             'tools/build_scenarios.py --open-ended made them'
         )
-    if not Path(args.scenarios).is_file():
-        raise UserError(
-            f"--scenarios {args.scenarios}: there is no such file; 'synthetic' or a file that "
-            'tools/build_scenarios.py wrote was expected'
-        )
     return split_by_kind(load_scenarios(args.scenarios), Path(args.scenarios).stem)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from options import run
+from options import at_least, run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--features', type=Path, help='.npz with the arrays features, subject and session')
     add('--scenarios', type=Path, help='scenarios file (.jsonl) with gesture timelines')
     add('--out', type=Path, help='folder for identity.json and identity.png')
-    add('--shuffles', type=int, default=200, help='label shuffles of the null (default: 200)')
+    add('--shuffles', type=at_least(1), default=200, help='of the null (default: 200)')
     add('--seed', type=int, default=0, help='of folds, shuffles and intervals (default: 0)')
     return parser
 
@@ -35,29 +35,36 @@ def main() -> None:
     """Collect samples, probe them and report."""
     args = build_parser().parse_args()
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
+    from rich.table import Table
 
     from mg_plugins.emotion import identity
-    from mg_plugins.errors import UserError
 
-    if args.shuffles < 1:
-        raise UserError(f'--shuffles {args.shuffles} is not at least 1')
-    for option in ('keypoints', 'features', 'scenarios'):
-        path = getattr(args, option)
-        if path is not None and not path.is_file():
-            raise UserError(f'--{option} {path}: there is no such file')
     samples, source = collect(args)
+    table = Table(title=f'Subjects told apart ({escape(source)})')
+    table.add_column('from', no_wrap=True)
+    for column in ('subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p'):
+        table.add_column(column, justify='right')
+    probes = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        probes = []
         for part in samples:
-            task = bar.add_task(part.name, total=args.shuffles)
-            advance = lambda done, _, task=task: bar.update(task, completed=done)  # noqa: E731
-            probes.append(
-                identity.probe_subjects(
-                    part, shuffles=args.shuffles, seed=args.seed, progress=advance
-                )
+            line = bar.add_task(part.name, total=args.shuffles)
+            p = identity.probe_subjects(
+                part,
+                shuffles=args.shuffles,
+                seed=args.seed,
+                progress=lambda done, _, line=line: bar.update(line, completed=done),
             )
-    print_table(probes, source)
+            interval = f'{p.accuracy:.3f} ({p.low:.2f}-{p.high:.2f})'
+            figures = (f'{value:.3f}' for value in (p.chance, p.null_high, p.p))
+            table.add_row(p.name, f'{p.subjects}', interval, *figures)
+            probes.append(p)
+    Console().print(table)
+    sessions = ', '.join(f'{probe.sessions} of {probe.name}' for probe in probes)
+    print(f'Held-out sessions named: {sessions}.')
+    print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
+    print('A lower bound: a better classifier may tell people apart better than this one.')
     if args.out:
         for path in identity.write_probes(args.out, probes, source):
             print(f'written: {path}')
@@ -68,7 +75,6 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
 
-    samples, sources = [], []
     if not (args.keypoints or args.features or args.scenarios):
         from mg_plugins.data.synthetic import ensure_synthetic
 
@@ -76,6 +82,7 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
         content = load_annotations(ensure_synthetic())
         timelines = identity.timeline_samples(synthetic_scenarios(True))
         return [identity.keypoint_samples(content), timelines], 'synthetic'
+    samples, sources = [], []
     if args.keypoints:
         content = load_annotations(args.keypoints)
         samples.append(identity.keypoint_samples(content, args.layout))
@@ -88,27 +95,6 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
         samples.append(identity.timeline_samples(scenarios))
         sources += [scenario.source for scenario in scenarios]
     return samples, ', '.join(dict.fromkeys(sources))
-
-
-def print_table(probes: list, source: str) -> None:
-    """A row a kind of data."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f'Subjects told apart ({escape(source)})')
-    table.add_column('from', no_wrap=True)
-    for column in ('subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p'):
-        table.add_column(column, justify='right')
-    for p in probes:
-        interval = f'{p.accuracy:.3f} ({p.low:.2f}-{p.high:.2f})'
-        figures = (f'{value:.3f}' for value in (p.chance, p.null_high, p.p))
-        table.add_row(p.name, f'{p.subjects}', interval, *figures)
-    Console().print(table)
-    sessions = ', '.join(f'{probe.sessions} of {probe.name}' for probe in probes)
-    print(f'Held-out sessions named: {sessions}.')
-    print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
-    print('A lower bound: a better classifier may tell people apart better than this one.')
 
 
 if __name__ == '__main__':

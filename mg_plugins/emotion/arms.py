@@ -34,13 +34,9 @@ class Question:
     """One question, and where it stands in the evaluation.
 
     Attributes:
-        scenario: Index of the scenario.
-        arm: One of ``ARMS``.
-        draw: Number of the exchange of timelines; 0 outside the placebo.
-        rotation: Number of the rotation of the options.
+        scenario, gestures_of: Index of the scenario, and of that whose timeline is shown, if any.
+        draw, rotation: Numbers of the exchange of timelines and of the rotation of the options.
         order: The options in the order shown, as indices into the scenario's.
-        gestures_of: Index of the scenario whose timeline is shown; None where none is.
-        task: What is asked.
     """
 
     scenario: int
@@ -66,9 +62,6 @@ class Design:
         limit: Judge so many scenarios, by chance; the placebo still exchanges among all.
         bootstrap: How often subjects are drawn for intervals.
         baselines: Whether to fit the learned baselines on the training scenarios.
-
-    Raises:
-        ValueError: An unknown arm, or a number below 1.
     """
 
     arms: Sequence[str] = ARMS
@@ -95,18 +88,10 @@ def plan_questions(
     templates: Mapping[str, Template] | None = None,
     **design: Any,
 ) -> list[Question]:
-    """Every question of an evaluation, scenario by scenario.
+    """Every question of an evaluation, scenario by scenario; ``design`` are fields of `Design`.
 
     All arms of a scenario stand together, so that a budget that ends early leaves whole scenarios.
-
-    Args:
-        scenarios: What is asked about.
-        templates: By domain, for the system text.
-        design: Fields of `Design`.
-
-    Raises:
-        ScenarioError: The placebo has fewer than two scenarios to exchange timelines between.
-        ValueError: A setting that cannot be.
+    A placebo with fewer than two scenarios raises `ScenarioError`.
     """
     plan = Design(**design)
     exchanged = derange(scenarios, plan.derangements, plan.seed) if PLACEBO in plan.arms else []
@@ -136,22 +121,14 @@ def rotate(options: int, rotations: int | None = None) -> list[tuple[int, ...]]:
 
 
 def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[np.ndarray]:
-    """Exchanges of timelines in which no scenario keeps its own, nor one of its own session.
+    """Permutations p (n,) in which scenario i is shown the timeline of p[i], none of its session.
 
     Each is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
     keep to the domain and the split, avoid the own subject and pairs of an earlier exchange, and
     match the number of gestures loosely, with chance breaking the ties. The lengths are matched
     so that the placebo's prompts are about as long as the real ones: otherwise a gain over the
     placebo could come from length. What the mere number of gestures says therefore stays in
-    the placebo and is not counted as something that the gestures say. Time and memory grow with
-    n², to about a second and 100 MB for 2,000 scenarios.
-
-    Returns:
-        ``number`` permutations (n,): scenario i is shown the timeline of scenario p[i].
-
-    Raises:
-        ScenarioError: Fewer than two scenarios, or sessions so uneven that some scenario would keep
-            its own session's timeline.
+    the placebo. Time and memory grow with n², to about a second and 100 MB for 2,000 scenarios.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.stats import rankdata

@@ -39,8 +39,7 @@ class Asked:
     """What became of the tasks, in their order.
 
     Attributes:
-        answers: One for each task.
-        replies: What the answers were read from; None where nothing came.
+        answers, replies: One for each task; None where no reply came.
         calls, tokens: Requests made, retries included, and tokens of the replies to them.
         cached: Tasks answered from the cache.
         stopped: Why it ended early, or empty.
@@ -81,17 +80,12 @@ def ask_all(
         cache: Where replies are looked for and kept.
         concurrency: The most requests under way at a time; see `Pace`.
         timeout: Seconds for one request from when it can be served. It is doubled with each try.
-        retries: How often a request is made anew after an error that may pass. Before, it waits:
-            a random time below a limit that doubles from 0.5 to 30 s, and at least the time that
-            the endpoint asked for.
+        retries: How often a request is made anew after an error that may pass, after a random wait
+            below a limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
         reask: How often a question is asked anew, ever, because its reply could not be read.
         budget: Limits on requests and tokens.
         progress: Called with the number of tasks done and of all, from the asking thread.
         read: Makes an answer of a reply.
-
-    Raises:
-        CacheError: The cache cannot be written.
-        ValueError: A setting out of its range.
     """
     if concurrency < 1 or not timeout > 0 or retries < 0 or reask < 0:
         raise ValueError(

@@ -43,12 +43,8 @@ def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int 
     """Counts of gestures and their rates a minute, by regularised logistic regression.
 
     The strength is chosen on the training subjects only, by the log-likelihood of the true state
-    under cross-validation that keeps a subject on one side.
-
-    Args:
-        train: Scenarios with a known state; one session counts once.
-        test: Scenarios to predict; their states are not looked at.
-        seed: Of the folds.
+    under cross-validation that keeps a subject on one side. One session counts once; the states of
+    ``test`` are not looked at; ``seed`` is that of the folds.
 
     Returns:
         ``predictions``, the likeliest state of each test scenario; ``probabilities``, a dict from

@@ -42,11 +42,6 @@ def load_sessions(
     Returns:
         Sessions, and what to call their source: 'synthetic' where the files say so, else the name
         of the first file or, for predictions, of its folder.
-
-    Raises:
-        ScenarioError: Another kind of file, or as `sessions_from_annotations` and
-            `sessions_from_predictions`.
-        AnnotationError: An annotation file that cannot be read.
     """
     paths = [Path(path) for path in paths]
     kinds = {path.suffix for path in paths}
@@ -76,11 +71,7 @@ def load_sessions(
 def fitting_sessions(
     sessions: Iterable[Session], template: Template
 ) -> tuple[list[Session], dict[str, list[str]]]:
-    """Sessions whose state the template knows, or who have none, and why others are left out.
-
-    Returns:
-        Sessions, their states in the template's spelling; and reason to ids of those left out.
-    """
+    """Sessions of a state that the template knows, or of none; and the others by reason."""
     fitting: list[Session] = []
     left_out: dict[str, list[str]] = {}
     known = ', '.join(state.name for state in template.states)
@@ -117,14 +108,10 @@ def build_scenarios(
         template: How to ask.
         open_ended: Ask for free text instead of an option.
         source: Where the sessions come from, for reports; it is not sent.
-        names: Names to mask; see `Redactor`.
-        redactor: Used instead of one made from ``names``, so that its counts can be read.
+        names: Names to mask; or ``redactor``, whose counts can be read.
         salt: Of the ids; random by default, so that nobody can recompute them from known names.
         mapping: What each opaque id stands for is added to it. Never to be sent.
         threshold: Confidence below which recognised gestures were left out.
-
-    Raises:
-        ScenarioError: A state that the template does not know, or a session that comes twice.
     """
     redactor, salt = redactor or Redactor(names), salt or new_salt()
     mapping = {} if mapping is None else mapping

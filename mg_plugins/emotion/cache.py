@@ -32,32 +32,21 @@ class CacheError(UserError):
 
 
 def task_key(judge: Judge, task: Task) -> str:
-    """What makes two questions the same: SHA-256 of the judge's identity and of what it reads.
-
-    A judge that reads other fields than the two messages has a method ``reads(task)``, which
-    returns them as JSON-able data.
-    """
-    reads = getattr(judge, 'reads', _prompt)(task)
+    """What makes two questions the same: SHA-256 of the judge's identity and of what it reads."""
+    reads = {'system': task.system, 'user': task.user, 'schema': task.schema}
+    if hasattr(judge, 'reads'):
+        reads = judge.reads(task)
     content = {'judge': judge.identity(), 'reads': reads, 'sample': task.sample}
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(',', ':'))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _prompt(task: Task) -> dict[str, Any]:
-    return {'system': task.system, 'user': task.user, 'schema': task.schema}
 
 
 class Cache:
     """Replies by question; what is put is on disk when `put` returns.
 
     Every reply that arrived is kept, also refusals and unreadable ones (so that a question is not
-    asked anew more often than allowed, however often a run is started).
-
-    Args:
-        path: The file; made with mode 0600, its folder, if missing, with mode 0700.
-
-    Raises:
-        CacheError: The file is broken, foreign, of another version, or cannot be written.
+    asked anew more often than allowed, however often a run is started). The file has mode 0600,
+    its folder, if made here, 0700. What cannot be used raises `CacheError`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

@@ -42,14 +42,8 @@ _adapter = cache(TypeAdapter)
 def check(kind: type[T], content: Any, where: str, error: type[UserError] = UserError) -> T:
     """An instance of the dataclass ``kind`` made from JSON, every field checked.
 
-    Args:
-        kind: A dataclass whose fields have the types of this module.
-        content: The parsed JSON.
-        where: What messages begin with, such as ``'file.jsonl, line 3'``.
-        error: What to raise.
-
-    Raises:
-        UserError: Of the kind ``error``; the message names the first wrong field.
+    ``where`` is what messages begin with, such as ``'file.jsonl, line 3'``; they name the first
+    wrong field. ``error`` is what is raised.
     """
     try:
         return _adapter(kind).validate_python(content)

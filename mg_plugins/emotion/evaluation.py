@@ -8,18 +8,29 @@ question, which is what happened.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .arms import PLACEBO, Design, Question, plan_questions
-from .figures import Tally, chosen_state
-from .findings import findings, notes_on
+from .arms import PLACEBO, WITH, WITHOUT, Design, Question, plan_questions
+from .figures import NO_INTERVAL, Tally, chosen_state
 from .prompts import clock
 from .rubric import GENERAL_RUBRIC, KEYWORD, OpenAnswer, Score, grade
 from .scenarios import Scenario, ScenarioError
 from .sets import for_fitting, judged, shipped_templates
-from .tasks import ANSWERED, Judge, Reply
+from .tasks import (
+    ANSWERED,
+    CUT,
+    FAILED,
+    NOT_ASKED,
+    REFUSED,
+    THOUGHTS_ONLY,
+    TOOL_CALL,
+    UNREADABLE,
+    Judge,
+    Reply,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .ask import Asked
@@ -31,6 +42,19 @@ CRUDE = (
     'The keyword rubric is crude: it counts words, and can hardly tell apart answers of one form, '
     'such as the lexicon judge’s. The evidence score does not depend on it.'
 )
+
+ENOUGH = 8  # answers for a pattern to be worth a sentence
+ALWAYS = 0.85  # share of answers in one position that is called a bias
+FEW_SUBJECTS = 5
+OUTCOMES = {
+    CUT: 'were cut off at the limit on their length before an answer could be read '
+    '(--answer-tokens raises it)',
+    THOUGHTS_ONLY: 'held thoughts and no answer (--answer-tokens may be too low)',
+    TOOL_CALL: 'called a tool instead of answering',
+    REFUSED: 'were refusals',
+    UNREADABLE: 'could not be read',
+    FAILED: 'never came',
+}
 
 
 @dataclass(frozen=True)
@@ -76,11 +100,6 @@ def evaluate(
         templates: By domain, for system texts and rubrics; the package's own by default.
         rubric_judge: Scores open-ended answers; None for the keyword rubric.
         design: Fields of `arms.Design`.
-
-    Raises:
-        ScenarioError: Nothing to judge, a mix of the two kinds of questions, or a placebo with
-            fewer than two scenarios.
-        ValueError: A setting that cannot be.
     """
     from .ask import ask_all
 
@@ -127,13 +146,10 @@ def assess(
 
     Args:
         scenarios, name, templates: As in `evaluate`.
-        questions: Of `arms.plan_questions`, over the judged scenarios.
-        asked: Their answers.
-        judge: Its name and identity.
+        questions, asked: Of `arms.plan_questions`, over the judged scenarios, and their answers.
+        judge: Its name and identity; ``notes`` is what it has to say of how it asked.
         plan: The design.
-        notes: What the judge has to say of how it asked.
-        grade_open: Scores open-ended answers, as `rubric.grade` does.
-        rubric: Who scores them.
+        grade_open: Scores open-ended answers, as `rubric.grade` does; ``rubric`` names who.
         started: `time.perf_counter` when asking began.
     """
     tally = Tally(judged(scenarios), questions, asked.answers, plan.bootstrap, plan.seed)
@@ -143,7 +159,10 @@ def assess(
         'version': VERSION,
         'name': name,
         'source': ', '.join(sorted({case.source for case in tally.cases})),
-        'origin': _origins(cases),
+        'origin': [
+            origin + (f', confidence of {above:g} or more' if above else '')
+            for origin, above in sorted({(c.origin, c.threshold or 0) for c in cases if c.origin})
+        ],
         'judge': dict(judge),
         'seed': plan.seed,
         'scenarios': len(cases),
@@ -200,15 +219,6 @@ def _grade(
     return [scores.get(k) for k in range(len(tally.pairs))], asked
 
 
-def _origins(cases: Sequence[Scenario]) -> list[str]:
-    """Who named the gestures, and above which confidence."""
-    kinds = {(case.origin, case.threshold or 0) for case in cases if case.origin}
-    return [
-        origin + (f', confidence of {threshold:g} or more' if threshold else '')
-        for origin, threshold in sorted(kinds)
-    ]
-
-
 def _record(tally: Tally, place: int, reply: Reply | None, score: Score | None) -> dict[str, Any]:
     """What is kept of one question."""
     question, answer = tally.pairs[place]
@@ -247,3 +257,84 @@ def _record(tally: Tally, place: int, reply: Reply | None, score: Score | None) 
     if score is not None:
         record |= {'completeness': score.completeness, 'depth': score.depth}
     return record
+
+
+def findings(
+    tally: Tally, metrics: dict[str, Any], replies: Sequence[Reply | None]
+) -> Iterator[str]:
+    """Sentences for the top of the report, the result first."""
+    for other, title in ((WITHOUT, 'no gestures'), (PLACEBO, 'those of another scenario')):
+        gain = metrics['comparisons'].get(f'{WITH} - {other}', {}).get('gain', NO_INTERVAL)
+        value, low, high = (None if g is None else 100 * g for g in gain.values())
+        text = f'Against {title}, the gestures change accuracy by {value or 0:+.1f} points'
+        if low is not None:
+            sure = 'beyond chance' if low > 0 or high < 0 else 'which may be chance'
+            yield f'{text} [{low:+.1f}, {high:+.1f}], {sure}.'.replace('-', '−')
+        elif value is not None:
+            yield f'{text}; there is no interval.'
+    counts = Counter(answer.status for _, answer in tally.pairs)
+    asked = len(tally.pairs) - counts[NOT_ASKED]
+    for status, what in OUTCOMES.items():
+        if counts[status]:
+            yield f'{counts[status]} of {asked} answers {what}.'
+    cut = sum(reply is not None and reply.prompt_cut for reply in replies)
+    if cut:
+        yield (
+            f'{cut} prompts were cut by the server (it counted far fewer tokens than they have): '
+            'raise its context length; these answers say nothing.'
+        )
+    # Answers by position, a confidence that never varies, answers that never change.
+    told = [(q, a) for q, a in tally.pairs if a.status == ANSWERED and not tally.open_ended]
+    if len(told) >= ENOUGH:
+        place, most = Counter(answer.choice for _, answer in told).most_common(1)[0]
+        rotated = len({question.rotation for question, _ in told}) > 1
+        if rotated and most >= ALWAYS * len(told):
+            yield (
+                f'{most} of {len(told)} answers name option {"ABCDEFGHIJ"[place : place + 1]} '
+                'wherever the options stand: this judge answers by position, not by content.'
+            )
+        sure = {a.confidence for _, a in told if a.confidence is not None}
+        if len(sure) == 1:
+            yield f'The confidence is {sure.pop():g} in every answer: it says nothing.'
+    if {WITH, WITHOUT} <= set(tally.votes) and told and tally.known:
+        if (tally.votes[WITH] == tally.votes[WITHOUT]).all():
+            yield 'Seeing the gestures changed no choice of this judge.'
+    # Why intervals are missing or not to be trusted.
+    subjects = metrics['subjects']
+    gains = [c['gain'] for c in metrics['comparisons'].values()]
+    if subjects == 1:
+        yield 'One subject only: there are no intervals.'
+    elif any(g['low'] is not None and g['low'] == g['high'] for g in gains):
+        yield (
+            f'An interval has no width: all {subjects} subjects have the same gain. That is no '
+            'certainty, the sample is too small or the judge too uniform.'
+        )
+    elif subjects < FEW_SUBJECTS:
+        yield f'{subjects} subjects only: the intervals are rough.'
+
+
+def notes_on(scenarios: Sequence[Scenario], tally: Tally, plan: Design) -> list[str]:
+    """What was left out of the figures, and what may blur them."""
+    cases, train = tally.cases, for_fitting(scenarios)
+    left_out = [s for s in scenarios if s.split == 'train']
+    both = {s.session for s in left_out} & {case.session for case in cases}
+    shared = {s.subject for s in train} & {case.subject for case in cases}
+    exchanged = [q for q, _ in tally.pairs if q.arm == PLACEBO]
+    own = sum(cases[q.scenario].subject == cases[q.gestures_of].subject for q in exchanged)
+    notes = {
+        f'{len(both)} sessions of split train are judged as well: nothing is fitted to them.': both,
+        f'{len(shared)} subjects are judged that training sessions are of, too.': shared,
+        f'{len(left_out)} scenarios of split train were not judged; {len(train)} of them have a '
+        'known state and are for fitting.': left_out,
+        f'{len(tally.judged) - len(tally.known)} scenarios of unknown state were judged and left '
+        'out of scores.': len(tally.judged) - len(tally.known),
+        f'{len(tally.cut)} scenarios were not asked to the end and are left out of scores.': (
+            tally.cut
+        ),
+        f'In {own / max(len(exchanged), 1):.0%} of the placebo the gestures are of another session '
+        'of the same subject.': own,
+        'Options were not rotated: liking a position can raise or lower scores.': (
+            plan.rotations == 1 and not tally.open_ended
+        ),
+    }
+    return [note for note, holds in notes.items() if holds]

@@ -65,8 +65,7 @@ def score_evidence(
     Args:
         text: The answer, or its reason.
         cited: Places that the answer lists as evidence; each counts as one sentence.
-        gestures: The scenario's own timeline, whatever the answer was shown.
-        context: The scenario's context.
+        gestures, context: The scenario's own, whatever the answer was shown.
         vocabulary: Class names that may be cited, beside those of the timeline.
     """
     classes = tuple(sorted({*vocabulary, *(g.name for g in gestures)}))

@@ -68,18 +68,11 @@ class Probe:
 
 
 def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> Samples:
-    """Statistics of body and posture from the key points of an annotation file.
+    """Statistics of body and posture from the key points of an annotation file's ``content``.
 
     Per clip, of the person with most detected joints, in body-centred coordinates (2D: in
     shoulder widths): the mean and the standard deviation over time of every coordinate, and the
     median length of every bone. Joints that are never detected count as 0.
-
-    Args:
-        content: What `mg_plugins.data.annotations.load_annotations` returns.
-        layout: Name of the joint layout; by default what the file says.
-
-    Raises:
-        IdentityError: No layout, another number of joints, or clips without subject or session.
     """
     from mg_plugins.data.layouts import get_layout
     from mg_plugins.data.skeleton import detected_joints, normalise
@@ -108,11 +101,7 @@ def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> S
 
 
 def feature_samples(path: str | os.PathLike) -> Samples:
-    """Features of an .npz file: ``features`` (N, …), ``subject`` (N,) and ``session`` (N,).
-
-    Raises:
-        IdentityError: Not such a file.
-    """
+    """Features of an .npz file: ``features`` (N, …), ``subject`` (N,) and ``session`` (N,)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             features, subject, session = (file[k] for k in ('features', 'subject', 'session'))
@@ -121,8 +110,6 @@ def feature_samples(path: str | os.PathLike) -> Samples:
             f'{path}: {error}; expected arrays features (N, …), subject (N,) and session (N,), '
             'because a session must not be in training and test'
         ) from None
-    except OSError:
-        raise
     except Exception as error:  # the zip and array readers have errors of their own
         raise IdentityError(f'{path} is no .npz file of plain arrays: {error}') from None
     if features.ndim < 2 or not len(features) == len(subject) == len(session):
@@ -161,15 +148,9 @@ def probe_subjects(
 ) -> Probe:
     """Measure how well the subjects of held-out sessions are named.
 
-    Args:
-        samples: One row a session.
-        shuffles: Number of label shuffles of the null.
-        bootstrap: Number of draws of the interval.
-        seed: Of folds, shuffles and draws.
-        progress: Called with shuffles done and in all.
-
-    Raises:
-        IdentityError: Fewer than two subjects, or subjects with one session only.
+    The null is made of ``shuffles`` of the subjects, the interval of ``bootstrap`` draws;
+    ``progress`` is called with shuffles done and in all. Two subjects or more with two sessions or
+    more are needed (`IdentityError`).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -259,11 +240,7 @@ def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]
 
 
 def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) -> Samples:
-    """Mean of the rows of each session; ``owners`` has subject and session of each.
-
-    Raises:
-        IdentityError: A session of two subjects, or no row at all.
-    """
+    """Mean of the rows of each session; ``owners`` has subject and session of each."""
     if not len(rows):
         raise IdentityError(f'{name}: there is nothing to probe')
     subjects: dict[str, str] = {}

@@ -55,9 +55,6 @@ def emotion(
         seed: Of everything random, the model's draws included.
         bootstrap: How often subjects are drawn for intervals.
         design: Further fields of `mg_plugins.emotion.Design`.
-
-    Raises:
-        ScenarioError: No such scenario.
     """
     made = scenarios == 'synthetic'
     loaded = synthetic_scenarios(True, seed=seed) if made else load_scenarios(scenarios)

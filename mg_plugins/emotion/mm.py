@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +28,19 @@ if TYPE_CHECKING:
     from mg_plugins.emotion.judges.lexicon import Prior
     from mg_plugins.emotion.scenarios import Scenario
 
-#: Figures that are logged, each after ``emotion/``; shares, and points of them for gains.
-FIGURES = tuple(
-    'acc_without_mg acc_with_mg acc_placebo gain gain_low gain_high gain_over_placebo '
-    'macro_f1_with_mg answered failed'.split()
-)
+#: Figures that are logged, each after ``emotion/``, and where they stand in the metrics.
+FIGURES = {
+    'acc_without_mg': ('arms', 'without', 'accuracy', 'value'),
+    'acc_with_mg': ('arms', 'with', 'accuracy', 'value'),
+    'acc_placebo': ('arms', 'placebo', 'accuracy', 'value'),
+    'gain': ('comparisons', 'with - without', 'gain', 'value'),
+    'gain_low': ('comparisons', 'with - without', 'gain', 'low'),
+    'gain_high': ('comparisons', 'with - without', 'gain', 'high'),
+    'gain_over_placebo': ('comparisons', 'with - placebo', 'gain', 'value'),
+    'macro_f1_with_mg': ('arms', 'with', 'macro_f1', 'value'),
+    'answered': (),
+    'failed': (),
+}
 NEEDED = (
     'EmotionEvalHook reads the predictions that an MGMetric keeps, and {loop} has none: add '
     "dict(type='MGMetric') to it, e.g. {loop} = [dict(type='MGMetric')], or leave {when!r} out of "
@@ -98,10 +108,6 @@ class EmotionEvalHook(Hook):
             cache. NCCL's default timeout, after which waiting ranks give up, is 600.
         on_error: ``'warn'`` or ``'raise'``.
         seed: Of exchanges and intervals.
-
-    Raises:
-        ValueError: A setting that cannot be; the message names it.
-        ImportError: What the judge needs is not installed.
     """
 
     priority = 'HIGHEST'
@@ -152,11 +158,7 @@ class EmotionEvalHook(Hook):
         self._validations, self._fitted, self._judged = 0, None, set()
 
     def before_run(self, runner: Runner) -> None:
-        """See that each loop in question has an MGMetric.
-
-        Raises:
-            ValueError: It has none.
-        """
+        """See that each loop in question has an MGMetric."""
         for when in self.when:
             evaluator = getattr(runner, f'_{when}_evaluator')
             if evaluator is not None and not any(map(_is_ours, _metrics(evaluator))):
@@ -368,18 +370,7 @@ def _place(runner: Runner, mode: str) -> str:
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
-    arms, comparisons = evaluation.metrics['arms'], evaluation.metrics['comparisons']
-    gain = comparisons['with - without']['gain']
-    values = dict(
-        acc_without_mg=arms['without']['accuracy']['value'],
-        acc_with_mg=arms['with']['accuracy']['value'],
-        acc_placebo=arms['placebo']['accuracy']['value'],
-        gain=gain['value'],
-        gain_low=gain['low'],
-        gain_high=gain['high'],
-        gain_over_placebo=comparisons['with - placebo']['gain']['value'],
-        macro_f1_with_mg=arms['with']['macro_f1']['value'],
-        answered=sum(a['answered'] for a in arms.values()) / len(evaluation.records),
-        failed=0.0,
-    )
+    values = {name: reduce(getitem, path, evaluation.metrics) for name, path in FIGURES.items()}
+    answered = sum(arm['answered'] for arm in evaluation.metrics['arms'].values())
+    values |= {'answered': answered / len(evaluation.records), 'failed': 0}
     return {name: math.nan if v is None else float(v) for name, v in values.items()}

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 class Budget:
     """Limits over one call of `ask_all`, or over all that are given the same object.
 
-    Attributes:
-        calls: Requests that may be made, retries included; None for no limit.
-        tokens: Tokens after which nothing new is asked (what is under way is awaited, so that a
-            few answers more may come); None for no limit.
-        used_calls, used_tokens: Requests made, and tokens of all replies.
+    ``calls`` are requests, retries included. After ``tokens`` nothing new is asked, but what is
+    under way is awaited, so that a few answers more may come.
     """
 
     calls: int | None = None

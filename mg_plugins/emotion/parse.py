@@ -97,12 +97,7 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
     and kept with the answer. Of a multiple-choice task the letter, or the option itself, is looked
     for in JSON, in JSON that is cut off or badly quoted, and in prose, in this order; where the
     message is empty, in finished thoughts, and only where they state an answer as JSON or in a
-    box. Of an open-ended task any text is an answer.
-
-    Returns:
-        ANSWERED with the choice; REFUSED, CUT, THOUGHTS_ONLY, TOOL_CALL or UNREADABLE. The
-        confidence is in [0, 1], or None where none was given or the number makes no sense as one.
-        All texts can be written as UTF-8.
+    box. Of an open-ended task any text is an answer. All texts can be written as UTF-8.
     """
     text, thoughts = split_thoughts(reply.text[:MOST_REPLY])
     thoughts, cut = reply.thoughts[:MOST_REPLY] or thoughts, reply.finish == 'length'
@@ -124,9 +119,9 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
     return replace(
         answer,
         status=status,
-        text=_writable(answer.text),
-        evidence=tuple(map(_writable, answer.evidence)),
-        thoughts=_writable(thoughts),
+        text=writable(answer.text),
+        evidence=tuple(map(writable, answer.evidence)),
+        thoughts=writable(thoughts),
     )
 
 
@@ -154,7 +149,8 @@ def split_thoughts(text: str) -> tuple[str, str]:
     return text.strip(), '\n'.join(thoughts).strip()
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
+    """A text without halves of characters, which UTF-8 cannot hold."""
     return text.encode('utf-8', 'replace').decode()
 
 

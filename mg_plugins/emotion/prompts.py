@@ -23,26 +23,8 @@ if TYPE_CHECKING:
 
 LETTERS = string.ascii_uppercase
 
-ROLE = (
-    'You are given a short scenario about one person and a question about that person. '
-    'Judge only from what the scenario says.'
-)
-CHOOSE = (
-    'Exactly one option is right; when the scenario leaves it open, choose the likelier one. Think '
-    'first, then answer with one JSON object and nothing after it. Its fields, in this order: '
-    '"reason", a text of a few sentences that weighs what speaks for each option; "evidence", a '
-    'list of up to five places in the scenario that decide it, each quoted word for word, with its '
-    'time if it has one; "answer", the letter of the option; "confidence", a '
-    'number from 0 to 1: how probable it is that this answer is right, where 0.5 is a coin toss '
-    'between two options.'
-)
-WRITE = (
-    'Answer in plain prose of 3 to 6 sentences. Quote what in the scenario supports your answer '
-    'word for word, with its time if it has one.'
-)
-TIMELINE = 'Micro-gestures of the person, from the beginning of the recording (minutes:seconds):'
-NO_GESTURES = 'Micro-gestures of the person: none was seen in this recording.'
-SURE = 'A confidence tells how sure the recogniser is of a gesture\u2019s name, from 0 to 1.'
+TEXTS = json.loads(Path(__file__).with_name('texts.json').read_text(encoding='utf-8'))
+ROLE, CHOOSE, WRITE, TIMELINE, NO_GESTURES, SURE = TEXTS['prompts'].values()
 GLOSSARY = Path(__file__).with_name('glossary.json')
 LONGEST_REASON, MOST_EVIDENCE, LONGEST_EVIDENCE = 1500, 5, 120
 
@@ -61,9 +43,6 @@ def render(
         order: The options (open-ended: the states, which nobody is shown) in the order wanted, as
             indices: a permutation.
         template: The scenario's template, whose sentence on the domain begins the system text.
-
-    Raises:
-        ValueError: ``order`` is no permutation, or there are more options than letters.
     """
     states, options = len(scenario.states), len(scenario.options)
     if sorted(order) != list(range(states)):

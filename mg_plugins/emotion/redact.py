@@ -67,12 +67,9 @@ KEPT = (
 
 
 def opaque_id(kind: str, text: str, salt: str) -> str:
-    """A short id that tells nothing about ``text`` to somebody without the salt.
+    """A short id that tells nothing about ``text`` to somebody without the secret ``salt``.
 
-    Args:
-        kind: First letter of the id; the same text gives different ids for different kinds.
-        text: What is hidden, such as a subject's name.
-        salt: Secret of the build; whoever knows it can try names.
+    Its first letter is that of ``kind``; the same text has different ids for different kinds.
     """
     key = hashlib.sha256(salt.encode()).digest()
     return kind[0] + hashlib.blake2b(f'{kind}\0{text}'.encode(), key=key, digest_size=6).hexdigest()
@@ -87,13 +84,12 @@ def read_names(path: str | os.PathLike) -> list[str]:
     """Lines of a names file: a person a line, other names of the same person after commas.
 
     Empty lines and lines that begin with ``#`` are skipped.
-
-    Raises:
-        UserError: The file is not UTF-8 text.
-        OSError: The file cannot be opened.
     """
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
+    except OSError as error:
+        expected = 'a text file with a person a line was expected'
+        raise UserError(f'{path} cannot be read ({error.strerror}): {expected}') from None
     except UnicodeDecodeError as error:
         raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
@@ -114,8 +110,7 @@ class Redactor:
         persons: Placeholder to the entry it stands for. Never to be sent.
         masked: How often each placeholder was put in.
         kept: Parts in `WORDS` that begin a sentence and were not masked, to how often and where.
-        uncased: Texts without any capital letter, or without any other, in which names cannot be
-            spotted.
+        uncased: Texts without capital letters or without others, where no name can be spotted.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -177,10 +172,7 @@ class Redactor:
         return found
 
     def report(self) -> list[str]:
-        """One line for each thing that looks like a name.
-
-        The most frequent come first, after them what only begins sentences, then `kept`.
-        """
+        """A line for each thing that looks like a name: by number, doubtful ones, then `kept`."""
 
         def line(name: str, places: Counter[str], doubt: str) -> str:
             shown = ', '.join(list(places)[:SHOWN_PLACES])
@@ -300,10 +292,7 @@ def _key(name: str) -> str:
 
 
 def _possible_names(text: str) -> Iterator[tuple[str, bool]]:
-    """Runs of capitalised words, and whether one is only the first word of a sentence.
-
-    Usual openers of sentences are left out there.
-    """
+    """Runs of capitalised words, and whether one is only the first word of a sentence."""
     run: list[str] = []
     first, last = False, 0
     for match in [*WORD.finditer(text), None]:

@@ -36,12 +36,9 @@ PLAIN = (
 
 
 def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) -> dict[str, Path]:
-    """Write ``metrics.json``, ``answers.jsonl`` and ``report.html``, each whole or not at all.
+    """Write ``metrics.json``, ``answers.jsonl`` and ``report.html``; returns paths by their stems.
 
-    Nothing is replaced before the contents of all three are there.
-
-    Returns:
-        The paths, by what they are: ``metrics``, ``answers``, ``report``.
+    Each is written whole or not at all, and none before the contents of all three are there.
     """
     from .evaluation import VERSION
 
@@ -73,15 +70,7 @@ def write_report(
 def render_report(
     evaluations: Sequence[Mapping[str, Any]], records: Sequence[Sequence[Mapping[str, Any]]]
 ) -> str:
-    """The report's HTML.
-
-    Args:
-        evaluations: Figures of each evaluated set, as ``evaluate`` gives them.
-        records: The questions of each set, in the same order.
-
-    Raises:
-        ValueError: Not as many lists of records as evaluations.
-    """
+    """The report's HTML, of the figures and the questions (``records``) of each evaluated set."""
     if len(evaluations) != len(records):
         raise ValueError(
             f'{len(records)} lists of records for {len(evaluations)} evaluations: each evaluated '

@@ -13,11 +13,7 @@ from .scenarios import ScenarioError
 
 
 def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
-    """Where each row stands ("FILE, line 2"), and its cells.
-
-    Raises:
-        ScenarioError: No file, a column that is missing, or a row of another length.
-    """
+    """Where each row stands ("FILE, line 2"), and its cells; every row must be whole."""
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.DictReader(file)

@@ -30,49 +30,15 @@ from typing import Any
 import numpy as np
 
 from .parse import json_objects, parse_reply
-from .prompts import LONGEST_REASON, object_schema, text_of_at_most
+from .prompts import LONGEST_REASON, TEXTS, object_schema, text_of_at_most
 from .tasks import ANSWERED, CUT, UNREADABLE, Answer, Judge, Reply, Task
 
 KEYWORD = 'keyword rubric'
 DEPTHS = 4
-# For scenarios whose template is not at hand.
-GENERAL_RUBRIC = (
-    'names the most probable state of the person',
-    'refers to what was said or to the tone of it',
-    'refers to at least one particular moment or observation',
-    'explains how the evidence leads to the conclusion',
-    'says how certain the conclusion is or what speaks against it',
-)
-
-SYSTEM = (
-    'You grade one answer to a question about a person. Judge only what the answer says, not '
-    'whether you agree with it, and do not reward length.\n'
-    'Depth: 0 nothing about the state; 1 a bare verdict; 2 a verdict with one piece of evidence; '
-    '3 several pieces of evidence, each tied to the verdict; 4 as 3, and weighs what speaks '
-    'against it or how sure one can be.\n'
-    'Think first, then answer with one JSON object and nothing after it. Its fields, in this '
-    'order: "reason", a few sentences; "covered", a list of the numbers of the rubric items that '
-    'the answer covers; "depth", a whole number from 0 to 4.'
-)
-
-# Words that say nothing about whether an item is covered, beside those of the question.
-COMMON = frozenset(
-    'about after against all also and answer any are both but can could does each else explains '
-    'for from gives has have how into known least less like likely mentions more most names not '
-    'only other others over own particular person refers said say says several should some such '
-    'than that the their them then there these they this those through very was what when where '
-    'whether which who why with would'.split()
-)
+GENERAL_RUBRIC, COMMON = tuple(TEXTS['general']), frozenset(TEXTS['common'].split())
 STEM = 5  # letters that two forms of a word share
-LINKS = re.compile(
-    r'\b(because|since|therefore|thus|hence|so that|suggest\w*|indicat\w*|impl(?:y|ies)|'
-    r'shows?|consistent with|taken together|points? to|which is why|reflect\w*)\b',
-    re.I,
-)
-HEDGES = re.compile(
-    r'\b(although|though|however|but|despite|may|might|could|perhaps|possibly|uncertain\w*|'
-    r'leans?|not certain|less sure|on the other hand|ambiguous|cannot be sure)\b',
-    re.I,
+LINKS, HEDGES = (
+    re.compile(rf'\b({"|".join(TEXTS[name])})\b', re.I) for name in ('links', 'hedges')
 )
 
 
@@ -121,16 +87,9 @@ def grade(
 ) -> tuple[list[Score | None], Any]:
     """Score answers, blind and in an order shuffled by ``seed``; equal answers once.
 
-    Args:
-        answers: What to score.
-        judge: A language model; None for the keyword rubric.
-        seed: Of the order.
-        cache: Where replies are kept.
-        ask: Further arguments of `ask.ask_all`.
-
-    Returns:
-        A score an answer, None where the judge gave none, and what `ask.ask_all` returned (None
-        with the keyword rubric).
+    ``judge`` is a language model, None for the keyword rubric; ``cache`` and ``ask`` are arguments
+    of `ask.ask_all`. Returns a score an answer, None where the judge gave none, and what
+    `ask.ask_all` returned (None with the keyword rubric).
     """
     if judge is None:
         return [keyword_rubric(answer) for answer in answers], None
@@ -173,7 +132,7 @@ def rubric_task(answer: OpenAnswer) -> Task:
         depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
     )
     user = f'Question: {answer.question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer.text}'
-    return Task(SYSTEM, user, schema, '', None, (), (), (), 'rubric')
+    return Task(TEXTS['grading'], user, schema, '', None, (), (), (), 'rubric')
 
 
 def parse_score(text: str, items: int) -> Score | None:

@@ -39,9 +39,8 @@ class Gesture:
 
     Attributes:
         name: Class name, as the data set calls it.
-        start: Seconds from the beginning of the session.
-        end: Seconds from the beginning of the session, not before ``start``.
-        confidence: The recogniser's, in [0, 1]; 1 for ground truth.
+        start, end: Seconds from the beginning of the session.
+        confidence: The recogniser's; 1 for ground truth.
     """
 
     __pydantic_config__ = KNOWN_ONLY
@@ -57,21 +56,17 @@ class Scenario:
     """One question about one session.
 
     Attributes:
-        id: Opaque and unique in a file.
-        subject: Opaque id of the person; intervals are clustered by it.
-        session: Opaque id of the recording.
+        id, subject, session: Opaque ids; intervals are clustered by subject.
         domain: Name of the template that it was built with.
         source: Which data it comes from; figures of ``'synthetic'`` are called so everywhere.
         context: What was said and known, redacted.
         gestures: The session's timeline, by start.
-        question: What is asked.
         options: Answers to choose from; none for an open-ended question.
         states: Short name of the state behind each option (or, open-ended, of each possible one).
         valences: How pleasant each state is, −1 to 1. Read by the lexicon judge only, never sent.
         state: The true one of ``states``, or empty where it is not known.
         split: ``'train'`` for fitting priors and baselines, ``'test'`` for judging, or empty.
-        origin: Who named the gestures: ``'annotated'`` (people), ``'recognised'`` (a model) or
-            ``'synthetic'``; empty where the file does not say.
+        origin: Who named the gestures: people, a model or nobody; empty where the file is silent.
         threshold: Confidence below which recognised gestures were left out; None if none was.
     """
 
@@ -104,11 +99,7 @@ class Scenario:
 
 
 def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
-    """Check one JSON object and make a scenario of it.
-
-    Raises:
-        ScenarioError: What is wrong, with the field; it begins with ``where``.
-    """
+    """Check one JSON object and make a scenario of it; errors begin with ``where``."""
     if isinstance(content, dict):
         content = dict(content)
         version = content.pop('version', None)
@@ -151,32 +142,30 @@ def in_order(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
 
 
 def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
-    """Read a scenarios file; empty lines are skipped.
-
-    Raises:
-        ScenarioError: A line that is no valid scenario, an id that comes twice, or no line at all.
-    """
-    path, scenarios, seen = Path(path), [], {}
-    with path.open('rb') as file:
-        for number, line in enumerate(file, 1):
-            where = f'{path}, line {number}'
-            try:
-                text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
-                if not text.strip():
-                    continue
-                content = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise ScenarioError(f'{where}: not JSON in UTF-8 ({error})') from None
-            scenario = scenario_from_json(content, where)
-            if scenario.id in seen:
-                raise ScenarioError(
-                    f'{where}, field id: {scenario.id!r} is already on line {seen[scenario.id]}'
-                )
-            seen[scenario.id] = number
-            scenarios.append(scenario)
+    """Read a scenarios file; empty lines are skipped, a wrong line is named (`ScenarioError`)."""
+    scenarios: dict[str, tuple[int, Scenario]] = {}
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise ScenarioError(
+            f'{path} cannot be read ({error.strerror}); a scenarios file, which '
+            'tools/build_scenarios.py writes, was expected'
+        ) from None
+    for number, line in enumerate(lines, 1):
+        where = f'{path}, line {number}'
+        try:
+            text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
+            content = json.loads(text) if text.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise ScenarioError(f'{where}: not JSON in UTF-8 ({error})') from None
+        if text.strip():
+            made = scenario_from_json(content, where)
+            first, _ = scenarios.setdefault(made.id, (number, made))
+            if first != number:
+                raise ScenarioError(f'{where}, field id: {made.id!r} is already on line {first}')
     if not scenarios:
         raise ScenarioError(f'{path}: there is no scenario in it')
-    return scenarios
+    return [made for _, made in scenarios.values()]
 
 
 def save_scenarios(path: str | os.PathLike, scenarios: Iterable[Scenario]) -> None:

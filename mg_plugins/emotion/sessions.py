@@ -35,8 +35,7 @@ class Session:
         gestures: Times in seconds from the beginning of the recording.
         state: What the data says of the outcome, or empty.
         transcript: What was said, not redacted yet.
-        split: ``'train'``, ``'test'`` or empty.
-        origin: ``'annotated'`` or ``'recognised'``; see `scenarios.Scenario`.
+        split, origin: As in `scenarios.Scenario`.
     """
 
     id: str
@@ -62,13 +61,9 @@ def sessions_from_clips(
         clips: Fields of each clip: ``session``, ``start`` and ``end`` (frames), and where known
             ``subject`` (else the session stands for it), ``fps`` (30 for none or 0), ``outcome``.
         names: Class of each clip.
-        confidences: Confidence of each, in [0, 1]; 1 by default.
+        confidences: Confidence of each, in [0, 1]; none where people named the classes.
         split: Split of all sessions.
         notes: What had to be assumed is added to it.
-
-    Raises:
-        ScenarioError: A clip without session or times, a negative fps, times beyond `LONGEST`, or
-            a session of two subjects or outcomes.
     """
     recognised = confidences is not None
     sures = confidences if recognised else [1.0] * len(clips)
@@ -154,17 +149,10 @@ def sessions_from_annotations(
     *,
     notes: list[str] | None = None,
 ) -> list[Session]:
-    """Sessions of an annotation file, with its true labels.
+    """Sessions of an annotation file (or what it holds), with its true labels.
 
-    Args:
-        path: A .pkl or .npz file (see `mg_plugins.data.annotations`), or what it holds.
-        split: Take the clips of this split only; by default all. Sessions whose clips are in one
-            that ends in train, val or test get the split 'train' or 'test' in either case.
-        notes: What had to be assumed is added to it.
-
-    Raises:
-        AnnotationError: The file cannot be read.
-        ScenarioError: No such split, no class names, or as `sessions_from_clips`.
+    ``split`` takes the clips of this split only. Sessions whose clips are in one that ends in
+    train, val or test get the split 'train' or 'test' in either case.
     """
     from mg_plugins.data.annotations import load_annotations
 
@@ -220,17 +208,9 @@ def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dic
 def sessions_from_predictions(
     paths: Sequence[str | os.PathLike], *, split: str = '', notes: list[str] | None = None
 ) -> list[Session]:
-    """Sessions of a recogniser's predictions.
+    """Sessions of ``predictions.csv`` files that tests write.
 
-    Args:
-        paths: ``predictions.csv`` files that tests write; several ones if they hold different
-            clips, such as those of the left-out subjects of tools/compare.py.
-        split: Split of all sessions.
-        notes: What had to be assumed is added to it.
-
-    Raises:
-        ScenarioError: A file without the columns that are needed, a clip that comes twice, or as
-            `sessions_from_clips`.
+    Several must hold different clips, such as those of the left-out subjects of tools/compare.py.
     """
     rows: list[dict[str, str]] = []
     seen: dict[str, str] = {}
@@ -260,19 +240,9 @@ def sessions_from_predictions(
 def sessions_from_segments(
     paths: Sequence[str | os.PathLike], *, split: str = ''
 ) -> tuple[list[Session], bool]:
-    """Sessions of spotted segments, as tools/recognize.py writes them; one each person.
+    """Sessions of segments.csv or .json of tools/recognize.py, one each person.
 
-    Args:
-        paths: ``segments.csv`` (columns recording, person, class, start_s, end_s, confidence) or
-            ``segments.json`` (a list ``segments`` of objects with recording, person, label, start,
-            end, confidence) files.
-        split: Split of all sessions.
-
-    Returns:
-        The sessions, and whether a file says that its model was trained on synthetic data.
-
-    Raises:
-        ScenarioError: A file that does not have them.
+    Also whether a file says that its model was trained on synthetic data.
     """
     timelines: dict[tuple[str, str], list[Gesture]] = {}
     synthetic = False
@@ -301,13 +271,9 @@ def sessions_from_segments(
 def recording_session(
     name: str, segments: Iterable[Any], transcript: str | os.PathLike | None = None
 ) -> Session:
-    """One recording as a session, also where no gesture was found in it.
+    """One recording as a session, also where no gesture was found in it; its name is the subject.
 
-    Args:
-        name: Of the recording; it stands for the subject too.
-        segments: Rows with label, start, end, confidence and person, such as
-            `mg_plugins.spotting.Segments`; those of person 0 count.
-        transcript: A file that `read_transcript` reads.
+    Of ``segments``, rows such as `mg_plugins.spotting.Segments` has, those of person 0 count.
     """
     said = '' if transcript is None else as_text(mask_speakers(read_transcript(transcript)))
     own = [row for row in segments if row.person == 0]
@@ -318,15 +284,10 @@ def recording_session(
 def with_outcomes(
     sessions: Iterable[Session], path: str | os.PathLike
 ) -> tuple[list[Session], list[str]]:
-    """States from a file with the header ``session,subject,state`` (or ``session,state``).
-
-    A subject and a state that are given there replace those of the session.
+    """States of a file with the header ``session,subject,state`` (or ``session,state``).
 
     Returns:
         The sessions, and those of the file that are not among them.
-
-    Raises:
-        ScenarioError: Missing columns, or a session that comes twice.
     """
     table: dict[str, dict[str, str]] = {}
     for where, row in csv_rows(Path(path), ('session', 'state')):

@@ -38,14 +38,9 @@ def split_by_kind(scenarios: Sequence[Scenario], name: str) -> dict[str, list[Sc
 def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prior:
     """The lexicon judge's prior for a set.
 
-    Args:
-        scenarios: The set, of which only the labelled training scenarios are looked at.
-        wish: ``'fitted'``, ``'documented'``, or a scenarios file to fit to; by default fitted where
-            there are 20 labelled training scenarios, else documented. Of a file, scenarios of
-            sessions or subjects that are judged are left out.
-
-    Raises:
-        ValueError: There is too little to fit to; ScenarioError for a bad file.
+    ``wish`` is ``'fitted'`` (to its labelled training scenarios, the default where there are 20),
+    ``'documented'`` (else the default), or a scenarios file to fit to; of that, scenarios of
+    sessions or subjects that are judged are left out.
     """
     from .judges.lexicon import Prior, fit_prior
 
@@ -69,15 +64,10 @@ def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prio
 def previews(
     scenarios: Sequence[Scenario], wanted: str = '', **design: Any
 ) -> list[tuple[str, Task]]:
-    """What would be sent for one scenario: every message that differs, titled.
+    """What would be sent for one scenario (the first judged by default), as titles and tasks.
 
-    Args:
-        scenarios: The whole set, since the placebo exchanges timelines.
-        wanted: The scenario's id; the first one judged if empty.
-        design: Arguments of `arms.plan_questions`.
-
-    Raises:
-        ScenarioError: No such scenario, or it is for fitting and would not be sent.
+    The whole set is needed, since the placebo exchanges timelines; ``design`` are arguments of
+    `arms.plan_questions`.
     """
     from .arms import PLACEBO, plan_questions
 

@@ -20,12 +20,7 @@ from .sessions import Session
 from .template import load_template
 
 AGREEMENT = 0.65
-# A recogniser's share of right names, near the state of the art on real micro-gestures, and how
-# its confidences are distributed where it is right and where it is wrong (beta distributions).
-RECOGNISED = 0.65
-RIGHT, WRONG = (6, 2.5), (3.5, 3.5)
-# Streams of random numbers.
-TONE, TEXT, RECOGNISER = range(3)
+TONE, TEXT = range(2)  # streams of random numbers
 
 # What an invented player says.
 SENTENCES = json.loads(Path(__file__).with_name('sentences.json').read_text(encoding='utf-8'))
@@ -39,7 +34,6 @@ def synthetic_scenarios(
     sessions: int = 6,
     clips: int = 2000,
     open_ended: bool = False,
-    predicted: bool = False,
 ) -> list[Scenario]:
     """Sessions of the synthetic set as scenarios; the same ones for the same arguments.
 
@@ -50,10 +44,6 @@ def synthetic_scenarios(
         sessions: Sessions of each.
         clips: Gestures in all.
         open_ended: Ask for free text.
-        predicted: Gestures as an imperfect recogniser would name them, with its confidences.
-
-    Raises:
-        ValueError: A number out of range.
     """
     from mg_plugins.data.synthetic import SyntheticOptions, make_plan, make_task
 
@@ -63,16 +53,12 @@ def synthetic_scenarios(
     task = make_task(options)
     plan = make_plan(options, task)
     seconds = 1 / plan.fps[plan.session]
-    label, confidence = plan.label, np.ones(clips)
-    if predicted:
-        label, confidence = _recognise(label, task.counts, _stream(seed, RECOGNISER))
-    times = [plan.start * seconds, (plan.start + plan.frames - 1) * seconds, confidence]
+    start, end = plan.start * seconds, (plan.start + plan.frames - 1) * seconds
     timeline: dict[int, list[Gesture]] = {}
-    for session, k, *numbers in zip(
-        plan.session.tolist(), label, *(n.round(2).tolist() for n in times), strict=True
-    ):
-        timeline.setdefault(session, []).append(Gesture(task.names[k], *numbers))
-
+    for place, session in enumerate(plan.session.tolist()):
+        times = round(float(start[place]), 2), round(float(end[place]), 2)
+        gesture = Gesture(task.names[plan.label[place]], *times)
+        timeline.setdefault(session, []).append(gesture)
     held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
     agrees = _agreements(plan.outcome, held_out, subjects, seed)
     made = []
@@ -89,13 +75,8 @@ def synthetic_scenarios(
                 origin=SYNTHETIC,
             )
         )
-    return build_scenarios(
-        made,
-        load_template('post_match'),
-        open_ended=open_ended,
-        source=SYNTHETIC,
-        salt=f'{SYNTHETIC} {seed}',
-    )
+    template, salt = load_template('post_match'), f'{SYNTHETIC} {seed}'
+    return build_scenarios(made, template, open_ended=open_ended, source=SYNTHETIC, salt=salt)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
@@ -126,13 +107,3 @@ def _answer(pleased: bool, stream: np.random.Generator) -> str:
     tone = str(stream.choice(SENTENCES['pleased' if pleased else 'displeased']))
     sentences.insert(int(stream.integers(1, 4)), tone)
     return ' '.join(sentences)
-
-
-def _recognise(
-    label: np.ndarray, counts: np.ndarray, stream: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N,) and confidences (N,) of an imperfect recogniser: it errs towards common ones."""
-    right = stream.random(len(label)) < RECOGNISED
-    guess = stream.choice(len(counts), len(label), p=counts / counts.sum())
-    confidence = np.where(right, stream.beta(*RIGHT, len(label)), stream.beta(*WRONG, len(label)))
-    return np.where(right, label, guess), confidence

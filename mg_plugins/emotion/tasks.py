@@ -55,8 +55,7 @@ class Reply:
         tokens: Tokens of prompt and answer together, as the judge counts them; 0 if it does not.
         refusal: The judge marked it as a refusal.
         thoughts: What a reasoning model wrote before its message.
-        finish: Why it ended, in the words of OpenAI's API: ``'stop'``, ``'length'``,
-            ``'tool_calls'``; empty where unknown.
+        finish: Why it ended, in OpenAI's words (``'length'``, ``'tool_calls'``); empty if unknown.
         prompt_cut: The endpoint counted far fewer tokens than the prompt has: it read a part only.
     """
 
@@ -69,14 +68,10 @@ class Reply:
 
 
 class JudgeError(RuntimeError):
-    """A question that got no reply.
+    """A question that got no reply; the message holds no key.
 
-    Args:
-        message: What happened, without any key.
-        retry: Whether asking again may help.
-        after: Seconds that the endpoint asked to wait, if it did.
-        busy: The endpoint has too much to do.
-        free: The request was changed: ask at once, and do not count it as a try.
+    ``retry``: asking again may help; ``after``: seconds that the endpoint asked to wait; ``busy``:
+    it has too much to do; ``free``: the request was changed, ask at once and do not count a try.
     """
 
     def __init__(

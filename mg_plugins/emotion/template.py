@@ -76,11 +76,7 @@ def template_names() -> list[str]:
 
 
 def load_template(name_or_path: str | os.PathLike) -> Template:
-    """Read a template of the package by its name, or one's own by its path.
-
-    Raises:
-        TemplateError: There is none, or it does not follow the schema.
-    """
+    """Read a template of the package by its name, or one's own by its path."""
     text, names = os.fspath(name_or_path), template_names()
     path = FOLDER / f'{text}{SUFFIX}' if text in names else Path(text)
     if not path.is_file():

@@ -42,13 +42,7 @@ class TranscriptError(UserError):
 
 @dataclass(frozen=True)
 class Utterance:
-    """What somebody said.
-
-    Attributes:
-        start, end: Seconds from the beginning of the recording.
-        text: Without markup, on one line.
-        speaker: As the file calls them; empty where it does not.
-    """
+    """What somebody said: seconds, one line without markup, and who, as the file calls them."""
 
     start: Seconds
     end: Seconds
@@ -57,12 +51,7 @@ class Utterance:
 
 
 def read_transcript(path: str | os.PathLike) -> list[Utterance]:
-    """Read a transcript by its suffix, in order of time; cues without text are left out.
-
-    Raises:
-        TranscriptError: Another suffix, or what is wrong and where.
-        OSError: The file cannot be opened.
-    """
+    """Read a transcript by its suffix, in order of time; cues without text are left out."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -88,13 +77,7 @@ def read_transcripts(
 ) -> dict[str, list[Utterance]]:
     """Transcripts of a folder, by session: the file's name without its suffix.
 
-    Args:
-        folder: Files that are named by their session; hidden ones are skipped.
-        notes: How many files are of other kinds, and which, is added to it.
-
-    Raises:
-        TranscriptError: No folder, no transcript in it, two of one session, or one that cannot be
-            read.
+    Hidden files are skipped; which files are of other kinds is added to ``notes``.
     """
     folder = Path(folder)
     if not folder.is_dir():

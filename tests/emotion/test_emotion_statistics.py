@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from mg_plugins.data.statistics import Bootstrap
-from mg_plugins.emotion.statistics import (
+from mg_plugins.emotion.figures import (
     brier_score,
     expected_calibration_error,
     macro_f1,

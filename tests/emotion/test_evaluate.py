@@ -394,7 +394,7 @@ def test_the_prior_is_fitted_where_there_is_enough():
     assert choose_prior(train, 'documented').name == 'documented'
     with pytest.raises(ValueError, match='0 labelled'):
         choose_prior(planted(20), 'fitted')
-    with pytest.raises(OSError):
+    with pytest.raises(ScenarioError, match='no such file.jsonl cannot be read'):
         choose_prior(train, 'no such file.jsonl')
 
 

@@ -15,16 +15,7 @@ KINDS = {'lexicon': ('lexicon', 'LexiconJudge'), 'openai': ('openai_api', 'OpenA
 
 
 def make_judge(kind: str, **options: Any) -> Judge:
-    """A judge by its kind.
-
-    Args:
-        kind: ``'lexicon'`` or ``'openai'``.
-        options: Arguments of `LexiconJudge` or `OpenAIJudge`.
-
-    Raises:
-        ValueError: Unknown kind, or an argument that the judge does not take.
-        ImportError: What the judge needs is not installed; the message has the command.
-    """
+    """A judge by its kind, ``'lexicon'`` or ``'openai'``, with the options of its class."""
     if kind not in KINDS:
         raise ValueError(f'there is no judge {kind!r}; there are {", ".join(KINDS)}')
     module, name = KINDS[kind]

@@ -22,11 +22,7 @@ LIMIT = re.compile(r'max_(?:completion_)?tokens|context (?:length|window|size)|n
 
 
 def host_of(url: str) -> str:
-    """The host of a base URL.
-
-    Raises:
-        ValueError: It is no http(s) URL, or holds a user or a query.
-    """
+    """The host of an http(s) base URL that holds no user and no query."""
     try:
         parts = urlsplit(url)
         host = parts.hostname

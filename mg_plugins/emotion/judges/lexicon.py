@@ -40,8 +40,7 @@ class Prior:
 
     Attributes:
         name: Where it comes from, for people.
-        affect: Value of each known gesture; the documented ones are in [-1, 1], fitted ones are
-            log-odds.
+        affect: Value of each known gesture: documented ones in [-1, 1], fitted ones are log-odds.
         usual: Mean affect in an average timeline.
         text, gestures: Weights of the text's sentiment and of the timeline.
         bias: Log-odds of the more pleasant state with neither.
@@ -85,9 +84,6 @@ def sentiment(text: str) -> float:
     """Mean VADER compound, in [-1, 1], of the sentences that carry any sentiment; 0 if none does.
 
     VADER is made for sentences: the compound of a long text runs to one end.
-
-    Raises:
-        ImportError: vaderSentiment is not installed.
     """
     sentences = re.findall(r'[^.!?\n]*[!?]?', text)
     scores = [_analyzer().polarity_scores(sentence)['compound'] for sentence in sentences]
@@ -107,20 +103,12 @@ def _analyzer():
 
 
 class LexiconJudge:
-    """Answers by `Prior` and `sentiment`; see the module's formula.
+    """Answers by `Prior` (the documented one by default) and `sentiment`; see the module's formula.
 
     It replies in the JSON that language models are asked for. z becomes a point between the least
     and the most pleasant of the states in question, and the state nearest to it is chosen; of
-    equally near ones the first by name, wherever it stands among the options.
-
-    Args:
-        prior: None for `Prior.documented`.
-
-    Attributes:
-        unknown: How often each gesture came that the prior does not know (it counts as nothing).
-
-    Raises:
-        ImportError: vaderSentiment is not installed.
+    equally near ones the first by name, wherever it stands among the options. ``unknown`` counts
+    the gestures that the prior does not know.
     """
 
     name = 'lexicon'
@@ -190,15 +178,8 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
     smoothed towards the gesture's overall share by as many gestures as there are classes. The two
     weights and the bias are a logistic regression's (L2, C = 1, features scaled to unit variance)
     whose gesture feature comes from folds of subjects, so that a chance pattern in the training
-    sessions earns no weight; a negative weight of the gestures becomes 0.
-
-    Args:
-        scenarios: Those of split ``'test'``, or without a state, are left out.
-        classes: Gestures to fit; all that occur by default.
-
-    Raises:
-        ValueError: Only one kind of state is left, or a single subject.
-        ImportError: scikit-learn or vaderSentiment is not installed.
+    sessions earns no weight; a negative weight of the gestures becomes 0. Scenarios of split
+    ``'test'``, or without a state, are left out.
     """
     try:
         import numpy as np

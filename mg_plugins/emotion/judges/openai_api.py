@@ -41,8 +41,7 @@ class Sampling:
     """How answers are drawn.
 
     Attributes:
-        temperature: Of the first draw (`Task.sample` 0).
-        further: Temperature of further draws.
+        temperature, further: Of the first draw (`Task.sample` 0) and of further ones.
         seed: Of the first draw; the draw's number is added to it.
         answer_tokens: Longest answer, thoughts included.
         reasoning_effort: Such as ``'low'``, for models that take it; not sent if empty.
@@ -75,11 +74,6 @@ class OpenAIJudge:
 
     Attributes:
         notes: What the endpoint has been found not to take, in its own words.
-
-    Raises:
-        ValueError: A URL that cannot be used, a remote one without ``allow_remote``, no key, or one
-            that no header can hold.
-        ImportError: `aiohttp` is not installed.
     """
 
     def __init__(
@@ -133,11 +127,7 @@ class OpenAIJudge:
         return {'kind': 'openai', 'model': self.model, 'base_url': self.base_url, **chosen}
 
     async def reply(self, task: Task) -> Reply:
-        """Make one request; errors that may pass are marked so and not tried again here.
-
-        Raises:
-            JudgeError: There is no reply.
-        """
+        """Make one request; a `JudgeError` says whether to try again."""
         aiohttp = _aiohttp()
         if self._session is None:
             self._session = self._connect()
@@ -215,11 +205,7 @@ class OpenAIJudge:
         return request | form.response_format(task.schema) | dict(sampling.extra or {})
 
     def _read(self, content: Any, task: Task) -> Reply:
-        """The reply of a completion that came.
-
-        Raises:
-            JudgeError: It is none.
-        """
+        """The reply of a completion that came; a `JudgeError` where it is none."""
         try:
             choice = content['choices'][0]
             message = choice['message']
