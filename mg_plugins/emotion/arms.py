@@ -31,47 +31,34 @@ OWN, OTHER_DOMAIN, SAME_SUBJECT, AGAIN, LENGTH = 1e12, 1e8, 1e4, 1e2, 3.0
 
 @dataclass(frozen=True)
 class Question:
-    """One question, and where it stands in the evaluation.
+    """One question, and where it stands in the evaluation."""
 
-    Attributes:
-        scenario, gestures_of: Index of the scenario, and of that whose timeline is shown, if any.
-        draw, rotation: Numbers of the exchange of timelines and of the rotation of the options.
-        order: The options in the order shown, as indices into the scenario's.
-    """
-
+    # scenario, gestures_of: Index of the scenario, and of that whose timeline is shown, if any.
     scenario: int
     arm: str
+    # draw, rotation: Numbers of the exchange of timelines and of the rotation of the options.
     draw: int
     rotation: int
-    order: tuple[int, ...]
+    order: tuple[int, ...]  # the options in the order shown, as indices into the scenario's
     gestures_of: int | None
     task: Task
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is asked, and how its figures are made.
+    """What is asked, and how its figures are made."""
 
-    Attributes:
-        arms: Those wanted of ``ARMS``.
-        derangements: Exchanges of timelines in the placebo.
-        rotations: Rotations of the options, so that liking a position gains nothing: all of them
-            with up to 3 options, else 3, unless given. An open-ended question has one.
-        samples: How often each question is asked.
-        seed: Of everything random.
-        limit: Judge so many scenarios, by chance; the placebo still exchanges among all.
-        bootstrap: How often subjects are drawn for intervals.
-        baselines: Whether to fit the learned baselines on the training scenarios.
-    """
-
-    arms: Sequence[str] = ARMS
-    derangements: int = 3
+    arms: Sequence[str] = ARMS  # those wanted of ``ARMS``
+    derangements: int = 3  # exchanges of timelines in the placebo
+    # Rotations of the options, so that liking a position gains nothing: all of them with up to 3
+    # options, else 3, unless given. An open-ended question has one.
     rotations: int | None = None
-    samples: int = 1
-    seed: int = 0
+    samples: int = 1  # how often each question is asked
+    seed: int = 0  # of everything random
+    # Judge so many scenarios, by chance; the placebo still exchanges among all.
     limit: int | None = None
-    bootstrap: int = 2000
-    baselines: bool = True
+    bootstrap: int = 2000  # how often subjects are drawn for intervals
+    baselines: bool = True  # whether to fit the learned baselines on the training scenarios
 
     def __post_init__(self) -> None:
         if not self.arms or not set(self.arms) <= set(ARMS):

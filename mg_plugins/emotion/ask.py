@@ -36,22 +36,17 @@ Reader = Callable[[Reply, Task], Answer]
 
 @dataclass
 class Asked:
-    """What became of the tasks, in their order.
+    """What became of the tasks, in their order."""
 
-    Attributes:
-        answers, replies: One for each task; None where no reply came.
-        calls, tokens: Requests made, retries included, and tokens of the replies to them.
-        cached: Tasks answered from the cache.
-        stopped: Why it ended early, or empty.
-        total_replies, total_tokens: Of these questions over all runs with this cache.
-    """
-
+    # answers, replies: One for each task; None where no reply came.
     answers: list[Answer]
     replies: list[Reply | None]
+    # calls, tokens: Requests made, retries included, and tokens of the replies to them.
     calls: int = 0
     tokens: int = 0
-    cached: int = 0
-    stopped: str = ''
+    cached: int = 0  # tasks answered from the cache
+    stopped: str = ''  # why it ended early, or empty
+    # total_replies, total_tokens: Of these questions over all runs with this cache.
     total_replies: int = 0
     total_tokens: int = 0
 

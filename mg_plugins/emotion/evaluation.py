@@ -59,14 +59,10 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Of one set of scenarios.
+    """Of one set of scenarios."""
 
-    Attributes:
-        metrics: What is reported, ready for JSON; `figures` describes its parts.
-        records: One dict a question: what was sent, what came back, and what was made of it.
-    """
-
-    metrics: dict[str, Any]
+    metrics: dict[str, Any]  # what is reported, ready for JSON; `figures` describes its parts
+    # One dict a question: what was sent, what came back, and what was made of it.
     records: list[dict[str, Any]]
 
 

@@ -39,14 +39,13 @@ class Evidence:
     """Of one answer.
 
     Attributes:
-        cited, supported: Number of citations, and how many the scenario supports.
-        segments: Indices of the scenario's gestures that are cited rightly.
         score: See the module's formula.
     """
 
+    # cited, supported: Number of citations, and how many the scenario supports.
     cited: int
     supported: int
-    segments: tuple[int, ...]
+    segments: tuple[int, ...]  # indices of the scenario's gestures that are cited rightly
 
     @property
     def score(self) -> float:

@@ -42,26 +42,20 @@ class Samples:
 
 @dataclass(frozen=True)
 class Probe:
-    """How well subjects were told apart.
+    """How well subjects were told apart."""
 
-    Attributes:
-        name: What kind of data it was.
-        accuracy: Share of held-out sessions whose subject was named, with its 95% interval by
-            bootstrap over sessions (``low``, ``high``; both equal it at 0 and 1).
-        chance: 1 / number of subjects.
-        null_mean, null_high: Mean and 95th percentile of the accuracy with shuffled subjects.
-        p: How often shuffled subjects do as well, (1 + so many) / (1 + shuffles).
-        subjects, sessions, features: Their numbers.
-    """
-
-    name: str
+    name: str  # what kind of data it was
+    # Share of held-out sessions whose subject was named, with its 95% interval by bootstrap over
+    # sessions (``low``, ``high``; both equal it at 0 and 1).
     accuracy: float
     low: float
     high: float
-    chance: float
+    chance: float  # 1 / number of subjects
+    # null_mean, null_high: Mean and 95th percentile of the accuracy with shuffled subjects.
     null_mean: float
     null_high: float
-    p: float
+    p: float  # how often shuffled subjects do as well, (1 + so many) / (1 + shuffles)
+    # subjects, sessions, features: Their numbers.
     subjects: int
     sessions: int
     features: int

@@ -35,57 +35,43 @@ class ScenarioError(UserError):
 
 @dataclass(frozen=True)
 class Gesture:
-    """One micro-gesture of a timeline.
-
-    Attributes:
-        name: Class name, as the data set calls it.
-        start, end: Seconds from the beginning of the session.
-        confidence: The recogniser's; 1 for ground truth.
-    """
+    """One micro-gesture of a timeline."""
 
     __pydantic_config__ = KNOWN_ONLY
 
-    name: Text
+    name: Text  # class name, as the data set calls it
+    # start, end: Seconds from the beginning of the session.
     start: Seconds
     end: Seconds
-    confidence: Share = 1.0
+    confidence: Share = 1.0  # the recogniser's; 1 for ground truth
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One question about one session.
-
-    Attributes:
-        id, subject, session: Opaque ids; intervals are clustered by subject.
-        domain: Name of the template that it was built with.
-        source: Which data it comes from; figures of ``'synthetic'`` are called so everywhere.
-        context: What was said and known, redacted.
-        gestures: The session's timeline, by start.
-        options: Answers to choose from; none for an open-ended question.
-        states: Short name of the state behind each option (or, open-ended, of each possible one).
-        valences: How pleasant each state is, −1 to 1. Read by the lexicon judge only, never sent.
-        state: The true one of ``states``, or empty where it is not known.
-        split: ``'train'`` for fitting priors and baselines, ``'test'`` for judging, or empty.
-        origin: Who named the gestures: people, a model or nobody; empty where the file is silent.
-        threshold: Confidence below which recognised gestures were left out; None if none was.
-    """
+    """One question about one session."""
 
     __pydantic_config__ = KNOWN_ONLY
 
+    # id, subject, session: Opaque ids; intervals are clustered by subject.
     id: Text
     subject: Text
     session: Text
-    domain: Text
-    source: Text
-    context: AnyText
-    gestures: tuple[Gesture, ...]
+    domain: Text  # name of the template that it was built with
+    source: Text  # which data it comes from; figures of ``'synthetic'`` are called so everywhere
+    context: AnyText  # what was said and known, redacted
+    gestures: tuple[Gesture, ...]  # the session's timeline, by start
     question: Text
-    options: tuple[Text, ...]
+    options: tuple[Text, ...]  # answers to choose from; none for an open-ended question
+    # Short name of the state behind each option (or, open-ended, of each possible one).
     states: tuple[Text, ...]
+    # How pleasant each state is, −1 to 1. Read by the lexicon judge only, never sent.
     valences: tuple[Valence, ...]
-    state: AnyText = ''
+    state: AnyText = ''  # the true one of ``states``, or empty where it is not known
+    # ``'train'`` for fitting priors and baselines, ``'test'`` for judging, or empty.
     split: Literal['train', 'test', ''] = ''
+    # Who named the gestures: people, a model or nobody; empty where the file is silent.
     origin: Literal['annotated', 'recognised', 'synthetic', ''] = ''
+    # Confidence below which recognised gestures were left out; None if none was.
     threshold: Share | None = None
 
     @property

@@ -28,21 +28,15 @@ SEGMENTS = ('recording', 'person', 'class', 'start_s', 'end_s', 'confidence')
 
 @dataclass(frozen=True)
 class Session:
-    """The micro-gestures of one recording of one person, before anything is hidden.
+    """The micro-gestures of one recording of one person, before anything is hidden."""
 
-    Attributes:
-        id, subject: As the data calls them.
-        gestures: Times in seconds from the beginning of the recording.
-        state: What the data says of the outcome, or empty.
-        transcript: What was said, not redacted yet.
-        split, origin: As in `scenarios.Scenario`.
-    """
-
+    # id, subject: As the data calls them.
     id: str
     subject: str
-    gestures: tuple[Gesture, ...]
-    state: str = ''
-    transcript: str = ''
+    gestures: tuple[Gesture, ...]  # times in seconds from the beginning of the recording
+    state: str = ''  # what the data says of the outcome, or empty
+    transcript: str = ''  # what was said, not redacted yet
+    # split, origin: As in `scenarios.Scenario`.
     split: str = ''
     origin: str = ANNOTATED
 

@@ -25,45 +25,34 @@ class Task:
 
     A language model sees ``system`` and ``user`` and is held to ``schema`` (a JSON schema); the
     lexicon judge, which reads no prose, takes the other fields.
-
-    Attributes:
-        gestures: The timeline that is shown; None in the arm that shows none.
-        options: The options in the order shown; none if open-ended.
-        states, valences: State behind each option and its pleasantness, in the same order.
-        domain: Name of the scenario's template.
-        sample: Number of the draw, for voting over several.
     """
 
     system: str
     user: str
     schema: dict[str, Any] | None = field(compare=False)
     context: str
+    # The timeline that is shown; None in the arm that shows none.
     gestures: tuple[Gesture, ...] | None
-    options: tuple[str, ...]
+    options: tuple[str, ...]  # the options in the order shown; none if open-ended
+    # states, valences: State behind each option and its pleasantness, in the same order.
     states: tuple[str, ...]
     valences: tuple[float, ...]
-    domain: str
-    sample: int = 0
+    domain: str  # name of the scenario's template
+    sample: int = 0  # number of the draw, for voting over several
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge sent back, as it came.
+    """What a judge sent back, as it came."""
 
-    Attributes:
-        text: The message.
-        tokens: Tokens of prompt and answer together, as the judge counts them; 0 if it does not.
-        refusal: The judge marked it as a refusal.
-        thoughts: What a reasoning model wrote before its message.
-        finish: Why it ended, in OpenAI's words (``'length'``, ``'tool_calls'``); empty if unknown.
-        prompt_cut: The endpoint counted far fewer tokens than the prompt has: it read a part only.
-    """
-
-    text: str
+    text: str  # the message
+    # Tokens of prompt and answer together, as the judge counts them; 0 if it does not.
     tokens: int = 0
-    refusal: bool = False
-    thoughts: str = ''
+    refusal: bool = False  # the judge marked it as a refusal
+    thoughts: str = ''  # what a reasoning model wrote before its message
+    # Why it ended, in OpenAI's words (``'length'``, ``'tool_calls'``); empty if unknown.
     finish: str = ''
+    # The endpoint counted far fewer tokens than the prompt has: it read a part only.
     prompt_cut: bool = False
 
 
@@ -112,20 +101,12 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reply says.
+    """What a reply says."""
 
-    Attributes:
-        status: One of ``STATUSES``.
-        choice: Index of the option chosen, in the order shown; None unless answered.
-        confidence: The judge's own, in [0, 1], where it gave one.
-        text: The judge's reason, or its open-ended answer, or the error.
-        evidence: What the judge cites of the scenario.
-        thoughts: What a reasoning model wrote before its answer.
-    """
-
-    status: str
+    status: str  # one of ``STATUSES``
+    # Index of the option chosen, in the order shown; None unless answered.
     choice: int | None = None
-    confidence: float | None = None
-    text: str = ''
-    evidence: tuple[str, ...] = ()
-    thoughts: str = ''
+    confidence: float | None = None  # the judge's own, in [0, 1], where it gave one
+    text: str = ''  # the judge's reason, or its open-ended answer, or the error
+    evidence: tuple[str, ...] = ()  # what the judge cites of the scenario
+    thoughts: str = ''  # what a reasoning model wrote before its answer

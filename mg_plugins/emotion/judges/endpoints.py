@@ -69,19 +69,12 @@ def retry_after(headers: Any) -> float | None:
 
 @dataclass(frozen=True)
 class Form:
-    """How an endpoint takes a request.
+    """How an endpoint takes a request."""
 
-    Attributes:
-        tokens: Longest answer that is asked for.
-        limit: What the endpoint calls this limit.
-        format: One of FORMATS.
-        without: Parameters of OPTIONAL that are left out.
-    """
-
-    tokens: int
-    limit: str = 'max_tokens'
-    format: str = FORMATS[0]
-    without: frozenset[str] = frozenset()
+    tokens: int  # longest answer that is asked for
+    limit: str = 'max_tokens'  # what the endpoint calls this limit
+    format: str = FORMATS[0]  # one of FORMATS
+    without: frozenset[str] = frozenset()  # parameters of OPTIONAL that are left out
 
     def changed(self, said: str) -> tuple[Form | None, str]:
         """A form without what an endpoint's error complains about, and what that is.

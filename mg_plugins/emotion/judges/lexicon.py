@@ -36,22 +36,16 @@ FOLDS, C = 5, 1.0  # of `fit_prior`; C is scikit-learn's inverse strength of the
 
 @dataclass(frozen=True)
 class Prior:
-    """Affect of gestures, and how much text and gestures count.
+    """Affect of gestures, and how much text and gestures count."""
 
-    Attributes:
-        name: Where it comes from, for people.
-        affect: Value of each known gesture: documented ones in [-1, 1], fitted ones are log-odds.
-        usual: Mean affect in an average timeline.
-        text, gestures: Weights of the text's sentiment and of the timeline.
-        bias: Log-odds of the more pleasant state with neither.
-    """
-
-    name: str
+    name: str  # where it comes from, for people
+    # Value of each known gesture: documented ones in [-1, 1], fitted ones are log-odds.
     affect: Mapping[str, float]
-    usual: float
+    usual: float  # mean affect in an average timeline
+    # text, gestures: Weights of the text's sentiment and of the timeline.
     text: float = TEXT
     gestures: float = GESTURES
-    bias: float = 0.0
+    bias: float = 0.0  # log-odds of the more pleasant state with neither
 
     @staticmethod
     def documented() -> Prior:

@@ -38,22 +38,15 @@ _reminded: set[str] = set()
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn.
+    """How answers are drawn."""
 
-    Attributes:
-        temperature, further: Of the first draw (`Task.sample` 0) and of further ones.
-        seed: Of the first draw; the draw's number is added to it.
-        answer_tokens: Longest answer, thoughts included.
-        reasoning_effort: Such as ``'low'``, for models that take it; not sent if empty.
-        extra: Further fields of the request body.
-    """
-
+    # temperature, further: Of the first draw (`Task.sample` 0) and of further ones.
     temperature: float = 0.0
     further: float = 0.7
-    seed: int = 0
-    answer_tokens: int = 4096
-    reasoning_effort: str = ''
-    extra: Mapping[str, Any] | None = None
+    seed: int = 0  # of the first draw; the draw's number is added to it
+    answer_tokens: int = 4096  # longest answer, thoughts included
+    reasoning_effort: str = ''  # such as ``'low'``, for models that take it; not sent if empty
+    extra: Mapping[str, Any] | None = None  # further fields of the request body
 
 
 class OpenAIJudge:
