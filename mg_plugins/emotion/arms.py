@@ -70,10 +70,7 @@ class Design:
 
 
 def plan_questions(
-    scenarios: Sequence[Scenario],
-    *,
-    templates: Mapping[str, Template] | None = None,
-    **design: Any,
+    scenarios: Sequence[Scenario], *, templates: Mapping[str, Template] | None = None, **design: Any
 ) -> list[Question]:
     """Every question of an evaluation, scenario by scenario; ``design`` are fields of `Design`.
 

@@ -26,10 +26,7 @@ from .template import Template
 
 
 def load_sessions(
-    paths: Sequence[str | os.PathLike],
-    split: str | None = None,
-    *,
-    notes: list[str] | None = None,
+    paths: Sequence[str | os.PathLike], split: str | None = None, *, notes: list[str] | None = None
 ) -> tuple[list[Session], str]:
     """Sessions of an annotation file, or of files of predictions or segments, and their source.
 

@@ -52,7 +52,7 @@ _END = (
 )
 _SAID = re.compile(
     r"""\b(?:[aA]nswer|ANSWER|[cC]hoice|choose|select|pick)\b(?:\swould\sbe|\sis)?\s?[:=]?"""
-    r"""[\s*_`"']{0,8}(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s)?[*_`"'(\[]{0,8}([A-Z])\b""" + _END,
+    r"""[\s*_`"']{0,8}(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s)?[*_`"'(\[]{0,8}([A-Z])\b""" + _END
 )
 _SAID_LOWER = re.compile(
     r"""\banswer\s?[:=]\s?[*_`"'(\[]{0,8}([a-z])\b[*_`"')\].]{0,8}\s?(?:\n|\Z)""", re.I

@@ -7,11 +7,7 @@ import pytest
 from tools_here import tool
 
 from mg_plugins.data.annotations import save_annotations
-from mg_plugins.emotion.build import (
-    build_scenarios,
-    fitting_sessions,
-    load_sessions,
-)
+from mg_plugins.emotion.build import build_scenarios, fitting_sessions, load_sessions
 from mg_plugins.emotion.redact import Redactor
 from mg_plugins.emotion.scenarios import Gesture, ScenarioError, load_scenarios
 from mg_plugins.emotion.sessions import (

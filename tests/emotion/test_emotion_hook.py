@@ -37,9 +37,7 @@ class Clips(BaseDataset):
             for k in range(8):
                 label = SIGNS[outcome] if k % 2 else int(draw.choice([0, 3, 4]))
                 clip = dict(
-                    session=f'{self.place}{session}',
-                    subject=f'p{session // 2}',
-                    outcome=outcome,
+                    session=f'{self.place}{session}', subject=f'p{session // 2}', outcome=outcome
                 )
                 clip |= dict(start=60 * k, end=60 * k + 30, fps=30.0, frame_dir=f's{session}_{k}')
                 clips.append(clip | dict(label=label))

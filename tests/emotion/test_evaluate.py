@@ -11,9 +11,7 @@ import pytest
 from mg_plugins import files
 from mg_plugins.emotion.arms import plan_questions
 from mg_plugins.emotion.ask import Budget
-from mg_plugins.emotion.evaluation import (
-    evaluate,
-)
+from mg_plugins.emotion.evaluation import evaluate
 from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
 from mg_plugins.emotion.report import write_results
 from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError, save_scenarios

@@ -87,18 +87,9 @@ WRONG = [
     (dict(gestures=[3]), r'field gestures\[0\]: a JSON object was expected, not 3'),
     (dict(gestures=[dict(name='x', start=1)]), r'field gestures\[0\].end: missing'),
     (dict(gestures=[dict(name='x', start=2, end=1)]), 'end: 1.0 comes before start 2.0'),
-    (
-        dict(gestures=[dict(name='x', start=-1, end=1)]),
-        'start: it should be greater',
-    ),
-    (
-        dict(gestures=[dict(name='x', start=0, end=float('inf'))]),
-        'end: it should be less',
-    ),
-    (
-        dict(gestures=[dict(name='x', start=0, end=float('nan'))]),
-        'end: it should be less',
-    ),
+    (dict(gestures=[dict(name='x', start=-1, end=1)]), 'start: it should be greater'),
+    (dict(gestures=[dict(name='x', start=0, end=float('inf'))]), 'end: it should be less'),
+    (dict(gestures=[dict(name='x', start=0, end=float('nan'))]), 'end: it should be less'),
     (dict(gestures=[dict(name='x', start=0, end=10**400)]), 'a number of very many digits'),
     (
         dict(gestures=[dict(name='x', start=0, end=1, confidence=2)]),

@@ -109,11 +109,7 @@ def test_json(tmp_path, wrap):
         ('a.srt', SRT.replace('01:00:04', '99999:00:04'), 'cue 2, line 7: the time .* beyond'),
         ('a.vtt', VTT.replace('00:02.500', '9' * 5000 + ':00:02.500'), 'cue 1, line 10: a time'),
         ('a.json', f'[{{"start": 1, "end": {"9" * 400}, "text": "x"}}]', 'segment 1, field end'),
-        (
-            'a.json',
-            f'[{{"start": {"9" * 5000}, "end": 1, "text": "x"}}]',
-            'segment 1, field',
-        ),
+        ('a.json', f'[{{"start": {"9" * 5000}, "end": 1, "text": "x"}}]', 'segment 1, field'),
         ('a.json', '[{"start": 1, "end": 2e7, "text": "x"}]', 'segment 1, field end'),
         ('a.srt', SRT.replace('Hello', 'Caf\xe9').encode('latin-1'), 'UTF-8'),
         ('a.txt', 'x', r'a\.txt: expected .*\.srt'),
