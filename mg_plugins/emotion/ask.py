@@ -157,8 +157,8 @@ class _Run:
         questions: dict[str, _Question] = {}
         for place, task in enumerate(self.tasks):
             question = questions.setdefault(task_key(self.judge, task), _Question(task))
-            if not question.places:
-                self._look(question)
+            if self.cache is not None and not question.places:
+                self._take(question, self.cache.replies(self.judge, task))
             question.places.append(place)
         questions = list(questions.values())
         self.cached = sum(len(q.places) for q in questions if q.answer is not None)
@@ -212,11 +212,6 @@ class _Run:
             for task in done:
                 task.result()
 
-    def _look(self, question: _Question) -> None:
-        """Take what the cache has about it."""
-        if self.cache is not None:
-            self._take(question, self.cache.replies(self.judge, question.task))
-
     def _take(self, question: _Question, replies: list[Reply]) -> None:
         """Read what is new among all replies; one that cannot be read counts where no more come."""
         for reply in replies[len(question.read) :]:
@@ -231,40 +226,50 @@ class _Run:
         return getattr(self.judge, 'scrub', str)(text)
 
     async def _handle(self, question: _Question) -> None:
-        """Bring one question on, by a reply or an error, and count it where it is done."""
-        if question.late is not None:
-            await self._await_late(question)
-        if question.answer is None and not self._over():
-            await self._ask(question)
+        """Bring one question on by one request, a new or a late one, and count it where it is done.
+
+        One that runs out of time is given as long again, and is ended then.
+        """
+        late, question.late = question.late, None
+        if late or await self._ready(question):
+            request = late or asyncio.ensure_future(self._once(question))
+            patience, error = self.timeout * 2 ** (question.tries - 1), None
+            if await self._served_in_time(request, patience):
+                error = request.exception()
+            elif late is None:
+                self.pace.overloaded()
+                question.late = request
+                question.error = JudgeError(f'no reply within {patience:g} s', retry=True)
+            else:
+                request.cancel()
+                await asyncio.gather(request, return_exceptions=True)
+                error = JudgeError(f'no reply within {2 * patience:g} s', retry=True)
+                error = error if request.cancelled() else request.exception()
+            if error is not None and question.answer is None:
+                self._failed(question, error)
         if question.answer is not None:
             self._count(len(question.places))
         elif not self.stopped:
             # One that ran out of time goes last: its reply may come while others are asked.
             (self.waiting.append if question.late else self.waiting.appendleft)(question)
 
-    async def _ask(self, question: _Question) -> None:
-        """One request, after the pause that an earlier error asks for."""
-        if question.error is not None and question.tries:
+    async def _ready(self, question: _Question) -> bool:
+        """Whether to make a request, after the pause that an earlier error asks for."""
+        if question.error is not None and question.tries and not self._over():
             limit = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (question.tries - 1))
             pause = max(question.error.after or 0.0, self.jitter.uniform(0, limit))
             with suppress(asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), pause)
         if self._over():
-            return  # not asked, as far as its outcome goes
-        self._look(question)
+            return False  # not asked, as far as its outcome goes
+        if self.cache is not None:
+            self._take(question, self.cache.replies(self.judge, question.task))
         if question.answer is not None:  # another process has asked meanwhile
             self.cached += len(question.places)
-            return
+            return False
         self.budget.used_calls += 1
         question.tries += 1
-        request = asyncio.ensure_future(self._once(question))
-        patience = self.timeout * 2 ** (question.tries - 1)
-        if await self._served_in_time(request, patience):
-            self._outcome(question, request.exception())
-        else:
-            self.pace.overloaded()
-            question.late = request
-            question.error = JudgeError(f'no reply within {patience:g} s', retry=True)
+        return True
 
     async def _served_in_time(self, request: asyncio.Task, patience: float) -> bool:
         """Wait until it is done, or has been served for so many seconds."""
@@ -284,43 +289,29 @@ class _Run:
         finally:
             del self.served[request]
 
-    async def _await_late(self, question: _Question) -> None:
-        """Give a request that ran out of time as long again; end it then."""
-        request, question.late = question.late, None
-        patience = self.timeout * 2 ** (question.tries - 1)
-        if not await self._served_in_time(request, patience):
-            request.cancel()
-            await asyncio.gather(request, return_exceptions=True)
-        if question.answer is None:
-            error = JudgeError(f'no reply within {2 * patience:g} s', retry=True)
-            self._outcome(question, error if request.cancelled() else request.exception())
-
-    def _outcome(self, question: _Question, error: BaseException | None) -> None:
-        """Take an error into account; a reply has been taken when it came."""
-        if error is None:
-            return
+    def _failed(self, question: _Question, error: BaseException) -> None:
+        """Take an error into account."""
         if isinstance(error, CacheError):
             raise error
         if not isinstance(error, JudgeError):
             # No question is lost to a judge's mistake.
             error = JudgeError(self._scrub(f'{type(error).__name__}: {error}'))
         question.error = error
+        question.tries -= error.free
         if error.busy:
             self.pace.overloaded()
-        unreachable = isinstance(error, Unreachable) and not self.arrived
-        if unreachable:
-            self._failed(str(error))
         if error.after is not None and error.after > PATIENCE:
             self._stop(f'the endpoint asks to wait {error.after:.0f} s; {error}')
             return
-        question.tries -= error.free
-        if error.retry and question.tries <= self.retries:
-            return
-        tries = f' (asked {question.tries} times)' if question.tries > 1 else ''
-        # An earlier draw, unreadable, is better than nothing.
-        question.answer = question.best()[1] or Answer(FAILED, text=f'{error}{tries}')
-        if not unreachable:
-            self._failed(str(error))
+        given_up = not error.retry or question.tries > self.retries
+        if given_up:
+            tries = f' (asked {question.tries} times)' if question.tries > 1 else ''
+            # An earlier draw, unreadable, is better than nothing.
+            question.answer = question.best()[1] or Answer(FAILED, text=f'{error}{tries}')
+        if given_up or isinstance(error, Unreachable) and not self.arrived:
+            self.failures += 1
+            if self.failures >= max(5, 2 * self.pace.most):
+                self._stop(f'{self.failures} failures in a row and no reply, the last: {error}')
 
     async def _once(self, question: _Question) -> None:
         # Another number for another draw: the same one would bring the same text back.
@@ -335,16 +326,11 @@ class _Run:
             self._take(question, [*(kept for kept, _ in question.read), reply])
             return
         self.cache.put(self.judge, question.task, reply)
-        self._look(question)
+        self._take(question, self.cache.replies(self.judge, question.task))
         if len(question.read) > drawn + 1 and not self.shared:
             # Another process is at the same questions in the same order: leave its path.
             self.shared = True
             random.SystemRandom().shuffle(self.waiting)
-
-    def _failed(self, message: str) -> None:
-        self.failures += 1
-        if self.failures >= max(5, 2 * self.pace.most):
-            self._stop(f'{self.failures} failures in a row and no reply, the last: {message}')
 
     def _over(self) -> bool:
         if not self.stopped and self.budget.over():
