@@ -223,25 +223,22 @@ def _record(tally: Tally, place: int, reply: Reply | None, score: Score | None) 
     record = {
         'scenario': case.id,
         'subject': case.subject,
-        'arm': question.arm,
-        'draw': question.draw,
-        'rotation': question.rotation,
+        **{name: getattr(question, name) for name in ('arm', 'draw', 'rotation')},
         'sample': task.sample,
         'options': list(task.options),
         'states': list(task.states),
         'user': task.user,
         'system': task.system,
-        'reply': reply.text if reply else None,
-        'thoughts': answer.thoughts or None,
-        'finish': reply.finish if reply else None,
+        **{
+            name: getattr(reply, field, None)
+            for name, field in (('reply', 'text'), ('finish',) * 2)
+        },
         'prompt_cut': bool(reply and reply.prompt_cut),
-        'status': answer.status,
-        'choice': answer.choice,
+        **{name: getattr(answer, name) for name in ('status', 'choice', 'confidence', 'text')},
+        'thoughts': answer.thoughts or None,
+        'evidence': list(answer.evidence),
         'state': state or None,
         'truth': case.state or None,
-        'confidence': answer.confidence,
-        'text': answer.text,
-        'evidence': list(answer.evidence),
         'correct': state == case.state if case.state and not case.open_ended else None,
     }
     if evidence is not None:

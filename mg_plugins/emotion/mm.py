@@ -72,14 +72,11 @@ class EmotionEvalHook(Hook):
     fps, outcome). Each session becomes a scenario, and the judge answers it in three arms: without
     gestures, with them, and with those of another session (the placebo).
 
-    Logged through the runner, and so in its JSON and TensorBoard logs and open to the checkpoint
-    hook's ``save_best``: ``emotion/acc_without_mg``, ``acc_with_mg``, ``acc_placebo``, ``gain``
-    (with minus without; ``gain_low`` and ``gain_high`` are its 95% interval),
-    ``gain_over_placebo``, ``macro_f1_with_mg``, ``answered`` (share of questions) and ``failed``
-    (0 or 1). On a synthetic set their names begin with ``synthetic/``. Files go to
-    ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a loop by iterations; ``val`` and ``test`` outside
-    of training): ``metrics.json``, ``answers.jsonl``, ``report.html``. Answers are cached in
-    ``<work_dir>/emotion/cache.sqlite``.
+    The figures (`FIGURES`; shares, and points of them for gains with their 95% interval) are logged
+    through the runner, and so open to the checkpoint hook's ``save_best``; on a synthetic set their
+    names begin with ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a
+    loop by iterations; ``val`` and ``test`` outside of training): ``metrics.json``,
+    ``answers.jsonl``, ``report.html``; answers are cached in ``<work_dir>/emotion/cache.sqlite``.
 
     It runs on rank 0 and every rank gets the same figures. The others wait meanwhile, as they would
     in training's next step; ``time_limit`` keeps that below the process group's timeout.
@@ -100,14 +97,12 @@ class EmotionEvalHook(Hook):
         names: File of names to mask in transcripts, one a line.
         min_confidence: Gestures that the recogniser is less sure of are left out.
         derangements: Exchanges of timelines in the placebo.
-        bootstrap: How often subjects are drawn for the intervals.
-        ask: Arguments of :func:`mg_plugins.emotion.ask_all`: concurrency, timeout, retries,
-            reask. Few retries by default: training waits meanwhile.
+        bootstrap, seed: How often subjects are drawn for intervals, and of what is random.
+        ask: Arguments of :func:`mg_plugins.emotion.ask_all`; few retries, as training waits.
         budget: Limits of one evaluation, ``dict(calls=…, tokens=…)``.
         time_limit: Seconds after which an evaluation is given up; what was answered is in the
             cache. NCCL's default timeout, after which waiting ranks give up, is 600.
         on_error: ``'warn'`` or ``'raise'``.
-        seed: Of exchanges and intervals.
     """
 
     priority = 'HIGHEST'

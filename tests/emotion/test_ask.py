@@ -16,10 +16,9 @@ from email.utils import formatdate
 import pytest
 
 from mg_plugins.emotion import ask
-from mg_plugins.emotion.ask import Budget, ask_all
+from mg_plugins.emotion.ask import Budget, Pace, ask_all
 from mg_plugins.emotion.cache import Cache, CacheError
 from mg_plugins.emotion.judges import make_judge
-from mg_plugins.emotion.pace import Pace
 from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.prompts import answer_schema
 from mg_plugins.emotion.tasks import (
