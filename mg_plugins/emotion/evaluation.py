@@ -229,10 +229,8 @@ def _record(tally: Tally, place: int, reply: Reply | None, score: Score | None) 
         'states': list(task.states),
         'user': task.user,
         'system': task.system,
-        **{
-            name: getattr(reply, field, None)
-            for name, field in (('reply', 'text'), ('finish',) * 2)
-        },
+        'reply': reply.text if reply else None,
+        'finish': reply.finish if reply else None,
         'prompt_cut': bool(reply and reply.prompt_cut),
         **{name: getattr(answer, name) for name in ('status', 'choice', 'confidence', 'text')},
         'thoughts': answer.thoughts or None,
