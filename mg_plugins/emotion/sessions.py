@@ -262,17 +262,32 @@ def sessions_from_segments(
     return sessions, synthetic
 
 
-def recording_session(
-    name: str, segments: Iterable[Any], transcript: str | os.PathLike | None = None
-) -> Session:
-    """One recording as a session, also where no gesture was found in it; its name is the subject.
+def recording_sessions(
+    name: str,
+    segments: Iterable[Any],
+    persons: Sequence[int] = (),
+    transcript: str | os.PathLike | None = None,
+) -> list[Session]:
+    """One recording as a session for each person in it, also where no gesture was found.
 
-    Of ``segments``, rows such as `mg_plugins.spotting.Segments` has, those of person 0 count.
+    Args:
+        name: Of the recording; with the person's number, where there are several, it stands for the
+            subject too.
+        segments: Rows with label, start, end, confidence and person, such as
+            `mg_plugins.spotting.Segments`.
+        persons: Numbers of the persons that were seen; number 0 where nobody was.
+        transcript: A file that `read_transcript` reads; every person's session has it.
     """
     said = '' if transcript is None else as_text(mask_speakers(read_transcript(transcript)))
-    own = [row for row in segments if row.person == 0]
-    gestures = tuple(Gesture(row.label, row.start, row.end, row.confidence) for row in own)
-    return Session(name, name, gestures, transcript=said, origin=RECOGNISED)
+    timelines: dict[int, list[Gesture]] = {person: [] for person in persons or (0,)}
+    for row in segments:
+        gesture = Gesture(row.label, row.start, row.end, row.confidence)
+        timelines.setdefault(row.person, []).append(gesture)
+    sessions = []
+    for person, gestures in sorted(timelines.items()):
+        own = name if len(timelines) == 1 else f'{name} person {person}'
+        sessions.append(Session(own, own, tuple(gestures), transcript=said, origin=RECOGNISED))
+    return sessions
 
 
 def with_outcomes(
