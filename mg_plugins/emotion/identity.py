@@ -114,7 +114,7 @@ def feature_samples(path: str | os.PathLike) -> Samples:
     if features.dtype.kind not in 'fiu' or not np.isfinite(features).all():
         raise IdentityError(f'{path}: features must be finite numbers')
     rows = features.reshape(len(features), -1).astype(float)
-    return _by_session('features', rows, np.stack([subject, session], 1).astype(str))
+    return _by_session('features', rows, [*zip(map(str, subject), map(str, session), strict=True)])
 
 
 def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
