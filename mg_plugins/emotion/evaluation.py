@@ -256,13 +256,15 @@ def findings(
     """Sentences for the top of the report, the result first."""
     for other, title in ((WITHOUT, 'no gestures'), (PLACEBO, 'those of another scenario')):
         gain = metrics['comparisons'].get(f'{WITH} - {other}', {}).get('gain', NO_INTERVAL)
-        value, low, high = (None if g is None else 100 * g for g in gain.values())
-        text = f'Against {title}, the gestures change accuracy by {value or 0:+.1f} points'
-        if low is not None:
-            sure = 'beyond chance' if low > 0 or high < 0 else 'which may be chance'
-            yield f'{text} [{low:+.1f}, {high:+.1f}], {sure}.'.replace('-', '−')
-        elif value is not None:
-            yield f'{text}; there is no interval.'
+        points = [_points(gain[key]) for key in ('value', 'low', 'high') if gain[key] is not None]
+        if points:
+            text = f'Against {title}, the gestures change accuracy by {points[0]} points'
+            if len(points) == 1:
+                yield f'{text}; there is no interval.'
+                continue
+            chance = gain['low'] <= 0 <= gain['high']
+            sure = 'which may be chance' if chance else 'beyond chance'
+            yield f'{text} [{points[1]}, {points[2]}], {sure}.'
     counts = Counter(answer.status for _, answer in tally.pairs)
     asked = len(tally.pairs) - counts[NOT_ASKED]
     for status, what in OUTCOMES.items():
@@ -302,6 +304,11 @@ def findings(
         )
     elif subjects < FEW_SUBJECTS:
         yield f'{subjects} subjects only: the intervals are rough.'
+
+
+def _points(share: float) -> str:
+    text = f'{100 * share:+.1f}'.replace('-', '−')
+    return '0.0' if text[1:] == '0.0' else text
 
 
 def notes_on(scenarios: Sequence[Scenario], tally: Tally, plan: Design) -> list[str]:

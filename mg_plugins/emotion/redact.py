@@ -271,19 +271,17 @@ def _clean(text: str) -> str:
 
 def _fold(text: str) -> str:
     """Lower case without accents but those of `SPELLINGS`, every character in its place."""
-    return ''.join(map(_fold_letter, text))
 
+    def fold(letter: str) -> str:
+        lower = letter.lower()
+        if letter.isascii() or lower in SPELLINGS:
+            return lower
+        base, *rest = unicodedata.normalize('NFKD', letter)
+        letter = base if all(map(unicodedata.combining, rest)) else letter
+        lower = letter.lower().translate(LETTERS)
+        return lower if len(lower) == 1 else letter
 
-def _fold_letter(letter: str) -> str:
-    if letter.isascii():
-        return letter.lower()
-    if letter.lower() in SPELLINGS:
-        return letter.lower()
-    base, *rest = unicodedata.normalize('NFKD', letter)
-    if all(unicodedata.combining(c) for c in rest):
-        letter = base
-    lower = letter.lower().translate(LETTERS)
-    return lower if len(lower) == 1 else letter
+    return ''.join(map(fold, text))
 
 
 def _key(name: str) -> str:

@@ -10,10 +10,12 @@ import html
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, product
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from mg_plugins.errors import UserError
@@ -106,24 +108,19 @@ def read_transcripts(
 
 def speaker_names(utterances: Iterable[Utterance]) -> list[str]:
     """Speaker labels that may be names, whatever their case: such names are said as well."""
-    names = []
-    for label in dict.fromkeys(u.speaker for u in utterances):
-        words = set(re.findall(r'[^\W\d_]+', label.casefold()))
-        if len(''.join(words)) > 1 and not words & ROLES and words - PRONOUNS:
-            names.append(label)
-    return names
+    words = {u.speaker: set(re.findall(r'[^\W\d_]+', u.speaker.casefold())) for u in utterances}
+    return [
+        label
+        for label, said in words.items()
+        if len(''.join(said)) > 1 and not said & ROLES and said - PRONOUNS
+    ]
 
 
 def mask_speakers(utterances: Iterable[Utterance]) -> list[Utterance]:
     """Speakers as "Speaker A", "Speaker B", … in order of appearance."""
-    masked, labels = [], {}
-    for utterance in utterances:
-        if utterance.speaker:
-            key = utterance.speaker.casefold()
-            label = labels.setdefault(key, f'Speaker {_letters(len(labels))}')
-            utterance = replace(utterance, speaker=label)
-        masked.append(utterance)
-    return masked
+    letters = (''.join(some) for n in count(1) for some in product(ascii_uppercase, repeat=n))
+    labels = defaultdict(lambda: f'Speaker {next(letters)}')
+    return [replace(u, speaker=u.speaker and labels[u.speaker.casefold()]) for u in utterances]
 
 
 def as_text(utterances: Iterable[Utterance]) -> str:
@@ -242,12 +239,3 @@ def _json(text: str, path: Path) -> Iterable[Utterance]:
             )
         speaker = '' if said.speaker is None else str(said.speaker).strip()
         yield replace(said, text=' '.join(said.text.split()), speaker=speaker)
-
-
-def _letters(number: int) -> str:
-    """0 is A, 25 is Z, 26 is AA."""
-    letters = ''
-    while number >= 0:
-        letters = chr(ord('A') + number % 26) + letters
-        number = number // 26 - 1
-    return letters
