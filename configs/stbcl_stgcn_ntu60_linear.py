@@ -6,6 +6,7 @@ model = dict(
     backbone={{_base_.backbone}},
     in_channels={{_base_.in_channels}},
     sequence={{_base_.sequence}},
+    layout={{_base_.layout}},
     frozen=True,
     cls_head=dict(type='GCNHead', num_classes=60),
 )

@@ -1,8 +1,9 @@
-# Learning without labels on SMG: fused graph stream and GRU stream, within and across.
+# Learning without labels on SMG: fused graph stream and GRU stream.
 _base_ = '_base_/stbcl_smg.py'
 
 model = dict(
     backbone={{_base_.backbone}},
     sequence={{_base_.sequence}},
-    data_preprocessor=dict(views=[{{_base_.view}}, {{_base_.view}}]),
+    layout={{_base_.layout}},
+    data_preprocessor=dict(views=[{{_base_.view}}, {{_base_.view}}, 'weak', 'weak']),
 )

@@ -2,8 +2,8 @@
 # read by `python tools/probe.py CHECKPOINT` alone: testing at the end computes no figure.
 _base_ = './runtime.py'
 
-# Half of the views are weak, half strong, drawn for each clip and view: no single recipe is best on
-# every set (docs/contrast.md).
+# Views of the sequence stream: half weak, half strong, drawn for each clip and view. The graph
+# stream learns from weak ones (docs/contrast.md).
 view = [dict(type='MGOneOf', chains=['weak', 'micro_gesture'])]
 
 model = dict(

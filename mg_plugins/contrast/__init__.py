@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'masked': ['MaskedMotion', 'SkeletonTransformer'],
         'probes': ['Features', 'knn_probe', 'left_out_knn', 'linear_probe', 'retrieval'],
         'queue': ['ContrastError', 'MomentumQueue'],
-        'streams': ['GRUStream', 'StreamFusion', 'pool_frames'],
+        'streams': ['GraphPool', 'GRUStream', 'StreamFusion', 'limbs', 'pool_frames'],
     },
 )

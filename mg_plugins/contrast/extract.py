@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .probes import Features
 from .queue import ContrastError
-from .streams import pool_graph
+from .streams import GraphPool
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     if not hasattr(model, 'backbone'):
         raise ContrastError(f'{type(model).__name__} has no backbone whose features could be taken')
     maps = model.backbone(inputs.flatten(0, 1))
-    return dict(graph=pool_graph(maps).float().view(*inputs.shape[:2], -1).mean(1))
+    return dict(graph=GraphPool()(maps).float().view(*inputs.shape[:2], -1).mean(1))
 
 
 def extract_features(

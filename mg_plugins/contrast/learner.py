@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from mg_plugins.data.layouts import Layout
+
 from .extract import evaluating
 from .functional import NEVER, distribution_loss, drop_energetic, info_nce
 from .heads import InfoNCE, NearestNeighbours, embed, projector
 from .masked import MaskedMotion
 from .queue import ContrastError, gather, ranks, shuffled, unshuffled
-from .streams import SEGMENTS, StreamFusion, pool_graph
+from .streams import SEGMENTS, GraphPool, StreamFusion, limbs
 
 #: Steps without a step of the momentum encoders after which something must be wrong.
 PATIENCE = 256
@@ -47,7 +49,7 @@ class Terms:
     """
 
     within: float = 1.0
-    cross: float = 0.5
+    cross: float = 0.0
     fused: float = 1.0
     extreme: float = 0.0
     masked: float = 1.0
@@ -88,6 +90,8 @@ class DualStream(nn.Module):
             module that takes clips and maps and returns (N, C).
         segments: Segments of time that the graph stream's maps are averaged in, see `pool_frames`;
             the second stream's must be as many.
+        layout: Joint layout by whose limbs they are averaged, too, see `limbs`; None takes all
+            joints together.
         fusion: How both are fused, one of `FUSIONS`.
         head: Makes the head of each stream; its ``dim`` is the width of all embeddings.
         terms: Weights of the losses.
@@ -106,6 +110,7 @@ class DualStream(nn.Module):
         channels: int,
         sequence: nn.Module | None = None,
         segments: int = SEGMENTS,
+        layout: str | Mapping | Layout | None = None,
         fusion: str = 'concat',
         head: Callable[[], InfoNCE] = InfoNCE,
         terms: Terms | None = None,
@@ -120,15 +125,16 @@ class DualStream(nn.Module):
             raise ContrastError(f'nothing is contrasted with these weights: {self.terms}')
         if sequence is not None and fusion == 'balance' and self.pairs and not self.terms.fused:
             raise ContrastError("fusion='balance' learns from fused > 0; take 'concat'")
-        self.shuffle_bn, self.segments = shuffle_bn, segments
+        self.shuffle_bn = shuffle_bn
         self.mining, self.masked = mining, masked
         self.backbone = backbone
-        width = channels * segments
-        widths = dict(graph=width)
+        self.pool = GraphPool(segments, None if layout is None else limbs(layout))
+        widths = dict(graph=channels * segments * self.pool.limbs)
         if sequence is not None:
             self.sequence = sequence
-            self.fusion = StreamFusion(width, fusion)
-            widths.update(sequence=width, fused=2 * width)
+            widths['sequence'] = channels * segments
+            self.fusion = StreamFusion(*widths.values(), fusion)
+            widths['fused'] = sum(widths.values())
         self.streams = tuple(widths)
         used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
         self.heads = nn.ModuleDict({name: head() for name in used})
@@ -189,7 +195,8 @@ class DualStream(nn.Module):
         """Losses by pair of streams (``loss_…``), and figures of the last pair (``contrast/…``).
 
         Args:
-            views: (N, views, M, T, V, C): query, key and, where asked for, an extreme one.
+            views: (N, views, M, T, V, C): query, key and, where asked for, an extreme one. With two
+                more, the graph stream learns from these, the sequence stream from the first two.
             clips: A number (N,) that tells clips apart, int64; −1 where it is not known.
 
         Raises:
@@ -203,10 +210,11 @@ class DualStream(nn.Module):
             losses['loss_masked'] = self.terms.masked * self.masked(self.backbone, views[:, 0])
         if not self.pairs:
             return losses
-        features, _ = self._features(self._encoders(), views[:, 0])
+        own_views = views[:, -2:] if self._dual(views) else views
+        features, _ = self._features(self._encoders(), views[:, 0], own_views[:, 0])
         queries = self._embeddings(self._encoders(), features)
         extremes = self._extremes(views[:, 2]) if self.terms.extreme else []
-        keys = self._keys(views[:, 1])
+        keys = self._keys(torch.stack([views[:, 1], own_views[:, 1]], 1))
         own = {name: parts[ranks()[0]] for name, parts in keys.items()}
 
         for query, key, weight in self.pairs:
@@ -227,13 +235,21 @@ class DualStream(nn.Module):
         self.queries = {name: value.detach() for name, value in queries.items()}
         return losses
 
+    def _wanted(self) -> int:
+        return 3 if self.terms.extreme else 2
+
+    def _dual(self, views: Tensor) -> bool:
+        return views.shape[1] == self._wanted() + 2
+
     def _check(self, views: Tensor) -> None:
-        wanted = 3 if self.terms.extreme else 2
-        if views.dim() != 6 or views.shape[1] != wanted:
+        wanted = self._wanted()
+        more = 'sequence' in self.streams and self.masked is None
+        if views.dim() != 6 or not (views.shape[1] == wanted or (more and self._dual(views))):
             raise ContrastError(
                 f'{type(self).__name__} with extreme={self.terms.extreme} learns from {wanted} '
-                f'views, (N, {wanted}, M, T, V, C), got {tuple(views.shape)}: give as many, in a '
-                'config by data_preprocessor.views'
+                f'views, (N, {wanted}, M, T, V, C)'
+                + (', or two more, for the graph stream,' * more)
+                + f' got {tuple(views.shape)}: give as many, in a config by data_preprocessor.views'
             )
         self._since_update += 1
         if self._since_update > PATIENCE:
@@ -246,11 +262,14 @@ class DualStream(nn.Module):
         return {name: getattr(self, name) for name in self.parts}
 
     def _features(
-        self, parts: Mapping[str, nn.Module], clips: Tensor
+        self, parts: Mapping[str, nn.Module], clips: Tensor, graph: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Features (N, D) by stream and the graph stream's map, of clips (N, M, T, V, C)."""
-        maps = parts['backbone'](clips)
-        features = dict(graph=pool_graph(maps, self.segments))
+        """Features (N, D) by stream and the graph stream's map, of clips (N, M, T, V, C).
+
+        The graph stream takes its own view of them, if there is one.
+        """
+        maps = parts['backbone'](clips if graph is None else graph)
+        features = dict(graph=self.pool(maps))
         if 'sequence' in self.streams:
             features['sequence'] = parts['sequence'](clips, maps)
             features['fused'] = parts['fusion'](features['graph'], features['sequence'])
@@ -268,17 +287,20 @@ class DualStream(nn.Module):
         views = [self._embeddings(self._encoders(), features)]
         if self.terms.drop and 'graph' in self.projectors:
             maps = drop_energetic(maps, self.terms.drop)
-            dropped = dict(graph=pool_graph(maps, self.segments))
+            dropped = dict(graph=self.pool(maps))
             views.append(self._embeddings(self._encoders(), dropped))
         return views
 
     @torch.no_grad()
     def _keys(self, clips: Tensor) -> dict[str, list[Tensor]]:
-        """Keys by stream, a tensor (n, D) for each rank, of this rank's view (n, M, T, V, C)."""
+        """Keys by stream, a tensor (n, D) for each rank, of this rank's (n, 2, M, T, V, C).
+
+        The first of the two is the sequence stream's view, the second that of the graph stream.
+        """
         dealt = self.shuffle_bn and ranks()[1] > 1
         if dealt:
             clips, places = shuffled(clips)
-        features, _ = self._features(self.momentum, clips)
+        features, _ = self._features(self.momentum, *clips.unbind(1))
         keys = self._embeddings(self.momentum, features)
         if dealt:
             return {name: unshuffled(key, places) for name, key in keys.items()}

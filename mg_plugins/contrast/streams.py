@@ -1,14 +1,53 @@
 """The second stream of a clip, and the balance of two streams."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mg_plugins.data import get_layout
+from mg_plugins.data.layouts import Layout
 
 from .queue import ContrastError
 
 FUSIONS = ('concat', 'balance')
 #: Segments of time that features are averaged in, see `pool_frames`.
 SEGMENTS = 4
+#: Limbs that joints are averaged in at most, see `limbs`.
+LIMBS = 8
+
+
+def limbs(layout: str | Mapping | Layout, most: int = LIMBS) -> tuple[int, ...]:
+    """Number of the limb of each joint (V,), counted from 0.
+
+    The skeleton is cut at its branchings, joints of three bones and more: what hangs together on
+    either side of the cuts is a limb (an arm, a leg, a finger, the trunk). Where there are more
+    than ``most``, the smallest joins its smallest neighbour.
+
+    Args:
+        layout: Name, dict or file of the joint layout.
+        most: Limbs at most.
+    """
+    layout = get_layout(layout)
+    bones, joints = layout.bones, range(layout.num_joints)
+    degree = [sum(joint in bone for bone in bones) for joint in joints]
+    limb = list(joints)
+
+    def join(first: int, second: int) -> None:
+        limb[:] = [first if number == second else number for number in limb]
+
+    for a, b in bones:
+        if (degree[a] > 2) == (degree[b] > 2):
+            join(limb[a], limb[b])
+    while len(set(limb)) > most:
+        borders = {(limb[a], limb[b]) for a, b in bones if limb[a] != limb[b]}
+        borders |= {(b, a) for a, b in borders}
+        if not borders:
+            break
+        join(*min(borders, key=lambda pair: (limb.count(pair[1]), limb.count(pair[0]), pair)))
+    numbers = {number: place for place, number in enumerate(dict.fromkeys(limb))}
+    return tuple(numbers[number] for number in limb)
 
 
 def pool_frames(frames: Tensor, segments: int = SEGMENTS) -> Tensor:
@@ -20,9 +59,39 @@ def pool_frames(frames: Tensor, segments: int = SEGMENTS) -> Tensor:
     return F.adaptive_avg_pool1d(frames.mT, segments).mT.flatten(1)
 
 
-def pool_graph(maps: Tensor, segments: int = SEGMENTS) -> Tensor:
-    """Feature maps (N, M, C, T, V) to (N, segments · C): means over persons, joints and time."""
-    return pool_frames(maps.mean((1, 4)).mT, segments)
+class GraphPool(nn.Module):
+    """Feature maps (N, M, C, T, V) to (N, limbs · segments · C): means over persons, joints, time.
+
+    One mean over all joints forgets which of them moved, as one over all frames forgets when.
+
+    Args:
+        segments: Segments of time, see `pool_frames`.
+        limb: Number of the limb of each joint, see `limbs`; None takes all joints together.
+    """
+
+    def __init__(self, segments: int = SEGMENTS, limb: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.segments, self.limbs = segments, 1 if limb is None else max(limb) + 1
+        share = None if limb is None else F.one_hot(torch.tensor(limb), self.limbs).float()
+        self.register_buffer('share', None if share is None else share / share.sum(0), False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Features of maps (N, M, C, T, V).
+
+        Raises:
+            ContrastError: If the limbs are those of another number of joints.
+        """
+        if self.share is None:
+            return pool_frames(maps.mean((1, 4)).mT, self.segments)
+        if maps.shape[4] != len(self.share):
+            raise ContrastError(
+                f'the limbs are those of {len(self.share)} joints, the feature maps have '
+                f'{maps.shape[4]}: give the layout of the data, or limbs=None'
+            )
+        parts = maps.mean(1) @ self.share.to(maps.dtype)  # (N, C, T, limbs)
+        return pool_frames(parts.permute(0, 3, 2, 1).flatten(0, 1), self.segments).view(
+            len(maps), -1
+        )
 
 
 class GRUStream(nn.Module):
@@ -97,36 +166,36 @@ class Standardise(nn.BatchNorm1d):
 class StreamFusion(nn.Module):
     """Fuse the features of two streams into one vector.
 
-    Each channel of both is standardised first, so that neither stream counts more by its scale.
-    ``'concat'`` puts them side by side. ``'balance'`` is ``[g · a, (1 − g) · b]`` with
-    ``g = σ(MLP([a, b]))`` of each clip and channel: it weighs the streams against each other.
+    Each channel of both is standardised first and scaled by the stream's width, so that each stream
+    brings half of the variance. ``'concat'`` puts them side by side. ``'balance'`` is
+    ``[g · a, (1 − g) · b]`` with ``g = σ(MLP([a, b]))`` of each clip: it weighs the streams against
+    each other.
 
     Args:
-        channels: Width C of each stream.
+        first: Width of the first stream.
+        second: Width of the second.
         kind: One of `FUSIONS`.
 
     Raises:
         ContrastError: If there is no such kind.
     """
 
-    def __init__(self, channels: int, kind: str = 'concat') -> None:
+    def __init__(self, first: int, second: int, kind: str = 'concat') -> None:
         super().__init__()
         if kind not in FUSIONS:
             raise ContrastError(f'fusion must be one of {", ".join(FUSIONS)}, got {kind!r}')
         self.kind = kind
-        self.first, self.second = Standardise(channels), Standardise(channels)
+        self.first, self.second = Standardise(first), Standardise(second)
+        self.scales = tuple(((first + second) / 2 / width) ** 0.5 for width in (first, second))
         if kind == 'balance':
-            hidden = max(channels // 4, 8)
+            hidden = max(min(first, second) // 4, 8)
             self.gate = nn.Sequential(
-                nn.Linear(2 * channels, hidden),
-                nn.ReLU(),
-                nn.Linear(hidden, channels),
-                nn.Sigmoid(),
+                nn.Linear(first + second, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid()
             )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Fused features (N, 2C) of two streams' (N, C)."""
-        first, second = self.first(first), self.second(second)
+        """Fused features (N, D₁ + D₂) of two streams' (N, D₁) and (N, D₂)."""
+        first, second = self.first(first) * self.scales[0], self.second(second) * self.scales[1]
         if self.kind == 'balance':
             share = self.gate(torch.cat([first, second], 1))
             first, second = share * first, (1 - share) * second

@@ -13,11 +13,15 @@ from mg_plugins.contrast.heads import InfoNCE
 from mg_plugins.contrast.mm.models import GCNSupConHead, NearestNeighbourMining
 from mg_plugins.contrast.queue import ContrastError, MomentumQueue
 from mg_plugins.contrast.streams import (
+    LIMBS,
+    GraphPool,
     GRUStream,
     StreamFusion,
+    limbs,
     pool_frames,
-    pool_graph,
 )
+from mg_plugins.data import get_layout
+from mg_plugins.data.layouts import layout_names
 
 
 def numbered(*values):
@@ -99,7 +103,7 @@ def standard(features):
 def test_streams_are_standardised_then_fused():
     first, second = torch.randn(16, 8), 100 * torch.randn(16, 8) + 7
     expected = torch.cat([standard(first), standard(second)], 1)
-    fusion = StreamFusion(8)
+    fusion = StreamFusion(8, 8)
     for _ in range(200):
         both = fusion(first, second)
     assert torch.allclose(both, expected, atol=1e-3)
@@ -107,13 +111,15 @@ def test_streams_are_standardised_then_fused():
     assert torch.allclose(fusion(first[:1], second[:1]), expected[:1], atol=0.1)
     fusion.train()
     assert torch.allclose(fusion(first[:1], second[:1]), expected[:1], atol=0.1)  # a single clip
-    balance = StreamFusion(8, 'balance')
+    wide = StreamFusion(8, 32)(first, torch.randn(16, 32))
+    assert wide[:, :8].square().sum() == pytest.approx(float(wide[:, 8:].square().sum()), rel=1e-3)
+    balance = StreamFusion(8, 8, 'balance')
     torch.nn.init.constant_(balance.gate[2].bias, 50)
     assert torch.allclose(
         balance(first, second), expected * torch.cat([torch.ones(8), torch.zeros(8)]), atol=1e-3
     )
     with pytest.raises(ContrastError, match="got 'gated'"):
-        StreamFusion(8, 'gated')
+        StreamFusion(8, 8, 'gated')
 
 
 def test_segments_keep_the_order_of_the_movement():
@@ -123,7 +129,32 @@ def test_segments_keep_the_order_of_the_movement():
     assert not torch.allclose(pool_frames(frames.flip(1), 4), pool_frames(frames, 4))
     maps = torch.randn(2, 2, 4, 8, 5)
     parts = [maps[:, :, :, 4 * k : 4 * k + 4].mean((1, 3, 4)) for k in range(2)]
-    assert torch.allclose(pool_graph(maps, 2), torch.cat(parts, 1), atol=1e-6)
+    assert torch.allclose(GraphPool(2)(maps), torch.cat(parts, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize('name', layout_names())
+def test_limbs_hang_together(name):
+    layout = get_layout(name)
+    limb = limbs(layout)
+    assert len(limb) == layout.num_joints and set(limb) == set(range(max(limb) + 1))
+    for number in set(limb):
+        joints = {joint for joint in range(len(limb)) if limb[joint] == number}
+        reached = {min(joints)}
+        for _ in joints:
+            reached |= {j for bone in layout.bones if reached & set(bone) for j in bone} & joints
+        assert reached == joints, (number, joints)
+    if max(limb) >= LIMBS:  # unconnected parts alone may be more
+        assert all((limb[a] == limb[b]) for a, b in layout.bones)
+
+
+def test_features_are_averaged_by_limbs():
+    fingers = limbs('hand20')
+    assert fingers[:1] + fingers[4::4] == (0, 2, 3, 4, 5) and len(set(fingers[4:8])) == 1
+    maps = torch.randn(2, 1, 4, 8, 5)
+    features = GraphPool(2, (0, 1, 1, 0, 1))(maps)
+    rows = [maps[:, 0, :, :4, [0, 3]], maps[:, 0, :, 4:, [0, 3]]]
+    rows += [maps[:, 0, :, :4, [1, 2, 4]], maps[:, 0, :, 4:, [1, 2, 4]]]
+    assert torch.allclose(features, torch.cat([r.mean((2, 3)) for r in rows], 1), atol=1e-6)
 
 
 def test_supervised_head_adds_its_loss_to_that_of_the_plain_one():

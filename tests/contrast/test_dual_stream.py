@@ -37,11 +37,12 @@ def step(model, inputs, data_samples=None):
 
 @pytest.mark.parametrize('second', SECOND)
 @pytest.mark.parametrize('backbone', [BACKBONE, FUSED], ids=['plain', 'fused'])
-@pytest.mark.parametrize('segments', [1, 4])
-def test_every_weight_learns_and_no_key_does(segments, second, backbone):
-    model = build(backbone=backbone, sequence=SECOND[second], segments=segments)
+@pytest.mark.parametrize('segments, layout', [(1, None), (4, 'msr_action3d')])
+def test_every_weight_learns_and_no_key_does(segments, layout, second, backbone):
+    own = dict(segments=segments, layout=layout, cross=0.5)
+    model = build(backbone=backbone, sequence=SECOND[second], **own)
     for _ in range(2):  # the first batch has no negatives yet
-        log = step(model, views())
+        log = step(model, views(4 if SECOND[second] and layout else 2))
     pairs = {'loss_graph', 'loss_sequence', 'loss_graph_to_sequence', 'loss_sequence_to_graph'}
     expected = pairs | {'loss_fused'} if SECOND[second] else {'loss_graph'}
     assert {name for name in log if name.startswith('loss_')} == expected
@@ -83,6 +84,27 @@ def test_both_streams_are_contrasted_across():
     assert 'contrast/acc' in log
     assert model.sequence.gru.weight_hh_l0.grad.any()
     assert model.backbone.gcn[0].gcn.conv.weight.grad.any()
+
+
+def test_the_graph_stream_learns_from_its_own_views():
+    model = build(layout='msr_action3d', cross=0.0)
+    seen = {'backbone': [], 'sequence': []}
+    for name, clips in seen.items():
+        for part in (getattr(model, name), model.momentum[name]):
+            part.register_forward_pre_hook(lambda m, args, clips=clips: clips.append(args[0]))
+    shown = views(4)
+    log = step(model, shown)
+    assert {n for n in log if n.startswith('loss_')} == {
+        'loss_graph',
+        'loss_sequence',
+        'loss_fused',
+    }
+    for clips, own in ((seen['sequence'], shown[:, :2]), (seen['backbone'], shown[:, 2:])):
+        assert len(clips) == 2 and all(torch.equal(c, own[:, k]) for k, c in enumerate(clips))
+    with pytest.raises(ContrastError, match='learns from 2 views.*or two more'):
+        model(views(3), mode='loss')
+    with pytest.raises(ContrastError, match='limbs are those of 22 joints'):
+        build(layout='imigue22')(views(), mode='loss')
 
 
 def test_aimclr_is_a_setting():

@@ -26,7 +26,7 @@ from mg_plugins.contrast.heads import InfoNCE, NearestNeighbours, SupConLoss
 from mg_plugins.contrast.learner import DualStream, Terms
 from mg_plugins.contrast.masked import MaskedMotion, SkeletonTransformer
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.contrast.streams import SEGMENTS, GRUStream, StreamFusion, pool_graph
+from mg_plugins.contrast.streams import SEGMENTS, GraphPool, GRUStream, StreamFusion, limbs
 from mg_plugins.data.layouts import Layout
 
 STREAMS = ('fused', 'graph', 'sequence')
@@ -110,6 +110,8 @@ class DualStreamContrast(DualStream, BaseModel):
         sequence: Config of the second stream, usually ``GRUStream``, without its ``channels`` and
             ``segments``, which are those of the graph stream.
         segments: Segments of time that both streams are averaged in.
+        layout: Joint layout by whose limbs the graph stream is averaged; ``None`` takes all joints
+            together.
         fusion: How both are fused: ``'concat'`` or ``'balance'``.
         head: Config of the head of each stream, by default ``InfoNCEHead``.
         mining: Config of ``NearestNeighbourMining``, or ``None``.
@@ -130,6 +132,7 @@ class DualStreamContrast(DualStream, BaseModel):
         in_channels: int,
         sequence: dict | None = None,
         segments: int = SEGMENTS,
+        layout: str | dict | None = None,
         fusion: str = 'concat',
         head: dict | None = None,
         mining: dict | None = None,
@@ -148,6 +151,7 @@ class DualStreamContrast(DualStream, BaseModel):
             in_channels,
             sequence,
             segments,
+            layout,
             fusion,
             partial(MODELS.build, dict(type='InfoNCEHead') | (head or {})),
             Terms(**terms),
@@ -208,6 +212,7 @@ class RecognizerDualStream(BaseRecognizer):
         cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
         sequence: As in the pre-training; ``None`` without a second stream.
         segments: As in the pre-training.
+        layout: As in the pre-training.
         fusion: As in the pre-training.
         stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
             is, fused before graph.
@@ -225,26 +230,28 @@ class RecognizerDualStream(BaseRecognizer):
         cls_head: dict,
         sequence: dict | None = None,
         segments: int = SEGMENTS,
+        layout: str | dict | None = None,
         fusion: str = 'concat',
         stream: str | None = None,
         frozen: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
         stream = stream or ('graph' if sequence is None else 'fused')
-        channels = in_channels * segments
-        width = 2 * channels if stream == 'fused' else channels
-        cls_head = dict(dict(in_channels=width), **cls_head)
+        pool = GraphPool(segments, None if layout is None else limbs(layout))
+        widths = dict(graph=in_channels * segments * pool.limbs, sequence=in_channels * segments)
+        fused = sum(widths.values())
+        cls_head = dict(dict(in_channels=widths.get(stream, fused)), **cls_head)
         super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
         if stream not in STREAMS or (sequence is None and stream != 'graph'):
             raise ContrastError(
                 f'stream is {stream!r}, expected one of {", ".join(STREAMS)}; those other than '
                 'graph need the config of sequence'
             )
-        self.stream, self.frozen, self.segments = stream, frozen, segments
+        self.stream, self.frozen, self.pool = stream, frozen, pool
         if stream != 'graph':
             self.sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
         if stream == 'fused':
-            self.fusion = StreamFusion(channels, fusion)
+            self.fusion = StreamFusion(*widths.values(), fusion)
         if frozen:
             for part in self._encoders():
                 part.requires_grad_(False)
@@ -271,7 +278,7 @@ class RecognizerDualStream(BaseRecognizer):
         """
         clips = inputs.flatten(0, 1)
         maps = self.backbone(clips)
-        features = pool_graph(maps, self.segments)
+        features = self.pool(maps)
         if self.stream != 'graph':
             second = self.sequence(clips, maps)
             features = second if self.stream == 'sequence' else self.fusion(features, second)
