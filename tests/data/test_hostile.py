@@ -157,6 +157,7 @@ def said(tmp_path_factory):
         npz(folder, kind)
     code = (
         'import json, resource, sys\n'
+        'for name in ("torch", "mmengine", "mmcv", "mmaction"): sys.modules[name] = None\n'
         'from pathlib import Path\n'
         'from mg_plugins.data import load_annotations\n'
         'from mg_plugins.errors import UserError\n'
