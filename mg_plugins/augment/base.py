@@ -55,30 +55,33 @@ class Draws:
         return self.rng.standard_normal(shape, dtype=np.float32)
 
 
+def option(default: Any, about: str, most: float = float('inf')) -> Any:
+    """An option of an augmentation: default, meaning, the largest value that makes sense."""
+    return dataclasses.field(default=default, metadata=dict(about=about, most=most))
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """One augmentation.
 
-    Subclasses have a field ``strength``, at which 0 changes nothing at all, and override `draw`
+    Subclasses have an `option` ``strength``, at which 0 changes nothing at all, and override `draw`
     and `apply`. Shapes are those of `mg_plugins.data.arrays`.
 
     Attributes:
         p: Share of the clips that it is applied to.
         name: Its type in configs.
-        most: Largest strength that makes sense.
         needs_layout: Whether it knows left from right, bones or body parts.
     """
 
     p: float = dataclasses.field(default=1.0, kw_only=True)
 
     name: ClassVar[str] = ''
-    most: ClassVar[float] = float('inf')
     needs_layout: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            most = {'p': 1.0, 'strength': self.most}.get(field.name, float('inf'))
+            most = 1 if field.name == 'p' else field.metadata.get('most', float('inf'))
             if isinstance(value, (int, float)) and not 0 <= value <= most:
                 bound = 'not be negative' if value < 0 else f'be at most {most:g}'
                 raise UserError(f'{self.name}: {field.name} must {bound}, got {value!r}')
@@ -100,7 +103,9 @@ def register(name: str) -> Callable[[type[Augmentation]], type[Augmentation]]:
 
     def enter(cls: type[Augmentation]) -> type[Augmentation]:
         AUGMENTATIONS[name] = cls = dataclass(frozen=True)(cls)
-        cls.name = name
+        about = {f.name: f.metadata.get('about') for f in dataclasses.fields(cls)}
+        options = ''.join(f'        {key}: {text}.\n' for key, text in about.items() if text)
+        cls.name, cls.__doc__ = name, f'{cls.__doc__.rstrip()}\n\n    Args:\n{options}    '
         return cls
 
     return enter

@@ -13,7 +13,7 @@ import numpy as np
 
 from mg_plugins.data.arrays import body_spread, like, mix_axes, positive, take_joints
 
-from .base import Augmentation, Draws, register
+from .base import Augmentation, Draws, option, register
 
 
 def rotation_matrix(angles: np.ndarray) -> np.ndarray:
@@ -79,12 +79,9 @@ class Rotate(Linear):
     """Turn the clip: ``p ↦ R p``, about each axis in 3D, in the picture plane in 2D.
 
     Source: common in skeleton recognition, e.g. PYSKL's RandomRot.
-
-    Args:
-        max_angle: Largest angle, radians; angles are uniform in ±max_angle.
     """
 
-    max_angle: float = 0.3
+    max_angle: float = option(0.3, 'largest angle, radians; angles are uniform in ±max_angle')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         axes = 3 if shape[-1] == 3 else 1
@@ -98,12 +95,9 @@ class Viewpoint(Linear):
     In 3D as MGRotate. In 2D a body lying in the picture plane is turned in space by the same R and
     seen from afar: the upper left 2 × 2 block of R, which foreshortens and shears. Source:
     viewpoint perturbation of the micro-gesture method (arXiv 2405.13206); the 2D form is ours.
-
-    Args:
-        strength: Largest angle about each axis, radians.
     """
 
-    strength: float = 0.3
+    strength: float = option(0.3, 'largest angle about each axis, radians')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         turn = rotation_matrix(draws.uniform(-self.strength, self.strength, 3))
@@ -116,12 +110,9 @@ class TurnAxis(Linear):
 
     One axis has an angle uniform in ±strength, the others in ±strength / 30; in 2D the plane's own
     angle is uniform in ±strength. Source: AimCLR's extreme augmentation (30° and 1°).
-
-    Args:
-        strength: Largest angle, radians (0.52 are 30°).
     """
 
-    strength: float = 0.52
+    strength: float = option(0.52, 'largest angle, radians (0.52 are 30°)')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         if shape[-1] == 2:
@@ -136,12 +127,9 @@ class Shear(Linear):
     """Slant the body: ``p ↦ (I + S) p``, S with a zero diagonal, the rest uniform in ±strength.
 
     No unit. Source: SkeletonCLR and AimCLR, there with strength 0.5.
-
-    Args:
-        strength: Largest entry of S.
     """
 
-    strength: float = 0.5
+    strength: float = option(0.5, 'largest entry of S')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         dims, one = shape[-1], np.eye(shape[-1], dtype=np.float32)
@@ -154,12 +142,9 @@ class Scale(Linear):
     """Stretch the body along each axis by its own factor, uniform in 1 ± strength.
 
     No unit. Source: common, e.g. PYSKL's RandomScale.
-
-    Args:
-        strength: Largest deviation of a factor from 1.
     """
 
-    strength: float = 0.1
+    strength: float = option(0.1, 'largest deviation of a factor from 1')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         factors = 1 + draws.uniform(-self.strength, self.strength, shape[-1])
@@ -171,13 +156,9 @@ class AxisMask(Linear):
     """Flatten one coordinate axis, drawn for each clip: ``p_a ↦ (1 − strength) p_a``.
 
     Source: AimCLR (axis mask), there to 0 and with probability 0.5.
-
-    Args:
-        strength: Share of the axis that is taken away; 1 sets it to 0.
     """
 
-    strength: float = 1.0
-    most = 1.0
+    strength: float = option(1.0, 'share of the axis that is taken away; 1 sets it to 0', most=1.0)
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         hit = draws.integers(0, shape[-1] - 1)[..., None] == np.arange(shape[-1])
@@ -190,12 +171,9 @@ class Translate(Augmentation):
 
     r is the spread of the bodies (`arrays.body_spread`), so that a hand is shifted as far for its
     size as a body. Source: common (affine augmentation).
-
-    Args:
-        strength: Largest shift in spreads.
     """
 
-    strength: float = 0.2
+    strength: float = option(0.2, 'largest shift in spreads')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(offset=draws.uniform(-self.strength, self.strength, shape[-1]))
@@ -210,14 +188,12 @@ class Flip(Augmentation):
     """Mirror the body: x ↦ −x, and left and right joints change places.
 
     Source: common; AimCLR's spatial flip only exchanges the joints.
-
-    Args:
-        strength: 1 mirrors, 0 does not; how many clips are mirrored is ``p``.
     """
 
-    strength: float = 1.0
+    strength: float = option(
+        1.0, '1 mirrors, 0 does not; how many clips are mirrored is ``p``', most=1.0
+    )
     p: float = 0.5
-    most = 1.0
     needs_layout = True
 
     def draw(self, draws: Draws, shape, layout) -> dict:

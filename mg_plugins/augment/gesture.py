@@ -7,7 +7,7 @@ import numpy as np
 from mg_plugins.data.arrays import arange, largest, like, namespace, per_clip, positive, take_frames
 from mg_plugins.data.layouts import Layout, LayoutError
 
-from .base import Augmentation, Draws, register
+from .base import Augmentation, Draws, option, register
 from .joints import displacement
 from .temporal import resample_at, smooth
 
@@ -151,12 +151,9 @@ class Cycle(Augmentation):
     Half of the clips gain a cycle, half lose one, near a place drawn at random where the poses
     before and after it match; a clip in which nothing repeats stays as it is.
     Source: ours, after the micro-gesture method's clip repetition (arXiv 2405.13206).
-
-    Args:
-        strength: Length of what is repeated or removed, in cycles.
     """
 
-    strength: float = 1.0
+    strength: float = option(1.0, 'length of what is repeated or removed, in cycles')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(place=draws.uniform(0, 1), repeat=draws.uniform(0, 1) < 0.5)
@@ -173,14 +170,10 @@ class Magnify(Augmentation):
 
     The gain g is log-uniform in [1 / (1 + strength), 1 + strength]. Source: ours, after video
     motion magnification (Wu et al., SIGGRAPH 2012).
-
-    Args:
-        strength: Largest relative change of the deviation.
-        sigma: Width of the Gaussian that gives s, as a share of the clip.
     """
 
-    strength: float = 0.5
-    sigma: float = 0.1
+    strength: float = option(0.5, 'largest relative change of the deviation')
+    sigma: float = option(0.1, 'width of the Gaussian that gives s, as a share of the clip')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         most = np.log1p(self.strength)
@@ -196,13 +189,9 @@ class MotionCrop(Augmentation):
 
     Up to ``strength`` of the motion energy is cut away, divided between the clip's two ends at
     random. Source: ours.
-
-    Args:
-        strength: Largest share of the motion energy that is lost.
     """
 
-    strength: float = 0.2
-    most = 1.0
+    strength: float = option(0.2, 'largest share of the motion energy that is lost', most=1.0)
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         lost = self.strength * draws.uniform(0, 1)
@@ -221,13 +210,11 @@ class Hands(Augmentation):
 
     What is cut away is uniform in [0, strength]. Arms and hands are the layout's regions left_arm,
     right_arm, left_hand and right_hand. Source: ours.
-
-    Args:
-        strength: Largest share of the window's half side that is cut away, below 1.
     """
 
-    strength: float = 0.3
-    most = 0.95
+    strength: float = option(
+        0.3, "largest share of the window's half side that is cut away, below 1", most=0.95
+    )
     needs_layout = True
 
     def check(self, layout: Layout) -> None:

@@ -17,7 +17,7 @@ from mg_plugins.data.arrays import (
 )
 from mg_plugins.data.layouts import Layout, LayoutError
 
-from .base import Augmentation, Draws, register
+from .base import Augmentation, Draws, option, register
 
 
 def displacement(keypoint, score):
@@ -106,12 +106,9 @@ class Jitter(Augmentation):
     score (at most 1: what the detector doubts is not perturbed further), n standard normal for
     each joint, frame and axis. Source: coordinate perturbation of the micro-gesture method
     (arXiv 2405.13206); scaling by the joint's own motion is ours.
-
-    Args:
-        strength: Noise as a share of the joint's own motion.
     """
 
-    strength: float = 0.5
+    strength: float = option(0.5, "noise as a share of the joint's own motion")
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(noise=draws.noise(shape))
@@ -126,12 +123,9 @@ class Noise(Augmentation):
 
     r is the spread of the bodies (`arrays.body_spread`). Source: AimCLR (Gaussian noise), there
     0.01 m, which is 0.02 of a body's spread, with probability 0.5.
-
-    Args:
-        strength: Standard deviation in spreads.
     """
 
-    strength: float = 0.02
+    strength: float = option(0.02, 'standard deviation in spreads')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(noise=draws.noise(shape))
@@ -152,13 +146,9 @@ class MaskJoints(Hide):
     """Hide joints for the whole clip, each with probability ``strength``.
 
     Source: common in masked skeleton learning.
-
-    Args:
-        strength: Expected share of hidden joints.
     """
 
-    strength: float = 0.1
-    most = 1.0
+    strength: float = option(0.1, 'expected share of hidden joints', most=1.0)
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(keep=draws.uniform(0, 1, 1, 1, shape[2]) >= self.strength)
@@ -170,13 +160,11 @@ class MaskRegion(Hide):
 
     Source: body-part masking, common in masked skeleton learning; the limited time is ours, since
     without its hands a micro-gesture is gone.
-
-    Args:
-        strength: Share of the clip during which the part is hidden; its place is random.
     """
 
-    strength: float = 0.3
-    most = 1.0
+    strength: float = option(
+        0.3, 'share of the clip during which the part is hidden; its place is random', most=1.0
+    )
     needs_layout = True
 
     def check(self, layout: Layout) -> None:
@@ -206,12 +194,9 @@ class Limbs(Augmentation):
     Bones change along the kinematic tree, from the layout's centre outwards; left and right share
     their factors. One draw a clip. Source: bone lengths as in 3D pose estimation (PoseAug, CVPR
     2021); here over any layout.
-
-    Args:
-        strength: Largest relative change of a bone's length.
     """
 
-    strength: float = 0.1
+    strength: float = option(0.1, "largest relative change of a bone's length")
     needs_layout = True
 
     def draw(self, draws: Draws, shape, layout) -> dict:

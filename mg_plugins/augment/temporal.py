@@ -11,7 +11,7 @@ import numpy as np
 from mg_plugins.data.arrays import arange, like, mix_frames, namespace, positive, take_frames
 from mg_plugins.errors import UserError
 
-from .base import Augmentation, Draws, register
+from .base import Augmentation, Draws, option, register
 
 
 def resample_at(keypoint, score, positions: np.ndarray):
@@ -98,13 +98,9 @@ class Crop(Positions):
 
     The share kept is uniform in [1 − strength, 1], its place is random. Source: temporal
     crop-resize of skeleton contrast (Thoker et al., ACM MM 2021).
-
-    Args:
-        strength: Largest share of the clip that is cut away.
     """
 
-    strength: float = 0.5
-    most = 1.0
+    strength: float = option(0.5, 'largest share of the clip that is cut away', most=1.0)
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         last = shape[1] - 1
@@ -119,12 +115,9 @@ class Shift(Positions):
 
     s is uniform in ±strength · T. Source: SkeletonCLR's and AimCLR's temporal crop, which pads the
     clip by mirroring with T / 6 frames on both sides and takes T frames of the result.
-
-    Args:
-        strength: Largest shift as a share of T.
     """
 
-    strength: float = 1 / 6
+    strength: float = option(1 / 6, 'largest shift as a share of T')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         frames = shape[1]
@@ -146,12 +139,9 @@ class Repeat(Positions):
 
     r is uniform in [1, 1 + strength]; the last round may be cut short. Source: clip repetition of
     the micro-gesture method (arXiv 2405.13206).
-
-    Args:
-        strength: Largest number of additional rounds.
     """
 
-    strength: float = 1.0
+    strength: float = option(1.0, 'largest number of additional rounds')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         frames = shape[1]
@@ -166,12 +156,9 @@ class Posterise(Positions):
 
     k is uniform in 1 … 1 + strength. Source: time posterising of the micro-gesture method
     (arXiv 2405.13206).
-
-    Args:
-        strength: Largest number of frames for which a frame is held on; whole.
     """
 
-    strength: int = 3
+    strength: int = option(3, 'largest number of frames for which a frame is held on; whole')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         hold = draws.integers(1, 1 + int(self.strength))[..., None]
@@ -184,12 +171,9 @@ class Speed(Positions):
 
     Slower shows a part of the clip, at a random place; faster shows all of it, in a random part of
     the T frames, and holds its first and last pose around. Source: common (speed change).
-
-    Args:
-        strength: Largest relative change of speed.
     """
 
-    strength: float = 0.5
+    strength: float = option(0.5, 'largest relative change of speed')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         last, most = shape[1] - 1, np.log1p(self.strength)
@@ -205,14 +189,12 @@ class Warp(Positions):
 
     The speed is exp(w(t)), w linear between ``knots`` values uniform in ±strength, scaled so that
     the clip ends where it ended. Source: time warping (Um et al., ICMI 2017).
-
-    Args:
-        strength: Largest |w|; 0.5 is a speed between 0.6 and 1.65 times the mean's.
-        knots: Number of values of w over the clip, at least 2.
     """
 
-    strength: float = 0.5
-    knots: int = 5
+    strength: float = option(
+        0.5, "largest |w|; 0.5 is a speed between 0.6 and 1.65 times the mean's"
+    )
+    knots: int = option(5, 'number of values of w over the clip, at least 2')
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -233,15 +215,12 @@ class Warp(Positions):
 
 @register('MGReverse')
 class Reverse(Positions):
-    """Play the clip backwards: t ↦ T − 1 − t. Source: AimCLR (temporal flip), probability 0.5.
+    """Play the clip backwards: t ↦ T − 1 − t. Source: AimCLR (temporal flip), probability 0.5."""
 
-    Args:
-        strength: 1 reverses, 0 does not; how many clips are reversed is ``p``.
-    """
-
-    strength: float = 1.0
+    strength: float = option(
+        1.0, '1 reverses, 0 does not; how many clips are reversed is ``p``', most=1.0
+    )
     p: float = 0.5
-    most = 1.0
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         at = np.arange(shape[1])[:: -1 if self.strength else 1]
@@ -253,13 +232,9 @@ class DropFrames(Positions):
     """Lose frames: each is replaced, with probability ``strength``, by the last one not lost.
 
     The first frame is never lost. Source: common (frame drop); here as a camera that stalls.
-
-    Args:
-        strength: Share of frames that is lost.
     """
 
-    strength: float = 0.1
-    most = 1.0
+    strength: float = option(0.1, 'share of frames that is lost', most=1.0)
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         lost = draws.uniform(0, 1, shape[1]) < self.strength
@@ -272,12 +247,9 @@ class Smooth(Augmentation):
     """Average each joint over time with a Gaussian of σ frames, uniform in [0, strength].
 
     Source: AimCLR (Gaussian blur over time, σ up to 2, probability 0.5).
-
-    Args:
-        strength: Largest σ, frames.
     """
 
-    strength: float = 2.0
+    strength: float = option(2.0, 'largest σ, frames')
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         return dict(sigma=draws.uniform(0, self.strength))
