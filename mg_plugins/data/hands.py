@@ -18,11 +18,9 @@ def attach_hands(
     their side and their names.
 
     Args:
-        layout: A layout with joints left_wrist, right_wrist and left_finger*, right_finger*
-            (`imigue22`).
+        layout: With joints left_wrist, right_wrist and left_finger*, right_finger* (`imigue22`).
         keypoints: (..., V, C) coordinates, or a list of such arrays.
-        scores: (..., V) detection scores to match, 0 for a missing joint; without them a joint
-            with coordinates all 0 is missing.
+        scores: (..., V) scores to match, 0 for a missing joint; else that has coordinates 0.
 
     Returns:
         The layout to use, and a report with ``swapped``, ``median_distance`` (in the data's unit,

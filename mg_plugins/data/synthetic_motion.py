@@ -44,17 +44,11 @@ def minimum_jerk(share: np.ndarray) -> np.ndarray:
 def two_bone_ik(
     base: np.ndarray, goal: np.ndarray, upper: np.ndarray, lower: np.ndarray, pole: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places the middle and the end joint of a two-bone limb.
+    """Places (..., 3) of the middle and the end joint of a limb of two bones (..., 1).
 
-    Args:
-        base: (..., 3) first joint. goal: (..., 3) wanted place of the end joint.
-        upper, lower: (..., 1) lengths of the bones.
-        pole: (..., 3) direction to which the middle joint bends.
-
-    Returns:
-        (..., 3) middle joint and (..., 3) end joint: the goal itself, or the nearest reachable
-        point on the line to it. By the law of cosines the middle joint's foot on that line lies
-        (u^2 - l^2 + d^2) / 2d away from the base.
+    The limb bends towards ``pole`` (..., 3). Its end is at the goal, or at the nearest reachable
+    point on the line to it. By the law of cosines the middle joint's foot on that line lies
+    (u^2 - l^2 + d^2) / 2d away from the base.
     """
     line = goal - base
     wanted = np.sqrt((line**2).sum(-1, keepdims=True))
@@ -94,15 +88,10 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 class BodyMotion:
-    """Moves the bodies of a block of clips; :meth:`points` is the result.
+    """Moves the bodies of a block of n clips; :meth:`points` is the result.
 
-    Args:
-        moves: the movements, one row a clip (`compile_movements`, by label).
-        who: the subjects, one row a clip.
-        normals, uniforms: (n,) records of ``NORMALS`` and ``UNIFORMS``.
-        frames: (n,) lengths in frames. fps: (n,) frames a second.
-        posture: 'seated' or 'standing'.
-        extra: frames that are made beyond the longest clip.
+    ``moves``, ``who``, ``normals``, ``uniforms``, ``frames`` (lengths) and ``fps`` have a row a
+    clip; ``extra`` frames are made beyond the longest.
     """
 
     def __init__(

@@ -66,18 +66,12 @@ class Rows(dict):
 def compile_movements(entries: list[dict], posture: str) -> Rows:
     """Entries of the gesture table as arrays, row k for class k; ``posture`` names the rests.
 
-    Returns:
-        frame: (K, 2) index into ``FRAMES`` for the near and the far hand, ``NO_HAND`` if unused.
-        at, reach, pole: (K, 2, 3) target point, hand direction and elbow direction, near-side axes.
-        fingers: (K, 5) how far each finger is stretched.
-        rub: (K, 2, 3) amplitude of the to and fro; hz: (K, 2) its range of rates;
-            rub_share: (K,) share of clips that rub.
-        body, sway: (K, 12) held and oscillating part of each channel.
-        foot: (K, 3) displacement of the near foot.
-        wander: (K,) amplitude of free gesturing.
-        approach: (K, 2) range of the time to reach the target, in seconds.
-        stay, both: (K,) shares of clips that do not return, and that use the far hand.
-        rest: (K,) resting posture a movement must start from, -1 for any.
+    Of each hand, near and far: ``frame`` (K, 2) an index into ``FRAMES``, ``NO_HAND`` if unused,
+    ``at``, ``reach``, ``pole`` (K, 2, 3) target point, hand direction and elbow direction in
+    near-side axes, ``rub`` (K, 2, 3) amplitude of the to and fro. Of each class: ``fingers``
+    (K, 5) how far they are stretched, ``body``, ``sway`` (K, 12) held and oscillating part of each
+    channel, ``hz``, ``approach`` (K, 2) ranges, ``rub_share``, ``stay``, ``both`` (K,) shares of
+    clips, ``foot`` (K, 3), ``wander`` (K,), ``rest`` (K,) where it must start from, -1 for any.
     """
     table, rows = gesture_table(), []
     rests = [rest['name'] for rest in table['rests'][posture]]
@@ -103,13 +97,9 @@ def compile_movements(entries: list[dict], posture: str) -> Rows:
 def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
     """Bodies and habits, a subject from each generator, row s for subject s.
 
-    Returns:
-        size: name in the table's proportions to (S,) lengths in metres (``skull`` is a factor).
-        habit: (S, 12) usual value of each channel. rest_habit, touch_habit: (S, 2, 3) usual
-            offset of the hands at rest and at a target.
-        rest_weights: (S, R) how often each resting posture is taken.
-        right_handed: (S,) share of one-handed movements done by the right hand.
-        tempo, vigour: (S,) factors of speed and of amplitude.
+    ``size`` lengths by name (``skull`` is a factor), ``habit`` (S, 12) usual value of each channel,
+    ``rest_habit``, ``touch_habit`` (S, 2, 3) offsets of the hands, ``rest_weights`` (S, R), how
+    often each rest is taken, ``right_handed`` (S,) a share, ``tempo``, ``vigour`` (S,) factors.
     """
     weights = np.array([rest['weight'] for rest in gesture_table()['rests'][posture]], float)
     normal = np.array([rng.standard_normal(40) for rng in rngs])

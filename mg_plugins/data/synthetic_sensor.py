@@ -62,17 +62,11 @@ def observe(
     noise: float,
     dims: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Key points and scores as a pose estimator would give them.
+    """Key points (n, T, V, dims) and scores (n, T, V) as a pose estimator would give them.
 
-    Args:
-        world: (n, T, V, 3) true places in metres. joints: V names.
-        view: (n, 6) standard normal: distance, size in the frame, sideways, up, yaw, roll.
-        draws: (n, T, V, dims + 2) white noise. quality: (n,) standard normal, high = bad footage.
-        noise: factor of all errors; 0 gives true places with score 1 (missing outside the frame).
-        dims: 2 or 3.
-
-    Returns:
-        Key points (n, T, V, dims) and scores (n, T, V); a missing joint is all 0 in both.
+    A missing joint is all 0 in both. Of standard normal draws are ``view`` (n, 6; distance, size
+    in the frame, sideways, up, yaw, roll), ``draws`` (n, T, V, dims + 2) and ``quality`` (n,; high
+    is bad footage). ``noise`` is a factor of all errors; 0 gives true places with score 1.
     """
     seen = _turned(world, view, YAW[dims])
     detector = table_of('detector')
