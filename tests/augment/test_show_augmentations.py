@@ -29,6 +29,11 @@ def ann_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope='module')
+def clip(ann_file):
+    return load_clip(ann_file)
+
+
 def test_sheet_and_animations_of_the_synthetic_set(tmp_path, capsys):
     folder = tmp_path / 'new/folder'
     wanted = ['--only', 'weak', 'MGShear', '--out', str(folder)]
@@ -54,8 +59,7 @@ def test_mistakes_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_clip_by_its_name(ann_file):
-    clip = load_clip(ann_file)
+def test_a_clip_by_its_name(ann_file, clip):
     name = clip.title.split('clip ')[1].split(',')[0]
     assert load_clip(ann_file, name).title == clip.title and 'synthetic' in clip.title
     with pytest.raises(PictureError, match="smg.pkl.* has no clip 'nobody'; it has S0"):
@@ -64,8 +68,7 @@ def test_a_clip_by_its_name(ann_file):
         load_clip(ann_file, layout='coco17')
 
 
-def test_every_name_has_a_picture(ann_file, tmp_path):
-    clip = load_clip(ann_file)
+def test_every_name_has_a_picture(clip, tmp_path):
     assert set(AUGMENTATIONS) < set(names_of())
     for name in names_of():
         changed = augment(clip, name, seed=1)
@@ -77,8 +80,8 @@ def test_every_name_has_a_picture(ann_file, tmp_path):
     assert (tmp_path / 'sheet.png').stat().st_size > 10_000
 
 
-def test_a_failure_leaves_no_file(ann_file, tmp_path, monkeypatch):
-    clip = load_clip(ann_file)
+def test_a_failure_leaves_no_file(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr('mg_plugins.augment.pictures.FRAMES', 4)
     monkeypatch.setattr(Image.Image, 'save', lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         animate(clip, 'MGShear', tmp_path / 'MGShear.gif')
