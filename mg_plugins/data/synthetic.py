@@ -24,20 +24,8 @@ from .annotations import load_annotations, save_annotations
 from .layouts import get_layout
 from .synthetic_motion import BodyMotion, minimum_jerk
 from .synthetic_plan import (
-    GAP,
-    MOTION,
-    NORMALS,
-    SESSION,
-    SUBJECT,
-    UNIFORMS,
-    Plan,
-    SyntheticOptions,
-    Task,
-    compile_movements,
-    draw_subjects,
-    make_plan,
-    make_task,
-    stream_of,
+    GAP, MOTION, NORMALS, SESSION, SUBJECT, UNIFORMS, SyntheticOptions, compile_movements,
+    draw_subjects, make_plan, make_task, stream_of,
 )  # fmt: skip
 from .synthetic_sensor import HEIGHT, WIDTH, observe, pick_joints
 
@@ -106,14 +94,114 @@ def _is_complete(path: Path, options: SyntheticOptions) -> bool:
     return (meta.get('version'), meta.get('options'), len(data['annotations'])) == expected
 
 
+class _Maker:
+    """Makes the annotations of a set: its plan, its people and what they can do."""
+
+    def __init__(self, options: SyntheticOptions) -> None:
+        self.options, self.dims = options, options.variant['dims']
+        self.posture = options.variant['posture']
+        self.layout = get_layout(options.layout or options.variant['layout'])
+        self.task = make_task(options)
+        self.plan = make_plan(options, self.task)
+        streams = [stream_of(options, SUBJECT, k, 0) for k in range(options.subjects)]
+        self.people = draw_subjects(streams, self.posture)
+        # After the classes one movement in which nothing happens.
+        self.moves = compile_movements([*self.task.movements, {}], self.posture)
+
+    def clips(self) -> Iterator[dict]:
+        """One annotation a gesture."""
+        plan, joints = self.plan, self.layout.num_joints
+        rows = np.stack([plan.label, plan.subject, plan.session, plan.frames], 1)
+        blocks = -(-self.options.clips // BLOCK)
+        # Clips of like length together, so that little is computed for padding.
+        for block in np.array_split(np.argsort(plan.frames, kind='stable'), blocks):
+            streams = [stream_of(self.options, MOTION, index) for index in block]
+            normals, uniforms = _draws(streams)
+            shape = (len(block), plan.frames[block].max(), joints, self.dims + 2)
+            white = np.zeros(shape, np.float32)
+            for own, index, stream in zip(white, block, streams, strict=True):
+                size = (plan.frames[index], *own.shape[1:])
+                own[: size[0]] = stream.standard_normal(size, dtype=np.float32)
+            world = self._bodies(rows[block], normals, uniforms)
+            seen = self._observe(world, plan.session[block], white, normals)
+            for row, index in enumerate(block):
+                start, frames = int(plan.start[index]), int(plan.frames[index])
+                fields = self._about(plan.session[index], *(part[row, :frames] for part in seen))
+                fields['frame_dir'] = f'{fields["session"]}_{start:06d}'
+                label = int(plan.label[index])
+                yield fields | {'label': label, 'start': start, 'end': start + frames - 1}
+
+    def recordings(self) -> Iterator[dict]:
+        """One annotation a session: gestures, and between them a body that does nothing of note."""
+        plan, nothing = self.plan, len(self.task.movements)
+        for session in np.unique(plan.session):
+            clips = np.flatnonzero(plan.session == session)
+            clips = clips[np.argsort(plan.start[clips])]
+            fade, subject = int(FADE * plan.fps[session]), plan.subject[clips[0]]
+            rows, streams, segments, ends = [], [], [], 0
+            for clip in clips:
+                label, start, frames = (int(a[clip]) for a in (plan.label, plan.start, plan.frames))
+                rows.append((nothing, subject, session, start - ends))
+                rows.append((label, subject, session, frames))
+                streams += [stream_of(self.options, kind, clip) for kind in (GAP, MOTION)]
+                ends = start + frames
+                segments.append({'label': label, 'start': start, 'end': ends})
+            rows.append((nothing, subject, session, int(TAIL * plan.fps[session])))
+            streams.append(stream_of(self.options, GAP, clips[-1], 1))
+            normals, uniforms = _draws(streams)
+            # One sitting: the same posture, resting place, camera and light from end to end.
+            for field in ('posture', 'rest', 'view', 'quality'):
+                normals[field] = normals[field][0]
+            uniforms['rest'] = uniforms['rest'][0]
+            rows = np.array(rows)
+            moved = self._bodies(rows, normals, uniforms, extra=fade)
+            world = _joined(moved, rows[:, 3], fade)[None]
+            shape = (*world.shape[:-1], self.dims + 2)
+            white = stream_of(self.options, SESSION, session, 1).standard_normal(
+                shape, dtype=np.float32
+            )
+            seen = self._observe(world, np.array([session]), white, normals[:1])
+            fields = self._about(session, *(part[0] for part in seen))
+            yield fields | {'frame_dir': fields['session'], 'segments': segments}
+
+    def _bodies(
+        self, rows: np.ndarray, normals: np.ndarray, uniforms: np.ndarray, extra: int = 0
+    ) -> np.ndarray:
+        """(n, T + extra, V, 3) joints of movements, rows of (label, subject, session, frames)."""
+        label, subject, session, frames = rows.T
+        moves, who, fps = self.moves.take(label), self.people.take(subject), self.plan.fps[session]
+        body = BodyMotion(moves, who, normals, uniforms, frames, fps, self.posture, extra)
+        return pick_joints(body.points(), self.layout.joints)
+
+    def _observe(
+        self, world: np.ndarray, session: np.ndarray, white: np.ndarray, normals: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        view = self.plan.view[session] + 0.3 * normals['view']
+        quality, noise = normals['quality'], self.options.noise
+        return observe(world, self.layout.joints, view, white, quality, noise, self.dims)
+
+    def _about(self, session: int, keypoint: np.ndarray, score: np.ndarray) -> dict:
+        """The fields that a clip and a recording have in common."""
+        take, subject = divmod(session, self.options.subjects)
+        fields = {
+            'total_frames': len(keypoint),
+            'keypoint': keypoint[None].astype(np.float32),
+            'keypoint_score': score[None].astype(np.float32),
+            'session': f'S{subject:03d}V{take:02d}',
+            'subject': f'S{subject:03d}',
+            'fps': float(self.plan.fps[session]),
+            'outcome': ('lose', 'win')[self.plan.outcome[session]],
+        }
+        if self.dims == 2:
+            fields['img_shape'] = fields['original_shape'] = (HEIGHT, WIDTH)
+        return fields
+
+
 def _generate(options: SyntheticOptions) -> tuple[dict, list[dict], dict]:
-    layout = get_layout(options.layout or options.variant['layout'])
-    task = make_task(options)
-    plan = make_plan(options, task)
-    make = _recordings if options.recordings else _clips
-    annotations = list(make(options, task, plan, layout.joints))
+    maker = _Maker(options)
+    annotations = list(maker.recordings() if options.recordings else maker.clips())
     annotations.sort(key=lambda a: (a['subject'], a['session'], a.get('start', 0)))
-    held = {f'S{plan.subject[i]:03d}' for i in np.flatnonzero(plan.held_out)}
+    held = {f'S{k:03d}' for k in maker.plan.subject[maker.plan.held_out]}
     train = [a['frame_dir'] for a in annotations if a['subject'] not in held]
     test = [a['frame_dir'] for a in annotations if a['subject'] in held]
     if options.recordings:
@@ -122,30 +210,16 @@ def _generate(options: SyntheticOptions) -> tuple[dict, list[dict], dict]:
         split = {'xsub_train': train, 'xsub_val': test}
         split |= {'sessions_train': list(train), 'sessions_test': list(test)}
     meta = {
-        'layout': layout.name,
-        'classes': list(task.names),
+        'layout': maker.layout.name,
+        'classes': list(maker.task.names),
         'source': 'synthetic',
         'dataset': options.dataset,
         'seed': options.seed,
         'options': asdict(options),
         'version': VERSION,
-        'note': NOTE if task.named else f'{NOTE} {GENERIC_NOTE}',
+        'note': NOTE if maker.task.named else f'{NOTE} {GENERIC_NOTE}',
     }
     return split, annotations, meta
-
-
-def _bodies(
-    options: SyntheticOptions, task: Task, plan: Plan, clips: np.ndarray, normals: np.ndarray,
-    uniforms: np.ndarray, joints: tuple[str, ...], extra: int = 0,
-) -> np.ndarray:  # fmt: skip
-    """(n, T + extra, V, 3) joints of movements: rows of (label, subject, session, frames)."""
-    posture = options.variant['posture']
-    label, subject, session, frames = clips.T
-    streams = [stream_of(options, SUBJECT, k, 0) for k in range(options.subjects)]
-    moves = compile_movements([*task.movements, {}], posture).take(label)
-    who, fps = draw_subjects(streams, posture).take(subject), plan.fps[session]
-    body = BodyMotion(moves, who, normals, uniforms, frames, fps, posture, extra)
-    return pick_joints(body.points(), joints)
 
 
 def _draws(streams: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
@@ -157,96 +231,15 @@ def _draws(streams: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
     return normals, uniforms
 
 
-def _clips(
-    options: SyntheticOptions, task: Task, plan: Plan, joints: tuple[str, ...]
-) -> Iterator[dict]:
-    """One annotation a gesture."""
-    dims = options.variant['dims']
-    rows = np.stack([plan.label, plan.subject, plan.session, plan.frames], 1)
-    # Clips of like length together, so that little is computed for padding.
-    for block in np.array_split(np.argsort(plan.frames, kind='stable'), -(-options.clips // BLOCK)):
-        streams = [stream_of(options, MOTION, index) for index in block]
-        normals, uniforms = _draws(streams)
-        white = np.zeros((len(block), plan.frames[block].max(), len(joints), dims + 2), np.float32)
-        for own, index, stream in zip(white, block, streams, strict=True):
-            size = (plan.frames[index], *own.shape[1:])
-            own[: size[0]] = stream.standard_normal(size, dtype=np.float32)
-        view = plan.view[plan.session[block]] + 0.3 * normals['view']
-        world = _bodies(options, task, plan, rows[block], normals, uniforms, joints)
-        seen = observe(world, joints, view, white, normals['quality'], options.noise, dims)
-        for row, index in enumerate(block):
-            start, frames = int(plan.start[index]), int(plan.frames[index])
-            own = (part[row, :frames] for part in seen)
-            fields = _about(options, plan, plan.session[index], *own)
-            fields['frame_dir'] = f'{fields["session"]}_{start:06d}'
-            label = int(plan.label[index])
-            yield fields | {'label': label, 'start': start, 'end': start + frames - 1}
-
-
-def _recordings(
-    options: SyntheticOptions, task: Task, plan: Plan, joints: tuple[str, ...]
-) -> Iterator[dict]:
-    """One annotation a session: its gestures, and between them a body that does nothing of note."""
-    dims, nothing = options.variant['dims'], len(task.movements)
-    for session in np.unique(plan.session):
-        clips = np.flatnonzero(plan.session == session)
-        clips = clips[np.argsort(plan.start[clips])]
-        fade, subject = int(FADE * plan.fps[session]), plan.subject[clips[0]]
-        rows, streams, segments, ends = [], [], [], 0
-        for clip in clips:
-            label, start, frames = (int(a[clip]) for a in (plan.label, plan.start, plan.frames))
-            rows += [(nothing, subject, session, start - ends), (label, subject, session, frames)]
-            streams += [stream_of(options, GAP, clip), stream_of(options, MOTION, clip)]
-            ends = start + frames
-            segments.append({'label': label, 'start': start, 'end': ends})
-        rows.append((nothing, subject, session, int(TAIL * plan.fps[session])))
-        streams.append(stream_of(options, GAP, clips[-1], 1))
-        normals, uniforms = _draws(streams)
-        # One sitting: the same posture, resting place, camera and light from beginning to end.
-        for field in ('posture', 'rest', 'view', 'quality'):
-            normals[field] = normals[field][0]
-        uniforms['rest'] = uniforms['rest'][0]
-        rows = np.array(rows)
-        moved = _bodies(options, task, plan, rows, normals, uniforms, joints, extra=fade)
-        world = _joined(moved, rows[:, 3], fade)[None]
-        stream = stream_of(options, SESSION, session, 1)
-        white = stream.standard_normal((*world.shape[:-1], dims + 2), dtype=np.float32)
-        view = plan.view[session][None] + 0.3 * normals['view'][:1]
-        quality = normals['quality'][:1]
-        seen = observe(world, joints, view, white, quality, options.noise, dims)
-        fields = _about(options, plan, session, *(part[0] for part in seen))
-        yield fields | {'frame_dir': fields['session'], 'segments': segments}
-
-
 def _joined(events: np.ndarray, frames: np.ndarray, fade: int) -> np.ndarray:
     """(T, V, 3) of movements (n, T + fade, V, 3), each passing into the next in ``fade`` frames."""
-    total = int(frames.sum())
+    total, begin = int(frames.sum()), 0
     world = np.zeros((total + fade, *events.shape[2:]))
     share = minimum_jerk(np.arange(fade) / fade)[:, None, None]
-    begin = 0
-    for number, (event, length) in enumerate(zip(events, frames, strict=True)):
+    for event, length in zip(events, frames, strict=True):
         event = event[: length + fade]
-        if number:
+        if begin:
             event[:fade] = (1 - share) * world[begin : begin + fade] + share * event[:fade]
         world[begin : begin + length + fade] = event
         begin += length
     return world[:total]
-
-
-def _about(
-    options: SyntheticOptions, plan: Plan, session: int, keypoint: np.ndarray, score: np.ndarray
-) -> dict:
-    """The fields that a clip and a recording have in common."""
-    subject = session % options.subjects
-    fields = {
-        'total_frames': len(keypoint),
-        'keypoint': keypoint[None].astype(np.float32),
-        'keypoint_score': score[None].astype(np.float32),
-        'session': f'S{subject:03d}V{session // options.subjects:02d}',
-        'subject': f'S{subject:03d}',
-        'fps': float(plan.fps[session]),
-        'outcome': ('lose', 'win')[plan.outcome[session]],
-    }
-    if options.variant['dims'] == 2:
-        fields['img_shape'] = fields['original_shape'] = (HEIGHT, WIDTH)
-    return fields
