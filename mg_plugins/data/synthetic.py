@@ -24,9 +24,19 @@ from .annotations import load_annotations, save_annotations
 from .layouts import get_layout
 from .synthetic_motion import BodyMotion, minimum_jerk
 from .synthetic_plan import (
-    GAP, MOTION, NORMALS, SESSION, SUBJECT, UNIFORMS, SyntheticOptions, compile_movements,
-    draw_subjects, make_plan, make_task, stream_of,
-)  # fmt: skip
+    GAP,
+    MOTION,
+    NORMALS,
+    SESSION,
+    SUBJECT,
+    UNIFORMS,
+    SyntheticOptions,
+    compile_movements,
+    draw_subjects,
+    make_plan,
+    make_task,
+    stream_of,
+)
 from .synthetic_sensor import HEIGHT, WIDTH, observe, pick_joints
 
 VERSION = 2

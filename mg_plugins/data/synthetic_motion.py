@@ -25,7 +25,7 @@ from .synthetic_plan import (
     SWAY,
     Rows,
     gesture_table,
-)  # fmt: skip
+)
 
 HAND_SWAY = 0.008
 # A hand without a task gestures along with the talk in one clip of five.
