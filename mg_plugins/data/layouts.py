@@ -44,16 +44,18 @@ class Layout:
 
     Args:
         name: Name under which it can be registered.
-        joints: V joint names, in the order of the data.
-        bones: (child, parent) index pairs. They form a tree over all joints unless ``tree`` is
-            False.
-        centre: Index of the joint that the body is centred on; the centre of graphs too.
-        pairs: (left, right) index pairs that a mirrored body exchanges.
-        regions: Body part name to joint indices. Usual names: head, torso, left_arm, right_arm,
+        joints: V joint names, in the order of the data, or their number.
+        bones: (child, parent) pairs. They form a tree over all joints unless ``tree`` is False.
+        centre: The joint that the body is centred on; the centre of graphs too. By default the
+            first that is nobody's child.
+        pairs: (left, right) pairs that a mirrored body exchanges.
+        regions: Body part name to joints. Usual names: head, torso, left_arm, right_arm,
             left_hand, right_hand, left_leg, right_leg. A joint may be in several (a wrist belongs
             to its arm and its hand) or in none.
         note: What a reader should know about it.
         tree: False allows bones that form no tree (`imigue22_released`).
+
+    Joints are given by name or index; a layout holds their indices.
 
     Raises:
         LayoutError: Unknown or out-of-range joints, a bone graph that is no tree, overlapping
@@ -63,7 +65,7 @@ class Layout:
     name: str
     joints: tuple[str, ...]
     bones: tuple[tuple[int, int], ...]
-    centre: int
+    centre: int | None = None
     pairs: tuple[tuple[int, int], ...] = ()
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     note: str = ''
@@ -71,18 +73,40 @@ class Layout:
 
     def __post_init__(self) -> None:
         joints = self.joints
+        if isinstance(joints, int):
+            joints = [f'joint{j}' for j in range(joints)]
+        if isinstance(joints, str) or not all(isinstance(joint, str) for joint in joints):
+            self._refuse(": 'joints' is a list of names or their number")
         if not joints:
             self._refuse(' has no joints')
         self._refuse_repeated(joints, ' names {} more than once')
-        couples = (*self.bones, *self.pairs)
-        for joint in (self.centre, *sum(couples, ()), *sum(self.regions.values(), ())):
-            self.index(joint)
+        self._set(joints=tuple(joints))
+        self._set(
+            bones=self._couples('bones'),
+            pairs=self._couples('pairs'),
+            regions={
+                part: tuple(map(self.index, own)) for part, own in (self.regions or {}).items()
+            },
+        )
+        centre, children = self.centre, {child for child, _ in self.bones}
+        if centre is None:
+            centre = next((j for j in range(len(joints)) if j not in children), 0)
+        self._set(centre=self.index(centre))
         if self.tree:
             self._check_tree()
-        self._refuse_repeated(
-            [joints[j] for pair in self.pairs for j in pair],
-            ': {} are in more than one left/right pair',
-        )
+        paired = [joints[j] for pair in self.pairs for j in pair]
+        self._refuse_repeated(paired, ': {} are in more than one left/right pair')
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def _couples(self, key: str) -> tuple[tuple[int, int], ...]:
+        couples = [tuple(couple) for couple in getattr(self, key) or ()]
+        for couple in couples:
+            if len(couple) != 2:
+                self._refuse(f': {key!r} holds {couple}, expected two joints')
+        return tuple((self.index(one), self.index(other)) for one, other in couples)
 
     def _refuse(self, why: str) -> NoReturn:
         raise LayoutError(f'layout {self.name!r}{why}')
@@ -280,35 +304,4 @@ def _from_dict(entry: Mapping) -> Layout:
     for key in ('joints', 'bones'):
         if key not in entry:
             raise LayoutError(f'layout {name!r} lacks the key {key!r}')
-    joints = entry['joints']
-    if isinstance(joints, int):
-        joints = [f'joint{j}' for j in range(joints)]
-    if isinstance(joints, str) or not all(isinstance(joint, str) for joint in joints):
-        raise LayoutError(f"layout {name!r}: 'joints' is a list of names or their number")
-    # Finds joints by name for the layout that is to come.
-    number = Layout(name, tuple(joints), (), 0, tree=False).index
-
-    def couples(key: str) -> tuple[tuple[int, int], ...]:
-        for couple in entry.get(key) or ():
-            if len(couple) != 2:
-                raise LayoutError(
-                    f'layout {name!r}: {key!r} holds {tuple(couple)}, expected two joints'
-                )
-        return tuple(tuple(map(number, couple)) for couple in entry.get(key) or ())
-
-    bones, centre = couples('bones'), entry.get('centre')
-    if centre is None:
-        # The first joint that is nobody's child.
-        children = {child for child, _ in bones}
-        centre = next((j for j in range(len(joints)) if j not in children), 0)
-    regions = entry.get('regions') or {}
-    return Layout(
-        name=name,
-        joints=tuple(joints),
-        bones=bones,
-        centre=number(centre),
-        pairs=couples('pairs'),
-        regions={part: tuple(map(number, own)) for part, own in regions.items()},
-        note=entry.get('note', ''),
-        tree=entry.get('tree', True),
-    )
+    return Layout(**{'name': name, **entry})

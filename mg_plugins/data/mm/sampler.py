@@ -86,12 +86,10 @@ class MGClassBalancedSampler(Sampler):
             )
         weights = np.bincount(labels)[labels].astype(np.float64) ** -power
         self.expected = weights * (len(labels) / weights.sum())
+        self.total_size = len(labels)
         if round_up:
-            self.num_samples = math.ceil(len(labels) / self.world_size)
-            self.total_size = self.num_samples * self.world_size
-        else:
-            self.num_samples = math.ceil((len(labels) - self.rank) / self.world_size)
-            self.total_size = len(labels)
+            self.total_size = math.ceil(len(labels) / self.world_size) * self.world_size
+        self.num_samples = len(range(self.rank, self.total_size, self.world_size))
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank for this epoch."""
