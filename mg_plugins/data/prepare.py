@@ -88,15 +88,12 @@ class Report:
         source, out = shlex.quote(self.source), shlex.quote(str(self.out))
         if not self.classes:
             return f'python tools/recognize.py {source} --config CONFIG --checkpoint CHECKPOINT'
-        spotting = bool(self.config) and self.config.startswith('configs/spot_')
         command = f'python tools/train.py {self.config or "configs/stgcn_mgfuse_imigue.py"}'
         usual = READERS[self.format].out
         as_configured = usual is not None and Path(usual) == self.out
-        if as_configured and self.config and (spotting or self.splits.get('xsub_train')):
+        splits = 'xsub_train' in self.splits or 'recordings_train' in self.splits
+        if self.config and as_configured and splits:
             return command
-        if spotting:
-            keys = (f'{part}_dataloader.dataset.ann_file' for part in ('train', 'val', 'test'))
-            return f'{command} --cfg-options {" ".join(f"{key}={out}" for key in keys)}'
         return f'{command} --ann-file {out}'
 
 

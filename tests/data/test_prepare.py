@@ -180,12 +180,12 @@ def test_default_paths_are_those_of_the_configs(tmp_path, source, monkeypatch):
     assert replace(report, source='my a', classes=0).next_command == (
         "python tools/recognize.py 'my a' --config CONFIG --checkpoint CHECKPOINT"
     )
-    spot = dict(format='sfinge3d', config='configs/spot_sfinge3d.py', splits=dict(train=1))
+    spot = dict(format='sfinge3d', config='configs/spot_sfinge3d.py')
     usual = replace(report, out=Path('data/sfinge3d/sfinge3d.pkl'), **spot)
+    usual = replace(usual, splits=dict(train=1, recordings_train=1))
     assert usual.next_command == 'python tools/train.py configs/spot_sfinge3d.py'
-    assert replace(usual, out=Path('a.mg')).next_command.endswith(
-        ' --cfg-options train_dataloader.dataset.ann_file=a.mg val_dataloader.dataset.ann_file=a.mg'
-        ' test_dataloader.dataset.ann_file=a.mg'
+    assert replace(usual, out=Path('a.mg')).next_command == (
+        'python tools/train.py configs/spot_sfinge3d.py --ann-file a.mg'
     )
     with_source = driver.check_out(None, READERS['coco'], Path('my/poses'))
     assert with_source == Path('data/poses/poses.pkl')

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,21 +85,25 @@ def plan(source: Source, options: Options) -> Plan:
         unit = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
         about['options']['unit'] = unit
         notes = [f'coordinates are in {unit}, turned into metres (--unit)'] if counts else []
-    count = len(content.rows['keypoint'] if npz else content.rows)
     jobs = []
-    for start in range(0, count, CLIPS_A_JOB):
+    for start in range(0, len(content.rows['keypoint'] if npz else content.rows), CLIPS_A_JOB):
         part = slice(start, start + CLIPS_A_JOB)
-        rows = {k: v[part] for k, v in content.rows.items()} if npz else content.rows[part]
-        jobs.append((source.path.name, start, rows, about))
+        if source.path.suffix == '.npy':
+            rows = part  # each process maps the file into memory by itself
+        else:
+            rows = {k: v[part] for k, v in content.rows.items()} if npz else content.rows[part]
+        jobs.append((source.path, start, rows, about))
     context = dict(layout=layout, names=names, split=content.split)
     return Plan(jobs, content.rejects, notes, context)
 
 
-def read(job: tuple[str, int, Any, dict]) -> Parsed:
+def read(job: tuple[Path, int, Any, dict]) -> Parsed:
     """Clips of one packet."""
-    file, start, rows, about = job
+    path, start, rows, about = job
     parsed = Parsed()
-    for name, where, row in rows if isinstance(rows, list) else split_rows(rows, file, start):
+    if isinstance(rows, slice):
+        rows = dict(keypoint=load_arrays(Source(path)).rows['keypoint'][rows])
+    for name, where, row in rows if isinstance(rows, list) else split_rows(rows, path.name, start):
         with parsed.listing(name, where):
             annotation = read_clip(name, dict(row), about, parsed.counts)
             split = str(row.get('split') or '') or None
