@@ -128,7 +128,9 @@ def save_annotations(
         return
     with replacing(path) as temporary, temporary.open('wb') as file:
         # Protocol 4 is what every supported Python and numpy 1.26 and 2 can read.
-        pickle.dump(content, file, protocol=4)
+        pickler = pickle.Pickler(file, protocol=4)
+        pickler.fast = True  # its memo would keep a second copy of every array
+        pickler.dump(content)
 
 
 def check_annotations(
