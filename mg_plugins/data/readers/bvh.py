@@ -42,7 +42,7 @@ def parse(lines: list[str]) -> Take:
     )
     persons = [(number, points[number], None, None) for number in range(frames)]
     fps = round(1 / step, 3) if step > 0 else None
-    return Take(persons, layout=layout, frames=frames, last=frames - 1, fps=fps)
+    return Take(persons, layout=layout, numbers=range(frames), fps=fps)
 
 
 def read_hierarchy(lines: list[str]) -> tuple[list[str], list[int], np.ndarray, list]:

@@ -130,8 +130,7 @@ def parse_table(lines: list[str], options: Options) -> Take:
         for (at, identity), person in persons.items()
         if person.any()
     ]
-    take.frames = len(numbers)
-    take.first, take.last = (min(numbers), max(numbers)) if numbers else (0, -1)
+    take.numbers = sorted(numbers)
     return take
 
 

@@ -33,7 +33,8 @@ def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
     """The take of one file's parsed JSON; bare lists of joints are of this family."""
     if content is None or content in ([], {}):
         raise ClipError('there are no frames', EMPTY)
-    walk, take = Walk(options, family), Take(family=family)
+    take = Take(family=family)
+    walk = Walk(options, take)
     if isinstance(content, Mapping):
         walk.about(content)
     frames = list(walk.frames(content))
@@ -50,28 +51,18 @@ def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
                 take.persons += [(at, *person) for person in walk.persons(frame)]
         except ClipError as error:
             take.broken[at] = ClipError(f'frame {at}: {error.detail}', error.reason)
-    take.frames = len(frames)
-    take.first = min(numbers) if take.numbered else 0
-    take.last = max(numbers) if take.numbered else len(frames) - 1
+    take.numbers = numbers if take.numbered else range(len(frames))
     if take.broken and not take.persons:
         raise next(iter(take.broken.values()))
-    walk.describe(take)
     return take
 
 
 class Walk:
     """What one recording turns out to be while its files are walked through."""
 
-    def __init__(self, options: Options, family: str):
-        self.family = self.kind = family
+    def __init__(self, options: Options, take: Take):
+        self.family, self.take, self.order = take.family, take, None
         self.world, self.wanted = options.get('world'), options.get('layout')
-        self.layout = self.order = self.fps = self.size = self.label = self.unit = None
-
-    def describe(self, take: Take) -> None:
-        """Write down what was found."""
-        take.family = self.kind.removesuffix('3d')
-        take.layout, take.unit, take.label = self.layout, self.unit, self.label
-        take.fps, take.size = self.fps or take.fps, self.size or take.size
 
     def about(self, content: Mapping) -> None:
         """What a file says of itself: joint names, size, rate, label."""
@@ -83,11 +74,12 @@ class Walk:
             if isinstance(names, Mapping):
                 self.joints_named([names[key] for key in sorted(names, key=int)])
         if isinstance(content.get('label'), str):
-            self.label = content['label']
+            self.take.label = content['label']
         fps, width, height = (content.get(key) for key in ('fps', 'width', 'height'))
-        self.fps = float(fps) if isinstance(fps, (int, float)) and 0 < fps < 10_000 else None
+        if isinstance(fps, (int, float)) and 0 < fps < 10_000:
+            self.take.fps = float(fps)
         if isinstance(width, int) and isinstance(height, int) and 0 < width * height < 1e10:
-            self.size = (width, height)
+            self.take.size = (width, height)
 
     def frames(self, content: Any) -> Iterator[tuple[int | None, float | None, Any]]:
         """(number, time, persons) of every frame; None where the file does not say."""
@@ -199,7 +191,7 @@ class Walk:
         if self.order is not None and len(joints) > max(self.order):
             joints = joints[self.order]
             scores = None if scores is None else scores[self.order]
-        self.kind = kind
+        self.take.family = kind.removesuffix('3d')
         identity = next((item[key] for key in WORDS['track'] if key in item), None)
         while isinstance(identity, list):
             identity = identity[0] if len(identity) == 1 else None
@@ -213,7 +205,7 @@ class Walk:
         for known in [self.wanted] * bool(self.wanted) + layout_names():
             joints = [plain_name(joint) for joint in get_layout(known).joints]
             if set(joints) == set(plain) or (known == self.wanted and set(joints) <= set(plain)):
-                self.layout, self.order = known, [plain.index(joint) for joint in joints]
+                self.take.layout, self.order = known, [plain.index(joint) for joint in joints]
                 return
         shown = ', '.join(names[:6])
         raise ClipError(
@@ -250,7 +242,7 @@ class Walk:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Coordinates and scores; the third column is a coordinate beside scores of their own."""
         if kind == 'mediapipe':
-            self.unit = 'm' if self.world else 'fractions'
+            self.take.unit = 'm' if self.world else 'fractions'
             visible = joints[:, 3] if joints.shape[1] > 3 else np.ones(len(joints), np.float32)
             return joints[:, : 3 if self.world else 2], visible
         if kind == 'openpose3d' or joints.shape[1] == 4:

@@ -178,9 +178,8 @@ def read_take(job: Job) -> Take:
 
 def read_frames(files: list[tuple[int, Any]], name: str, options: Options, family: str) -> Take:
     """A take of files, or lists of persons, of one frame each."""
-    take = Take(family=family, numbered=True, frames=len(files))
-    take.first, take.last = files[0][0], files[-1][0]
-    walk = posejson.Walk(options, family)
+    take = Take(family=family, numbered=True, numbers=[number for number, _ in files])
+    walk = posejson.Walk(options, take)
     text = isinstance(files[0][1], Entry) and files[0][1].path.suffix == '.txt'
     for number, content in files:
         try:
@@ -194,7 +193,6 @@ def read_frames(files: list[tuple[int, Any]], name: str, options: Options, famil
             take.broken[number] = error
         else:
             take.persons += [(number, *person) for person in found]
-    walk.describe(take)
     take.unit = 'fractions' if text else take.unit
     return take
 

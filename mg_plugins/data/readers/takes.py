@@ -7,6 +7,7 @@ through in another unit.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,22 +39,20 @@ class Take:
         family: Whose files these are: openpose, coco or mediapipe.
         layout: What the files say of their joints; None to go by their number.
         broken: Frames that cannot be read.
-        frames: Frames that the files hold, also those that show nobody.
-        first, last: Their numbers.
+        numbers: Frames that the files hold, also those that show nobody.
         numbered: Whether the files number their frames; else they are counted from 0.
         times: Seconds of frames, by number, where the files have times.
         unit: 'pixels', 'fractions' or 'm'; None where it must be found out.
         label: Class name that the file gives, if any.
         found: The persons in pixels or metres with scores from 0 to 1, once `finish` is done.
+        first, last: Numbers of the first and the last frame, once `finish` is done.
     """
 
     persons: list[tuple[int, np.ndarray, np.ndarray | None, Any]] = field(default_factory=list)
     family: str = 'coco'
     layout: Any = None
     broken: dict[int, ClipError] = field(default_factory=dict)
-    frames: int = 0
-    first: int = 0
-    last: int = -1
+    numbers: Sequence[int] = ()
     numbered: bool = False
     times: dict[int, float] = field(default_factory=dict)
     unit: str | None = None
@@ -61,6 +60,8 @@ class Take:
     size: tuple[int, int] | None = None
     label: str | None = None
     found: Detections | None = None
+    first: int = 0
+    last: int = -1
 
 
 class Unit(NamedTuple):
@@ -78,12 +79,13 @@ def finish(take: Take, options: Options, size) -> Counter[str]:
     `take.layout` becomes a `Layout`; `size` (width, height) is that of the labels, if they say.
     """
     counts: Counter[str] = Counter()
-    if not take.frames:
+    if not take.numbers:
         raise ClipError('there are no frames', EMPTY)
+    take.first, take.last, frames = min(take.numbers), max(take.numbers), len(take.numbers)
     if not take.persons:
         if take.broken:
             raise next(iter(take.broken.values()))
-        raise ClipError(f'nobody was detected in {take.frames} frames', ALL_ZERO)
+        raise ClipError(f'nobody was detected in {frames} frames', ALL_ZERO)
     persons = with_hands(sorted(take.persons, key=lambda person: person[0]))
     shapes = Counter(person[1].shape for person in persons)
     if len(shapes) > 1:
@@ -101,9 +103,9 @@ def finish(take: Take, options: Options, size) -> Counter[str]:
     points, scores, take.size = clean(points, scores, unit, options, counts)
     named = None if None in ids else list(ids)
     take.found = Detections(points, scores, np.array(numbers, np.int64), named)
-    if take.first < 0 or take.last - take.first >= min(LONGEST, SPARSEST * take.frames):
-        frames = f'frames {take.first} to {take.last}'
-        raise ClipError(f'{frames}: are these numbers of frames? (ids of pictures: --images)')
+    if take.first < 0 or take.last - take.first >= min(LONGEST, SPARSEST * frames):
+        shown = f'frames {take.first} to {take.last}'
+        raise ClipError(f'{shown}: are these numbers of frames? (ids of pictures: --images)')
     if take.times:
         use_times(take, options, counts)
     take.fps = options['fps'] or take.fps
