@@ -67,7 +67,10 @@ def test_npz_holds_the_same_as_pkl(tmp_path, source):
     assert_same(one, two)
 
 
-def test_a_folder_of_arrays_holds_the_same_as_pkl(tmp_path, source):
+@pytest.mark.parametrize('crossed', [False, True])
+def test_a_folder_of_arrays_holds_the_same_as_pkl(tmp_path, source, crossed):
+    # Fingertips of the other hand change places after the reading.
+    raw.write_imigue_video(source, 1, ['1,0,39', '2,1,39', '3,2,39'], crossed=crossed)
     one = load_annotations(prepare('imigue', source, tmp_path / 'set.pkl', workers=1).out)
     for _ in range(2):  # the second time, the first output lies inside of the source
         report = prepare('imigue', source, source / 'set.mg', workers=1)
@@ -227,6 +230,20 @@ def test_command_line_summary(tool, tmp_path, source, capsys):
     last = captured.out.strip().splitlines()[-1]
     train = 'python tools/train.py configs/stgcn_mgfuse_imigue.py'
     assert last == f'next: {train} --ann-file {out}'
+
+
+def test_parts_that_are_never_seen_are_told(tool, tmp_path, capsys):
+    rows = raw.imigue_rows(40, 1)
+    rows[:, 1 + 3 * 25 :] = 0  # no fingertips
+    raw.write_imigue_video(tmp_path / 'raw', 1, ['1,0,9', '2,20,29'], lines=raw.csv_lines(rows))
+    raw.write_imigue_video(tmp_path / 'raw', 2, ['1,0,9', '2,20,29'])
+    out = tmp_path / 'set.pkl'
+    source = str(tmp_path / 'raw')
+    assert tool.main(['imigue', source, '--out', str(out), '--workers', '1', '--quiet']) == 0
+    captured = capsys.readouterr()
+    assert 'left_hand never seen' in captured.out and 'in 50.0% of the clips' in captured.out
+    log = json.loads((tmp_path / 'set.pkl.log.json').read_text())
+    assert log['undetected'] == dict(left_hand=0.5, right_hand=0.5)
 
 
 def test_command_line_exit_codes(tool, tmp_path, source, capsys):

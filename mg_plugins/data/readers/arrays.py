@@ -47,11 +47,7 @@ class Content:
 
 
 def plan(source: Source, options: Options) -> Plan:
-    """Jobs of some clips each; decides what holds for all clips.
-
-    Raises:
-        FormatError: The files hold no clips, or it is not certain what they are.
-    """
+    """Jobs of some clips each; decides what holds for all clips."""
     npz = options['format'] == 'npz'
     content = load_arrays(source) if npz else load_pickles(source)
     joints, channels = usual = content.sample[0].shape[2:]
@@ -122,12 +118,7 @@ def split_rows(
 
 
 def load_arrays(source: Source) -> Content:
-    """The arrays of a `.npz` or `.npy` file, without unpickling anything.
-
-    Raises:
-        FormatError: Not such a file, one with pickled objects or larger than it says, without
-            keypoint, or whose arrays do not fit each other.
-    """
+    """The arrays of a `.npz` or `.npy` file, without unpickling anything."""
     if not source.is_file or source.path.suffix not in ('.npz', '.npy'):
         raise source.refuse('npz')
     path = source.path
@@ -171,11 +162,7 @@ def load_arrays(source: Source) -> Content:
 
 
 def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
-    """(N, M, T, V, C), also from (N, T, V, C) and from ST-GCN's (N, C, T, V, M).
-
-    Raises:
-        FormatError: Other axes, or no numbers.
-    """
+    """(N, M, T, V, C), also from (N, T, V, C) and from ST-GCN's (N, C, T, V, M)."""
     shape = keypoint.shape
     if keypoint.ndim == 4:
         keypoint = keypoint[:, None]
@@ -193,11 +180,7 @@ def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
 
 
 def load_pickles(source: Source) -> Content:
-    """The annotations of one pickle or several; of several, those without splits are one each.
-
-    Raises:
-        FormatError: One of them holds no annotations, or none can be read.
-    """
+    """The annotations of one pickle or several; of several, those without splits are one each."""
     files = source.find(r'\.(pkl|pickle)$')
     if not files:
         raise source.refuse('pickle')
@@ -254,11 +237,7 @@ def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:
 def class_names(
     labels: Sequence[int], options: Options, own: Sequence[str] | None, file: Any
 ) -> tuple[list[str], int]:
-    """Class names, and what labels are counted from.
-
-    Raises:
-        FormatError: Labels may be counted from 0 or from 1, or there are too many.
-    """
+    """Class names, and what labels are counted from."""
     names = tables.read_classes(options['classes']) if options['classes'] else own
     cells = [str(label) for label in set(labels)]
     first, _ = tables.count_from(cells, names, options['first_label'], str(file))

@@ -15,11 +15,7 @@ HEAD, LOOKED_AT = 1 << 20, 5
 
 
 def detect(source: Source) -> tuple[str, str]:
-    """The format of a source, and why.
-
-    Raises:
-        FormatError: It does not exist, or is of no format; the message says what was seen.
-    """
+    """The format of a source, and why."""
     if not source.path.exists():
         raise FormatError(f'{source} does not exist; give a file, folder or archive')
     formats = format_table()['formats']

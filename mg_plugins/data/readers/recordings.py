@@ -40,11 +40,7 @@ class Job:
 
 
 def plan(source: Source, options: Options) -> Plan:
-    """One job a recording, matched with the labels.
-
-    Raises:
-        FormatError: An option or the labels cannot be used, or there are no recordings.
-    """
+    """One job a recording, matched with the labels."""
     plan, options = Plan([]), check_options(options)
     if options.get('images'):
         found = by_images(source, options)
@@ -82,11 +78,7 @@ def plan(source: Source, options: Options) -> Plan:
 
 
 def check_options(options: Options) -> dict:
-    """Options as jobs use them.
-
-    Raises:
-        FormatError: One is out of range.
-    """
+    """Options as jobs use them."""
     if options['max_persons'] < 1:
         raise FormatError(f'--max-persons {options["max_persons"]} must be at least 1')
     for name in ('max_score', 'fps'):
@@ -122,11 +114,7 @@ def group(entries: list[Entry], options: Options, notes: list[str]) -> dict[str,
 
 
 def by_images(source: Source, options: Options) -> dict[str, list[tuple[int, Any]]]:
-    """Results of many recordings in one file, with the file that says which picture is which.
-
-    Raises:
-        FormatError: Either file is not what it should be.
-    """
+    """Results of many recordings in one file, with the file that says which picture is which."""
     file = Path(options['images'])
     try:
         images = Entry(file.name, file).json()

@@ -42,11 +42,7 @@ class Entry:
         return PurePosixPath(self.name)
 
     def read(self, limit: int | None = None) -> bytes:
-        """The content, or its first `limit` bytes.
-
-        Raises:
-            ClipError: The file is not there, cannot be opened, is damaged or too large.
-        """
+        """The content, or its first `limit` bytes."""
         if isinstance(self.place, bytes):
             return self.place[:limit]
         try:
@@ -105,11 +101,7 @@ class Source:
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """Every file, by name.
-
-        Raises:
-            FormatError: The archive is damaged, or too large when unpacked.
-        """
+        """Every file, by name."""
         if self.is_file:
             return [Entry(shown(self.path.name), self.path)]
         if self.path.is_file():

@@ -33,10 +33,6 @@ def read_table(
     """Rows of a table with a header, as (1-based line, {column: text}); blank rows are skipped.
 
     Columns have other names by `aliases`; those that are none of them are then ignored.
-
-    Raises:
-        FormatError: No such file, a required column is missing, a column is unknown or there
-            twice, a row is wider than the header, or a quote is not closed.
     """
     try:
         lines = Entry(str(path), Path(path)).lines()
@@ -73,11 +69,7 @@ def read_table(
 
 
 def read_classes(name_or_file: str) -> list[str]:
-    """Class names: of a data set we know, from a JSON list, or one a line.
-
-    Raises:
-        FormatError: Neither, or names that repeat.
-    """
+    """Class names: of a data set we know, from a JSON list, or one a line."""
     if name_or_file in dataset_names():
         return list(get_classes(name_or_file))
     path = Path(name_or_file)
@@ -101,11 +93,7 @@ def read_classes(name_or_file: str) -> list[str]:
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """(width, height) of '1280x720'.
-
-    Raises:
-        FormatError: Any other text.
-    """
+    """(width, height) of '1280x720'."""
     if text is None:
         return None
     match = re.fullmatch(r'(\d+)\s*[x×]\s*(\d+)', text.strip().lower())
@@ -154,9 +142,6 @@ def read_labels(path: str, classes: str | None, first_label: int | None = None) 
     `label` is a class name, or an index counted from `first_label` (None to find out). An empty one
     is an unlabelled clip. Without `classes` (see `read_classes`), names are those of the column in
     alphabetical order, and indices are called 'class 0' …
-
-    Raises:
-        FormatError: It is no such table, or indices may be counted from 0 or from 1.
     """
     optional = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
     table = read_table(path, ('clip',), optional)
@@ -181,11 +166,7 @@ def read_labels(path: str, classes: str | None, first_label: int | None = None) 
 def count_from(
     cells: Sequence[str], names: list[str] | None, given: int | None, path: str
 ) -> tuple[int, list[str]]:
-    """What label indices are counted from, and notes on it.
-
-    Raises:
-        FormatError: It may be 0 or 1.
-    """
+    """What label indices are counted from, and notes on it."""
     found = {parsing.parse_int(cell) for cell in cells if cell and cell not in (names or ())}
     if given is not None or not found or None in found or min(found) != 1:
         return given or 0, []
@@ -258,9 +239,6 @@ def user_splits(
     """Splits of a user's own set, and notes on them.
 
     By `--val-subjects` (`xsub_train`, `xsub_val`), by the `split` column, or one split `all`.
-
-    Raises:
-        FormatError: Both are given, or a subject that no clip has.
     """
     named = any(clip.split for clip in clips)
     if val_subjects and named:

@@ -195,11 +195,7 @@ def find_layout(take: Take, joints: int, wanted: str | None) -> Layout:
 
 
 def check_layout(name: str | None) -> str | dict | None:
-    """The layout asked for, as an annotation file carries it.
-
-    Raises:
-        FormatError: There is no such layout.
-    """
+    """The layout asked for, as an annotation file carries it."""
     if name is None:
         return None
     try:

@@ -85,12 +85,7 @@ def read_fps(entry: Entry) -> float | None:
 
 
 def read_subjects(path: str) -> dict[int, dict]:
-    """Subject and outcome of every video, from a table with a row a video or a row a gesture.
-
-    Raises:
-        FormatError: Not such a table; a number or an outcome that is none; rows of one video that
-            contradict each other.
-    """
+    """Subject and outcome of every video, from a table with a row a video or a row a gesture."""
     subjects: dict[int, dict] = {}
     words = dict(common.words('imigue'))
     outcomes = words.pop('outcomes')
