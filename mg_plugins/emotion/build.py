@@ -31,7 +31,7 @@ def load_sessions(
     """Sessions of an annotation file, or of files of predictions or segments, and their source.
 
     Args:
-        paths: A .pkl or .npz file, or .csv or .json files.
+        paths: A .pkl or .npz file or a .mg folder, or .csv or .json files.
         split: For annotations, the split to take; for predictions, 'train' or 'test', which they
             are from then on.
         notes: What had to be assumed is added to it.
@@ -51,7 +51,7 @@ def load_sessions(
         else:
             sessions = sessions_from_predictions(paths, split=split or '', notes=notes)
             synthetic = any(_says_synthetic(path.with_name('metrics.json')) for path in paths)
-    elif len(paths) == 1 and kinds <= {'.pkl', '.npz'}:
+    elif len(paths) == 1 and kinds <= {'.pkl', '.npz', '.mg'}:
         from mg_plugins.data.annotations import load_annotations
 
         content, source = load_annotations(paths[0]), paths[0].stem
@@ -59,7 +59,7 @@ def load_sessions(
         synthetic = content['meta'].get('source') == 'synthetic'
     else:
         raise ScenarioError(
-            'expected one annotation file (.pkl or .npz), or one or several files of predictions '
+            'expected one annotation file (.pkl, .npz or .mg), or one or several files of predictions '
             f'or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
         )
     return sessions, SYNTHETIC if synthetic else source

@@ -76,6 +76,6 @@ def _coordinates(cfg: Config, layout: Layout) -> int | None:
     """2 or 3: what the model was shown, by its own data, or by what the layout usually has."""
     dataset = innermost(cfg.train_dataloader.dataset)
     path = Path(dataset.get('data_root') or '') / dataset.ann_file
-    if not path.is_file():
+    if not path.exists():
         return usual_coordinates(layout)
     return int(load_annotations(path)['annotations'][0]['keypoint'].shape[-1])

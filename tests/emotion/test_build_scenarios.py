@@ -118,6 +118,13 @@ def test_annotations(tmp_path, suffix):
         sessions_from_annotations(path, 'nope')
 
 
+@pytest.mark.parametrize('form', ['.npz', '.mg'])
+def test_annotations_of_every_form_give_the_same(tmp_path, form):
+    one, _ = load_sessions([annotations(tmp_path / 'set.pkl')])
+    other, _ = load_sessions([annotations(tmp_path / f'set{form}')])
+    assert one == other and len(one) == 3
+
+
 def test_annotations_without_names_of_classes(tmp_path):
     with pytest.raises(ScenarioError, match='no class names'):
         sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=[]))
