@@ -59,8 +59,8 @@ def load_sessions(
         synthetic = content['meta'].get('source') == 'synthetic'
     else:
         raise ScenarioError(
-            'expected one annotation file (.pkl, .npz or .mg), or one or several files of predictions '
-            f'or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
+            'expected one annotation file (.pkl, .npz or .mg), or one or several files of '
+            f'predictions or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
         )
     return sessions, SYNTHETIC if synthetic else source
 

@@ -265,9 +265,8 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
         if frames > keypoint.shape[1]:
             detail = f'total_frames is {frames}, keypoint has {keypoint.shape[1]}'
             raise ClipError(detail, common.BEYOND_FILE)
-        if about['options']['format'] == 'npz':  # shorter clips are padded at the end
-            keypoint = keypoint[:, :frames]
-            score = None if score is None else score[:, :frames]
+        keypoint = keypoint[:, :frames]  # shorter clips are padded at the end
+        score = score[:, :frames] if isinstance(score, np.ndarray) else None
     layout = get_layout(about['layout'])
     if keypoint.shape[2] != layout.num_joints:
         own = f'but the layout {layout.name} has {layout.num_joints}'
@@ -288,20 +287,14 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
         counts['clips held x, y, score as three channels'] += 1
         score, keypoint = keypoint[..., 2] if score is None else score, keypoint[..., :2]
     shape = keypoint.shape
-    score = np.ones(shape[:3], np.float32) if score is None else score
+    score = np.ones(shape[:3], np.float32) if score is None else np.asarray(score)
     score = score[..., 0] if score.shape == (*shape[:3], 1) else score
     if score.shape != shape[:3] or score.dtype.kind not in 'fiub':
         found = f'{score.dtype} of shape {score.shape}'
         raise ClipError(f'keypoint_score is {found}, not {shape[:3]}')
-    picture = row.get('img_shape') or row.get('original_shape')
-    size = about['size']
-    if (
-        not size
-        and isinstance(picture, (tuple, list))
-        and len(picture) > 1
-        and min(picture[:2]) > 0
-    ):
-        size = (int(picture[1]), int(picture[0]))
+    picture = row.get('img_shape') or row.get('original_shape') or ()
+    size = about['size'] or tuple(int(side) for side in picture[1::-1])
+    size = size if len(size) == 2 and min(size) > 0 else None
     points, score, size = takes.clean(
         keypoint.reshape(-1, *shape[2:]), score.reshape(-1, shape[2]),
         takes.Unit(None, 0.0, size, layout), about['options'], counts,
