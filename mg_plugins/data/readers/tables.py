@@ -244,27 +244,22 @@ def user_splits(
     if val_subjects and named:
         raise FormatError('give either --val-subjects or a split column, not both')
     split: dict[str, list[str]] = {}
-    if val_subjects:
-        wanted = {name.strip() for name in val_subjects.split(',') if name.strip()}
-        known = {clip.annotation['subject'] for clip in clips if 'subject' in clip.annotation}
-        if wanted - known:
-            raise FormatError(
-                f'--val-subjects: no clip has the subject {", ".join(sorted(wanted - known))}; '
-                f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
-            )
-        split = dict(xsub_train=[], xsub_val=[])
-
-        def part(clip: Clip) -> str | None:
-            subject = clip.annotation.get('subject')
-            return None if subject is None else 'xsub_val' if subject in wanted else 'xsub_train'
-
-        left = common.split_clips(clips, part, split)
-    elif named:
-        left = common.split_clips(clips, lambda clip: clip.split or None, split)
-    else:
+    if not val_subjects and not named:
         common.split_clips(clips, lambda _: 'all', split)
-        return split, [
-            'there is one split, "all": add a column split to the labels, or give --val-subjects'
-        ]
-    left = [f'{left} clips are in no split: their subject or split is not given'] * (left > 0)
-    return split, left
+        remedy = 'add a column split to the labels, or give --val-subjects'
+        return split, [f'there is one split, "all": {remedy}']
+    wanted = {name.strip() for name in (val_subjects or '').split(',') if name.strip()}
+    known = {clip.annotation['subject'] for clip in clips if 'subject' in clip.annotation}
+    if wanted - known:
+        raise FormatError(
+            f'--val-subjects: no clip has the subject {", ".join(sorted(wanted - known))}; '
+            f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
+        )
+    if val_subjects:
+        split = dict(xsub_train=[], xsub_val=[])
+        parts = dict.fromkeys(known, 'xsub_train') | dict.fromkeys(wanted, 'xsub_val')
+        left = common.split_clips(clips, lambda c: parts.get(c.annotation.get('subject')), split)
+    else:
+        left = common.split_clips(clips, lambda clip: clip.split or None, split)
+    note = f'{left} clips are in no split: their subject or split is not given'
+    return split, [note] * (left > 0)
