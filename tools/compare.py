@@ -38,22 +38,15 @@ def main() -> int:
 
     compat.require_openmmlab()
     from mg_plugins.experiments import commands, plan, report, training
-    from mg_plugins.experiments.runner import Plan
 
     commands.check_arguments(args)
     if args.variants[0].endswith('.json') and len(args.variants) == 1:
         cells = plan.read_cells(args.variants[0], commands.cell_of(args))
     else:
-        entries = [plan.Entry.parse(text) for text in args.variants]
-        cells = [commands.cell_of(args, entries)]
-    plan.check_cells(cells)
-    folds = plan.parse_folds(args.leave_out)
+        cells = [commands.cell_of(args, *map(plan.Entry.parse, args.variants))]
     make = training.fields_of_amp if args.amp else training.fields_of
-    runs = plan.plan_runs(cells, commands.seeds_of(args), folds, make)
-    what = 'left-out training subjects' if folds else 'test split'
-    return commands.run_and_report(
-        Plan(args.out, runs, args.finished), args, report.Style(), title=what
-    )
+    made = commands.plan_of(args, cells, plan.parse_folds(args.leave_out), make)
+    return commands.run_and_report(made, args, report.Style())
 
 
 if __name__ == '__main__':

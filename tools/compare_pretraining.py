@@ -56,7 +56,6 @@ def main() -> int:
     from functools import partial
 
     from mg_plugins.experiments import commands, plan, pretraining, report
-    from mg_plugins.experiments.runner import Plan
 
     commands.check_arguments(args)
     folds = plan.parse_folds(args.leave_out, overlap=False)
@@ -69,12 +68,9 @@ def main() -> int:
     )
     cells = plan.read_cells(args.arms, commands.cell_of(args))
     cells = [plan.choose(cell, args.only) for cell in cells]
-    plan.check_cells(cells)
     make = partial(pretraining.fields_of, measures=measures)
-    runs = plan.plan_runs(cells, commands.seeds_of(args), folds, make)
     style = report.Style(by=None, lead=True, drawn=('linear', 'knn', 'finetune_10%', 'mAP'))
-    what = 'left-out training subjects' if folds else 'test split'
-    return commands.run_and_report(Plan(args.out, runs, args.finished), args, style, title=what)
+    return commands.run_and_report(commands.plan_of(args, cells, folds, make), args, style)
 
 
 if __name__ == '__main__':

@@ -67,7 +67,7 @@ def main() -> int:
     name = path.parent.name if (path.parent / 'last_checkpoint').is_file() else path.stem
     if args.out.name == 'CONFIG':
         args.out = args.out.with_name(name)
-    cell = commands.cell_of(args, [plan.Entry(name, args.config)])
+    cell = commands.cell_of(args, plan.Entry(name, args.config))
     plan.check_cells([cell])
     cell = replace(cell, require_data=args.require_data)
     study = augmentation.Study(
@@ -86,7 +86,7 @@ def main() -> int:
     sections = {augmentation.RECIPES: 1, augmentation.ALONE: 1, augmentation.PAIRS: 1}
     style = report.Style(args.by, ranked={**sections, study.left_out_of: -1}, drawn=(args.by,))
     title = f'{name}, {args.epochs} epochs, left-out training subjects'
-    return commands.run_and_report(study, args, style, title=title)
+    return commands.run_and_report(study, args, style, title)
 
 
 if __name__ == '__main__':

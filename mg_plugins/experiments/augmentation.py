@@ -7,16 +7,11 @@ split are never read.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-
-import numpy as np
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
 from mg_plugins.augment.chain import Chain, build_steps, recipe_names
@@ -26,7 +21,7 @@ from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Cell, Run, leave_out
 from mg_plugins.experiments.pretraining import Measures, pretrain_and_probe, set_epochs
 from mg_plugins.experiments.runner import Plan
-from mg_plugins.openmmlab.settings import LaunchError, use_bfloat16
+from mg_plugins.openmmlab.settings import Config, LaunchError, enter_scope, use_bfloat16
 
 NOTHING = 'nothing'
 #: How many of the augmentations, the best ones alone, are tried in pairs.
@@ -79,28 +74,22 @@ class Study(Plan):
         self.options = options
         self.folds = options.folds or default_folds(list(subjects))
         check_folds(cfg, subjects, self.folds)
-        self._configs = {fold: Config(copy.deepcopy(cfg.to_dict())) for fold in self.folds}
-        for fold, own in self._configs.items():
-            leave_out(own, fold)
+        self._configs = {fold: leave_out(cfg, fold) for fold in self.folds}
         self.left_out_of = f'Left out of {options.recipe}'
         rows, self.unfit = self._rows(cfg.model.data_preprocessor.layout)
-        super().__init__(folder, [], finished)
-        self.planned = [
-            run for seed in options.seeds for row in rows for run in self._of_row(seed, *row)
-        ]
+        planned = [run for seed in options.seeds for row in rows for run in self._of_row(seed, row)]
+        super().__init__(folder, planned, finished)
 
     def _rows(self, layout: str | Mapping) -> tuple[list[tuple], dict[str, str]]:
         """Section, name, steps and base of each row but the pairs; and what does not fit."""
         recipe, names = self.options.recipe, self.options.augmentations
-        if recipe not in recipe_names():
-            raise UserError(f'recipe {recipe!r} is unknown; there are {", ".join(recipe_names())}')
         names = list(AUGMENTATIONS if names is None else dict.fromkeys(names))
-        unknown = [name for name in names if name not in AUGMENTATIONS]
-        if unknown:
-            raise UserError(
-                f'augmentation {unknown[0]!r} is unknown; there are '
-                f'{", ".join(sorted(AUGMENTATIONS))}'
-            )
+        for name, what, known in (
+            (recipe, 'recipe', recipe_names()),
+            *((name, 'augmentation', sorted(AUGMENTATIONS)) for name in names),
+        ):
+            if name not in known:
+                raise UserError(f'{what} {name!r} is unknown; there are {", ".join(known)}')
         rows = [(ALONE, NOTHING, (), '')]
         rows += [(RECIPES, name, tuple(build_steps(name)), NOTHING) for name in recipe_names()]
         rows += [(ALONE, name, tuple(build_steps(name)), NOTHING) for name in names]
@@ -117,9 +106,8 @@ class Study(Plan):
                 unfit[row[1]] = str(error)
         return fitting, unfit
 
-    def _of_row(
-        self, seed: int, section: str, name: str, steps: Sequence[Augmentation], base: str
-    ) -> list[Run]:
+    def _of_row(self, seed: int, row: tuple[str, str, Sequence[Augmentation], str]) -> list[Run]:
+        section, name, steps, base = row
         chain = [dict(type=step.name, **asdict(step)) for step in steps]
         measures = Measures(('linear', 'knn'), 0, streams=self.options.streams, keep=False)
         options = dict(asdict(measures), start='pre-training')
@@ -140,47 +128,44 @@ class Study(Plan):
     @cached_property
     def _pairs(self) -> list[Run]:
         pairs = [
-            (PAIRS, f'{a} + {b}', tuple(build_steps(a)) + tuple(build_steps(b)), NOTHING)
+            (PAIRS, f'{a} + {b}', (*build_steps(a), *build_steps(b)), NOTHING)
             for a, b in combinations(self.best(), 2)
         ]
-        return [run for seed in self.options.seeds for p in pairs for run in self._of_row(seed, *p)]
+        return [
+            run for seed in self.options.seeds for row in pairs for run in self._of_row(seed, row)
+        ]
+
+    def known(self) -> list[Run]:
+        """All runs that were named so far: asking for the pairs would ask what is known."""
+        return [*self.planned, *self.__dict__.get('_pairs', ())]
 
     def best(self) -> list[str]:
         """The best four alone by the first seed, in the order of the table; [] until known.
 
         Those that failed are left out.
         """
-        shares: dict[str, list[float]] = {}
-        for run in self._alone():
-            if not self.done(run):
+        means = {}
+        for name, runs in self._alone().items():
+            if not all(map(self.done, runs)):
                 return []
-            right = self.mean(run, self.options.by)
-            shares.setdefault(run.name, []).extend(right)
-        means = {name: float(np.mean(right)) for name, right in shares.items()}
+            known = self.counts(runs)
+            means[name] = sum(known['sums'][self.options.by]) / sum(known['totals'])
         chosen = sorted(means, key=means.get, reverse=True)[:BEST]
         return [name for name in means if name in chosen]
 
-    def mean(self, run: Run, measure: str) -> list[float]:
-        """Scores of a run by one measure, or their mean where only counts were saved."""
-        if self.saved(run):
-            table, row = self.finished[run.group, run.name]
-            return [sum(row['sums'][measure][row['seeds'].index(run.seed)]) / sum(table['totals'])]
-        return self.outcome(run)['scores'][measure]
-
-    def _alone(self) -> list[Run]:
+    def _alone(self) -> dict[str, list[Run]]:
         """Runs of the first seed of every augmentation alone of which none failed."""
-        own = [
-            run
-            for run in self.planned
-            if run.seed == self.options.seeds[0] and run.section == ALONE and run.name != NOTHING
-        ]
-        failed = {run.name for run in own if self.failure(run)}
-        return [run for run in own if run.name not in failed]
+        rows: dict[str, list[Run]] = {}
+        for run in self.planned:
+            first = run.seed == self.options.seeds[0]
+            if first and run.section == ALONE and run.name != NOTHING:
+                rows.setdefault(run.name, []).append(run)
+        return {name: runs for name, runs in rows.items() if not any(map(self.failure, runs))}
 
     @property
     def total(self) -> int:
         """Number of runs, the pairs among them."""
-        best = min(BEST, len({run.name for run in self._alone()}))
+        best = min(BEST, len(self._alone()))
         pairs = best * (best - 1) // 2 * len(self.folds) * len(self.options.seeds)
         return len(self.planned) + pairs
 
@@ -188,12 +173,11 @@ class Study(Plan):
         """What the report says beside its tables."""
         folds = ' | '.join(', '.join(fold) for fold in self.folds)
         notes = [f'Test subjects were not read. Folds of training subjects: {folds}.']
-        best = self.best()
+        best = ', '.join(self.best())
         if best:
             notes.append(
                 f'The best alone were chosen by the runs with seed {self.options.seeds[0]}: '
-                f'{", ".join(best)}. That seed is among those reported, which favours them a '
-                'little.'
+                f'{best}. That seed is among those reported, which favours them a little.'
             )
         else:
             notes.append('Pairs are not chosen yet.')
@@ -236,7 +220,6 @@ def prepare(cell: Cell, epochs: int = 15, amp: bool = False) -> Config:
     cfg.setdefault('default_hooks', {}).pop('visualization', None)
     cfg.update(log_level='ERROR', visualizer=dict(type='Visualizer', vis_backends=[]))
     cfg.update(vis_backends=[])
-    cfg.pop('work_dir', None)
     return cfg
 
 
@@ -246,7 +229,7 @@ def training_subjects(cfg: Config) -> dict[str, int]:
     Raises:
         UserError: If the clips do not say whose they are.
     """
-    init_default_scope('mmaction')
+    enter_scope()
     dataset = loader_of(cfg, 'train').dataset
     subjects = [str(dataset.get_data_info(i).get('subject', '')) for i in range(len(dataset))]
     if '' in subjects:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.plan import Cell, Entry
+from mg_plugins.experiments.plan import Cell, Entry, Make, check_cells, plan_runs
 from mg_plugins.experiments.report import Style, write_report
 from mg_plugins.experiments.runner import Plan, execute
 from mg_plugins.files import locked, read_json
@@ -33,10 +32,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.finished = content
 
 
-def cell_of(args: argparse.Namespace, entries: Sequence[Entry] = ()) -> Cell:
+def cell_of(args: argparse.Namespace, *entries: Entry) -> Cell:
     """The command's own cell; in a file of cells, what they do not say themselves."""
     return Cell(
-        tuple(entries),
+        entries,
         ann_file=args.ann_file,
         splits=tuple(args.splits) if args.splits else None,
         layout=args.layout,
@@ -50,28 +49,33 @@ def seeds_of(args: argparse.Namespace) -> range:
     return range(args.first_seed, args.first_seed + args.seeds)
 
 
-def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, **about: object) -> int:
+def plan_of(
+    args: argparse.Namespace, cells: Sequence[Cell], folds: Sequence[tuple[str, ...]], make: Make
+) -> Plan:
+    """The plan of a command that compares rows."""
+    check_cells(cells)
+    return Plan(args.out, plan_runs(cells, seeds_of(args), folds, make), args.finished)
+
+
+def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, title: str = '') -> int:
     """Run a plan in its locked folder, write its report and print it; returns the exit status.
 
     Args:
         plan: The plan.
-        args: ``jobs``, ``budget_minutes`` and ``report_only``.
+        args: ``jobs``, ``budget_minutes``, ``report_only`` and ``leave_out``.
         style: How results are shown.
-        about: For the record.
+        title: For the record and the picture; by default what is tested.
     """
+    title = title or ('left-out training subjects' if args.leave_out else 'test split')
     with locked(plan.folder, 'the output folder'):
         failed = {} if args.report_only else execute(plan, args.jobs, args.budget_minutes)
-        text = write_report(plan, style, about)
+        text = write_report(plan, style, dict(title=title))
     print(f'{text}\ntable.md, results.json and results.png are in {plan.folder}')
     for run, error in failed.items():
-        print(f'{plan.folder / run.path} failed:\n{_end(plan, run)}{error}', file=sys.stderr)
+        log = plan.folder / run.path / 'output.txt'
+        said = log.read_text(errors='replace').splitlines()[-8:] if log.is_file() else []
+        last = ''.join(f'  {line}\n' for line in said)
+        print(f'{plan.folder / run.path} failed:\n{last}{error}', file=sys.stderr)
     if failed:
         print(f'{len(failed)} runs failed; the same command tries them again', file=sys.stderr)
     return 1 if failed else 0
-
-
-def _end(plan: Plan, run) -> str:
-    """What a run printed last."""
-    log: Path = plan.folder / run.path / 'output.txt'
-    lines = log.read_text(errors='replace').splitlines()[-8:] if log.is_file() else []
-    return ''.join(f'  {line}\n' for line in lines)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from mmaction.registry import DATASETS
-from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader, Runner, set_random_seed
 from torch import Tensor
 
+from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.openmmlab.settings import use_bfloat16
+from mg_plugins.experiments.training import Predicted, tested, train
+from mg_plugins.openmmlab.hooks import StartFrom
+from mg_plugins.openmmlab.settings import Config, enter_scope, only_dataset, use_bfloat16
+from mg_plugins.openmmlab.weights import load_whole
 
 #: Mild augmentations of the clips that are learned from, drawn anew at every visit.
 MILD = (
@@ -30,33 +25,6 @@ MILD = (
 ENCODERS = ('backbone', 'sequence', 'fusion')
 #: Probes that train the model itself, from its checkpoint and from scratch.
 TRAINED = ('finetune', 'scratch')
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a model says about test clips.
-
-    Attributes:
-        clips: Id of each clip (N,).
-        labels: True class of each clip (N,).
-        predicted: Class that the model names (N,).
-        subjects: Subject of each clip (N,), empty texts where unknown.
-    """
-
-    clips: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
-    subjects: np.ndarray
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Whether the model is right about each clip (N,), bool."""
-        return self.predicted == self.labels
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the clips that the model is right about."""
-        return float(self.correct.mean())
 
 
 def finetune(
@@ -81,7 +49,7 @@ def finetune(
     The model is that of a pre-training's config, with a new head. Batches are always full: clips
     come in rounds, each round in another order, whatever its place among the batches. The learning
     rate falls along half a cosine. Nothing is validated on the way and no checkpoint is kept. The
-    same arguments give the same predictions; MMEngine's runner seeds the process for that.
+    same arguments give the same predictions.
 
     Args:
         cfg: Config of the pre-training; it is not changed. The clips learned from are those of its
@@ -115,117 +83,30 @@ def finetune(
             f'backbone_lr_mult must be above 0, got {backbone_lr_mult}; frozen=True trains the '
             'head alone'
         )
-    init_default_scope('mmaction')
-    set_random_seed(seed)
-    name = f'finetune_{uuid.uuid4().hex}'  # runners of one process are told apart by their names
-    MMLogger.get_instance(name, log_level='ERROR')
+    enter_scope()
     data, views = _datasets(cfg, share, seed, augment)
-    built = {part: DATASETS.build(copy.deepcopy(dataset)) for part, dataset in data.items()}
-    classes = built['train'].metainfo.get('classes') or ()
-    labels = np.concatenate([dataset.labels for dataset in built.values()])
+    drawn = dict(share=share, share_seed=seed, labelled=True)
+    learned, asked = (loader_of(cfg, p, drawn if p == 'train' else None).dataset for p in data)
+    labels = [*learned.labels, *asked.labels]
+    classes = max(len(learned.metainfo.get('classes') or ()), int(max(labels)) + 1)
     if steps is None:
-        steps = epochs * -(-len(built['train']) // batch_size)
-    model = recognizer(cfg, max(len(classes), int(labels.max()) + 1), stream, frozen, views)
-    settings = _settings(model, steps, built['train'].metainfo.get('source') == 'synthetic')
+        steps = epochs * -(-len(learned) // batch_size)
+    model = recognizer(cfg, classes, stream, frozen, views)
+    settings = _settings(model, data, steps, batch_size, cfg.test_dataloader.get('batch_size'))
     settings.optim_wrapper = _optimizer(cfg, lr, 1.0 if checkpoint is None else backbone_lr_mult)
-    settings.update(work_dir=str(work_dir), randomness=dict(seed=seed))
     if amp:
         use_bfloat16(settings)
-    loaders = dict(
-        train=dict(batch_size=batch_size, sampler=dict(type='InfiniteSampler', shuffle=True)),
-        test=dict(
-            batch_size=cfg.test_dataloader.get('batch_size', batch_size),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-        ),
-    )
-    given = {
-        f'{part}_dataloader': Runner.build_dataloader(
-            dict(loader, dataset=built[part], num_workers=0), seed
-        )
-        for part, loader in loaders.items()
-    }
-    hooks = [] if checkpoint is None else [StartFrom(checkpoint)]
-    runner = Runner(**settings.to_dict(), **given, custom_hooks=hooks, experiment_name=name)
-    # Not through the runner, which formats a config as Python five times: as long as 20 steps.
-    whole = {f'{part}_dataloader': dict(loaders[part], dataset=data[part]) for part in data}
-    whole['load_from'] = None if checkpoint is None else str(checkpoint)
-    Config(dict(settings.to_dict(), **whole)).dump(Path(work_dir) / 'config.json')
-    runner.train()
-    runner.test()
-    for handler in list(runner.logger.handlers):
-        # Taken off as well: MMEngine writes to the last logger's file, closed or not.
-        runner.logger.removeHandler(handler)
-        handler.close()
-    (metric,) = runner.test_evaluator.metrics
-    found = metric.latest
-    return Predicted(
-        np.array([str(clip.get('frame_dir', n)) for n, clip in enumerate(found['clips'])]),
-        found['labels'],
-        found['scores'].argmax(1),
-        np.array([str(clip.get('subject', '')) for clip in found['clips']]),
-    )
+    hooks = []
+    if checkpoint is not None:
+        content = load_whole(checkpoint)
+        given = content.get('state_dict', content)
 
+        def fitting(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            check_encoders(wanted, given, checkpoint)
+            return {name: given[name] for name in wanted if name.split('.')[0] in ENCODERS}
 
-def train_on_shares(
-    cfg: Config,
-    checkpoint: str | os.PathLike,
-    names: Sequence[str],
-    shares: Sequence[float],
-    draws: int,
-    work_dir: str | os.PathLike,
-    progress: bool = False,
-    **options,
-) -> dict[str, list[Predicted]]:
-    """Fine-tune, or train from scratch, with few labels.
-
-    Args:
-        cfg: As for `finetune`.
-        checkpoint: What ``'finetune'`` starts from.
-        names: Of `TRAINED`.
-        shares: Shares of labels.
-        draws: Draws of labelled clips; the seeds are 0, 1, …
-        work_dir: Folder, with one inside for every training.
-        progress: Show a bar.
-        options: As for `finetune`.
-
-    Returns:
-        Name of probe and share, such as ``'finetune_10%'``, to what was said after each draw.
-    """
-    from rich.console import Console
-    from rich.progress import track
-
-    runs = [(n, share, seed) for n in names for share in shares for seed in range(draws)]
-    if progress:
-        bar = Console(stderr=True)
-        runs = track(runs, f'trainings, {options.get("stream") or "model"}', console=bar)
-    found: dict[str, list[Predicted]] = {}
-    for name, share, seed in runs:
-        start = checkpoint if name == 'finetune' else None
-        folder = Path(work_dir) / f'{name}_{share:.0%}' / f's{seed}'
-        said = finetune(cfg, start, work_dir=folder, share=share, seed=seed, **options)
-        found.setdefault(f'{name}_{share:.0%}', []).append(said)
-    return found
-
-
-class StartFrom(Hook):
-    """Puts a pre-training's encoders into the model, after all weights are initialised."""
-
-    priority = 'HIGHEST'
-
-    def __init__(self, checkpoint: str | os.PathLike) -> None:
-        content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-        self.checkpoint, self.state = checkpoint, content.get('state_dict', content)
-
-    def before_train(self, runner: Runner) -> None:
-        """Load the weights.
-
-        Raises:
-            ContrastError: They do not fit.
-        """
-        wanted = runner.model.state_dict()
-        check_encoders(wanted, self.state, self.checkpoint)
-        own = {n: self.state[n] for n in wanted if n.split('.')[0] in ENCODERS}
-        runner.model.load_state_dict(wanted | own)
+        hooks = [StartFrom(fitting)]
+    return tested(train(settings, seed, Path(work_dir), test=True, hooks=hooks))
 
 
 def recognizer(
@@ -271,12 +152,7 @@ def recognizer(
 def check_encoders(
     wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], checkpoint: str | os.PathLike
 ) -> None:
-    """Refuse weights that are not those of a model's encoders.
-
-    Args:
-        wanted: The model's state.
-        given: The checkpoint's state.
-        checkpoint: How the message calls it.
+    """Refuse weights ``given`` by a checkpoint that are not those of a model's encoders.
 
     Raises:
         ContrastError: A weight of the encoders is missing in the checkpoint, or does not fit.
@@ -298,13 +174,11 @@ def _datasets(
     A training clip goes through the pipeline of the test, up to its features: those are made of
     whole batches, after the augmentations (`ContrastPreprocessor`).
     """
-    data = {}
-    for part in ('train', 'test'):
-        dataset = cfg[f'{part}_dataloader'].dataset
-        while 'dataset' in dataset:
-            dataset = dataset.dataset
-        # Serialised clips are for many worker processes; here that costs as much as five steps.
-        data[part] = dict(copy.deepcopy(dataset.to_dict()), serialize_data=False)
+    # Serialised clips are for many worker processes; here that costs as much as five steps.
+    data = {
+        part: dict(only_dataset(cfg[f'{part}_dataloader'].dataset).to_dict(), serialize_data=False)
+        for part in ('train', 'test')
+    }
     pipeline = data['test']['pipeline']
     made = [step for step in pipeline if step['type'].endswith('MGSkeFeat')]
     if len(made) != 1:
@@ -322,23 +196,36 @@ def _datasets(
     return data, views
 
 
-def _settings(model: dict, steps: int, synthetic: bool) -> Config:
-    """What the runner is told besides data, optimizer and seed."""
-    logs = 'SyntheticLogProcessor' if synthetic else 'LogProcessor'
-    quiet = dict(
-        logger=dict(type='LoggerHook', interval=max(1, steps // 10)),
-        checkpoint=None,
-        sampler_seed=None,
+def _settings(
+    model: dict, data: Mapping[str, dict], steps: int, batch_size: int, test_size: int | None
+) -> Config:
+    """What the runner is told besides optimizer and seed."""
+    loaders = dict(
+        train_dataloader=dict(
+            batch_size=batch_size,
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+        ),
+        test_dataloader=dict(
+            batch_size=test_size or batch_size,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
     )
+    for loader, dataset in zip(loaders.values(), data.values(), strict=True):
+        loader.update(dataset=dataset, num_workers=0)
     return Config(
         dict(
+            **loaders,
             model=model,
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=steps),
             test_cfg=dict(type='TestLoop'),
             test_evaluator=[dict(type='MGMetric')],
             param_scheduler=[dict(type='CosineAnnealingLR', T_max=steps, by_epoch=False)],
-            default_hooks=quiet,
-            log_processor=dict(type=logs, by_epoch=False),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=max(1, steps // 10)),
+                checkpoint=None,
+                sampler_seed=None,
+            ),
+            log_processor=dict(type='LogProcessor', by_epoch=False),
             log_level='ERROR',
             default_scope='mmaction',
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import os
@@ -13,15 +14,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
-
 from mg_plugins.augment.chain import build_steps
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
-from mg_plugins.openmmlab.settings import datasets, datasets_of
+from mg_plugins.openmmlab.settings import Config, ConfigDict, datasets, datasets_of
 
 #: What the encoders of a pre-training start from.
 STARTS = ('pre-training', 'synthetic', 'nothing')
+ROW, CELL = {'name', 'config'}, {'cell', 'rows'}
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,7 @@ class Cell:
         settings = [*self.options, *entry.options]
         wishes = dict(config=entry.config, cfg_options=settings, require_data=self.require_data)
         data = dict(ann_file=self.ann_file, splits=self.splits, layout=self.layout)
-        unused = dict(
-            fuse=False, no_fuse=False, feat=None, local_rank=0, launcher='none', work_dir='unused'
-        )
-        return load_config(argparse.Namespace(**wishes, **data, **unused))
+        return load_config(argparse.Namespace(**wishes, **data, work_dir='unused'))
 
 
 def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
@@ -108,39 +105,37 @@ def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
     content = content if isinstance(content, list) else [content]
     if not all(isinstance(entry, dict) for entry in content) or not content:
         raise UserError(f'{path}: a list of objects was expected, with at least one')
+    folder = Path(path).parent
     if not any('rows' in entry for entry in content):
-        return [replace(defaults, entries=_entries(path, content))]
+        return [replace(defaults, entries=_entries(str(path), content, folder))]
     cells = []
-    known = {'cell', 'rows', 'ann_file', 'splits', 'layout', 'options', 'reference'}
+    more = {'ann_file', 'splits', 'layout', 'options', 'reference'}
     for number, cell in enumerate(content):
-        if not {'cell', 'rows'} <= set(cell) <= known:
+        if not CELL <= set(cell) <= CELL | more:
             raise UserError(
                 f'{path}, entry {number}: a cell needs cell and rows, and may have '
-                f'{", ".join(sorted(known - {"cell", "rows"}))}; it has {", ".join(cell)}'
+                f'{", ".join(sorted(more))}; it has {", ".join(cell)}'
             )
-        own = {key: cell[key] for key in ('ann_file', 'layout', 'reference') if key in cell}
-        own.update({key: tuple(cell[key]) for key in ('splits', 'options') if key in cell})
-        entries = _entries(f'{path}, cell {cell["cell"]!r}', cell['rows'], Path(path).parent)
+        own = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.items() if k in more}
+        entries = _entries(f'{path}, cell {cell["cell"]!r}', cell['rows'], folder)
         cells.append(replace(defaults, name=str(cell['cell']), entries=entries, **own))
     return cells
 
 
-def _entries(path: str | os.PathLike, rows: Any, folder: Path | None = None) -> tuple[Entry, ...]:
-    folder = Path(path).parent if folder is None else folder
-    known = {'name', 'config', 'options', 'start', 'seeds'}
+def _entries(where: str, rows: Any, folder: Path) -> tuple[Entry, ...]:
     entries = []
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
-        if not isinstance(row, dict) or not {'name', 'config'} <= set(row) <= known:
+        if not isinstance(row, dict) or not ROW <= set(row) <= ROW | {'options', 'start', 'seeds'}:
             raise UserError(
-                f'{path}, entry {number}: a row needs name and config, and may have options, '
+                f'{where}, entry {number}: a row needs name and config, and may have options, '
                 f'start and seeds; got {row}'
             )
         beside = folder / row['config']
-        own = dict(row, config=str(beside) if beside.is_file() else row['config'])
-        entry = Entry(**dict(own, options=tuple(row.get('options', ()))))
+        config = str(beside) if beside.is_file() else row['config']
+        entry = Entry(**dict(row, config=config, options=tuple(row.get('options', ()))))
         if entry.start not in STARTS:
             raise UserError(
-                f'{path}, entry {number}: start must be one of {", ".join(STARTS)}, '
+                f'{where}, entry {number}: start must be one of {", ".join(STARTS)}, '
                 f'got {entry.start!r}'
             )
         entries.append(entry)
@@ -173,21 +168,24 @@ def check_cells(cells: Sequence[Cell]) -> None:
     if len(set(names)) < len(names):
         raise UserError(f'cells need names of their own, got {", ".join(names)}')
     for cell in cells:
-        rows = [folder_name(entry.name) for entry in cell.entries]
-        if len(set(rows)) < len(rows):
+        rows = [entry.name for entry in cell.entries]
+        if len(set(map(folder_name, rows))) < len(rows):
             raise UserError(
                 f'two rows have one name ({", ".join(rows)}); name them: NAME=CONFIG;KEY=VALUE'
             )
-        if cell.reference and cell.reference not in [entry.name for entry in cell.entries]:
+        if cell.reference and cell.reference not in rows:
             raise UserError(
-                f'there is no row {cell.reference!r} to compare with: '
-                f'{", ".join(entry.name for entry in cell.entries)}'
+                f'there is no row {cell.reference!r} to compare with: {", ".join(rows)}'
             )
         for entry in cell.entries:
             config_path(entry.config)
             for option in (*cell.options, *entry.options):
                 if '=' not in option:
                     raise UserError(f'{entry.name}: a setting must be KEY=VALUE, got {option!r}')
+
+
+#: Changes a row's config in place and returns ``task`` and ``options`` of its runs.
+Make = Callable[[Entry, Config], Mapping]
 
 
 def folder_name(name: str) -> str:
@@ -255,36 +253,42 @@ def _content(path: str) -> str:
 
 @lru_cache
 def _hash(path: str, *_: int) -> str:
+    # `hashlib.file_digest` is not in Python 3.10.
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def leave_out(cfg: Config, subjects: Sequence[str]) -> None:
-    """Learn without some training subjects and test on their clips instead, in place.
+def leave_out(cfg: Config, subjects: Sequence[str]) -> Config:
+    """A config that learns without some training subjects and tests on their clips instead.
 
     Their clips are those of the training split and go through the test's pipeline; the test split
-    is not read.
+    is not read. Without subjects it is a copy; no copy has a work directory.
     """
+    cfg = copy.deepcopy(cfg)
+    cfg.pop('work_dir', None)
+    if not subjects:
+        return cfg
     train = next(datasets_of(cfg.train_dataloader.dataset), None)
     if train is None or 'pipeline' not in cfg.test_dataloader.dataset:
         raise UserError('subjects can be left out of a set with an annotation file only')
+    pipeline = cfg.test_dataloader.dataset.pipeline
     test = ConfigDict(train.to_dict())
-    test.update(
-        subjects=list(subjects),
-        pipeline=cfg.test_dataloader.dataset.pipeline,
-        test_mode=True,
-    )
+    test.update(subjects=list(subjects), pipeline=pipeline, test_mode=True)
     for dataset in datasets_of(cfg.train_dataloader.dataset):
         dataset.exclude_subjects = [*(dataset.get('exclude_subjects') or ()), *subjects]
     # Assigned, not updated: the test clips' own selection must not be merged in.
     cfg.test_dataloader.dataset = test
+    return cfg
 
 
 def plan_runs(
     cells: Sequence[Cell],
     seeds: Sequence[int],
     folds: Sequence[tuple[str, ...]],
-    make: Callable[[Entry, Config], Mapping],
+    make: Make,
 ) -> list[Run]:
     """All runs, seed by seed, so that what is done at any time compares fairly.
 
@@ -292,30 +296,28 @@ def plan_runs(
         cells: After `check_cells`; the first row is the reference where none is named.
         seeds: Of every row that does not have a number of its own.
         folds: Training subjects to leave out, a group a fold; none tests on the test split.
-        make: Changes a row's config in place and returns ``task`` and ``options``.
+        make: What a row's runs do.
 
     Raises:
         UserError: A config or its data does not fit, or no fold can be made.
     """
-    made = {}
+    rows = []
     for cell in cells:
+        base = cell.reference or cell.entries[0].name
+        made = []
         for entry in cell.entries:
             cfg = cell.config(entry)
-            fields = make(entry, cfg)
-            for fold in folds or [()]:
-                own = Config(cfg.to_dict())
-                if fold:
-                    leave_out(own, fold)
-                own.pop('work_dir', None)
-                base = cell.reference or cell.entries[0].name
-                fields = dict(fields, base='' if entry.name == base else base)
-                made[cell.name, entry.name, fold] = dict(fields, cfg=own.to_dict(), left_out=fold)
+            fields = dict(make(entry, cfg), base='' if entry.name == base else base)
+            made.append((entry, cfg, fields))
+        for fold in folds or [()]:
+            rows += [
+                (e, dict(f, cfg=leave_out(c, fold).to_dict(), left_out=fold, group=cell.name))
+                for e, c, f in made
+            ]
     return [
-        Run(entry.name, seed, group=cell.name, **made[cell.name, entry.name, fold])
+        Run(entry.name, seed, **fields)
         for place, seed in enumerate(seeds)
-        for cell in cells
-        for fold in folds or [()]
-        for entry in cell.entries
+        for entry, fields in rows
         if entry.seeds is None or place < entry.seeds
     ]
 

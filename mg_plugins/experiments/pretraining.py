@@ -5,24 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config
 from torch import nn
 
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.extract import extract_features
 from mg_plugins.contrast.mm.loaders import loader_of
-from mg_plugins.contrast.probes import Features
-from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.finetuning import finetune
 from mg_plugins.experiments.plan import Entry, Run
+from mg_plugins.experiments.probing import probe_scores
 from mg_plugins.experiments.training import train
-from mg_plugins.openmmlab.settings import LaunchError, use_bfloat16
+from mg_plugins.openmmlab.launch import build_model
+from mg_plugins.openmmlab.settings import Config, LaunchError, as_list, use_bfloat16
 
 #: Share of the labels where few are used.
 SHARE = 0.1
@@ -99,16 +98,12 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     if before is None:
         raise LaunchError('a config with train_cfg.max_epochs was expected')
     cfg.train_cfg.max_epochs = epochs
-    schedulers = cfg.get('param_scheduler') or []
-    for entry in schedulers if isinstance(schedulers, list) else [schedulers]:
-        if not entry.get('by_epoch', True):
-            continue
-        for key in {'begin', 'end', 'T_max', 'milestones', 'step_size'} & set(entry):
-            old = entry[key]
-            many = isinstance(old, list | tuple)
+    for entry in as_list(cfg.get('param_scheduler')):
+        keys = {'begin', 'end', 'T_max', 'milestones', 'step_size'} & set(entry)
+        for key in keys if entry.get('by_epoch', True) else ():
             # One epoch is the least that most of them take; a beginning may stay 0.
-            new = [max(min(v, 1), round(v * epochs / before)) for v in (old if many else [old])]
-            entry[key] = new if many else new[0]
+            new = [max(min(v, 1), round(v * epochs / before)) for v in as_list(entry[key])]
+            entry[key] = new if isinstance(entry[key], list | tuple) else new[0]
 
 
 def pretrain_and_probe(run: Run, folder: Path) -> dict:
@@ -124,21 +119,20 @@ def pretrain_and_probe(run: Run, folder: Path) -> dict:
     measures = Measures(**options)
     cfg = Config(copy.deepcopy(run.cfg))
     model, checkpoint = _learn(cfg, run.seed, folder / 'training', start, synthetic, measures.keep)
-    train_clips, test_clips = (
-        extract_features(model, loader_of(cfg, part)) for part in ('train', 'test')
-    )
+    learned, asked = (extract_features(model, loader_of(cfg, part)) for part in ('train', 'test'))
     main = model.main_stream
-    names = list(train_clips)
+    names = list(learned)
     if measures.streams is not None:
         names = list(dict.fromkeys([main, *measures.streams]))
-    unknown = [name for name in names if name not in train_clips]
+    unknown = [name for name in names if name not in learned]
     if unknown:
-        raise UserError(f'the model has no stream {unknown[0]!r}; it has {", ".join(train_clips)}')
+        raise UserError(f'the model has no stream {unknown[0]!r}; it has {", ".join(learned)}')
+    kinds = ['semi' if name == 'linear_10%' else name for name in measures.probes]
     scores = {}
     for name in names:
-        found = _probe(train_clips[name], test_clips[name], measures.probes)
+        found = probe_scores(learned[name], asked[name], kinds, [SHARE])
         scores.update({(p if name == main else f'{name}/{p}'): v for p, v in found.items()})
-    asked = test_clips[main]
+    clips = asked[main].clips.tolist()
     shares = [SHARE, *([1.0] if start == 'nothing' and measures.full else [])]
     for share in shares if measures.steps else ():
         predicted = finetune(
@@ -152,20 +146,18 @@ def pretrain_and_probe(run: Run, folder: Path) -> dict:
             backbone_lr_mult=measures.backbone_lr_mult,
             amp=measures.amp,
         )
-        if list(predicted.clips) != list(asked.clips):
+        if predicted.clips.tolist() != clips:
             raise UserError(f'{folder}: fine-tuning was tested on other clips')
         scores[f'finetune_{share:.0%}'] = predicted.correct
     if not measures.keep:
         shutil.rmtree(folder / 'training', ignore_errors=True)
     return dict(
-        clips=asked.clips.tolist(),
-        subjects=asked.subjects.tolist(),
-        scores={
-            name: np.round(values.astype(float), 4).tolist() for name, values in scores.items()
-        },
+        clips=clips,
+        subjects=asked[main].subjects.tolist(),
+        scores={k: np.round(values.astype(float), 4).tolist() for k, values in scores.items()},
         # A collapsed model is an outcome too: what its features are good for is what counts.
-        collapsed=[name for name in names if probes.is_collapsed(train_clips[name].vectors)],
-        learned_from=len(train_clips[main]),
+        collapsed=[name for name in names if probes.is_collapsed(learned[name].vectors)],
+        learned_from=len(learned[main]),
         source=str(loader_of(cfg, 'train').dataset.metainfo.get('source', '')),
     )
 
@@ -174,16 +166,8 @@ def _learn(
     cfg: Config, seed: int, folder: Path, start: str, synthetic: Mapping | None, keep: bool
 ) -> tuple[nn.Module, Path | None]:
     """The model in evaluation mode, and its checkpoint where there is one."""
-    from mmaction.registry import MODELS
-    from mmengine.registry import init_default_scope
-    from mmengine.runner import set_random_seed
-
-    init_default_scope('mmaction')
     if start == 'nothing':
-        set_random_seed(seed)
-        model = MODELS.build(copy.deepcopy(cfg.model))
-        model.init_weights()
-        return model.eval(), None
+        return build_model(cfg, seed), None
     cfg = copy.deepcopy(cfg)
     if synthetic is not None:
         from mg_plugins.data.synthetic import ensure_synthetic
@@ -201,19 +185,3 @@ def _learn(
     runner = train(cfg, seed, folder)
     model = getattr(runner.model, 'module', runner.model).eval()
     return model, folder / f'epoch_{runner.epoch}.pth' if keep else None
-
-
-def _probe(train: Features, test: Features, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """By measure the score of each test clip, in [0, 1]."""
-    found = {}
-    if 'knn' in names:
-        found['knn'] = probes.knn_probe(train, test) == test.labels
-    if 'linear' in names:
-        found['linear'] = probes.linear_probe(train, test) == test.labels
-    if 'linear_10%' in names:
-        draws = [draw_labelled(train.labels, train.clips, SHARE, seed) for seed in range(5)]
-        few = [probes.linear_probe(train.of(draw), test) == test.labels for draw in draws]
-        found['linear_10%'] = np.mean(few, 0)
-    if 'retrieval' in names:
-        found.update(probes.retrieval_by_clip(train, test))
-    return found

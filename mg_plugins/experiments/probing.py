@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmaction.registry import MODELS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mg_plugins.contrast import probes
@@ -22,8 +17,11 @@ from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.labelled import draw_labelled
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.finetuning import TRAINED, check_encoders, train_on_shares
+from mg_plugins.experiments.finetuning import TRAINED, check_encoders, finetune
 from mg_plugins.files import read_json, replacing, write_json
+from mg_plugins.openmmlab.launch import build_model
+from mg_plugins.openmmlab.settings import Config
+from mg_plugins.openmmlab.weights import load_whole
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')
 SHARES = (0.01, 0.05, 0.1)
@@ -35,11 +33,14 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
     Raises:
         ContrastError: A weight of the encoders is missing in the checkpoint, or does not fit.
     """
-    init_default_scope('mmaction')
-    model = MODELS.build(copy.deepcopy(cfg.model))
-    content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=False)
-    check_encoders(model.state_dict(), content.get('state_dict', content), checkpoint)
-    return model.eval()
+    model = build_model(cfg)
+    content = load_whole(checkpoint)
+    given = content.get('state_dict', content)
+    check_encoders(model.state_dict(), given, checkpoint)
+    own = model.state_dict()
+    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
+    return model
 
 
 def checkpoint_in(path: str | os.PathLike) -> Path:
@@ -66,8 +67,7 @@ def config_beside(checkpoint: str | os.PathLike) -> Path:
     Raises:
         ContrastError: There is none, or more than one.
     """
-    folder = Path(checkpoint).resolve().parent
-    found = sorted(folder.glob('*.py'))
+    found = sorted(Path(checkpoint).resolve().parent.glob('*.py'))
     if len(found) != 1:
         raise ContrastError(
             f'{len(found)} configs lie beside {checkpoint}, one was expected: give --config'
@@ -77,50 +77,37 @@ def config_beside(checkpoint: str | os.PathLike) -> Path:
 
 @dataclass(frozen=True)
 class Report:
-    """What the probes found.
+    """What the probes found of one stream.
 
     Attributes:
-        figures: Name of a probe to its figure, a share in [0, 1].
-        correct: Name of a classifying probe to whether each test clip was right (N,), in the
-            order of ``test``.
+        scores: Name of a measure to the score of each test clip (N,), in [0, 1], in the order of
+            ``test``.
         test: The test clips' features.
     """
 
-    figures: dict[str, float]
-    correct: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
     test: Features
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Name of a measure to its mean."""
+        return {name: float(values.mean()) for name, values in self.scores.items()}
 
-def run_probes(
+
+def probe_scores(
     train: Features,
     test: Features,
     names: Sequence[str] = PROBES,
     shares: Sequence[float] = SHARES,
     draws: int = 5,
     neighbours: int = 20,
-) -> Report:
-    """Run probes on one stream's features.
+) -> dict[str, np.ndarray]:
+    """By measure the score of each test clip (N,), in [0, 1]; all is fitted on training clips.
 
-    Args:
-        train: Features of training clips; all that is fitted is fitted on them.
-        test: Features of test clips.
-        names: Of `PROBES`.
-        shares: Shares of labels of ``'semi'``, a linear probe on few clips.
-        draws: Draws of labelled clips, whose mean counts; the seeds are 0, 1, …
-        neighbours: Of the kNN probe.
-
-    Raises:
-        ContrastError: There is no such probe, or the features have collapsed.
+    ``knn`` and ``linear`` say whether a clip's class was named, ``linear_10%`` (one a share of
+    ``'semi'``) in which part of the draws, ``mAP``, ``R1`` and ``R5`` are those of ``'retrieval'``.
     """
-    unknown = [name for name in names if name not in PROBES]
-    if unknown:
-        raise ContrastError(f'there is no probe {unknown[0]!r}; known are {", ".join(PROBES)}')
-    if probes.is_collapsed(train.vectors):
-        raise ContrastError(
-            'the features have collapsed: all clips have the same, and no probe can tell them '
-            'apart. Look at contrast/std in the log of the training'
-        )
-    guesses: dict[str, list[np.ndarray]] = {}
+    guesses = {}
     if 'knn' in names:
         guesses['knn'] = [probes.knn_probe(train, test, neighbours)]
     if 'linear' in names:
@@ -128,13 +115,35 @@ def run_probes(
     for share in shares if 'semi' in names else ():
         few = [train.of(draw_labelled(train.labels, train.clips, share, s)) for s in range(draws)]
         guesses[f'linear_{share:.0%}'] = [probes.linear_probe(part, test) for part in few]
-    right = {
-        name: np.mean([guess == test.labels for guess in many], 0) for name, many in guesses.items()
-    }
-    figures = {name: float(share.mean()) for name, share in right.items()}
-    if 'retrieval' in names:
-        figures.update(probes.retrieval(train, test))
-    return Report(figures, right, test)
+    found = {k: np.mean([guess == test.labels for guess in many], 0) for k, many in guesses.items()}
+    return found | (probes.retrieval_by_clip(train, test) if 'retrieval' in names else {})
+
+
+def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, **options) -> Report:
+    """Run probes on one stream's features.
+
+    Args:
+        train: Features of training clips.
+        test: Features of test clips.
+        names: Of `PROBES`.
+        options: As for `probe_scores`.
+
+    Raises:
+        ContrastError: There is no such probe, or the features have collapsed.
+    """
+    _known(names, PROBES, 'there is no probe', 'known are')
+    if probes.is_collapsed(train.vectors):
+        raise ContrastError(
+            'the features have collapsed: all clips have the same, and no probe can tell them '
+            'apart. Look at contrast/std in the log of the training'
+        )
+    return Report(probe_scores(train, test, names, **options), test)
+
+
+def _known(names: Iterable[str], known: Iterable[str], what: str, there: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ContrastError(f'{what} {name!r}; {there} {", ".join(known)}')
 
 
 def probe_checkpoint(
@@ -154,13 +163,13 @@ def probe_checkpoint(
     Args:
         cfg: Config of the checkpoint, or of the same model over other data (`transfer.with_data`).
         checkpoint: File.
-        names: Of `PROBES` and `finetune.TRAINED`, which train the whole model for every share and
-            draw.
+        names: Of `PROBES` and `finetuning.TRAINED`, which train the whole model for every share
+            and draw.
         streams: Those to probe. None takes all, and the last one, the fused where there is one,
             for probes that train.
         progress: Show bars.
         work_dir: Folder for the logs of probes that train.
-        training: Options of `finetune.finetune`, such as ``steps`` and ``lr``.
+        training: Options of `finetune`, such as ``steps`` and ``lr``.
         shares: Shares of labels of ``'semi'`` and of probes that train.
         draws: Draws of labelled clips, whose mean counts; the seeds are 0, 1, …
         neighbours: Of the kNN probe.
@@ -171,10 +180,7 @@ def probe_checkpoint(
     Raises:
         ContrastError: As its parts do, or a stream that the model does not have.
     """
-    unknown = [name for name in names if name not in (*PROBES, *TRAINED)]
-    if unknown:
-        known = ', '.join((*PROBES, *TRAINED))
-        raise ContrastError(f'there is no probe {unknown[0]!r}; known are {known}')
+    _known(names, (*PROBES, *TRAINED), 'there is no probe', 'known are')
     model = load_model(cfg, checkpoint)
     about = dict(checkpoint=str(checkpoint), config=str(cfg.filename))
     taken = {}
@@ -182,32 +188,40 @@ def probe_checkpoint(
         loader = loader_of(cfg, part)
         taken[part] = extract_features(model, loader, f'features, {part}' if progress else None)
         about[f'{part}_clips'] = len(loader.dataset)
-        about.update(
-            classes=loader.dataset.metainfo.get('classes'),
-            source=loader.dataset.metainfo.get('source', ''),
-        )
+        meta = loader.dataset.metainfo
+        about.update(classes=meta.get('classes'), source=meta.get('source', ''))
     present = list(taken['train'])
-    unknown = [name for name in streams or () if name not in present]
-    if unknown:
-        raise ContrastError(f'the model has no stream {unknown[0]!r}; it has {", ".join(present)}')
+    _known(streams or (), present, 'the model has no stream', 'it has')
+    options = dict(shares=shares, draws=draws, neighbours=neighbours)
     frozen = [name for name in names if name in PROBES]
     found = {}
     for stream in streams or present:
         train, test = taken['train'][stream], taken['test'][stream]
-        report = run_probes(train, test, frozen, shares, draws, neighbours)
-        found[stream] = (train, report)
+        found[stream] = train, run_probes(train, test, frozen, **options)
     trained = [name for name in names if name in TRAINED]
     if trained:
         about['finetune'] = dict(training or {})
-    for stream in (streams or present[-1:]) if trained else ():
-        report = found[stream][1]
-        folder = Path(work_dir) / stream
-        options = dict(training or {}, stream=stream, progress=progress)
-        for name, many in train_on_shares(
-            cfg, checkpoint, trained, shares, draws, folder, **options
-        ).items():
-            report.correct[name] = np.mean([run.correct for run in many], 0)
-            report.figures[name] = float(report.correct[name].mean())
+    runs = [
+        (stream, name, share, seed)
+        for stream in (streams or present[-1:])
+        for name in trained
+        for share in shares
+        for seed in range(draws)
+    ]
+    if progress and runs:
+        from rich.console import Console
+        from rich.progress import track
+
+        runs = track(runs, 'trainings', console=Console(stderr=True))
+    right: dict[tuple[str, str], list[np.ndarray]] = {}
+    for stream, name, share, seed in runs:
+        measure = f'{name}_{share:.0%}'
+        options = dict(training or {}, stream=stream, share=share, seed=seed)
+        start = checkpoint if name == 'finetune' else None
+        said = finetune(cfg, start, work_dir=Path(work_dir, stream, measure, f's{seed}'), **options)
+        right.setdefault((stream, measure), []).append(said.correct)
+    for (stream, measure), many in right.items():
+        found[stream][1].scores[measure] = np.mean(many, 0)
     return found, about
 
 
@@ -224,20 +238,17 @@ def write_probes(
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
+    figures = _known_figures(folder / 'probes.json', about)
     for stream, (train, report) in found.items():
         for part, features in (('train', train), ('test', report.test)):
             arrays[f'{stream}_{part}'] = features.vectors
-            arrays.update(
-                {f'labels_{part}': features.labels, f'clips_{part}': features.clips},
-                **{f'subjects_{part}': features.subjects},
-            )
+            for key in ('labels', 'clips', 'subjects'):
+                arrays[f'{key}_{part}'] = getattr(features, key)
         if len(report.test) >= 5:
             probes.draw_features(folder / f'{stream}.png', report.test, about.get('classes'))
+        figures[stream] = figures.get(stream, {}) | report.figures
     with replacing(folder / 'features.npz') as temporary:
         np.savez_compressed(temporary, **arrays)
-    figures = _known_figures(folder / 'probes.json', about)
-    for stream, (_, report) in found.items():
-        figures[stream] = figures.get(stream, {}) | report.figures
     write_json(folder / 'probes.json', {**about, 'probes': figures})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
@@ -18,7 +17,7 @@ import numpy as np
 from mg_plugins.data.statistics import bootstrap_difference
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Run
-from mg_plugins.experiments.runner import Plan
+from mg_plugins.experiments.runner import TESTED, Plan
 from mg_plugins.files import replacing, write_text
 
 #: Measures in the order of the tables, and how these call them.
@@ -41,109 +40,62 @@ class Style:
     Attributes:
         by: The measure whose difference stands in the first table; None gives every measure a
             column in a second one.
-        measures: Those to show, in order.
         lead: Tell the reference's lead over the rows, not the rows' gain over it.
         ranked: Section titles to 1, most gained first, or −1, most lost first; others as planned.
         drawn: Measures in the picture.
     """
 
     by: str | None = 'top1'
-    measures: tuple[str, ...] = tuple(MEASURES)
     lead: bool = False
     ranked: Mapping[str, int] | None = None
     drawn: tuple[str, ...] = ('top1',)
 
 
 def collect(plan: Plan) -> list[dict]:
-    """Per table and row the sums of scores by seed and subject.
+    """Per table and row the sums of scores by seed and cluster, as `Plan.counts` has them.
 
-    Where clips have no subjects, the clips themselves are the clusters. Seeds of which a fold is
-    missing are left out, and rows of which no seed is whole have no ``sums``.
+    Seeds of which a fold is missing are left out, and rows of which no seed is whole have no
+    ``sums``.
 
     Returns:
-        A dict a table, ready for JSON: ``name``; ``clusters``, 'subjects' or 'clips'; ``names``
-        and ``totals``, the clips of each; ``clips``, a hash of their ids; ``source``; and ``rows``,
-        each with ``name``, ``section``, ``base``, ``fingerprint``, ``seeds``, ``sums`` by measure
-        (seeds, clusters), ``missing`` runs, ``failed`` and what runs tell beside scores.
+        A dict a table, ready for JSON: ``name``, what its rows were tested on (`TESTED`) and
+        ``rows``, each with ``name``, ``section``, ``base``, ``fingerprint``, ``seeds``, ``sums`` by
+        measure (seeds, clusters), ``missing`` runs, ``failed`` and what runs tell beside scores.
 
     Raises:
         UserError: Rows were tested on different clips.
     """
-    tables: dict[str, dict[str, list[Run]]] = {}
+    tables: dict[str, dict] = {}
+    rows: dict[tuple[str, str], list[Run]] = {}
     for run in plan.runs():
-        tables.setdefault(run.group, {}).setdefault(run.name, []).append(run)
-    return [_table(plan, group, rows) for group, rows in tables.items()]
-
-
-def _table(plan: Plan, group: str, rows: Mapping[str, Sequence[Run]]) -> dict:
-    about = ('clusters', 'names', 'totals', 'clips', 'source')
-    table: dict = dict(name=group, **dict.fromkeys(about), rows=[])
-
-    def agree(found: Mapping, name: str, seed: int) -> None:
-        """The first run says what is tested, and every other must have tested the same."""
-        if table['clips'] is None:
-            table.update({key: found[key] for key in about})
-        if table['clips'] != found['clips']:
-            raise UserError(f'{name}, seed {seed} was tested on other clips than the rest')
-
-    for name, runs in rows.items():
+        rows.setdefault((run.group, run.name), []).append(run)
+    for (group, name), runs in rows.items():
+        table = tables.setdefault(group, dict(name=group, **dict.fromkeys(TESTED), rows=[]))
         row: dict = dict(name=name, section=runs[0].section, base=runs[0].base)
         row.update(fingerprint=plan.row_fingerprint(group, name), seeds=[], sums={})
         row['missing'] = sum(not plan.done(run) for run in runs)
         row['failed'] = next(filter(None, map(plan.failure, runs)), '')
         told: dict[str, list] = {}
         for seed in dict.fromkeys(run.seed for run in runs):
-            own = [run for run in runs if run.seed == seed]
-            if not all(plan.done(run) for run in own):
+            folds = [run for run in runs if run.seed == seed]
+            if not all(map(plan.done, folds)):
                 continue
-            if plan.saved(own[0]):
-                saved, known = plan.finished[group, name]
-                agree(saved, name, seed)
-                place = known['seeds'].index(seed)
-                sums = {measure: rows[place] for measure, rows in known['sums'].items()}
-                told.setdefault('minutes', []).append(known.get('minutes'))
-                told.setdefault('step_ms', []).append(known.get('step_ms'))
-            else:
-                outcomes = [plan.outcome(run) for run in own]
-                counts = _counts(outcomes)
-                agree(counts, name, seed)
-                sums = counts['sums']
-                for key in ('minutes', 'step_ms'):
-                    told.setdefault(key, []).extend(o.get(key) for o in outcomes)
-                row['collapsed'] = row.get('collapsed', 0) + sum(
-                    bool(o.get('collapsed')) for o in outcomes
-                )
+            found = plan.counts(folds)
+            if table['clips'] is None:
+                table.update({key: found[key] for key in TESTED})
+            if table['clips'] != found['clips']:
+                raise UserError(f'{name}, seed {seed} was tested on other clips than the rest')
             row['seeds'].append(seed)
-            for measure, values in sums.items():
+            for measure, values in found['sums'].items():
                 row['sums'].setdefault(measure, []).append(values)
+            if found['collapsed'] is not None:
+                row['collapsed'] = row.get('collapsed', 0) + found['collapsed']
+            for key in ('minutes', 'step_ms'):
+                told.setdefault(key, []).extend(v for v in found[key] if v is not None)
         row['sums'] = {m: v for m, v in row['sums'].items() if len(v) == len(row['seeds'])}
-        for key, values in told.items():
-            values = [value for value in values if value is not None]
-            row[key] = round(float(np.median(values)), 2) if values else None
+        row.update({k: round(float(np.median(v)), 2) if v else None for k, v in told.items()})
         table['rows'].append(row)
-    return table
-
-
-def _counts(outcomes: Sequence[Mapping]) -> dict:
-    """Sums of scores of one seed, by measure a number for each cluster."""
-    clips = [clip for outcome in outcomes for clip in outcome['clips']]
-    who = [subject for outcome in outcomes for subject in outcome['subjects']]
-    kind = 'subjects' if all(who) else 'clips'
-    names, of = np.unique(who if all(who) else clips, return_inverse=True)
-    measures = set.intersection(*(set(outcome['scores']) for outcome in outcomes))
-    sums = {}
-    for measure in sorted(measures):
-        scores = np.concatenate([outcome['scores'][measure] for outcome in outcomes])
-        sums[measure] = np.bincount(of, scores, len(names)).round(4).tolist()
-    digest = hashlib.sha256('\n'.join(sorted(clips)).encode()).hexdigest()
-    return dict(
-        clusters=kind,
-        names=names.tolist(),
-        totals=np.bincount(of, minlength=len(names)).tolist(),
-        clips=digest,
-        source=outcomes[0].get('source', ''),
-        sums=sums,
-    )
+    return list(tables.values())
 
 
 def summarise(table: dict, style: Style) -> None:
@@ -177,50 +129,46 @@ def summarise(table: dict, style: Style) -> None:
 
 def markdown(table: dict, style: Style, notes: Sequence[str] = ()) -> str:
     """The tables of one cell, and what stands behind their figures."""
-    shown = [m for m in style.measures if any(m in row['figures'] for row in table['rows'])]
+    shown = [m for m in MEASURES if any(m in row['figures'] for row in table['rows'])]
     others = {m for row in table['rows'] for m in row['figures'] if '/' in m}
     shown += sorted(others) if style.by is not None else []
     title = f'{table["name"]}: ' * bool(table['name'])
     synthetic = 'SYNTHETIC data, ' * (table['source'] == 'synthetic')
-    kind = table['clusters'] or 'subjects'
     size = f'{sum(table["totals"] or [])} test clips'
-    size += f' of {len(table["names"] or [])} subjects' * (kind == 'subjects')
+    size += f' of {len(table["names"] or [])} subjects' * (table['clusters'] != 'clips')
     lines = [f'{title}{synthetic}{size}.', '']
     timed = any(row.get('step_ms') for row in table['rows'])
     for section in dict.fromkeys(row['section'] for row in table['rows']):
         rows = ranked(table, style, section)
-        bases = ', '.join(dict.fromkeys(row['base'] for row in rows if row['base']))
+        bases = bool(style.by) * _bases(rows)
         head = [section or 'row', *(MEASURES.get(m, m) for m in shown)]
-        head += [f'difference to {bases}, 95% interval'] * bool(style.by and bases)
+        head += [f'difference to {bases}, 95% interval'] * bool(bases)
         head += ['step'] * timed + ['seeds']
-        lines += [f'| {" | ".join(head)} |', '| --- |' + ' --- |' * (len(head) - 1)]
+        found = []
         for row in rows:
             cells = [f'**{row["name"]}**' if style.lead and not row['base'] else row['name']]
             cells += [_figure(row['figures'].get(measure)) for measure in shown]
-            if style.by and bases:
-                cells.append(_gap(row['differences'].get(style.by)))
-            if timed:
-                cells.append(f'{row["step_ms"]:.0f} ms' if row.get('step_ms') else '–')
-            lines.append(f'| {" | ".join([*cells, _seeds(row)])} |')
-        lines.append('')
-    if style.by is None:
-        lines += _leads(table, style, shown)
-    lines += [f'{note}\n' for note in (*notes, _about_intervals(table))]
-    return '\n'.join(lines)
+            cells += [_gap(row['differences'].get(style.by))] * bool(bases)
+            cells += [f'{row["step_ms"]:.0f} ms' if row.get('step_ms') else '–'] * timed
+            found.append([*cells, _seeds(row)])
+        lines += _lines(head, found)
+    rows = [row for row in table['rows'] if row['differences'] and style.by is None]
+    if rows:
+        known = [m for m in shown if any(m in row['differences'] for row in rows)]
+        base = rows[0]['base']
+        head = [f'{base} over …' if style.lead else f'… over {base}']
+        found = [[row['name'], *(_gap(row['differences'].get(m)) for m in known)] for row in rows]
+        lines += _lines(head + [MEASURES.get(m, m) for m in known], found)
+    return '\n'.join(lines + [f'{note}\n' for note in (*notes, _about_intervals(table))])
 
 
-def _leads(table: dict, style: Style, shown: Sequence[str]) -> list[str]:
-    rows = [row for row in table['rows'] if row['differences']]
-    if not rows:
-        return []
-    known = [m for m in shown if any(m in row['differences'] for row in rows)]
-    what = f'{rows[0]["base"]} over …' if style.lead else f'… over {rows[0]["base"]}'
-    lines = [f'| {what} | ' + ' | '.join(MEASURES.get(m, m) for m in known) + ' |']
-    lines.append('| --- |' + ' --- |' * len(known))
-    for row in rows:
-        cells = [_gap(row['differences'].get(measure)) for measure in known]
-        lines.append(f'| {row["name"]} | {" | ".join(cells)} |')
-    return [*lines, '']
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return [*(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows)), '']
+
+
+def _bases(rows: Sequence[dict]) -> str:
+    return ', '.join(dict.fromkeys(row['base'] for row in rows if row['base']))
 
 
 def ranked(table: dict, style: Style, section: str) -> list[dict]:
@@ -310,7 +258,7 @@ def draw(tables: Sequence[dict], style: Style, path: Path, title: str) -> None:
             last.plot(difference['value'], at, 'o', color='#882211')
     for axes, measure in zip(panels, shown, strict=True):
         axes.set(xlabel=f'{MEASURES.get(measure, measure)} (%), a dot a seed')
-    bases = ', '.join(dict.fromkeys(row['base'] for _, row in rows if row['base']))
+    bases = _bases([row for _, row in rows])
     words = f'lead of {bases}' if style.lead else f'difference to {bases}'
     last.axvline(0, color='#999999', linewidth=1)
     last.set(xlabel=f'{MEASURES.get(gap, gap)}: {words},\npoints, 95% interval')
@@ -328,7 +276,7 @@ def write_report(plan: Plan, style: Style, about: Mapping) -> str:
     """Write ``table.md``, ``results.json`` and ``results.png`` of what is there.
 
     Args:
-        plan: The plan; its ``notes()`` are told where it has some.
+        plan: The plan.
         style: How to show it.
         about: What the record says besides: ``title``, arguments, …
 
@@ -338,11 +286,8 @@ def write_report(plan: Plan, style: Style, about: Mapping) -> str:
     tables = collect(plan)
     for table in tables:
         summarise(table, style)
-    notes = plan.notes() if hasattr(plan, 'notes') else []
-    runs = list(plan.runs())
-    missing = plan.total - sum(plan.done(run) for run in runs)
-    if missing:
-        notes = [*notes, f'Run: {plan.total - missing} of {plan.total} runs.']
+    done = sum(plan.done(run) for run in plan.runs())
+    notes = plan.notes() + [f'Run: {done} of {plan.total} runs.'] * (done < plan.total)
     text = '\n'.join(markdown(table, style, notes) for table in tables)
     write_text(plan.folder / 'table.md', text)
     record = dict(about, **_origin(), notes=notes, tables=tables)

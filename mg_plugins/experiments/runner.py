@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Run
@@ -25,6 +26,8 @@ from mg_plugins.files import read_json, write_json, write_text
 
 #: With so many rows that failed in one command the rest is not tried.
 MOST_FAILURES = 3
+#: What all rows of a table were tested on.
+TESTED = ('clusters', 'names', 'totals', 'clips', 'source')
 
 
 class Plan:
@@ -76,9 +79,13 @@ class Plan:
             )
         return True
 
+    def known(self) -> Iterable[Run]:
+        """All runs that were named so far."""
+        return self.planned
+
     def row_fingerprint(self, group: str, name: str) -> str:
         """Hash of all that a row follows from, its folds among it."""
-        own = (run for run in self.runs() if (run.group, run.name) == (group, name))
+        own = (run for run in self.known() if (run.group, run.name) == (group, name))
         folds = dict.fromkeys(run.fingerprint for run in own)
         return hashlib.sha256(''.join(sorted(folds)).encode()).hexdigest()
 
@@ -107,10 +114,50 @@ class Plan:
             self._outcomes[run.path] = read_json(self.folder / run.path / 'outcome.json')
         return self._outcomes[run.path]
 
+    def counts(self, folds: Sequence[Run]) -> dict:
+        """What the finished runs of one row and seed, a run a fold, come to.
+
+        Where clips have no subjects, the clips themselves are the clusters.
+
+        Returns:
+            ``clusters``, 'subjects' or 'clips'; ``names`` and ``totals``, the clips of each;
+            ``clips``, a hash of their ids; ``source``; ``sums`` of scores by measure, a number for
+            each cluster; and a list of the runs' ``minutes`` and ``step_ms``, and ``collapsed``.
+        """
+        run = folds[0]
+        if self.saved(run):
+            table, row = self.finished[run.group, run.name]
+            place = row['seeds'].index(run.seed)
+            told = {key: [row.get(key)] for key in ('minutes', 'step_ms')}
+            sums = {measure: values[place] for measure, values in row['sums'].items()}
+            return {key: table[key] for key in TESTED} | told | dict(sums=sums, collapsed=None)
+        outcomes = [self.outcome(run) for run in folds]
+        clips = [clip for outcome in outcomes for clip in outcome['clips']]
+        who = [subject for outcome in outcomes for subject in outcome['subjects']]
+        names, of = np.unique(who if all(who) else clips, return_inverse=True)
+        sums = {}
+        for measure in sorted(set.intersection(*(set(o['scores']) for o in outcomes))):
+            scores = np.concatenate([outcome['scores'][measure] for outcome in outcomes])
+            sums[measure] = np.bincount(of, scores, len(names)).round(4).tolist()
+        return dict(
+            clusters='subjects' if all(who) else 'clips',
+            names=names.tolist(),
+            totals=np.bincount(of, minlength=len(names)).tolist(),
+            clips=hashlib.sha256('\n'.join(sorted(clips)).encode()).hexdigest(),
+            source=outcomes[0].get('source', ''),
+            sums=sums,
+            collapsed=sum(bool(outcome.get('collapsed')) for outcome in outcomes),
+            **{key: [o.get(key) for o in outcomes] for key in ('minutes', 'step_ms')},
+        )
+
     def failure(self, run: Run) -> str:
         """Why it failed when it was last run; empty where it did not."""
         note = self.folder / run.path / 'failed.txt'
         return note.read_text(encoding='utf-8').strip() if note.is_file() else ''
+
+    def notes(self) -> list[str]:
+        """What a report says beside its tables."""
+        return []
 
 
 def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run, str]:
@@ -221,7 +268,6 @@ def _start(parent: int, threads: int) -> None:
         os._exit(1)
     import torch
 
-    warnings.simplefilter('ignore')
     torch.set_num_threads(threads)
 
 

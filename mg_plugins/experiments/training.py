@@ -1,24 +1,58 @@
-"""One training by MMEngine's runner, inside a process that does many; and fused against plain."""
+"""One training inside a process that does many, what it says of test clips; fused against plain."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from mmengine.config import Config
-from mmengine.runner import Runner
-from mmengine.utils import import_modules_from_strings
 
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.files import replacing
-from mg_plugins.openmmlab.settings import use_bfloat16
+from mg_plugins.openmmlab.launch import run_once
+from mg_plugins.openmmlab.settings import Config, as_list, use_bfloat16
 
 
-def train(cfg: Config, seed: int, folder: Path, test: bool = False) -> Runner:
-    """Train as a config says, from the last checkpoint in the folder on.
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says about test clips.
+
+    Attributes:
+        clips: Id of each clip (N,).
+        subjects: Subject of each clip (N,), empty texts where unknown.
+        labels: True class of each clip (N,).
+        scores: Score of each class (N, classes).
+    """
+
+    clips: np.ndarray
+    subjects: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Class that the model names (N,)."""
+        return self.scores.argmax(1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether the model is right about each clip (N,), bool."""
+        return self.predicted == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the clips that the model is right about."""
+        return float(self.correct.mean())
+
+
+def train(
+    cfg: Config, seed: int, folder: Path, test: bool = False, hooks: Sequence[Any] = ()
+) -> Any:
+    """Train as a config says, from the last checkpoint in the folder on; returns the runner.
 
     Nothing is validated on the way; the last checkpoint counts.
 
@@ -27,12 +61,9 @@ def train(cfg: Config, seed: int, folder: Path, test: bool = False) -> Runner:
         seed: Of everything random.
         folder: Work directory.
         test: Test at the end.
+        hooks: Hooks beside those of the config.
     """
-    from mg_plugins.openmmlab.launch import build_runner
-
     cfg = copy.deepcopy(cfg)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
     known = folder / 'last_checkpoint'
     resume = known.is_file() and Path(known.read_text().strip()).is_file()
     cfg.update(
@@ -42,20 +73,20 @@ def train(cfg: Config, seed: int, folder: Path, test: bool = False) -> Runner:
         load_from=None if resume else cfg.get('load_from'),
         # Runners of one process are told apart by their names.
         experiment_name=f'run_{uuid.uuid4().hex}',
+        **dict.fromkeys(('val_cfg', 'val_dataloader', 'val_evaluator')),
     )
-    cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
-    runner = build_runner(cfg)
-    try:
-        runner.train()
-        if test:
-            runner.test()
-    finally:
-        for handler in list(runner.logger.handlers):
-            # Taken off as well: MMEngine writes to the last logger's file, closed or not.
-            runner.logger.removeHandler(handler)
-            if isinstance(handler, logging.FileHandler):
-                handler.close()
-    return runner
+    return run_once(cfg, test, hooks)
+
+
+def tested(runner: Any) -> Predicted:
+    """What the `MGMetric` of a runner has heard in its test."""
+    found = next(m.latest for m in runner.test_evaluator.metrics if hasattr(m, 'latest'))
+    return Predicted(
+        np.array([str(clip.get('frame_dir', n)) for n, clip in enumerate(found['clips'])]),
+        np.array([str(clip.get('subject', '')) for clip in found['clips']]),
+        found['labels'],
+        found['scores'],
+    )
 
 
 def train_and_test(run: Run, folder: Path) -> dict:
@@ -63,35 +94,28 @@ def train_and_test(run: Run, folder: Path) -> dict:
 
     The scores of all classes are in ``scores.npz``, by clip.
     """
-    from mg_plugins.data.mm.metrics import MGMetric
-
     cfg = Config(copy.deepcopy(run.cfg))
-    evaluator = cfg.test_evaluator
-    metrics = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
-    if not any(metric['type'] == 'MGMetric' for metric in metrics):
-        metrics.append(dict(type='MGMetric', prefix='mg'))
-    cfg.test_evaluator = metrics
+    cfg.test_evaluator = as_list(cfg.test_evaluator)
+    if not any(metric['type'] == 'MGMetric' for metric in cfg.test_evaluator):
+        cfg.test_evaluator.append(dict(type='MGMetric', prefix='mg'))
     cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if h['type'] != 'ReportHook']
     hooks = cfg.setdefault('default_hooks', {})
     hooks['checkpoint'] = dict(hooks.get('checkpoint') or dict(type='CheckpointHook', interval=1))
-    hooks['checkpoint'].update(max_keep_ckpts=2)
-    hooks['checkpoint'].pop('save_best', None)
+    hooks['checkpoint'].update(max_keep_ckpts=2, save_best=None)
     runner = train(cfg, run.seed, folder / 'training', test=True)
-    metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, MGMetric))
-    found = metric.latest
-    clips = [str(clip.get('frame_dir', n)) for n, clip in enumerate(found['clips'])]
+    said = tested(runner)
     with replacing(folder / 'scores.npz') as path, path.open('wb') as file:
-        np.savez_compressed(file, clips=clips, labels=found['labels'], scores=found['scores'])
+        np.savez_compressed(file, clips=said.clips, labels=said.labels, scores=said.scores)
     return dict(
-        clips=clips,
-        subjects=[str(clip.get('subject', '')) for clip in found['clips']],
-        scores=dict(top1=(found['scores'].argmax(1) == found['labels']).astype(int).tolist()),
-        source=str((metric.dataset_meta or {}).get('source', '')),
+        clips=said.clips.tolist(),
+        subjects=said.subjects.tolist(),
+        scores=dict(top1=said.correct.astype(int).tolist()),
+        source=str(runner.test_dataloader.dataset.metainfo.get('source', '')),
         step_ms=_step_time(runner),
     )
 
 
-def _step_time(runner: Runner) -> float | None:
+def _step_time(runner: Any) -> float | None:
     """Median time of a step in milliseconds, without the data's; None for a step or two."""
     logged = runner.message_hub.log_scalars
     if not {'train/time', 'train/data_time'} <= set(logged):

@@ -7,13 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
-
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import load_annotations
-from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.layouts import get_layout
 from mg_plugins.data.mm.transforms import MGRelayout
 from mg_plugins.data.relayout import usual_coordinates
+from mg_plugins.openmmlab.settings import Config, ConfigDict, only_dataset
 
 
 def with_data(
@@ -47,35 +46,23 @@ def with_data(
     other = load_annotations(ann_file)
     named = layout or other['meta'].get('layout')
     wanted = pipeline[steps[0]]['layout']
-    target = get_layout(wanted)
-    if named is not None and get_layout(named).joints != target.joints:
-        step = dict(source=named, target=wanted, coordinates=_coordinates(cfg, target))
+    sets = [only_dataset(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'test')]
+    if named is not None and get_layout(named).joints != get_layout(wanted).joints:
+        # What the model was shown: by its own data, or by what the layout usually has.
+        path = Path(sets[0].get('data_root') or '') / sets[0].ann_file
+        coordinates = usual_coordinates(get_layout(wanted))
+        if path.exists():
+            coordinates = int(load_annotations(path)['annotations'][0]['keypoint'].shape[-1])
+        step = dict(source=named, target=wanted, coordinates=coordinates)
         MGRelayout(**step)(dict(other['annotations'][0]))  # what does not fit is refused now
         pipeline.insert(steps[0], ConfigDict(step, type='MGRelayout'))
-    for number, part in enumerate(('train', 'test')):
-        dataset = innermost(cfg[f'{part}_dataloader'].dataset)
+    for dataset, split in zip(sets, splits or (None, None), strict=True):
         # Subjects and shares were chosen for the config's own data.
         for key in ('subjects', 'exclude_subjects', 'share', 'share_seed', 'data_root'):
             dataset.pop(key, None)
         dataset.update(ann_file=str(ann_file))
         if named is not None:
             dataset.layout = named
-        if splits is not None:
-            dataset.split = splits[number]
+        if split is not None:
+            dataset.split = split
     return cfg
-
-
-def innermost(dataset: ConfigDict) -> ConfigDict:
-    """The config of a dataset inside wrappers such as RepeatDataset."""
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
-def _coordinates(cfg: Config, layout: Layout) -> int | None:
-    """2 or 3: what the model was shown, by its own data, or by what the layout usually has."""
-    dataset = innermost(cfg.train_dataloader.dataset)
-    path = Path(dataset.get('data_root') or '') / dataset.ann_file
-    if not path.exists():
-        return usual_coordinates(layout)
-    return int(load_annotations(path)['annotations'][0]['keypoint'].shape[-1])

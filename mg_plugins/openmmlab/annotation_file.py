@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
 
-from mg_plugins.augment.base import AUGMENTATIONS
+from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
 from mg_plugins.augment.chain import OneOf, build_steps
 from mg_plugins.contrast.mm.hooks import fitting_queue
 from mg_plugins.data.annotations import load_annotations, summarise
@@ -23,8 +20,9 @@ from mg_plugins.openmmlab.settings import (
     LOADERS,
     WITH_GCN,
     LaunchError,
+    announce,
     datasets,
-    datasets_of,
+    loaded,
     pipelines,
 )
 from mg_plugins.spotting.mm import use_recordings
@@ -75,7 +73,7 @@ def use_data(
         LayoutError: There is no such layout, or it contradicts itself.
     """
     if (cfg.get('model') or {}).get('type') == 'MGSpotter':
-        announce(use_recordings(cfg, path, layout, splits))
+        announce('YOUR DATA', use_recordings(cfg, path, layout, splits), 'cyan')
         return
     _check_config(cfg)
     content = load_annotations(path)
@@ -90,14 +88,13 @@ def use_data(
     counts = Counter(c.get('label') for c in content['annotations'] if c['frame_dir'] in clips)
     classes = len(about['class_counts'])
 
-    for loader in LOADERS:
-        for dataset in datasets_of((cfg.get(loader) or {}).get('dataset')):
-            # Subjects were chosen, and classes named, for the config's own data.
-            for key in ('data_root', 'subjects', 'exclude_subjects', 'metainfo', 'layout'):
-                dataset.pop(key, None)
-            dataset.update(type='MGPoseDataset', split=chosen[loader])
-            if layout is not None:
-                dataset.layout = _plain(joints)
+    for loader, dataset in loaded(cfg):
+        # Subjects were chosen, and classes named, for the config's own data.
+        for key in ('data_root', 'subjects', 'exclude_subjects', 'metainfo', 'layout'):
+            dataset.pop(key, None)
+        dataset.update(type='MGPoseDataset', split=chosen[loader])
+        if layout is not None:
+            dataset.layout = _plain(joints)
     # Nothing replaces this file.
     cfg.pop('synthetic', None)
     values = dict(layout=_plain(joints), num_joints=joints.num_joints)
@@ -121,19 +118,12 @@ def use_data(
         *_fit_augmentations(cfg, joints),
         *([] if again else _fit_folders(cfg, path)),
     ]
-    announce(told)
+    announce('YOUR DATA', told, 'cyan')
 
 
 def of_data(folder: str | os.PathLike, path: str | os.PathLike) -> str:
     """A work directory's name on other data: that of the data's file is added."""
     return f'{str(folder).rstrip("/")}_{Path(path).stem}'
-
-
-def announce(told: Sequence[str]) -> None:
-    """Print, on the first process, what was changed."""
-    if os.environ.get('RANK', '0') == '0':
-        text = Text('\n'.join(told), overflow='fold')
-        Console(stderr=True).print(Panel(text, title='YOUR DATA', border_style='cyan'))
 
 
 def _check_config(cfg: Config) -> None:
@@ -143,11 +133,11 @@ def _check_config(cfg: Config) -> None:
         raise LaunchError(
             f'--ann-file is for {", ".join(WITH_GCN)}; this config has a {kind}. {OURS}'
         )
+    read = Counter(loader for loader, _ in loaded(cfg))
     for loader in LOADERS:
-        sets = list(datasets_of((cfg.get(loader) or {}).get('dataset')))
-        if len(sets) > 1 or (loader == 'train_dataloader' and not sets):
+        if read[loader] > 1 or (loader == 'train_dataloader' and not read[loader]):
             raise LaunchError(
-                f'--ann-file takes the place of one file, but {loader} reads {len(sets)}. {OURS}'
+                f'--ann-file takes the place of one file, but {loader} reads {read[loader]}. {OURS}'
             )
     for dataset in datasets(cfg):
         types = [step['type'].removeprefix('mmaction.') for step in dataset.get('pipeline', ())]
@@ -188,11 +178,7 @@ def _splits(
 ) -> dict[str, str]:
     """Name of the split of every loader that the config has."""
     present = {name: clips for name, clips in present.items() if clips}
-    own = {
-        loader: dataset.get('split')
-        for loader in LOADERS
-        for dataset in datasets_of((cfg.get(loader) or {}).get('dataset'))
-    }
+    own = {loader: dataset.get('split') for loader, dataset in loaded(cfg)}
     if wanted is None and set(own.values()) <= set(present):
         return own
     has = ', '.join(present) or 'none'
@@ -276,7 +262,7 @@ def _fit_augmentations(cfg: Config, layout: Layout) -> Iterator[str]:
     """Leave out augmentations of body parts that the layout does not have."""
     left_out: dict[str, str] = {}
 
-    def fits(step: Any) -> bool:
+    def fits(step: Augmentation) -> bool:
         try:
             step.check(layout)
         except LayoutError as error:
@@ -285,32 +271,26 @@ def _fit_augmentations(cfg: Config, layout: Layout) -> Iterator[str]:
 
     def fitting(chain: Any) -> Any:
         steps = build_steps(chain)
-        if any(isinstance(step, OneOf) for step in steps):
-            return [
-                ConfigDict(type=step.name, chains=[fitting(c) for c in step.chains], p=step.p)
-                if isinstance(step, OneOf)
-                else fitting(step)
-                for step in steps
-            ]
-        kept = [step for step in steps if fits(step)]
-        if len(kept) == len(steps):
+        if not any(isinstance(step, OneOf) for step in steps) and all(map(fits, steps)):
             return chain
-        return [ConfigDict(type=step.name, **dataclasses.asdict(step)) for step in kept]
+        return [
+            ConfigDict(type=step.name, chains=[fitting(c) for c in step.chains], p=step.p)
+            if isinstance(step, OneOf)
+            else ConfigDict(type=step.name, **dataclasses.asdict(step))
+            for step in steps
+            if isinstance(step, OneOf) or fits(step)
+        ]
 
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if preprocessor.get('views'):
         preprocessor['views'] = [fitting(chain) for chain in preprocessor['views']]
     for pipeline in pipelines(cfg):
         # By its class: building the step itself would want its options to be right as well.
-        pipeline[:] = [
-            s
-            for s in pipeline
-            if s['type'] not in AUGMENTATIONS or fits(AUGMENTATIONS[s['type']]())
-        ]
-        for step in pipeline:
-            if step['type'] == 'MultiView':
-                for view in step['views']:
-                    view['chain'] = fitting(view.get('chain', ()))
+        known = [(step, AUGMENTATIONS.get(step['type'])) for step in pipeline]
+        pipeline[:] = [step for step, kind in known if kind is None or fits(kind())]
+        multiple = [step for step in pipeline if step['type'] == 'MultiView']
+        for view in (view for step in multiple for view in step['views']):
+            view['chain'] = fitting(view.get('chain', ()))
     for name, why in left_out.items():
         yield f'without {name}: {why}'
 

@@ -48,10 +48,7 @@ def allow_what_mmengine_saves(module: ModuleType | None = None) -> None:
     Since 2.6 ``torch.load`` reads tensors and plain containers only, so that ``--resume``,
     ``load_from`` and ``tools/test.py`` all die. Names that MMEngine or the user has allowed already
     stay theirs.
-
-    Args:
-        module: ``mmengine.runner.checkpoint``; waiting for it lets an MMEngine that allows its own
-            names come first.
+    Called after MMEngine's own module, so that what that allows comes first.
     """
     from torch.serialization import add_safe_globals, get_safe_globals
 
@@ -67,9 +64,6 @@ def keep_weights_only_for_urls(module: ModuleType) -> None:
 
     MMEngine loads them with ``torch.hub.load_state_dict_from_url``, whose default is still off: a
     file from the network could run code where a local one cannot.
-
-    Args:
-        module: ``mmengine.runner.checkpoint``.
     """
     _wrap(module, 'load_url', lambda load_url: functools.partial(load_url, weights_only=True))
 
@@ -81,9 +75,6 @@ def load_safely(module: ModuleType) -> None:
     ``Runner.resume`` executes ``meta['config']`` as a config file, to compare a number of GPUs.
     MMEngine writes ``meta['cfg']``, which is not executed; ``meta['config']`` is left over from
     MMCV 1 and is dropped at loading.
-
-    Args:
-        module: ``mmengine.runner.checkpoint``.
     """
 
     def wrap(load_checkpoint: Callable) -> Callable:
@@ -120,9 +111,6 @@ def explain_resume(module: ModuleType) -> None:
 
     The checkpoint of a plain model has no optimizer state for the fusion's parameters (or the other
     way round), and PyTorch's ValueError names neither file nor remedy.
-
-    Args:
-        module: ``mmengine.runner.runner``.
     """
 
     def wrap(resume: Callable) -> Callable:

@@ -19,10 +19,9 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import metadata
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -43,18 +42,26 @@ def apply() -> None:
 
 # --- what is installed -------------------------------------------------------------------------
 
-# Import name, oldest version that MMAction2 1.2 and this package accept, first that they do not.
-_PACKAGES = (
-    ('mmengine', '0.7.1', '1.0.0'),
-    ('mmcv', '2.0.0rc4', '2.2.0'),
-    ('mmaction', '1.0.0', '2.0.0'),
-)
+#: What MMAction2 1.2 and this package accept, by import name.
+_ACCEPTED = {
+    'mmengine': '>=0.7.1,<1.0.0',
+    'mmcv': '>=2.0.0rc4,<2.2.0',
+    'mmaction': '>=1.0.0,<2.0.0',
+}
+#: What else has to be there: why, and the requirement that brings it.
+_NEEDED = {
+    'importlib_metadata': ('MMAction2 imports without requiring it', 'importlib_metadata'),
+    'pkg_resources': (
+        'MMEngine imports and setuptools dropped in its version 81',
+        '"setuptools<81"',
+    ),
+}
 # What the extra [openmmlab] brings, without mmcv-lite for those who have an mmcv: one installed
 # over the other breaks both.
-_EXTRA_BUT_MMCV = (
+_EXTRA = (
     'pip install "mmengine>=0.10.4,<0.11" "mmaction2==1.2.0" importlib_metadata "setuptools<81"'
 )
-_EXTRA = f'{_EXTRA_BUT_MMCV} "mmcv-lite>=2.0.0,<2.2.0"'
+_LITE = ' "mmcv-lite>=2.0.0,<2.2.0"'
 
 
 def openmmlab_problem() -> str | None:
@@ -64,28 +71,24 @@ def openmmlab_problem() -> str | None:
         None when they can; else one sentence that names what is missing or does not fit, and the
         command that mends it.
     """
-    missing = [name for name, _, _ in _PACKAGES if _folder(name) is None]
+    missing = [name for name in _ACCEPTED if _folder(name) is None]
     if missing:
-        command = _EXTRA if 'mmcv' in missing or _mmcv_package() == 'mmcv-lite' else _EXTRA_BUT_MMCV
+        lite = 'mmcv' in missing or _mmcv_package() == 'mmcv-lite'
         verb = 'is' if len(missing) == 1 else 'are'
-        return f'{" and ".join(missing)} {verb} not installed: run {command}'
-    for name, oldest, end in _PACKAGES:
-        found = _version(name)
-        if found is not None and not _between(oldest, found, end):
+        return f'{" and ".join(missing)} {verb} not installed: run {_EXTRA}{_LITE * lite}'
+    for name, accepted in _ACCEPTED.items():
+        # As the package itself states it, which is what MMAction2 compares.
+        path = _folder(name) / 'version.py'
+        text = path.read_text(encoding='utf-8') if path.is_file() else ''
+        found = re.search(r"""^__version__ = ['"]([^'"]+)['"]""", text, flags=re.MULTILINE)
+        if found and not _accepts(accepted, found[1]):
             return (
-                f'{name} {found} is installed, but MMAction2 1.2.0 and mg_plugins need '
-                f'{name} >={oldest},<{end}: run {_replace(name, oldest, end)}'
+                f'{name} {found[1]} is installed, but MMAction2 1.2.0 and mg_plugins need '
+                f'{name} {accepted}: run {_replace(name, accepted)}'
             )
-    if _folder('importlib_metadata') is None:
-        return (
-            'importlib_metadata is not installed, which MMAction2 imports without requiring it: '
-            'run pip install importlib_metadata'
-        )
-    if _folder('pkg_resources') is None:
-        return (
-            'pkg_resources is not installed, which MMEngine imports and setuptools dropped in its '
-            'version 81: run pip install "setuptools<81"'
-        )
+    for name, (why, requirement) in _NEEDED.items():
+        if _folder(name) is None:
+            return f'{name} is not installed, which {why}: run pip install {requirement}'
     return None
 
 
@@ -114,21 +117,11 @@ def _folder(name: str) -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
-def _version(name: str) -> str | None:
-    """Version as the package itself states it, which is the one that MMAction2 compares."""
-    try:
-        text = (_folder(name) / 'version.py').read_text(encoding='utf-8')
-    except OSError:
-        return None
-    found = re.search(r"""^__version__ = ['"]([^'"]+)['"]""", text, flags=re.MULTILINE)
-    return found.group(1) if found else None
-
-
-def _between(oldest: str, version: str, end: str) -> bool:
+def _accepts(accepted: str, version: str) -> bool:
     # mmcv requires packaging, numpy and torch do not: it may be missing until mmcv is there.
-    from packaging.version import Version
+    from packaging.specifiers import SpecifierSet
 
-    return Version(oldest) <= Version(version) < Version(end)
+    return SpecifierSet(accepted).contains(version, prereleases=True)
 
 
 def _mmcv_package() -> str | None:
@@ -136,18 +129,18 @@ def _mmcv_package() -> str | None:
     for name in ('mmcv', 'mmcv-full', 'mmcv-lite'):
         try:
             metadata.distribution(name)
+            return name
         except metadata.PackageNotFoundError:
             continue
-        return name
     return None
 
 
-def _replace(name: str, oldest: str, end: str) -> str:
+def _replace(name: str, accepted: str) -> str:
     """Command that brings a package into a range; a full mmcv stays a full one."""
     installed = {'mmcv': _mmcv_package() or 'mmcv', 'mmaction': 'mmaction2'}.get(name, name)
-    wanted = 'mmcv' if installed == 'mmcv-full' else installed
-    command = f'pip install "{wanted}>={oldest},<{end}"'
-    return command if wanted == installed else f'pip uninstall -y {installed} && {command}'
+    if installed == 'mmcv-full':
+        return f'pip uninstall -y mmcv-full && pip install "mmcv{accepted}"'
+    return f'pip install "{installed}{accepted}"'
 
 
 # --- acting when a module is imported ----------------------------------------------------------
@@ -166,7 +159,9 @@ class _AfterImport(MetaPathFinder):
             run = spec.loader.exec_module
 
             def run_and_mend(module: ModuleType) -> None:
-                with _quiet(name):
+                with warnings.catch_warnings():
+                    # mmcv-lite lacks an operator, which no skeleton model uses.
+                    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformable')
                     run(module)
                 _mend(module)
 
@@ -188,41 +183,12 @@ def after_import(name: str, mends: tuple[Callable[[ModuleType], None], ...]) -> 
         _mend(sys.modules[name])
 
 
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Drop mmcv-lite's warning that it lacks an operator, which no skeleton model uses."""
-    if name != 'mmcv.cnn.bricks.transformer':
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
-        yield
-
-
 def _mend(module: ModuleType) -> None:
     for mend in _AfterImport.mends[module.__name__]:
         mend(module)
 
 
 # --- the fixes ---------------------------------------------------------------------------------
-
-
-class _DRNStandIn(MetaPathFinder, Loader):
-    """The last finder to be asked: it answers for a folder that no other finder has found."""
-
-    package = 'mmaction.models.localizers.drn'
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name == self.package:
-            return ModuleSpec(name, self, is_package=True)
-        ours = getattr(sys.modules.get(self.package), '__loader__', None) is self
-        if name == f'{self.package}.drn' and ours:
-            return ModuleSpec(name, self)
-        return None
-
-    def exec_module(self, module: ModuleType) -> None:
-        if module.__name__ != self.package:
-            module.DRN = DRN
 
 
 class DRN:
@@ -241,11 +207,13 @@ def supply_drn() -> None:
 
     PyPI's mmaction2 1.2.0 was built without that folder (open-mmlab/mmaction2 issue 2714), and the
     import of every model dies of it. The stand-in holds only the name that is imported from there;
-    it is not registered, so that a DRN of the user's own can be. A git checkout has the folder, so
-    that Python never asks for the stand-in.
+    it is not registered, so that a DRN of the user's own can be. A git checkout has the folder.
     """
-    if not any(isinstance(finder, _DRNStandIn) for finder in sys.meta_path):
-        sys.meta_path.append(_DRNStandIn())
+    home = _folder('mmaction')
+    if home is None or (home / 'models/localizers/drn').is_dir():
+        return
+    for name in ('mmaction.models.localizers.drn', 'mmaction.models.localizers.drn.drn'):
+        sys.modules.setdefault(name, ModuleType(name)).DRN = DRN
 
 
 def restore_inf(module: ModuleType) -> None:

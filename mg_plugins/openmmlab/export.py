@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -12,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmaction.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mg_plugins.data import dataset_names, get_classes
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
+from mg_plugins.openmmlab.launch import build_model
+from mg_plugins.openmmlab.weights import load_whole
 
 INPUT, OUTPUT = 'keypoint', 'scores'
 #: What PyTorch and ONNX Runtime may differ by, over the largest score.
@@ -74,22 +72,21 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
     Raises:
         UserError: The model is no recognizer of skeletons, or the checkpoint does not fit it.
     """
-    init_default_scope('mmaction')
     cfg = Config.fromfile(config)
-    recognizer = MODELS.build(cfg.model)
+    recognizer = build_model(cfg)
     if not hasattr(recognizer, 'backbone') or not hasattr(recognizer, 'cls_head'):
         raise UserError(
             f'{config} builds a {type(recognizer).__name__}, which has no backbone with a '
             'classification head: give the config of a recognizer'
         )
-    logger = logging.getLogger('export')
+    content = load_whole(checkpoint)
     try:
-        load_checkpoint(recognizer, str(checkpoint), 'cpu', strict=True, logger=logger)
-    except (OSError, RuntimeError) as error:
+        recognizer.load_state_dict(content.get('state_dict', content))
+    except RuntimeError as error:
         raise UserError(
             f'{checkpoint} does not fit the model of {config}: {str(error)[:600]}'
         ) from error
-    return cfg, Scores(recognizer).eval()
+    return cfg, Scores(recognizer)
 
 
 def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> Description:

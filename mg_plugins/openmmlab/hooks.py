@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ class SyntheticHook(Hook):
             if not prefix.startswith(SYNTHETIC):
                 # Two metrics need two names; the word stands first in both.
                 metric.prefix = f'{SYNTHETIC}/{prefix}' if metrics[1:] else SYNTHETIC
+
+
+class StartFrom(Hook):
+    """Puts weights into a model after all of it is initialised.
+
+    Args:
+        fitting: From the model's state to the weights that take the place of some of it.
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(self, fitting: Callable[[Mapping], Mapping]) -> None:
+        self.fitting = fitting
+
+    def before_train(self, runner: Runner) -> None:
+        """Load the weights."""
+        state = runner.model.state_dict()
+        runner.model.load_state_dict({**state, **self.fitting(state)})
 
 
 def _is_synthetic(loader: Any) -> bool:

@@ -1,6 +1,7 @@
 """From a config's name and a few wishes to a runner, for ``tools/train.py`` and ``test.py``."""
 
 import argparse
+import copy
 import importlib.util
 import logging
 import os
@@ -10,10 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from mmaction.registry import RUNNERS
+from mmaction.registry import MODELS, RUNNERS
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
+from mmengine.utils import import_modules_from_strings
 
 from mg_plugins.files import locked
 from mg_plugins.openmmlab import annotation_file, synthetic_data, weights
@@ -25,6 +28,7 @@ from mg_plugins.openmmlab.settings import (
     as_list,
     datasets,
     datasets_of,
+    enter_scope,
     keep_fields,
     set_feature,
     set_finetuning,
@@ -118,16 +122,17 @@ def load_config(args: argparse.Namespace) -> Config:
         AnnotationError: If ``--ann-file`` is missing or wrongly built.
         LayoutError: If ``--layout`` is no layout.
     """
-    given = args.cfg_options or {}
+    wish = vars(args).get  # only the tools offer all of them
+    given = wish('cfg_options') or {}
     settings = given if isinstance(given, dict) else parse_settings(given)
     path = config_path(args.config)
     cfg = Config.fromfile(path)
-    ann_file = getattr(args, 'ann_file', None)  # only the tools offer it
+    ann_file, launcher = wish('ann_file'), wish('launcher', 'none')
     if ann_file:
-        annotation_file.use_data(cfg, ann_file, args.layout, args.splits)
-    elif getattr(args, 'layout', None) or getattr(args, 'splits', None):
+        annotation_file.use_data(cfg, ann_file, wish('layout'), wish('splits'))
+    elif wish('layout') or wish('splits'):
         raise LaunchError('--layout and --splits say more about --ann-file: give it')
-    finetune = getattr(args, 'finetune', None)
+    finetune = wish('finetune')
     if finetune is not None:
         set_finetuning(cfg, finetune)
     if settings:
@@ -135,24 +140,25 @@ def load_config(args: argparse.Namespace) -> Config:
     # A dumped config is run again by other tools: it must bring the plug-ins with it.
     imports = cfg.setdefault('custom_imports', dict(imports=[], allow_failed_imports=False))
     imports['imports'] = list(dict.fromkeys([*as_list(imports['imports']), 'mg_plugins']))
-    if args.fuse or args.no_fuse:
-        set_fusion(cfg, args.fuse)
-    if args.feat or 'feat' in cfg:
-        set_feature(cfg, args.feat or cfg.feat)
+    if wish('fuse') or wish('no_fuse'):
+        set_fusion(cfg, bool(wish('fuse')))
+    if wish('feat') or 'feat' in cfg:
+        set_feature(cfg, wish('feat') or cfg.feat)
     keep_fields(cfg)
-    cfg.launcher = args.launcher
-    if args.work_dir:
+    cfg.launcher = launcher
+    if wish('work_dir'):
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         # Runs that differ must not go on from, or overwrite, each other.
-        tuned = '' if finetune is None else f'finetune_{finetune:g}'.removesuffix('_1')
-        marks = [args.feat or '', tuned, 'mgfuse' * args.fuse, 'plain' * args.no_fuse]
-        cfg.work_dir = str(Path('work_dirs') / '_'.join(filter(None, [path.stem, *marks])))
+        marks = [path.stem, wish('feat')]
+        marks.append(finetune and f'finetune_{finetune:g}'.removesuffix('_1'))
+        marks += [mark for key, mark in (('fuse', 'mgfuse'), ('no_fuse', 'plain')) if wish(key)]
+        cfg.work_dir = str(Path('work_dirs', '_'.join(filter(None, marks))))
         if ann_file:
             cfg.work_dir = annotation_file.of_data(cfg.work_dir, ann_file)
     if not torch.cuda.is_available():
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
-        if args.launcher != 'none':
+        if launcher != 'none':
             # MMEngine's default wrapper names a GPU for each process.
             wrapper = dict(
                 type='MMDistributedDataParallel',
@@ -161,15 +167,15 @@ def load_config(args: argparse.Namespace) -> Config:
                 find_unused_parameters=cfg.get('find_unused_parameters', False),
             )
             cfg.setdefault('model_wrapper_cfg', wrapper)
-    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
         raise LaunchError(
             '--launcher pytorch needs torchrun: '
             f'torchrun --nproc_per_node 2 {sys.argv[0]} {args.config} --launcher pytorch'
         )
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', str(wish('local_rank', 0)))
     missing = synthetic_data.missing_data(cfg)
     present = {d['ann_file'] for d in datasets(cfg)} - set(missing)
-    if missing and (args.require_data or present):
+    if missing and (wish('require_data') or present):
         raise LaunchError(synthetic_data.how_to_get(cfg, missing))
     if missing:
         synthetic_data.use_synthetic(cfg, missing, keep=set(settings))
@@ -217,6 +223,41 @@ def keep_labelled(cfg: Config) -> None:
         for dataset in datasets_of(cfg.train_dataloader.dataset):
             if dataset.get('type') == 'MGPoseDataset':
                 dataset.setdefault('labelled', True)
+
+
+def run_once(cfg: Config, test: bool = False, hooks: Sequence[Hook] = ()) -> Runner:
+    """Train, and test, as a config says, in a process that does many runs.
+
+    Raises:
+        UserError: Weights or data that do not fit, or losses that are not finite.
+    """
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    runner = build_runner(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    try:
+        runner.train()
+        if test:
+            runner.test()
+    finally:
+        for handler in list(runner.logger.handlers):
+            # Taken off as well: MMEngine writes to the last logger's file, closed or not.
+            runner.logger.removeHandler(handler)
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+    return runner
+
+
+def build_model(cfg: Config, seed: int | None = None) -> torch.nn.Module:
+    """The model of a config in evaluation mode, with first weights by a seed where one is given."""
+    enter_scope()
+    if seed is not None:
+        set_random_seed(seed)
+    model = MODELS.build(copy.deepcopy(cfg.model))
+    if seed is not None:
+        model.init_weights()
+    return model.eval()
 
 
 def leave_group() -> None:

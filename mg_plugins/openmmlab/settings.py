@@ -1,11 +1,16 @@
 """Changes to a config that command lines ask for, each in place."""
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
 
 from mg_plugins.data.mm.transforms import META_KEYS
 from mg_plugins.errors import UserError
@@ -28,10 +33,41 @@ def as_list(value: Any) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def enter_scope() -> None:
+    """Let names of types mean MMAction2's, as its runner does."""
+    init_default_scope('mmaction')
+
+
+def only_dataset(dataset: ConfigDict) -> ConfigDict:
+    """The config of a dataset inside wrappers such as RepeatDataset."""
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def loaded(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
+    """Every dataset of a config's dataloaders, out of wrappers, after its dataloader's name."""
+    for name in LOADERS:
+        for dataset in datasets_of((cfg.get(name) or {}).get('dataset')):
+            yield name, dataset
+
+
 def datasets(cfg: Config) -> Iterator[ConfigDict]:
     """Every dataset of a config's dataloaders, out of wrappers such as RepeatDataset."""
-    for name in LOADERS:
-        yield from datasets_of((cfg.get(name) or {}).get('dataset'))
+    return (dataset for _, dataset in loaded(cfg))
+
+
+def backbone_of(cfg: Config) -> ConfigDict | dict:
+    """The config of the plain backbone, out of `MGFuse` and `MGPlain`; empty where none is."""
+    outer = cfg.model.get('backbone', {})
+    return outer.get('backbone', outer)
+
+
+def announce(title: str, lines: Sequence[str], colour: str) -> None:
+    """Print a framed text to stderr, on the first process."""
+    if os.environ.get('RANK', '0') == '0':
+        text = Text('\n'.join(lines), overflow='fold')
+        Console(stderr=True).print(Panel(text, title=title, border_style=colour))
 
 
 def datasets_of(dataset: ConfigDict | None) -> Iterator[ConfigDict]:

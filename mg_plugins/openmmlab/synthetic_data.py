@@ -1,17 +1,22 @@
 """The synthetic set in place of data that is not there, said so wherever a figure appears."""
 
-import os
 from collections.abc import Set
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from rich.console import Console
-from rich.panel import Panel
 
 from mg_plugins.data.classes import get_classes
 from mg_plugins.data.layouts import layout_names
 from mg_plugins.data.synthetic import SyntheticOptions, ensure_synthetic
-from mg_plugins.openmmlab.settings import LOADERS, LaunchError, datasets, datasets_of, pipelines
+from mg_plugins.openmmlab.settings import (
+    LOADERS,
+    LaunchError,
+    announce,
+    backbone_of,
+    datasets,
+    loaded,
+    pipelines,
+)
 
 # A run on the synthetic set ends within minutes on two CPU cores with these.
 SMALL_BACKBONE = dict(base_channels=32, num_stages=6, inflate_stages=[3, 5], down_stages=[3, 5])
@@ -53,16 +58,12 @@ def missing_data(cfg: Config) -> list[str]:
     return [name for name, path in files.items() if name and not path.exists()]
 
 
-def _source(cfg: Config, missing: list[str]) -> str | None:
-    known = (cfg.get('synthetic') or {}).get('dataset')
-    return known or next((name for name in SOURCES if name in Path(missing[0]).name), None)
-
-
 def how_to_get(cfg: Config, missing: list[str]) -> str:
     """What is missing, where it comes from, and the command that prepares it."""
-    where, command = SOURCES.get(
-        _source(cfg, missing), ('Prepare your own', 'python tools/prepare_data.py --help')
-    )
+    named = (name for name in SOURCES if name in Path(missing[0]).name)
+    known = (cfg.get('synthetic') or {}).get('dataset') or next(named, None)
+    own = 'Prepare your own', 'python tools/prepare_data.py --help'
+    where, command = SOURCES.get(known, own)
     return f'Not found: {", ".join(missing)}\n{where}.\nPrepare it with: {command}'
 
 
@@ -83,22 +84,27 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
         NoSyntheticSet: If it cannot be told which set would do.
     """
     path = ensure_synthetic(**synthetic_options(cfg))
-    for loader in LOADERS:
-        for dataset in datasets_of((cfg.get(loader) or {}).get('dataset')):
-            upstream = [s for s in dataset['pipeline'] if s['type'] == 'GenSkeFeat']
-            dataset.update(
-                type='MGPoseDataset',
-                ann_file=str(path),
-                data_root=None,
-                split='xsub_train' if loader == 'train_dataloader' else 'xsub_val',
-                with_score=not any(s.get('dataset') == 'nturgb+d' for s in upstream),
-            )
+    for loader, dataset in loaded(cfg):
+        upstream = [s for s in dataset['pipeline'] if s['type'] == 'GenSkeFeat']
+        dataset.update(
+            type='MGPoseDataset',
+            ann_file=str(path),
+            data_root=None,
+            split='xsub_train' if loader == 'train_dataloader' else 'xsub_val',
+            with_score=not any(s.get('dataset') == 'nturgb+d' for s in upstream),
+        )
     shorten(cfg, keep)
     # It names a metric that is called otherwise now.
     (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
     if not Path(cfg.work_dir).name.endswith('_synthetic'):
         cfg.work_dir = f'{cfg.work_dir.rstrip("/")}_synthetic'
-    announce(cfg, missing)
+    told = (
+        f'{how_to_get(cfg, missing)}\n',
+        'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
+        'It shows that everything works; its figures say synthetic and mean nothing for the real '
+        f'data.\n\nWork directory: {cfg.work_dir}\nUse --require-data to stop here instead.',
+    )
+    announce('SYNTHETIC DATA', told, 'yellow')
 
 
 def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
@@ -108,8 +114,7 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
         cfg: The config.
         keep: Dotted keys that are left alone.
     """
-    inner = cfg.model.get('backbone', {})
-    inner = inner.get('backbone', inner)
+    inner = backbone_of(cfg)
     if inner.get('type') in ('STGCN', 'AAGCN') and not any(k.startswith('model.') for k in keep):
         inner.update(SMALL_BACKBONE)
         if inner is not cfg.model.backbone:
@@ -155,8 +160,7 @@ def synthetic_options(cfg: Config) -> dict:
     Raises:
         NoSyntheticSet: If the graph has no known layout, or there is no entry for it.
     """
-    inner = cfg.model.get('backbone', {})
-    inner = inner.get('backbone', inner)
+    inner = backbone_of(cfg)
     layout = inner.get('graph_cfg', {}).get('layout')
     # MMAction2's own names; its recognizers see NTU in metres and COCO in pixels.
     upstream = {'nturgb+d': ('ntu60', 'ntu25'), 'coco': ('ma52', 'coco17')}
@@ -180,16 +184,3 @@ def synthetic_options(cfg: Config) -> dict:
     if wanted != number:
         options['classes'] = wanted
     return options
-
-
-def announce(cfg: Config, missing: list[str]) -> None:
-    """Print, on the first process, that what follows is synthetic."""
-    if os.environ.get('RANK', '0') != '0':
-        return
-    text = (
-        f'{how_to_get(cfg, missing)}\n\n'
-        'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
-        'It shows that everything works; its figures say synthetic and mean nothing for the real '
-        f'data.\n\nWork directory: {cfg.work_dir}\nUse --require-data to stop here instead.'
-    )
-    Console(stderr=True).print(Panel(text, title='SYNTHETIC DATA', border_style='yellow'))

@@ -95,42 +95,40 @@ def check(
     Raises:
         LaunchError: If the weights do not fit.
     """
-    model = getattr(model, 'module', model)
-    own = {k: v for k, v in model.state_dict().items() if torch.is_tensor(v)}
+    own = getattr(model, 'module', model).state_dict()
+    own = {name: value for name, value in own.items() if torch.is_tensor(value)}
     given = {k.removeprefix('module.'): v for k, v in content.get('state_dict', content).items()}
-    other = f'{path} is of another model than this config'
     remedy = 'Was it trained with other --cfg-options, --feat or data?'
     bad = [k for k in own if k in given and given[k].shape != own[k].shape]
     graphs = [k for k in bad if k.rpartition('.')[2] in ('A', 'PA')]
+    needed = [k for k in own if '.mg_fusion.' not in k and not k.endswith('num_batches_tracked')]
+    missing = [k for k in needed if k not in given and (complete or k.startswith('backbone.'))]
+    what = ''
     if graphs:
         then, here = given[graphs[0]].shape[-1], own[graphs[0]].shape[-1]
-        raise LaunchError(
-            f'{other}: its graphs have {then} joints, those of this config {here}; both need the '
-            'same joint layout. ' + remedy
+        what = (
+            f'its graphs have {then} joints, those of this config {here}; both need the same joint '
+            f'layout. {remedy}'
         )
-    if bad and all(k.startswith('cls_head.') for k in bad):
+    elif bad and all(k.startswith('cls_head.') for k in bad):
         then, here = given[bad[0]].shape[0], own[bad[0]].shape[0]
-        raise LaunchError(
-            f'{other}: it tells {then} classes apart, this config {here}. {remedy} To start from '
+        what = (
+            f'it tells {then} classes apart, this config {here}. {remedy} To start from '
             'its backbone alone: --cfg-options load_from=None and, for the backbone, '
             f"init_cfg=dict(type='Pretrained', checkpoint='{path}', prefix='backbone.')"
         )
-    if bad or not own.keys() & given.keys():
+    elif bad or not own.keys() & given.keys():
         shapes = [f'{k} {tuple(given[k].shape)}, not {tuple(own[k].shape)}' for k in bad[:2]]
-        raise LaunchError(f'{other}: {"; ".join(shapes) or "no weight has a known name"}. {remedy}')
-    if any('.mg_fusion.' in k for k in given) and not any('.mg_fusion.' in k for k in own):
-        raise LaunchError(f'{other}: it has the fusion, this config has not: add --fuse')
-    needed = [k for k in own if '.mg_fusion.' not in k and not k.endswith('num_batches_tracked')]
-    missing = [k for k in needed if k not in given and (complete or k.startswith('backbone.'))]
-    if missing:
-        raise LaunchError(
-            f'{other}: it has no {missing[0]}, nor {len(missing) - 1} more weights of it. {remedy}'
-        )
+        what = f'{"; ".join(shapes) or "no weight has a known name"}. {remedy}'
+    elif any('.mg_fusion.' in k for k in given) and not any('.mg_fusion.' in k for k in own):
+        what = 'it has the fusion, this config has not: add --fuse'
+    elif missing:
+        what = f'it has no {missing[0]}, nor {len(missing) - 1} more weights of it. {remedy}'
+    if what:
+        raise LaunchError(f'{path} is of another model than this config: {what}')
     then = (content.get('meta') or {}).get('inputs') or {}
     words = dict(coordinates='coordinates a joint', layout='joint layout')
-    if complete:
-        words['classes'] = 'classes'
-    for key, word in words.items():
+    for key, word in (words | (dict(classes='classes') if complete else {})).items():
         if now and key in now and key in then and now[key] != then[key]:
             raise LaunchError(
                 f'{path} learned from data with {word} {then[key]!r}, this data has '

@@ -7,8 +7,8 @@ from mmengine.config import Config
 
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.mm.dataset import MGPoseDataset
-from mg_plugins.experiments import finetuning as module
-from mg_plugins.experiments.finetuning import Predicted, finetune
+from mg_plugins.experiments import training
+from mg_plugins.experiments.finetuning import ENCODERS, finetune
 
 from contrast_toys import build, model_config, write_clips
 
@@ -58,19 +58,14 @@ def checkpoint(tmp_path_factory):
 def runners(monkeypatch):
     """The runners that fine-tuning made."""
     made = []
-
-    class Kept(module.Runner):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            made.append(self)
-
-    monkeypatch.setattr(module, 'Runner', Kept)
+    run = training.run_once
+    monkeypatch.setattr(training, 'run_once', lambda *a: made.append(run(*a)) or made[-1])
     return made
 
 
 def encoders(model):
     state = model.state_dict()
-    return {k: v for k, v in state.items() if k.split('.')[0] in module.ENCODERS}
+    return {k: v for k, v in state.items() if k.split('.')[0] in ENCODERS}
 
 
 def test_it_learns_and_tells_what_it_says_of_every_test_clip(cfg, tmp_path, runners):
@@ -165,7 +160,7 @@ def test_the_head_learns_faster_than_what_is_pretrained(cfg, checkpoint, tmp_pat
 @pytest.mark.parametrize('stream', ['graph', 'sequence'])
 def test_one_stream_alone(stream, cfg, checkpoint, tmp_path, runners):
     found = finetune(cfg, checkpoint, work_dir=tmp_path, steps=1, stream=stream)
-    assert isinstance(found, Predicted) and runners[0].model.stream == stream
+    assert isinstance(found, training.Predicted) and runners[0].model.stream == stream
 
 
 def test_what_does_not_fit_is_refused(cfg, checkpoint, tmp_path):

@@ -139,9 +139,8 @@ def test_the_tool_probes_every_stream(trained, run_tool, tmp_path):
     with np.load(tmp_path / 'probes/features.npz') as arrays:
         assert len(arrays['fused_test']) == len(arrays['labels_test']) == content['test_clips']
     assert (tmp_path / 'probes/fused.png').is_file()
-    done = run_tool('probe', checkpoint_of(trained), '--probes', 'knm', cwd=tmp_path, check=False)
-    assert done.returncode == 1 and "no probe 'knm'" in done.stdout
-    assert 'Traceback' not in done.stdout
+    with pytest.raises(ContrastError, match="no probe 'knm'"):
+        probing.probe_checkpoint(config_beside(trained), checkpoint_of(trained), ['knm'])
 
 
 @pytest.mark.slow
@@ -189,7 +188,8 @@ def test_figures_of_the_same_checkpoint_are_added(tmp_path):
     about = dict(checkpoint='a.pth', train_clips=4, test_clips=4)
 
     def written(about, **figures):
-        found = dict(graph=(features, probing.Report(figures, {}, features)))
+        scores = {name: np.array([value]) for name, value in figures.items()}
+        found = dict(graph=(features, probing.Report(scores, features)))
         probing.write_probes(tmp_path, found, about)
         return json.loads((tmp_path / 'probes.json').read_text())['probes']['graph']
 

@@ -93,7 +93,7 @@ def test_saved_results_take_the_place_of_runs(tmp_path):
 
 
 def test_a_folder_in_use_is_refused_with_the_process_named(tmp_path):
-    args = argparse.Namespace(jobs=1, budget_minutes=0, report_only=True)
+    args = argparse.Namespace(jobs=1, budget_minutes=0, report_only=True, leave_out=[])
     plan = Plan(tmp_path, toy_runs.runs(dict(a=5)))
     with locked(tmp_path), pytest.raises(InUse, match=rf'in use by process {os.getpid()} '):
         run_and_report(plan, args, Style())
@@ -114,31 +114,33 @@ def alive(mark):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='processes are found by /proc')
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_killed_command_leaves_no_process_and_goes_on(tmp_path, number):
-    mark = f'MG_TEST_MARK={uuid.uuid4().hex}'
+def test_killed_commands_leave_no_process_and_go_on(tmp_path):
+    """Three at a time, as each needs seconds to start."""
     paths = os.pathsep.join(map(str, (HELPERS, ROOT)))
-    environment = os.environ | dict([mark.split('=')], PYTHONPATH=paths)
-    until = tmp_path / 'go'
-    command = [sys.executable, HELPERS / 'toy_runs.py', tmp_path / 'out', until]
-    start = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with subprocess.Popen(command, **start) as process:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until, started = tmp_path / 'go', {}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        mark = f'MG_TEST_MARK={uuid.uuid4().hex}'
+        start = dict(env=os.environ | dict([mark.split('=')], PYTHONPATH=paths), **pipes)
+        command = [sys.executable, HELPERS / 'toy_runs.py', tmp_path / number.name, until]
+        started[number] = mark, command, start, subprocess.Popen(command, **start)
+    for number, (mark, command, start, process) in started.items():
         for _ in range(2400):
-            if len(list(tmp_path.glob('out/*/*/*/started'))) == 1 or process.poll() is not None:
+            if list(tmp_path.glob(f'{number.name}/*/*/*/started')) or process.poll() is not None:
                 break
             time.sleep(0.05)
         # The command, its run, and what that one started.
         assert len(alive(mark)) >= 3
         process.send_signal(number)
         said = process.communicate(timeout=60)[0]
-    end = time.monotonic() + 5
-    while alive(mark) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert alive(mark) == []
-    if number != signal.SIGKILL:
-        assert process.returncode == 130 and 'The same command goes on.' in said
-        assert 'Traceback' not in said
-    if number == signal.SIGKILL:
+        end = time.monotonic() + 5
+        while alive(mark) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert alive(mark) == []
+        if number != signal.SIGKILL:
+            assert process.returncode == 130 and 'The same command goes on.' in said
+            assert 'Traceback' not in said
+            continue
         until.touch()
         done = subprocess.run(command, **start, timeout=280)
         assert done.returncode == 0 and '| a | 50.00 |' in done.stdout

@@ -17,6 +17,7 @@ from mg_plugins.experiments.augmentation import Study, StudyOptions
 from mg_plugins.experiments.plan import Cell, Entry, Run
 from mg_plugins.experiments.pretraining import Measures
 from mg_plugins.experiments.report import Style, write_report
+from mg_plugins.files import read_json
 
 from paths import ROOT
 
@@ -201,7 +202,7 @@ def test_the_study_goes_round_by_round_and_leaves_each_out(study):
     assert study.total == len(runs) + 6 * len(study.folds) * 2
 
 
-def test_pairs_are_of_the_best_four_of_the_first_round(study):
+def test_pairs_are_of_the_best_four_of_the_first_round(study, cfg):
     names = {run.name for run in study.runs() if run.section == augmentation.ALONE}
     best = ['MGShear', 'MGFlip', 'MGCrop', 'MGHands']
     for run in list(study.runs()):
@@ -221,6 +222,10 @@ def test_pairs_are_of_the_best_four_of_the_first_round(study):
     assert lines[1].endswith('failed: no memory |') and '| +60.00 |' in lines[2]
     assert 'SYNTHETIC' in text and 'Test subjects were not read.' in text
     assert 'That seed is among those reported' in text
+    # From its results alone, where nothing has failed, another folder goes on to the pairs.
+    saved = read_json(study.folder / 'results.json')
+    again = Study(cfg, study.folder / 'again', study.options, saved)
+    assert 'MGReverse' in again.best() and len(again.runs()) == again.total
 
 
 def test_default_folds_are_disjoint_and_leave_most_to_learn_from():

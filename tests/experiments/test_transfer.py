@@ -120,7 +120,7 @@ def test_the_tool_trains_and_probes_on_other_joints(checkpoint, run_tool, tmp_pa
     assert set(content['probes']['graph']) == {'knn'}
     assert np.isfinite(list(content['probes']['fused'].values())).all()
     assert content['finetune']['steps'] == 2
-    assert len(list((tmp_path / 'out/trained').glob('fused/*/s*/config.json'))) == 8
+    assert len(list((tmp_path / 'out/trained').glob('fused/*/s*/*.py'))) == 8
     imigue = write(tmp_path, 'imigue')
     done = run_tool('probe', checkpoint, '--ann-file', imigue, cwd=tmp_path, check=False)
     assert done.returncode == 1 and 'depth is not known' in done.stdout

@@ -78,7 +78,7 @@ def main():
 
     folder, until = map(Path, sys.argv[1:])
     plan = Plan(folder, runs(dict(a=5), 1, task=sleep, until=str(until)))
-    args = argparse.Namespace(jobs=1, budget_minutes=None, report_only=False)
+    args = argparse.Namespace(jobs=1, budget_minutes=None, report_only=False, leave_out=[])
     return commands.run_and_report(plan, args, Style())
 
 
