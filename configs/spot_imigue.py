@@ -8,7 +8,7 @@ model = dict(
     backbone=dict(
         type='STGCN',
         graph_cfg=dict(layout='imigue22', mode='stgcn_spatial'),
-        in_channels=5,
+        in_channels=7,
         base_channels=24,
         num_person=1,
         num_stages=6,

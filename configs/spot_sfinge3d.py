@@ -8,7 +8,7 @@ model = dict(
     backbone=dict(
         type='STGCN',
         graph_cfg=dict(layout='hand20', mode='stgcn_spatial'),
-        in_channels=6,
+        in_channels=8,
         base_channels=24,
         num_person=1,
         num_stages=6,
@@ -24,7 +24,7 @@ train_dataloader = dict(
     dataset=dict(
         ann_file=ann_file,
         split='recordings_train',
-        clip_split='train',
+        clip_split=['train', 'val'],
         composed=0.33,
         fps=20.0,
     ),

@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='examples:\n'
         '  python tools/recognize.py --demo talk.mp4\n'
         '  python tools/recognize.py talks/*.mp4 --config configs/spot_imigue.py \\\n'
-        '      --checkpoint work_dirs/spot_imigue/iter_300.pth --no-pixels --judge lexicon\n'
+        '      --checkpoint work_dirs/spot_imigue/iter_350.pth --no-pixels --judge lexicon\n'
         '  python tools/recognize.py openpose_folder/ --size 1280x720 --demo',
     )
     add = parser.add_argument

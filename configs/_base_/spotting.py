@@ -2,7 +2,7 @@
 _base_ = './runtime.py'
 
 crop = 256
-max_iters = 300
+max_iters = 350
 
 train_dataloader = dict(
     batch_size=8,

@@ -125,8 +125,8 @@ def skeleton_tracks(
             rate, keypoint = float(fps or clip['fps']), clip['keypoint']
             score, times = clip.get('keypoint_score'), clip.get('frame_times')
             track = PoseTrack(
-                np.array(keypoint, np.float32),
-                np.array((keypoint != 0).any(-1) if score is None else score, np.float32),
+                np.asarray(keypoint, np.float32),
+                np.asarray((keypoint != 0).any(-1) if score is None else score, np.float32),
                 np.arange(clip['total_frames']) / rate if times is None else times - times[0],
                 layout,
                 tuple(clip['img_shape'][::-1]) if clip.get('img_shape') else None,

@@ -1,8 +1,8 @@
 """From class probabilities a frame to segments.
 
-Two decoders: `hysteresis`, for any model, and `semi_markov`, which also knows how long gestures
-last. Spans are (class, start, end, confidence) in frames, end excluded; confidence is the mean
-probability of the class over the span.
+Two decoders: two thresholds with hysteresis, for any model, and `semi_markov`, which also knows how
+long gestures last. Spans are (class, start, end, confidence) in frames, end excluded; confidence is
+the mean probability of the class over the span.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Decoder:
         high: Probability that a gesture must reach (hysteresis).
         low: Probability down to which it extends (hysteresis).
         min_length: Shorter segments are dropped.
-        min_gap: Segments of one class with a shorter gap become one (hysteresis).
+        min_gap: Segments of one class with a shorter gap become one.
         background: Added to the log-probability of "nothing" in every step of 0.1 s (semi_markov).
         confidence: Less confident segments are dropped.
     """
@@ -67,46 +67,43 @@ def decode(
     """
     gaps = [] if present is None else runs(~present)
     gaps = [(start, stop) for start, stop in gaps if stop - start > LONGEST_GAP * fps]
-    probability = probability.copy()
+    probability = probability.copy() if gaps else probability
     for start, stop in gaps:
         probability[start:stop] = 0
         probability[start:stop, -1] = 1
     if decoder.method == 'hysteresis':
-        found = hysteresis(probability, fps, decoder)
+        found = above(probability, decoder.low)
     elif decoder.method == 'semi_markov' and durations is not None:
         found = semi_markov(probability, fps, durations, decoder.background)
     else:
         raise ValueError(f'decoder {decoder.method!r} is unknown or lacks durations')
-    spans = []
+    whole: list[tuple[int, int, int]] = []
     for label, start, stop in found:
+        if whole and whole[-1][0] == label and start - whole[-1][2] < decoder.min_gap * fps:
+            start = whole.pop()[1]
+        whole.append((label, start, stop))
+    reached = decoder.high if decoder.method == 'hysteresis' else 0
+    spans = []
+    for label, start, stop in whole:
         inside = [gap for gap in gaps if gap[0] < stop and gap[1] > start]
         edges = [start, *(edge for gap in inside for edge in gap), stop]
         for a, b in zip(edges[::2], edges[1::2], strict=True):
             if b - a >= max(decoder.min_length * fps, 1):
                 confidence = float(probability[a:b, label].mean())
-                if confidence >= decoder.confidence:
+                high = probability[start:stop, label].max() >= reached
+                if high and confidence >= decoder.confidence:
                     spans.append((label, a, b, confidence))
     return spans
 
 
-def hysteresis(probability: np.ndarray, fps: float, decoder: Decoder) -> list[tuple[int, int, int]]:
-    """Class by class: spans above ``low`` that reach ``high``, gaps closed, overlaps resolved.
-
-    Where spans of two classes overlap, the frames go to the more probable class.
-    """
-    nothing = probability.shape[1] - 1
-    owner, best = probability[:, :-1].argmax(1), probability.argmax(1)
-    found = []
-    for label in range(nothing):
-        own = probability[:, label]
-        spans: list[list[int]] = []
-        for start, stop in runs((own >= decoder.low) & (owner == label)):
-            gap = best[spans[-1][1] : start] if spans else None
-            if spans and len(gap) < decoder.min_gap * fps and (gap == nothing).all():
-                spans[-1][1] = stop
-            else:
-                spans.append([start, stop])
-        found += [(label, a, b) for a, b in spans if own[a:b].max() >= decoder.high]
+def above(probability: np.ndarray, low: float) -> list[tuple[int, int, int]]:
+    """Spans in which a class is the most probable gesture and reaches ``low``, in order of time."""
+    owner = probability[:, :-1].argmax(1)
+    found = [
+        (label, start, stop)
+        for label in range(probability.shape[1] - 1)
+        for start, stop in runs((probability[:, label] >= low) & (owner == label))
+    ]
     return sorted(found, key=lambda span: span[1:])
 
 
@@ -118,7 +115,7 @@ def semi_markov(
     A hidden semi-Markov model (Yu, Artificial Intelligence 174, 2010): "nothing" may last as long
     as it likes, a gesture as its class's durations say. Gestures follow each other directly or
     after "nothing", with equal probability. Viterbi's search, O(T K D) with D the longest
-    duration; memory O(T K).
+    duration; memory O(T K) in single precision.
 
     Args:
         probability: (T, K + 1), the last column "nothing".
@@ -130,7 +127,7 @@ def semi_markov(
     frames, number = len(probability), probability.shape[1] - 1
     steps = -(-frames // step)
     at = np.arange(0, frames, step)
-    logs = np.log(np.maximum(np.add.reduceat(probability, at, axis=0), 1e-6))
+    logs = np.log(np.maximum(np.add.reduceat(probability, at, axis=0, dtype=np.float32), 1e-6))
     logs -= np.log(np.diff(np.append(at, frames)))[:, None]
     mean, deviation = durations[:, 0] + np.log(fps / step), durations[:, 1]
     longest = int(min(steps, np.ceil(np.exp((mean + 3 * deviation).max())) + 1))
@@ -141,10 +138,9 @@ def semi_markov(
         - np.log(deviation)[:, None]
         - log_length
     )  # (K, D)
-    total = np.zeros((steps + 1, number))
-    np.cumsum(logs[:, :-1], axis=0, out=total[1:])
-    # entry[t, k]: best score of a past that ends at t, less what class k has collected until t.
-    entry = np.zeros((steps + 1, number))
+    # total[k]: what class k has collected until now; entry[t, k]: best score of a past that ends at
+    # t, less what class k had collected until t, for the last ``longest`` values of t.
+    total, entry = np.zeros(number), np.zeros((longest, number))
     best_nothing, best_gesture = 0.0, -np.inf
     gesture_of, length_of = np.zeros((2, steps + 1), np.int32)
     # Whether "nothing" that ends at t follows a gesture, and whether one ends best at t.
@@ -152,17 +148,17 @@ def semi_markov(
     classes = np.arange(number)
     for t in range(1, steps + 1):
         reach = min(t, longest)
-        past = entry[t - reach : t][::-1]  # lengths 1 to reach
-        scores = past.T + duration[:, :reach]
+        total += logs[t - 1, :-1]
+        scores = entry[(t - length[:reach]) % longest].T + duration[:, :reach]
         which = scores.argmax(1)
-        ends = scores[classes, which] + total[t]
+        ends = scores[classes, which] + total
         label = int(ends.argmax())
         gesture, nothing = ends[label], logs[t - 1, -1] + background
         from_gesture[t] = best_gesture > best_nothing
         best_nothing = max(best_nothing, best_gesture) + nothing
         best_gesture, gesture_of[t], length_of[t] = gesture, label, which[label] + 1
         after_gesture[t] = best_gesture > best_nothing
-        entry[t] = max(best_nothing, best_gesture) - total[t]
+        entry[t % longest] = max(best_nothing, best_gesture) - total
     spans, t = [], steps
     in_gesture = best_gesture > best_nothing
     while t > 0:

@@ -98,15 +98,10 @@ def overlap_average(
     batch: int,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Probabilities (frames, K + 1) of overlapping chunks, each counting most in its middle.
+    """Probabilities (frames, K + 1) of overlapping `chunks`, each counting most in its middle.
 
-    Args:
-        compute: Chunks (start, stop) to probabilities (N, T or 1, K + 1).
-        frames: Frames of the recording.
-        length: Frames of a chunk.
-        step: Frames between the beginnings of chunks.
-        batch: Chunks computed together.
-        progress: Told how many frames are finished.
+    ``compute`` takes up to ``batch`` chunks (start, stop) and gives (N, T or 1, K + 1);
+    ``progress`` is told how many frames are finished.
     """
     spans = chunks(frames, length, step)
     size = spans[0][1]

@@ -1,7 +1,9 @@
-"""What a spotting network sees of a recording: posture about the body's centre, and velocity.
+"""What a spotting network sees of a recording: posture about the centre, velocity, distances.
 
 Every frame is centred on its own centre joint, so that a crop, a chunk and the whole recording give
-the same numbers; how the body moves through the world is in the velocity.
+the same numbers; how the body moves through the world is in the velocity. How far a joint is from
+the centre and from the nearest joint of another limb (a fold, a pinch, a touch) does not depend on
+how the body is turned.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ SIZE_FRAMES = 2000
 
 
 def channels(dims: int) -> int:
-    """Input channels a joint for 2D (posture, velocity, score) or 3D (posture, velocity) data."""
-    return 5 if dims == 2 else 6
+    """Input channels a joint: posture, velocity and two distances, in 2D the score too."""
+    return 2 * dims + 2 + (dims == 2)
 
 
 class RecordingFeatures:
@@ -46,6 +48,12 @@ class RecordingFeatures:
                 self.centre[:, axis] = np.interp(frames, at, keypoint[at, layout.centre, axis])
         elif self.present.any():
             self.centre[:] = np.median(keypoint[self.seen], axis=0)
+        limb = np.arange(layout.num_joints)
+        for _ in limb:  # up to the joint that hangs on the centre
+            above = np.array(layout.parents)[limb]
+            limb = np.where(above == layout.centre, limb, above)
+        inner = limb == layout.centre
+        self.apart = (limb[:, None] != limb) & ~inner[:, None] & ~inner
         self.size = 1.0
         if self.dims == 2 and self.present.any():
             some = np.flatnonzero(self.present)
@@ -69,7 +77,15 @@ class RecordingFeatures:
         velocity = (points[after] - points[before]) * (seen[after] & seen[before])
         velocity = velocity * (self.fps / step)
         posture = points[index] - self.centre[start:stop, None] / self.size
-        parts = [posture * seen[index], velocity * seen[index]]
+        posture = posture * seen[index]
+        there = seen[index, :, 0]
+        square = np.square(posture).sum(-1)
+        gaps = square[:, :, None] + square[:, None] - 2 * posture @ posture.transpose(0, 2, 1)
+        gaps[~(self.apart & there[:, None] & there[:, :, None])] = np.inf
+        gaps = gaps.min(-1)
+        distances = np.sqrt(np.maximum([square, np.where(gaps < np.inf, gaps, 0)], 0))
+        distances = distances.transpose(1, 2, 0)
+        parts = [posture, velocity * seen[index], distances]
         if self.dims == 2:
             score = seen[index] if self.score is None else self.score[start:stop, :, None]
             parts.append(score * seen[index])
@@ -98,4 +114,5 @@ def vary(inputs: np.ndarray, rng: np.random.Generator, pace: float = 1.0) -> np.
         turn = Rotation.from_euler('xyz', rng.uniform(-25, 25, 3), degrees=True).as_matrix()
         vectors = vectors @ turn.T
     vectors = vectors.reshape(*inputs.shape[:-1], 2 * dims)
-    return np.concatenate([vectors, inputs[..., 2 * dims :]], -1).astype(np.float32)
+    distances, rest = np.split(inputs[..., 2 * dims :], [2], -1)
+    return np.concatenate([vectors, distances * scale[..., 0], rest], -1).astype(np.float32)

@@ -121,28 +121,28 @@ class Segments:
         for person in self.persons():
             eaf.add_tier(self._tier(person))
         for row in self.rows:
-            first = round(row.start * 1000)
-            last = max(round(row.end * 1000), first + 1)
-            eaf.add_annotation(self._tier(row.person), first, last, _text(row.label))
+            first, last = round(row.start * 1000), round(row.end * 1000)
+            name = _text(row.label)
+            eaf.add_annotation(self._tier(row.person), first, max(last, first + 1), name)
         with replacing(path) as temporary:
             temporary.unlink()  # pympi keeps what it overwrites as a .bak
             eaf.to_file(str(temporary))
 
     def write_textgrid(self, path: Path) -> None:
-        """Write a Praat TextGrid: an interval tier a person; overlapping segments are cut.
+        """Write a Praat TextGrid: an interval tier a person.
 
         Praat's intervals cannot overlap: of two that do, the later begins where the earlier ends.
         """
         from pympi.Praat import TextGrid
 
         grid = TextGrid(xmin=0, xmax=max(self.duration, 0.001))
-        for person in self.persons():
-            tier, last = grid.add_tier(self._tier(person)), 0.0
-            for row in (row for row in self.rows if row.person == person):
-                start = max(row.start, last)
-                if start < row.end:
-                    tier.add_interval(start, row.end, _text(row.label))
-                    last = row.end
+        tiers = {person: grid.add_tier(self._tier(person)) for person in self.persons()}
+        ends = dict.fromkeys(tiers, 0.0)
+        for row in self.rows:
+            start = max(row.start, ends[row.person])
+            if start < row.end:
+                tiers[row.person].add_interval(start, row.end, _text(row.label))
+                ends[row.person] = row.end
         with replacing(path) as temporary:
             grid.to_file(str(temporary))
 

@@ -6,6 +6,8 @@ import numpy as np
 import pose_files as files
 import pytest
 
+from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.relayout import joint_parts
 from mg_plugins.errors import UserError
 from mg_plugins.pose import PoseTrack, read_tracks, skeleton_tracks
 
@@ -105,3 +107,20 @@ def test_missing_facts_are_asked_for(tmp_path, option) -> None:
     known = {name: value for name, value in PICTURE.items() if name != option}
     with pytest.raises(UserError, match=f'talk.json .*--{option}'):
         list(skeleton_tracks(FORMATS['coco'][0](tmp_path), **known))
+
+
+def test_the_usual_joints_of_a_bvh_are_those_of_a_body() -> None:
+    limbs = [f'{side}{part}' for side in ('Left', 'Right') for part in ('Arm', 'ForeArm', 'Hand')]
+    limbs += [f'{side}{part}' for side in ('Left', 'Right') for part in ('UpLeg', 'Leg', 'Foot')]
+    joints = ['Hips', 'Spine', 'Neck', 'Head', *limbs]
+    layout = get_layout(
+        dict(name='bvh', joints=joints, bones=[[n, 0] for n in range(1, len(joints))], centre=0)
+    )
+    ntu = get_layout('ntu25')
+    parts = dict(zip(ntu.joints, joint_parts(layout, ntu), strict=True))
+    for joint, name in (
+        ('spine_base', 'Hips'), ('head', 'Head'), ('left_elbow', 'LeftForeArm'),
+        ('right_wrist', 'RightHand'), ('left_hip', 'LeftUpLeg'), ('right_ankle', 'RightFoot'),
+    ):  # fmt: skip
+        assert parts[joint] == {joints.index(name): 1.0}
+    assert sum(map(bool, parts.values())) >= 16

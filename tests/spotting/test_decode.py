@@ -45,6 +45,16 @@ def test_the_model_of_durations_bridges_a_flicker_and_ignores_a_spike() -> None:
     assert [(s[0], s[1], s[2]) for s in found] == [(1, 40, 80)]
 
 
+@pytest.mark.parametrize('method', ['semi_markov', 'hysteresis'])
+@pytest.mark.parametrize('gap', [0, 3, 20])
+def test_a_gesture_longer_than_usual_is_one_segment(method, gap) -> None:
+    """Five times as long as its class lasts; a gap of 1 s is one, one of 0.15 s is not."""
+    p = probabilities([(0, 40, 140), (0, 140 + gap, 160 + gap)])
+    found = decode(p, FPS, Decoder(method), DURATIONS)
+    assert len(found) == (2 if gap == 20 else 1) and found[0][1] == 40
+    assert abs(found[-1][2] - 160 - gap) <= 1  # it works in steps of two frames
+
+
 def test_search_finds_the_best_of_all_segmentations() -> None:
     """Against every segmentation of a short sequence, scored from the definition."""
     rng = np.random.default_rng(0)

@@ -121,12 +121,12 @@ def test_samples_of_training_and_test(ann_file) -> None:
     )  # fmt: skip
     for index in range(8):
         sample = train[index]
-        assert sample['inputs'].shape == (256, 20, 6)
+        assert sample['inputs'].shape == (256, 20, 8)
         target = sample['data_samples'].target
         assert target.shape == (256,) and set(target.tolist()) <= {0, 1, 2, -100}
         assert torch.isfinite(sample['inputs']).all()
     test = MGRecordings(str(ann_file), split='recordings_val', test_mode=True)
-    assert len(test) == 2 and test[0]['inputs'].slice(0, 200).shape == (200, 20, 6)
+    assert len(test) == 2 and test[0]['inputs'].slice(0, 200).shape == (200, 20, 8)
     assert test[0]['data_samples'].segments == [(0, 34, 74), (1, 114, 154)]
 
 
@@ -134,7 +134,7 @@ def test_without_recordings_everything_is_composed(ann_file) -> None:
     from mg_plugins.spotting.mm import MGRecordings
 
     train = MGRecordings(str(ann_file), clip_split='train', crop=64, samples=2, fps=20.0)
-    assert train[1]['inputs'].shape == (64, 20, 6)
+    assert train[1]['inputs'].shape == (64, 20, 8)
     np.testing.assert_allclose(np.exp(train.durations()[:, 0]), 2.0, rtol=0.01)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from mg_plugins.errors import UserError
 from mg_plugins.pose import PoseTrack
 from mg_plugins.spotting.decode import Decoder, Span, decode
 from mg_plugins.spotting.dense import overlap_average
-from mg_plugins.spotting.features import RecordingFeatures
+from mg_plugins.spotting.features import RecordingFeatures, channels
 from mg_plugins.spotting.pictures import frame_ends
 from mg_plugins.spotting.segments import Segment, Segments, frame_segments
 
@@ -112,11 +113,16 @@ class Spotter:
             result = np.zeros((len(spans), 1, len(self.classes) + 1), np.float32)
             there = [features.present[slice(*span)].any() for span in spans]
             result[~np.array(there), :, -1] = 1
-            samples = [
-                self._clip(keypoint[slice(*span)], score[slice(*span)], size)
-                for span, somebody in zip(spans, there, strict=True)
-                if somebody
-            ]
+            samples = []
+            for start, stop in itertools.compress(spans, there):
+                clip = dict(
+                    frame_dir='window', label=0, total_frames=stop - start, start_index=0,
+                    keypoint=keypoint[None, start:stop].copy(), modality='Pose',
+                    keypoint_score=score[None, start:stop].copy(),
+                )  # fmt: skip
+                if size:
+                    clip.update(img_shape=size[::-1], original_shape=size[::-1])
+                samples.append(self.pipeline(clip))
             if samples:
                 found = self.model.test_step(pseudo_collate(samples))
                 result[there, 0, :-1] = [sample.pred_score.numpy() for sample in found]
@@ -125,15 +131,6 @@ class Spotter:
         length, step = max(2, round(WINDOW * fps)), max(1, round(STEP * fps))
         probability = overlap_average(compute, len(keypoint), length, step, 16, progress)
         return decode(probability, fps, self.decoder, present=features.present)
-
-    def _clip(self, keypoint: np.ndarray, score: np.ndarray, size: tuple | None) -> dict:
-        clip = dict(
-            frame_dir='window', label=0, total_frames=len(keypoint), start_index=0,
-            modality='Pose', keypoint=keypoint[None].copy(), keypoint_score=score[None].copy(),
-        )  # fmt: skip
-        if size:
-            clip.update(img_shape=size[::-1], original_shape=size[::-1])
-        return self.pipeline(clip)
 
 
 def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 0.6) -> Spotter:
@@ -165,8 +162,17 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
     meta = about.get('dataset_meta') or {}
     dense = hasattr(model, 'durations')
     number = model.head.num_classes if dense else cfg.model.cls_head.num_classes
+    backbone = cfg.model.backbone.get('backbone', cfg.model.backbone)
     pipeline, warning, decoder = None, '', getattr(model, 'decoder', None)
-    if not dense:
+    coordinates = (about.get('inputs') or {}).get('coordinates', 0)
+    if dense:
+        coordinates = {channels(dims): dims for dims in (2, 3)}.get(backbone.in_channels)
+        if coordinates is None:
+            raise UserError(
+                f'the network of {config} takes {backbone.in_channels} values a joint; this '
+                f'version gives {channels(2)} (2D) or {channels(3)} (3D): train it anew'
+            )
+    else:
         steps = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
         pipeline = Compose([TRANSFORMS.build(step) for step in steps])
         warning = (
@@ -175,7 +181,6 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
             '(--threshold); train a spotting config for better results'
         )
         decoder = Decoder('hysteresis', high=threshold, low=0.7 * threshold, confidence=0)
-    backbone = cfg.model.backbone.get('backbone', cfg.model.backbone)
     return Spotter(
         model,
         tuple(map(str, meta.get('classes') or range(number))),
@@ -184,5 +189,5 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
         warning,
         decoder,
         pipeline,
-        (about.get('inputs') or {}).get('coordinates', 0),
+        coordinates,
     )

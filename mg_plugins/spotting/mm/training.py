@@ -12,7 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 
-from mg_plugins.spotting.decode import Decoder, Span, calibrate, decode
+from mg_plugins.spotting.decode import Decoder, Span, decode
 from mg_plugins.spotting.dense import DenseHead, dense_loss, frame_probabilities
 from mg_plugins.spotting.features import RecordingFeatures
 from mg_plugins.spotting.metrics import spotting_scores
@@ -24,7 +24,7 @@ METHODS = ('semi_markov', 'hysteresis')
 class MGSpotter(BaseModel):
     """A GCN backbone and a dense head: class probabilities for every frame of a recording.
 
-    The checkpoint carries what decoding needs: durations of the classes and the calibrated decoder.
+    The checkpoint carries what decoding needs: durations of the classes and the decoder.
 
     Args:
         backbone: Config of a GCN backbone, fused or not, input (N, M, T, V, C).
@@ -141,32 +141,13 @@ class SpottingMetric(BaseMetric):
 
 @HOOKS.register_module()
 class SpottingHook(Hook):
-    """Before training, durations from the training recordings; after it, the calibrated decoder.
+    """Gives the model, before training, the durations of the training set's classes.
 
-    Runs before the checkpoint of the last iteration is written, which thus holds both. Without
-    labelled recordings the decoder stays what the config says.
+    They are part of the checkpoint, as the decoder is. That one is not fitted to the recordings
+    that the network has learned from, on which it is surer than on others.
     """
 
     def before_train(self, runner: object) -> None:
-        """Take the durations of the training set's classes."""
-        model, dataset = _unwrap(runner.model), runner.train_dataloader.dataset
-        model.durations.copy_(torch.from_numpy(dataset.durations()))
-
-    def after_train_iter(self, runner: object, batch_idx: int, *args, **kwargs) -> None:
-        """Calibrate on the last iteration."""
-        if runner.iter + 1 < runner.max_iters:
-            return
-        model, dataset = _unwrap(runner.model), runner.train_dataloader.dataset
-        recordings = []
-        for index, recording in enumerate(dataset.data_list):
-            features = dataset.features(index)
-            truth = [(s['label'], s['start'], s['end']) for s in recording['segments']]
-            recordings.append((model.probabilities(features), features.fps, truth))
-        model.train()
-        if recordings:
-            model.decoder = calibrate(recordings, model.durations.cpu().numpy(), model.decoder)
-            runner.logger.info(f'Decoder: {model.decoder}')
-
-
-def _unwrap(model: torch.nn.Module) -> MGSpotter:
-    return getattr(model, 'module', model)
+        """Take the durations."""
+        model = getattr(runner.model, 'module', runner.model)
+        model.durations.copy_(torch.from_numpy(runner.train_dataloader.dataset.durations()))
