@@ -15,22 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from .arms import PLACEBO, WITH, WITHOUT, Design, Question, plan_questions
 from .figures import NO_INTERVAL, Tally, chosen_state
-from .prompts import clock
+from .prompts import TEXTS, clock
 from .rubric import GENERAL_RUBRIC, KEYWORD, OpenAnswer, Score, grade
 from .scenarios import Scenario, ScenarioError
 from .sets import for_fitting, judged, shipped_templates
-from .tasks import (
-    ANSWERED,
-    CUT,
-    FAILED,
-    NOT_ASKED,
-    REFUSED,
-    THOUGHTS_ONLY,
-    TOOL_CALL,
-    UNREADABLE,
-    Judge,
-    Reply,
-)  # fmt: skip
+from .tasks import ANSWERED, NOT_ASKED, Judge, Reply
 
 if TYPE_CHECKING:
     from .ask import Asked
@@ -46,15 +35,6 @@ CRUDE = (
 ENOUGH = 8  # answers for a pattern to be worth a sentence
 ALWAYS = 0.85  # share of answers in one position that is called a bias
 FEW_SUBJECTS = 5
-OUTCOMES = {
-    CUT: 'were cut off at the limit on their length before an answer could be read '
-    '(--answer-tokens raises it)',
-    THOUGHTS_ONLY: 'held thoughts and no answer (--answer-tokens may be too low)',
-    TOOL_CALL: 'called a tool instead of answering',
-    REFUSED: 'were refusals',
-    UNREADABLE: 'could not be read',
-    FAILED: 'never came',
-}
 
 
 @dataclass(frozen=True)
@@ -267,7 +247,7 @@ def findings(
             yield f'{text} [{points[1]}, {points[2]}], {sure}.'
     counts = Counter(answer.status for _, answer in tally.pairs)
     asked = len(tally.pairs) - counts[NOT_ASKED]
-    for status, what in OUTCOMES.items():
+    for status, what in TEXTS['outcomes'].items():
         if counts[status]:
             yield f'{counts[status]} of {asked} answers {what}.'
     cut = sum(reply is not None and reply.prompt_cut for reply in replies)

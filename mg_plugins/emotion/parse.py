@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .prompts import LETTERS
+from .prompts import LETTERS, TEXTS
 from .tasks import ANSWERED, CUT, REFUSED, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE, Answer, Reply, Task
 
 MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of them
@@ -66,27 +66,8 @@ _LETTER = re.compile(r'(?:(?:option|choice|answer)\s?:?\s?)?[(\[]?([A-Z])[)\].:]
 _LETTERED = re.compile(r'(?:[oO]ption\s)?[(\[]?([A-Z])(?:[)\].:]|\s[-–—:(])\s?([^\n]*)')
 _OTHER = re.compile(r"""[)*_`"'\].,\s]*(?:or|and|/)\s(?:\w+\s)?(?:option\s)?[(*"']{0,8}([A-Z])\b""")
 _QUOTED = re.compile(r"""["“'‘*`]{1,2}([^"“”'‘’*`\n]+?)[.,]?["”'’*`]{1,2}""")
-_REFUSAL = re.compile(
-    r"\bI(?:\sam|['’]m)?\s(?:really\s|very\s)?sorry\b"
-    r'|\bas an? (?:AI|artificial|language model)\b'
-    r"|\bI(?:\sam|['’]m)\s(?:unable|not\sable|not\scomfortable)\b"
-    r'|\bI\s(?:must|have\sto)\s(?:decline|refuse)\b'
-    r"|\bI\s(?:cannot|can\s?not|can['’]t|could\snot|will\snot|won['’]t|do\snot|don['’]t|decline)\b",
-    re.I,
-)
-# Careful prose says "I cannot be sure"; a refusal of an open question opens with not helping,
-# after excuses at most.
-_NOT_HELPING = re.compile(
-    r"\bI(?:\s(?:cannot|can\s?not|can['’]t|will\snot|won['’]t|must|have\sto|decline)"
-    r"|(?:\sam|['’]m)\s(?:unable|not\sable|not\scomfortable))\s(?:to\s)?"
-    r'(?:help|assist|answer|provide|comply|fulfil+|do\sth|engage|infer|make\s|judge|speculate'
-    r'|determine|analy[sz]e|assess|decline|refuse|continue|participate)',
-    re.I,
-)
-_EXCUSE = re.compile(
-    r"\b(?:(?:I(?:\sam|['’]m)\s)?(?:really\s|very\s)?sorry|(?:I\s)?apologi[sz]e|unfortunately"
-    r'|as an? (?:AI|artificial|(?:large )?language)[^,.]*)(?:\W+but\b)?',
-    re.I,
+_REFUSAL, _NOT_HELPING, _EXCUSE = (
+    re.compile('|'.join(TEXTS[name]), re.I) for name in ('refusals', 'not_helping', 'excuses')
 )
 
 
