@@ -1,22 +1,7 @@
 """The answers of an evaluation, counted by scenario, and the figures that come of the counts.
 
-Parts of an evaluation's ``metrics``, where I is ``{"value", "low", "high"}``, a figure with its 95%
-interval clustered by subject, each None where there is none:
-
-    arms[arm]          asked and one count a status (questions); accuracy, accuracy_when_answered,
-                       macro_f1, evidence (I); ece, brier, mean_confidence (of answers with a
-                       confidence); positions: share of answers that name the 1st, 2nd, … option
-                       shown
-    comparisons[pair]  gain (I): difference of accuracies, paired; mcnemar: b, c, p
-    gestures           name, scenarios, in how many of them the arm with gestures is right where
-                       the one without is not (to_right), the reverse (to_wrong), or neither; and in
-                       how many its answers cite this gesture rightly (cited)
-    baselines[name]    accuracy, macro_f1 (I), train_sessions
-    open[arm]          completeness in [0, 1], depth in [0, 4], evidence in [0, 1] (I); None if
-                       multiple choice
-    open_comparisons   the same by pair of arms, as paired gains
-
-A scenario counts once in every figure but for ece, brier and positions, which count answers.
+docs/emotion.md describes the parts of ``metrics``. A scenario counts once in every figure but for
+ece, brier and positions, which count answers.
 """
 
 from __future__ import annotations

@@ -58,24 +58,10 @@ def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) 
     return {name.partition('.')[0]: Path(folder) / name for name in contents}
 
 
-def write_report(
-    path: str | os.PathLike,
-    evaluations: Sequence[Mapping[str, Any]],
-    records: Sequence[Sequence[Mapping[str, Any]]],
-) -> None:
-    """Write one self-contained HTML file, whole or not at all; see `render_report`."""
-    write_text(path, render_report(evaluations, records))
-
-
 def render_report(
     evaluations: Sequence[Mapping[str, Any]], records: Sequence[Sequence[Mapping[str, Any]]]
 ) -> str:
     """The report's HTML, of the figures and the questions (``records``) of each evaluated set."""
-    if len(evaluations) != len(records):
-        raise ValueError(
-            f'{len(records)} lists of records for {len(evaluations)} evaluations: each evaluated '
-            'set brings its own'
-        )
     files = {path.name: path.read_text(encoding='utf-8') for path in TEMPLATE.iterdir()}
     script = f"'use strict';\n(() => {{\n{files['figures.js']}\n{files['cases.js']}\n}})();"
     parts = {

@@ -1,12 +1,7 @@
 """Scores of open-ended answers: how complete they are and how deep.
 
-Completeness is the share of the rubric's items that an answer covers. Depth runs from 0 to 4:
-
-    0  nothing about the person's state
-    1  a bare verdict
-    2  a verdict with one piece of evidence
-    3  several pieces of evidence, each tied to the verdict
-    4  as 3, and weighs what speaks against it or how sure one can be
+Completeness is the share of the rubric's items that an answer covers. Depth runs from 0, nothing
+about the person's state, to 4, evidence that is tied to a verdict and weighed (see ``texts.json``).
 
 Who scores sees the question, the rubric and one answer; never the arm, the scenario or the true
 state, and answers come in shuffled order. One limit cannot be removed: an answer that speaks of

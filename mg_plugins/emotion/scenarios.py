@@ -2,11 +2,8 @@
 
 One line of a scenarios file is one JSON object:
 
-    {"version": 1, "id": "…", "source": "synthetic", "origin": "recognised", "threshold": 0.5,
-     "split": "test", "subject": "p03", "session": "v17", "domain": "post_match", "context": "…",
-     "gestures": [{"name": "rub hand", "start": 3.2, "end": 4.0, "confidence": 0.81}],
-     "question": "…", "options": ["won", "lost"], "states": ["win", "lose"],
-     "valences": [1, -1], "state": "win"}
+    {"version": 1, "id": "…", "subject": "p03", …, "options": ["won", "lost"], "state": "win",
+     "gestures": [{"name": "rub hand", "start": 3.2, "end": 4.0, "confidence": 0.81}], …}
 
 A multiple-choice scenario has two options or more; an open-ended one has ``"options": []``.
 """

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from .checks import LONGEST
@@ -238,7 +239,7 @@ def sessions_from_segments(
 
     Also whether a file says that its model was trained on synthetic data.
     """
-    timelines: dict[tuple[str, str], list[Gesture]] = {}
+    found: dict[str, list[SimpleNamespace]] = {}
     synthetic = False
     for path in map(Path, paths):
         rows = csv_rows(path, SEGMENTS) if path.suffix == '.csv' else json_rows(path)
@@ -250,15 +251,15 @@ def sessions_from_segments(
                     f'{where}: a class, a start from 0, an end after it and a confidence from 0 '
                     f'to 1 were expected, not {name!r}, {start:g} to {end:g} s, {sure:g}'
                 )
-            key = text_of(row, 'recording') or path.stem, text_of(row, 'person') or '0'
-            timelines.setdefault(key, []).append(Gesture(name, start, end, sure))
+            segment = SimpleNamespace(label=name, start=start, end=end, confidence=sure)
+            segment.person = text_of(row, 'person') or '0'
+            found.setdefault(text_of(row, 'recording') or path.stem, []).append(segment)
             synthetic |= row.get('source') == 'synthetic'
-    persons = Counter(recording for recording, _ in timelines)
-    sessions = []
-    for (recording, person), timeline in timelines.items():
-        name = recording if persons[recording] == 1 else f'{recording} person {person}'
-        gestures = merge_windows(timeline)
-        sessions.append(Session(name, name, gestures, split=split, origin=RECOGNISED))
+    sessions = [
+        replace(session, gestures=merge_windows(session.gestures), split=split)
+        for name, rows in found.items()
+        for session in recording_sessions(name, rows, sorted({row.person for row in rows}))
+    ]
     return sessions, synthetic
 
 

@@ -1,17 +1,6 @@
 """Templates: how a recording becomes a question, as JSON files that users copy and edit.
 
-A template is one JSON object (``templates/post_match.json`` is one):
-
-    {"name": "post_match",
-     "instruction": "…",                 one or two sentences on the situation, for the system text
-     "context": "…\\n\\n{transcript}",     what was said takes the place of {transcript}
-     "question": "…",                    asked with the options of the states
-     "open_question": "…",               asked without options
-     "rubric": ["…", …],                 what a full answer to the open question mentions
-     "states": [{"name": "win", "option": "The player won.", "valence": 1}, …]}
-
-``name`` of a state is what data sets call it, ``option`` the answer that is offered, and
-``valence``, −1 to 1, how pleasant it is (read by the lexicon judge only).
+``templates/post_match.json`` is one.
 """
 
 from __future__ import annotations
@@ -38,27 +27,27 @@ class TemplateError(UserError):
 
 @dataclass(frozen=True)
 class State:
-    """One answer to the question; see the module docstring for the fields."""
+    """One answer to the question."""
 
     __pydantic_config__ = KNOWN_ONLY
 
-    name: Text
-    option: Text
-    valence: Valence
+    name: Text  # what data sets call it
+    option: Text  # the answer that is offered
+    valence: Valence  # how pleasant it is, −1 to 1; read by the lexicon judge only
 
 
 @dataclass(frozen=True)
 class Template:
-    """How scenarios of one domain are asked; see the module docstring for the fields."""
+    """How scenarios of one domain are asked."""
 
     __pydantic_config__ = KNOWN_ONLY
 
     name: Text
-    instruction: Text
-    context: Text
-    question: Text
-    open_question: Text
-    rubric: tuple[Text, ...]
+    instruction: Text  # one or two sentences on the situation, for the system text
+    context: Text  # what was said takes the place of {transcript}
+    question: Text  # asked with the options of the states
+    open_question: Text  # asked without options
+    rubric: tuple[Text, ...]  # what a full answer to the open question mentions
     states: tuple[State, ...]
 
     def render_context(self, transcript: str) -> str:

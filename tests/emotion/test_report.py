@@ -9,7 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from mg_plugins.emotion.report import render_report, write_report
+from mg_plugins.emotion.evaluation import Evaluation
+from mg_plugins.emotion.report import render_report, write_results
 
 from report_samples import sample
 
@@ -21,10 +22,10 @@ def data_of(page):
 
 def test_everything_is_in_the_one_file_and_comes_back(tmp_path):
     (metrics, records), second = sample(), sample(seed=1, name='synthetic, unlinked')
-    path = tmp_path / 'deep/er/report.html'
-    write_report(path, [metrics, second[0]], [records, second[1]])
-    page = path.read_text(encoding='utf-8')
-    assert [p.name for p in path.parent.iterdir()] == ['report.html']
+    sets = [Evaluation(metrics, records), Evaluation(*second)]
+    paths = write_results(tmp_path / 'deep/er', sets)
+    page = paths['report'].read_text(encoding='utf-8')
+    assert sorted((tmp_path / 'deep/er').iterdir()) == sorted(paths.values())
     data = data_of(page)
     assert data['evaluations'] == [metrics, second[0]]
     fields, strings = data['fields'], data['strings']
@@ -88,15 +89,11 @@ def test_numbers_that_json_does_not_have():
 
 
 def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path):
-    path = tmp_path / 'report.html'
-    write_report(path, [], [])
-    old = path.read_text()
+    old = write_results(tmp_path, [])['report'].read_text()
     metrics, records = sample(4)
-    with pytest.raises(ValueError, match='0 lists of records for 1 evaluations'):
-        write_report(path, [metrics], [])
     with pytest.raises(TypeError):
-        write_report(path, [metrics | {'notes': {1, 2}}], [records])
-    assert path.read_text() == old and len(list(tmp_path.iterdir())) == 1
+        write_results(tmp_path, [Evaluation(metrics | {'notes': {1, 2}}, records)])
+    assert (tmp_path / 'report.html').read_text() == old and len(list(tmp_path.iterdir())) == 3
 
 
 def test_thousands_of_records_stay_small():

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from mg_plugins.emotion.report import write_report
+from mg_plugins.emotion.report import render_report
 
 from report_samples import sample
 
@@ -52,7 +52,7 @@ def report(tmp_path_factory):
     first[1][9] |= dict(text=UNBROKEN, user=UNBROKEN)
     third = sample(4, seed=2, name='third set', open_ended=True)
     path = tmp_path_factory.mktemp('report') / 'report.html'
-    write_report(path, *zip(first, second, third, strict=True))
+    path.write_text(render_report(*zip(first, second, third, strict=True)))
     return path
 
 
@@ -128,7 +128,7 @@ def test_nothing_stands_out_sideways(report, dom, tmp_path, width):
 
 def test_a_report_of_one_set_shows_no_stray_value(tmp_path, dom):
     metrics, records = sample(4)
-    write_report(tmp_path / 'one.html', [metrics], [records])
+    (tmp_path / 'one.html').write_text(render_report([metrics], [records]))
     shown = re.sub(r'<[^>]+>', '\n', dom(tmp_path / 'one.html'))
     assert 'Accuracy' in shown
     for stray in ('false', 'undefined', 'null', 'NaN', '[object Object]'):

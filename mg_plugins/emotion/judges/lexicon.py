@@ -101,15 +101,13 @@ class LexiconJudge:
 
     It replies in the JSON that language models are asked for. z becomes a point between the least
     and the most pleasant of the states in question, and the state nearest to it is chosen; of
-    equally near ones the first by name, wherever it stands among the options. ``unknown`` counts
-    the gestures that the prior does not know.
+    equally near ones the first by name, wherever it stands among the options.
     """
 
     name = 'lexicon'
 
     def __init__(self, prior: Prior | None = None) -> None:
         self.prior = prior or Prior.documented()
-        self.unknown: Counter[str] = Counter()
         _analyzer()
 
     def identity(self) -> dict[str, Any]:
@@ -127,8 +125,7 @@ class LexiconJudge:
     async def reply(self, task: Task) -> Reply:
         """Answer one task."""
         gestures, prior = task.gestures or (), self.prior
-        unknown = Counter(g.name for g in gestures if g.name not in prior.affect)
-        self.unknown.update(unknown)
+        unknown = {g.name for g in gestures if g.name not in prior.affect}
         tone = sentiment(task.context)
         z = prior.bias + prior.text * tone + prior.gestures * prior.lean(gestures)
         choice, confidence = _choose(z, task.states, task.valences)
