@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mg_plugins.emotion import baselines
 from mg_plugins.emotion.baselines import BaselineError, bag_baseline, gru_baseline
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 
@@ -82,7 +83,8 @@ def test_only_the_network_reads_order():
 
 
 @pytest.mark.parametrize('baseline', BASELINES)
-def test_same_seed_same_figures_and_nobody_else_s_random_state(baseline):
+def test_same_seed_same_figures_and_nobody_else_s_random_state(baseline, monkeypatch):
+    monkeypatch.setattr(baselines, 'EPOCHS', 6)
     train, test = sessions(48, counted, 1), sessions(24, counted, 2)
     before = torch.random.get_rng_state()
     first = baseline(train, test, seed=3)
@@ -97,7 +99,8 @@ def test_same_seed_same_figures_and_nobody_else_s_random_state(baseline):
 
 
 @pytest.mark.parametrize('baseline', BASELINES)
-def test_odd_sessions(baseline):
+def test_odd_sessions(baseline, monkeypatch):
+    monkeypatch.setattr(baselines, 'EPOCHS', 6)
     train = sessions(48, counted, 1)
     # Twice the same session, asked in two ways, is one; without a state it is none.
     twice = [*train, *[replace(s, id=f'{s.id}b') for s in train], replace(train[0], session='u')]

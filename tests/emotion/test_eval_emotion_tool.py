@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from tools_here import tool
 
+from mg_plugins.emotion import ask
 from mg_plugins.emotion.scenarios import save_scenarios
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 
@@ -255,7 +256,10 @@ def test_errors_say_what_to_do(main, scenarios, tmp_path, capsys, arguments, mes
     assert not (tmp_path / 'out/metrics.json').exists()
 
 
-def test_a_dead_endpoint_is_an_error_and_nothing_is_written(main, scenarios, tmp_path, capsys):
+def test_a_dead_endpoint_is_an_error_and_nothing_is_written(
+    main, scenarios, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(ask, 'FIRST_WAIT', 0.01)
     with serve() as server:
         server.kill()
         command = ('--scenarios', scenarios, '--out', tmp_path, '--no-baselines')
