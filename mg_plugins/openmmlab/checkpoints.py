@@ -204,10 +204,11 @@ class _Array(np.ndarray):
         return super().__new__(cls, (0,), np.int8)
 
     def __setstate__(self, state: Any) -> None:
-        if self._filled or type(state) is not tuple or len(state) != 5:
-            raise UnpicklingError('the content of an array was refused')
-        _, shape, dtype, fortran, raw = state
-        if type(raw) is not bytes or type(shape) is not tuple or type(fortran) is not bool:
+        _, shape, dtype, fortran, raw = (
+            state if type(state) is tuple and len(state) == 5 else [0] * 5
+        )
+        kinds = type(shape) is tuple and type(fortran) is bool and type(raw) is bytes
+        if self._filled or not kinds:
             raise UnpicklingError('an array of anything else than bytes was refused')
         # Refilling would free memory that tensors made from this array still look at.
         self._filled = True
@@ -252,19 +253,18 @@ class _History:
     def __setstate__(self, state: Any) -> None:
         from mmengine.logging import HistoryBuffer
 
-        if type(state) is not dict or set(state) - {'statistics_methods'} != self._fields:
-            raise UnpicklingError(
-                f'a HistoryBuffer that holds {sorted(map(str, state))} was refused'
-            )
-        if type(state['max_length']) is not int:
-            raise UnpicklingError('a HistoryBuffer whose max_length is no int was refused')
-        histories = [state['_log_history'], state['_count_history']]
-        if not all(isinstance(history, np.ndarray) for history in histories):
-            raise UnpicklingError('a HistoryBuffer of anything else than numbers was refused')
-        methods = state.get('statistics_methods', {})
         known = {**HistoryBuffer._statistics_methods, **{name: name for name in _STATISTICS}}
-        if type(methods) is not dict or any(known.get(n) is not m for n, m in methods.items()):
-            raise UnpicklingError('a HistoryBuffer with functions of its own was refused')
+        if not (
+            type(state) is dict
+            and set(state) - {'statistics_methods'} == self._fields
+            and type(state['max_length']) is int
+            and isinstance(state['_log_history'], np.ndarray)
+            and isinstance(state['_count_history'], np.ndarray)
+            and type(methods := state.get('statistics_methods', {})) is dict
+            and all(known.get(name) is method for name, method in methods.items())
+        ):
+            raise UnpicklingError('a HistoryBuffer of anything else than numbers was refused')
+        histories = state['_log_history'], state['_count_history']
         self.max_length = state['max_length']
         self._log_history, self._count_history = (np.array(history) for history in histories)
         self.__class__ = HistoryBuffer

@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused(cfg, tmp_path):
 @pytest.mark.slow
 def test_the_tool_trains_and_probes_on_other_joints(checkpoint, run_tool, tmp_path):
     options = ['--ann-file', write(tmp_path, 'smg'), '--probes', 'knn', 'finetune', 'scratch']
-    options += ['--shares', '0.1', '1', '--draws', '2', '--steps', '2', '--lr-mult', '0.5']
+    options += ['--shares', '0.1', '1', '--draws', '1', '--steps', '2', '--lr-mult', '0.5']
     done = run_tool('probe', checkpoint, *options, '--out', tmp_path / 'out', cwd=tmp_path)
     assert 'SYNTHETIC' in done.stdout and 'finetune_100%' in done.stdout
     content = json.loads((tmp_path / 'out/probes.json').read_text())
@@ -120,8 +120,4 @@ def test_the_tool_trains_and_probes_on_other_joints(checkpoint, run_tool, tmp_pa
     assert set(content['probes']['graph']) == {'knn'}
     assert np.isfinite(list(content['probes']['fused'].values())).all()
     assert content['finetune']['steps'] == 2
-    assert len(list((tmp_path / 'out/trained').glob('fused/*/s*/*.py'))) == 8
-    imigue = write(tmp_path, 'imigue')
-    done = run_tool('probe', checkpoint, '--ann-file', imigue, cwd=tmp_path, check=False)
-    assert done.returncode == 1 and 'depth is not known' in done.stdout
-    assert 'Traceback' not in done.stdout
+    assert len(list((tmp_path / 'out/trained').glob('fused/*/s*/*.py'))) == 4
