@@ -167,13 +167,14 @@ def test_what_does_not_fit_the_data_is_changed_and_said(files, capsys):
     assert 'only 1 step an epoch of ' in said and 'configs/stbcl_stgcn_msr_action3d.py' in said
     # The layout names no hands.
     assert 'without MGHands: MGHands needs one of the regions' in said
-    (view, _) = config.model.data_preprocessor.views
+    (view, _, *weak) = config.model.data_preprocessor.views
+    assert weak == ['weak', 'weak']
     (drawn,) = view
     (_, strong) = drawn['chains']
     assert 'MGHands' not in [step['type'] for step in strong] and len(strong) == 8
 
     config = load('stbcl_stgcn_imigue', files['body'])
-    for (drawn,) in config.model.data_preprocessor.views:
+    for (drawn,) in config.model.data_preprocessor.views[:2]:
         (_, strong) = drawn['chains']
         assert 'MGHands' in [step['type'] for step in strong]
     config = load('stgcn_mgfuse_imigue_longtail', files['pairs'])
