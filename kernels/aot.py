@@ -54,7 +54,6 @@ class Cost:
     shape: str
     constants: str
     warps: int
-    stages: int
     registers: int
     stack: int
     shared: int
@@ -89,8 +88,8 @@ def variants(dtype: torch.dtype, T: int, V: int, C: int, H: int, arch: str) -> l
     product = precision(dtype, arch)
     key = dtype, T, V, C // H, H, arch, product
     return [
-        triton_pool.forward_variant(dtype, T, V, C, arch, product),
-        triton_pool.backward_variant(dtype, T, V, C, arch),
+        triton_pool.forward_variant(dtype, T, V, C, product),
+        triton_pool.backward_variant(dtype, T, V, C),
         triton_mix.forward_variant(*key),
         *triton_mix.backward_variants(*key),
     ]
@@ -165,12 +164,11 @@ def costs(archs: Iterable[str], calls: Iterable[tuple[Shape, torch.dtype]]) -> I
                 str(shape),
                 ' '.join(f'{name}={value}' for name, value in variant.constexprs.items()),
                 variant.num_warps,
-                variant.num_stages,
                 *read_cost(compile_variant(variant, arch)),
             )
 
 
-COLUMNS = ('kernel', 'arch', 'dtype', 'shape', 'warps', 'stages', 'registers', 'stack', 'shared')
+COLUMNS = ('kernel', 'arch', 'dtype', 'shape', 'warps', 'registers', 'stack', 'shared')
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,10 +1,11 @@
-"""How the Triton kernels cut their work.
+"""How the Triton kernels cut their work: one table a kernel.
 
 Every kernel sees a feature map as frames by columns: the joints of several channels side by side,
-as many as fit, so that an odd number of joints wastes little of a block. The choice is a function
-of frames, joints, channels of a head, type and chip. It was made without a GPU, by counting the
-instructions of what the compiler made of each, and no choice for a
-listed shape spills on sm_80 or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
+as many as fit, so that an odd number of joints wastes little of a block. A table says for a chip,
+a type and a number of joints what is taken up to how many frames T; these bounds are powers of two,
+so that clips of similar lengths share a compilation. The choice was made without a GPU, by counting
+the instructions of what the compiler made of each, and nothing for a listed shape spills on sm_80
+or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,12 @@ class Blocks:
     """How a kernel cuts its work.
 
     Attributes:
-        frames: Frames of a program's tile; all of T where they reach it.
-        sources: Frames that a product over frames sums over at a time; all of T where the tile is.
+        frames: Frames of a program's tile.
+        sources: Frames that a product over frames sums over at a time; where these reach all T, a
+            program keeps its rows of the frame graph for all of its channels.
         columns: Columns of a block, each a joint of one of its channels.
-        steps: Blocks of columns that a program does one after another, its graphs at hand.
+        steps: Blocks of columns that a program does one after another.
         warps: Warps of a program.
-        stages: Depth of the software pipeline.
-        rest: Frames beside ``sources`` that a program holds.
     """
 
     frames: int
@@ -34,91 +34,125 @@ class Blocks:
     columns: int
     steps: int
     warps: int
-    stages: int = 1
-    rest: int = 0
-
-    def keeps(self, T: int) -> bool:
-        """Whether a program holds all T frames of its channels and goes through all tiles."""
-        return self.sources + self.rest >= T
 
     def channels(self, V: int) -> int:
         """Channels of a block."""
         return min(self.columns // V, MOST_CHANNELS)
 
 
-def padded(size: int) -> int:
+# (chip, bits of the type, V up to): {T up to: (frames, sources, warps)}; what has no row of its own
+# for 16 joints takes that for 32.
+_HALF_ON_SM_90 = {
+    ('sm_90', 16, 16): {
+        16: (16, 16, 1), 32: (32, 32, 1), 64: (64, 64, 4), 128: (128, 128, 8),
+        256: (128, 256, 8), 1024: (128, 32, 8),
+    },
+    ('sm_90', 16, 32): {
+        16: (16, 16, 1), 32: (32, 32, 1), 64: (64, 64, 2), 128: (128, 128, 4),
+        256: (128, 256, 8), 512: (64, 512, 8), 1024: (128, 32, 8),
+    },
+    ('sm_90', 16, 64): {
+        16: (16, 16, 1), 32: (32, 32, 2), 64: (64, 64, 4), 128: (128, 128, 8), 1024: (64, 64, 8),
+    },
+}  # fmt: skip
+_ON_OTHERS = {
+    ('other', 16, 32): {
+        16: (16, 16, 1), 32: (32, 32, 1), 64: (64, 64, 2), 128: (128, 128, 4), 1024: (64, 64, 8),
+    },
+    ('other', 16, 64): {
+        16: (16, 16, 1), 32: (32, 32, 2), 64: (64, 64, 4), 128: (128, 128, 8), 1024: (64, 64, 8),
+    },
+    ('other', 32, 32): {16: (16, 16, 4), 32: (32, 32, 4), 1024: (32, 16, 4)},
+    ('other', 32, 64): {16: (16, 16, 8), 32: (32, 32, 8), 1024: (32, 16, 8)},
+}  # fmt: skip
+MIX_FORWARD = {
+    **_HALF_ON_SM_90,
+    ('sm_90', 32, 32): {
+        16: (16, 16, 1), 32: (32, 32, 1), 64: (64, 64, 4), 128: (128, 128, 8), 1024: (64, 16, 4),
+    },
+    ('sm_90', 32, 16): {16: (16, 16, 4), 32: (32, 32, 4), 64: (64, 64, 4), 1024: (64, 16, 4)},
+    ('sm_90', 32, 64): {16: (16, 16, 4), 32: (32, 32, 4), 64: (32, 16, 4), 1024: (64, 16, 4)},
+    **_ON_OTHERS,
+}  # fmt: skip
+MIX_BACKWARD = MIX_FORWARD | {
+    ('sm_90', 32, 16): {16: (16, 16, 4), 32: (32, 32, 8), 64: (64, 64, 4), 1024: (64, 16, 4)},
+    ('sm_90', 32, 32): {16: (16, 16, 1), 32: (32, 32, 2), 64: (64, 64, 4), 1024: (64, 16, 4)},
+}
+
+# (chip, bits of the type, V up to): {T up to: (frames, columns, warps)}
+#: Both graphs' gradients in one launch; where a type is missing, both together take too many
+#: registers, and each has a launch of its own.
+GRAPHS_BACKWARD = {
+    ('sm_90', 16, 32): {16: (16, 32, 1), 32: (32, 32, 1), 64: (64, 64, 8), 128: (128, 64, 8)},
+    ('sm_90', 16, 64): {16: (16, 64, 4), 32: (32, 64, 4), 64: (64, 64, 4), 128: (128, 64, 8)},
+}
+_FRAMES_OF_HALF = {16: (16, 64, 1), 32: (32, 64, 2), 64: (64, 64, 4), 1024: (128, 64, 8)}
+FRAME_GRAPH_BACKWARD = {
+    ('sm_90', 16, 32): {1024: (128, 128, 8)},
+    ('sm_90', 16, 64): {1024: (128, 128, 8)},
+    ('sm_90', 32, 32): {16: (16, 32, 4), 32: (32, 32, 4), 64: (64, 32, 4), 1024: (128, 32, 8)},
+    ('sm_90', 32, 64): {16: (16, 64, 4), 32: (32, 64, 4), 64: (64, 64, 4), 1024: (128, 64, 8)},
+    ('other', 16, 32): _FRAMES_OF_HALF,
+    ('other', 16, 64): _FRAMES_OF_HALF,
+    ('other', 32, 32): {16: (16, 32, 4), 1024: (32, 32, 4)},
+    ('other', 32, 64): {16: (16, 64, 4), 1024: (32, 64, 4)},
+}
+JOINT_GRAPH_BACKWARD = {
+    (chip, bits, columns): cuts
+    for bits in (16, 32)
+    for (chip, columns), cuts in {
+        ('sm_90', 32): {16: (16, 32, 1), 32: (32, 32, 1), 1024: (64, 32, 2)},
+        ('sm_90', 64): {16: (16, 64, 4), 32: (32, 64, 4), 1024: (64, 64, 4)},
+        ('other', 32): {16: (16, 32, 2), 32: (32, 32, 2), 1024: (64, 32, 4)},
+        ('other', 64): {16: (16, 64, 8), 1024: (32, 64, 8)},
+    }.items()
+}
+
+# (bits of the type, V up to): warps
+POOL = {(16, 16): 2, (16, 32): 1, (16, 64): 2, (32, 16): 2, (32, 32): 2, (32, 64): 4}
+
+
+def _padded(size: int) -> int:
     """The power of two, at least 16, that a matrix product takes for ``size``."""
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _columns(V: int) -> int:
-    """Columns of a block: one channel's joints, or several channels' where these are few."""
-    return max(32, padded(V))
+def _look_up(table: dict, dtype: torch.dtype, T: int, V: int, arch: str) -> tuple | None:
+    """What a table has, None where it has nothing."""
+    kind = 'sm_90' if arch == 'sm_90' else 'other', 8 * dtype.itemsize
+    rows = table.get((*kind, _padded(V))) or table.get((*kind, max(32, _padded(V))), {})
+    return next((cut for most, cut in rows.items() if T <= most), None)
 
 
-def mix_forward(dtype: torch.dtype, T: int, V: int, K: int, arch: str) -> Blocks:
-    """Blocks of the forward of ``mix`` for the K channels of a head."""
-    columns, whole = _columns(V), padded(T)
-    if dtype == torch.float32:
-        if whole <= 128 and 16 < V <= 32 and arch == 'sm_90':
-            return Blocks(whole, whole, columns, 8, {16: 1, 32: 1, 64: 4, 128: 8}[whole])
-        return _few_frames(T, columns, arch)
-    if whole <= 128:
-        return Blocks(whole, whole, columns, 8, max(1, whole // 32 * columns // 32))
-    if T <= 512 and columns == 32 and arch == 'sm_90':
-        # Rows of an odd number of joints are slow to read: a program reads those of its channels
-        # once or twice, not once a tile.
-        if T <= 256:
-            return Blocks(256, 256, columns, 8, 8)
-        return Blocks(64, 256, columns, 8, 4, rest=padded(T - 256))
-    return Blocks(64, 64, columns, 8, 4 if arch == 'sm_90' else 8)
-
-
-def _few_frames(T: int, columns: int, arch: str) -> Blocks:
-    """Blocks for float32, whose products in three parts take the most registers."""
-    frames = min(padded(T), 64 if arch == 'sm_90' and (T > 64 or columns == 32) else 32)
-    sources = frames if T <= frames else 16
-    return Blocks(frames, sources, columns, 8, 4 if columns == 32 or arch == 'sm_90' else 8)
-
-
-def mix_backward(dtype: torch.dtype, T: int, V: int, K: int, arch: str) -> Blocks:
-    """Blocks of the gradients of x and b for the K channels of a head."""
-    if dtype == torch.float32 and T > 64:
-        return _few_frames(T, _columns(V), arch)
-    return mix_forward(dtype, T, V, K, arch)
+def mix(table: dict, dtype: torch.dtype, T: int, V: int, arch: str) -> Blocks:
+    """Blocks of ``MIX_FORWARD`` or of ``MIX_BACKWARD``, the gradients of x and b."""
+    frames, sources, warps = _look_up(table, dtype, T, V, arch)
+    return Blocks(frames, sources, max(32, _padded(V)), 8, warps)
 
 
 def graphs_backward(
-    dtype: torch.dtype, T: int, V: int, K: int, arch: str
+    dtype: torch.dtype, T: int, V: int, arch: str
 ) -> dict[tuple[bool, bool], Blocks]:
-    """Blocks of the gradients of both graphs and of a for the K channels of a head.
+    """Blocks of the gradients of both graphs and of a.
 
-    A launch makes what its key names, (the frame graph's, the joint graph's and that of a): two
-    launches where both together take too many registers.
+    A launch makes what its key names, (the frame graph's, the joint graph's and that of a).
     """
-    columns, whole = _columns(V), padded(T)
     # Parts of T × T each are written and added up: few, and as many as keep a GPU busy.
     steps = 16 if T <= 128 else 64
-    if dtype != torch.float32 and whole <= 128 and arch == 'sm_90':
-        if whole <= 32:
-            return {(True, True): Blocks(whole, 0, columns, steps, 1 if columns == 32 else 4)}
-        return {(True, True): Blocks(whole, 0, 64, steps, whole // 16)}
-    if dtype == torch.float32:
-        frames, wide = min(whole, 128 if arch == 'sm_90' else 32), columns
-        warps = 4 if frames < 128 else 8
-    else:
-        frames, wide = min(whole, 128), 128 if arch == 'sm_90' else 64
-        warps = max(1, frames // 16)
-    tile = min(whole, 64 if columns == 32 or arch == 'sm_90' else 32)
-    few = max(1, tile // 32) if columns == 32 else 4
+    found = {(True, True): _look_up(GRAPHS_BACKWARD, dtype, T, V, arch)}
+    if found[True, True] is None:
+        found = {
+            (True, False): _look_up(FRAME_GRAPH_BACKWARD, dtype, T, V, arch),
+            (False, True): _look_up(JOINT_GRAPH_BACKWARD, dtype, T, V, arch),
+        }
     return {
-        (True, False): Blocks(frames, 0, wide, steps, warps),
-        (False, True): Blocks(tile, 0, columns, steps, few if arch == 'sm_90' else 2 * few),
+        key: Blocks(frames, 0, columns, steps, warps)
+        for key, (frames, columns, warps) in found.items()
     }
 
 
-def pool(dtype: torch.dtype, T: int, V: int, C: int, arch: str) -> Blocks:
-    """Blocks of ``pool``, both ways, for all C channels; a program goes through their frames."""
-    columns = _columns(V)
-    warps = columns // (16 if dtype == torch.float32 else 32)
-    return Blocks(min(padded(T), 64), 0, columns, 1, warps)
+def pool(dtype: torch.dtype, T: int, V: int) -> Blocks:
+    """Blocks of ``pool``, both ways, for all channels; a program goes through their frames."""
+    width = _padded(V)
+    warps = POOL[8 * dtype.itemsize, width]
+    return Blocks(min(_padded(T), 64), 0, max(32, width), 1, warps)

@@ -76,6 +76,11 @@ def _transformed() -> bool:
     return torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 
 
+def _refuse_other_numbers(name: str, x: torch.Tensor) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f'{name} expects floating-point numbers, got x of type {x.dtype}')
+
+
 def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over frames (N, C, V) and mean over joints (N, C, T) of x (N, C, T, V).
 
@@ -95,6 +100,7 @@ def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, tor
         raise ValueError(
             f'pool expects a feature map (N, C, T, V), got a tensor of shape {tuple(x.shape)}'
         )
+    _refuse_other_numbers('pool', x)
     if _takes_triton(x, 1, backend):
         return torch.ops.mg_plugins.pool(x, _strict(backend))
     return pool_reference(x)
@@ -170,6 +176,7 @@ def mix(
             'mix expects x (N, C, T, V) and As (N, H, V, V), got '
             f'x {tuple(x.shape)} and As {tuple(As.shape)}'
         )
+    _refuse_other_numbers('mix', x)
     n, c, t, v = x.shape
     h = As.shape[1]
     wanted = {'As': (n, h, v, v), 'At': (n, h, t, t), 'a': (n, c), 'b': (n, c)}

@@ -37,11 +37,10 @@ def spread(
         dxt: Gradient of the mean over V, (N, C, T).
     """
     t, v = shape[2:]
-    terms = [] if dy is None else [dy]
-    if dxs is not None:
-        terms.append((dxs / t).unsqueeze(2).expand(shape))
-    if dxt is not None:
-        terms.append((dxt / v).unsqueeze(3).expand(shape))
+    # The map comes last: what is read of the pools is small.
+    terms = [] if dxs is None else [(dxs / t).unsqueeze(2).expand(shape)]
+    terms += [] if dxt is None else [(dxt / v).unsqueeze(3).expand(shape)]
+    terms += [] if dy is None else [dy]
     if len(terms) < 2:
         return terms[0] if terms else None
     total = terms[0] + terms[1]

@@ -36,9 +36,8 @@ class Variant:
         signature: Type of every argument, in order; ``'constexpr'`` for compile-time ones.
         constexprs: Values of the compile-time arguments.
         num_warps: Warps of a program.
-        num_stages: Depth of Triton's software pipeline.
         programs: Programs per batch row that a launch needs (its grid is N times this).
-        frames: T where it is an argument at run time, no part of what is compiled.
+        frames: T, an argument at run time, no part of what is compiled.
     """
 
     name: str
@@ -46,9 +45,8 @@ class Variant:
     signature: dict[str, str]
     constexprs: dict[str, Any]
     num_warps: int
-    num_stages: int
     programs: int
-    frames: int | None = None
+    frames: int
 
     @property
     def attrs(self) -> dict[tuple[int], list[list]]:
@@ -65,18 +63,17 @@ class Variant:
     @property
     def options(self) -> dict[str, Any]:
         """Options for Triton's compiler; said in full, because its defaults change."""
-        return dict(num_warps=self.num_warps, num_stages=self.num_stages, enable_fp_fusion=True)
+        return dict(num_warps=self.num_warps, num_stages=1, enable_fp_fusion=True)
 
     def launch(self, rows: int, *tensors: torch.Tensor) -> None:
         """Run over ``rows`` batch rows; tensors in the order of the signature's pointers."""
         device = tensors[0].device
         grid = (rows * self.programs,)
-        sizes = () if self.frames is None else (self.frames,)
         if device.type == 'cuda' and device.index != torch.cuda.current_device():
             with torch.cuda.device(device):
-                self.kernel[grid](*tensors, *sizes, **self.constexprs, **self.options)
+                self.kernel[grid](*tensors, self.frames, **self.constexprs, **self.options)
         else:
-            self.kernel[grid](*tensors, *sizes, **self.constexprs, **self.options)
+            self.kernel[grid](*tensors, self.frames, **self.constexprs, **self.options)
         _launches[self.name] += 1
 
 

@@ -3,10 +3,9 @@
 A block is frames by columns, a column one joint of a channel; the channels of a head share both
 products: ``At · block``, and ``block · As`` with As repeated along a diagonal, a square a channel.
 
-Forward. A program owns some channels of one head of one sequence and a tile of frames, reads those
-of x and both graphs once, and writes y once. Where T does not fit one tile, it goes through all
-tiles and holds the frames of its channels (half precision, whose rows of an odd number of joints
-are slow to read), or sums over the frames a few at a time.
+Forward. A program owns some channels of one head of one sequence and a tile of frames. It keeps its
+rows of the frame graph for all of its channels where they fit, else it reads them again for each
+and sums over the frames a few at a time. T is an argument at run time.
 
 Backward. With ``w = Atᵀ·dy`` and, for each channel, ``p = xᵀ·dy`` over its frames,
 
@@ -44,7 +43,7 @@ from .triton_parts import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _mix_forward(
     x_ptr,
     joints_ptr,
@@ -52,65 +51,54 @@ def _mix_forward(
     a_ptr,
     b_ptr,
     y_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
     BS: tl.constexpr,
-    BR: tl.constexpr,
     ONE: tl.constexpr,
-    KEPT: tl.constexpr,
+    HELD: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    # How many programs share the frames of their channels.
-    shared = 1 if KEPT else tl.cdiv(T, BT)
+    tiles = 1 if ONE else tl.cdiv(T, BT)
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    g = (program // (shared * CHUNKS)).to(tl.int64)
-    begin = program // shared % CHUNKS * (BC * STEPS)
+    g = (program // (tiles * CHUNKS)).to(tl.int64)
+    begin = program // tiles % CHUNKS * (BC * STEPS)
     end = tl.minimum(K, begin + BC * STEPS)
-    tile = program % shared
+    t = 0 if ONE else program % tiles * BT
     graph = frames_ptr + g * (T * T)
     joints = load_joints(joints_ptr + g * (V * V), V, BC, W)
-    if ONE:
-        frames = load_frames(graph, 0, 0, BT, BS, T)
+    if HELD:
+        frames = load_frames(graph, t, 0, BT, BS, T)
     for first in range(begin, end, BC):
         start = g * K + first
         plane = x_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
         a = load_share(a_ptr + start, channel, inside)
         b = load_share(b_ptr + start, channel, inside)
-        if KEPT:
-            kept = load_block(plane, 0, at, inside, BS, T, V)
-            if BR:
-                rest = load_block(plane, BS, at, inside, BR, T, V)
-        for t in range(tile * BT, T if KEPT else tile * BT + 1, BT):
-            if ONE:
-                x = kept
-                yt = dot(frames, x, None, PRECISION, UPCAST)
-            elif KEPT:
-                x = load_block(plane, t, at, inside, BT, T, V)
-                yt = dot(load_frames(graph, t, 0, BT, BS, T), kept, None, PRECISION, UPCAST)
-                if BR:
-                    frames = load_frames(graph, t, BS, BT, BR, T)
-                    yt = dot(frames, rest, yt, PRECISION, UPCAST)
-            else:
-                x = load_block(plane, t, at, inside, BT, T, V)
-                yt = tl.zeros((BT, W), tl.float32)
-                for s in range(0, T, BS):
-                    frames = load_frames(graph, t, s, BT, BS, T)
-                    source = load_block(plane, s, at, inside, BS, T, V)
-                    yt = dot(frames, source, yt, PRECISION, UPCAST)
-            ys = dot(x, joints, None, PRECISION, UPCAST)
-            y = x.to(tl.float32) + a * ys + b * yt
-            store_block(y_ptr + start * (T * V), t, at, inside, y, BT, T, V)
+        x = load_block(plane, t, at, inside, BT, T, V)
+        if ONE:
+            yt = dot(frames, x, None, PRECISION, UPCAST)
+        elif HELD:
+            source = load_block(plane, 0, at, inside, BS, T, V)
+            yt = dot(frames, source, None, PRECISION, UPCAST)
+        else:
+            yt = tl.zeros((BT, W), tl.float32)
+            for s in range(0, T, BS):
+                frames = load_frames(graph, t, s, BT, BS, T)
+                source = load_block(plane, s, at, inside, BS, T, V)
+                yt = dot(frames, source, yt, PRECISION, UPCAST)
+        ys = dot(x, joints, None, PRECISION, UPCAST)
+        y = x.to(tl.float32) + a * ys + b * yt
+        store_block(y_ptr + start * (T * V), t, at, inside, y, BT, T, V)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _mix_backward(
     x_ptr,
     joints_ptr,
@@ -120,14 +108,13 @@ def _mix_backward(
     dy_ptr,
     dx_ptr,
     db_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
     BS: tl.constexpr,
-    BR: tl.constexpr,
     ONE: tl.constexpr,
-    KEPT: tl.constexpr,
+    HELD: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
@@ -135,65 +122,49 @@ def _mix_backward(
     UPCAST: tl.constexpr,
 ):
     """Writes dx, and db in parts: (G, tiles, K, V), or (G, tiles, K) where a block is a channel."""
-    shared = 1 if KEPT else tl.cdiv(T, BT)
+    tiles = 1 if ONE else tl.cdiv(T, BT)
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
-    g = (program // (shared * CHUNKS)).to(tl.int64)
-    begin = program // shared % CHUNKS * (BC * STEPS)
+    g = (program // (tiles * CHUNKS)).to(tl.int64)
+    begin = program // tiles % CHUNKS * (BC * STEPS)
     end = tl.minimum(K, begin + BC * STEPS)
-    tile = program % shared
+    tile = 0 if ONE else program % tiles
+    t = tile * BT
     graph = frames_ptr + g * (T * T)
     joints = tl.trans(load_joints(joints_ptr + g * (V * V), V, BC, W))
-    if ONE:
-        frames = tl.trans(load_frames(graph, 0, 0, BS, BT, T))
+    if HELD:
+        frames = tl.trans(load_frames(graph, 0, t, BS, BT, T))
     for first in range(begin, end, BC):
         start = g * K + first
         plane = dy_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
         a = load_share(a_ptr + start, channel, inside)
         b = load_share(b_ptr + start, channel, inside)
-        if BC == 1:
-            db = 0.0
+        x = load_block(x_ptr + start * (T * V), t, at, inside, BT, T, V)
+        dy = load_block(plane, t, at, inside, BT, T, V)
+        if ONE:
+            w = dot(frames, dy, None, PRECISION, UPCAST)
+        elif HELD:
+            source = load_block(plane, 0, at, inside, BS, T, V)
+            w = dot(frames, source, None, PRECISION, UPCAST)
         else:
-            db = tl.zeros((W,), tl.float32)
-        if KEPT:
-            kept = load_block(plane, 0, at, inside, BS, T, V)
-            if BR:
-                rest = load_block(plane, BS, at, inside, BR, T, V)
-        for t in range(tile * BT, T if KEPT else tile * BT + 1, BT):
-            x = load_block(x_ptr + start * (T * V), t, at, inside, BT, T, V)
-            if ONE:
-                dy = kept
-                w = dot(frames, dy, None, PRECISION, UPCAST)
-            elif KEPT:
-                dy = load_block(plane, t, at, inside, BT, T, V)
-                part = tl.trans(load_frames(graph, 0, t, BS, BT, T))
-                w = dot(part, kept, None, PRECISION, UPCAST)
-                if BR:
-                    part = tl.trans(load_frames(graph, BS, t, BR, BT, T))
-                    w = dot(part, rest, w, PRECISION, UPCAST)
-            else:
-                dy = load_block(plane, t, at, inside, BT, T, V)
-                w = tl.zeros((BT, W), tl.float32)
-                for s in range(0, T, BS):
-                    part = tl.trans(load_frames(graph, s, t, BS, BT, T))
-                    source = load_block(plane, s, at, inside, BS, T, V)
-                    w = dot(part, source, w, PRECISION, UPCAST)
-            if BC == 1:
-                db += tl.sum(tl.sum(x.to(tl.float32) * w, 1), 0)
-            else:
-                db += tl.sum(x.to(tl.float32) * w, 0)
-            z = dot(dy, joints, None, PRECISION, UPCAST)
-            dx = dy.to(tl.float32) + a * z + b * w
-            store_block(dx_ptr + start * (T * V), t, at, inside, dx, BT, T, V)
-        part = (g * shared + tile) * K + first
+            w = tl.zeros((BT, W), tl.float32)
+            for s in range(0, T, BS):
+                frames = tl.trans(load_frames(graph, s, t, BS, BT, T))
+                source = load_block(plane, s, at, inside, BS, T, V)
+                w = dot(frames, source, w, PRECISION, UPCAST)
+        z = dot(dy, joints, None, PRECISION, UPCAST)
+        dx = dy.to(tl.float32) + a * z + b * w
+        store_block(dx_ptr + start * (T * V), t, at, inside, dx, BT, T, V)
+        part = (g * tiles + tile) * K + first
+        db = x.to(tl.float32) * w
         if BC == 1:
-            tl.store(db_ptr + part, db)
+            tl.store(db_ptr + part, tl.sum(tl.sum(db, 1), 0))
         else:
-            tl.store(db_ptr + part * V + tl.arange(0, W), db, inside)
+            tl.store(db_ptr + part * V + tl.arange(0, W), tl.sum(db, 0), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['T'])
 def _graphs_backward(
     x_ptr,
     joints_ptr,
@@ -203,10 +174,11 @@ def _graphs_backward(
     djoints_ptr,
     dframes_ptr,
     da_ptr,
-    T: tl.constexpr,
+    T,
     V: tl.constexpr,
     K: tl.constexpr,
     BT: tl.constexpr,
+    ONE: tl.constexpr,
     BC: tl.constexpr,
     W: tl.constexpr,
     STEPS: tl.constexpr,
@@ -218,7 +190,7 @@ def _graphs_backward(
     """Writes parts: dframes (G, chunks, T, T), djoints (G, chunks, tiles, BC, V, V) and da
     (G, tiles, K, V); a program one tile of dframes, and the others where that is on the diagonal.
     """
-    tiles = tl.cdiv(T, BT)
+    tiles = 1 if ONE else tl.cdiv(T, BT)
     squares = tiles * tiles if FRAMES else tiles
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
@@ -226,8 +198,8 @@ def _graphs_backward(
     g = chunk // CHUNKS
     begin = program // squares % CHUNKS * (BC * STEPS)
     tile = program % squares % tiles
-    s = tile * BT
-    t = program % squares // tiles * BT if FRAMES else s
+    s = 0 if ONE else tile * BT
+    t = program % squares // tiles * BT if FRAMES and not ONE else s
     if FRAMES:
         dframes = tl.zeros((BT, BT), tl.float32)
     if JOINTS:
@@ -276,24 +248,22 @@ def _variant(
     """A form of a kernel: ``parts`` are float32, the other ``tensors`` of the map's type."""
     dtype, T, V, K, H, arch = sizes
     channels = cut.channels(V)
-    constexprs = dict(
-        T=T, V=V, K=K, BT=cut.frames, BS=cut.sources, BR=cut.rest, ONE=cut.frames >= T
-    )
-    constexprs |= dict(KEPT=cut.keeps(T), BC=channels, W=cut.columns, STEPS=cut.steps)
+    constexprs = dict(V=V, K=K, BT=cut.frames, BS=cut.sources, ONE=cut.frames >= T)
+    constexprs |= dict(HELD=cut.sources >= T, BC=channels, W=cut.columns, STEPS=cut.steps)
     constexprs |= dict(PRECISION=product, UPCAST=interpret, **switches)
     constexprs = {k: value for k, value in constexprs.items() if k in kernel.arg_names}
     pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
     pointers |= {f'{tensor}_ptr': '*fp32' for tensor in parts.split()}
-    tiles = 1 if cut.keeps(T) else triton.cdiv(T, cut.frames)
+    tiles = triton.cdiv(T, cut.frames)
     if switches.get('FRAMES'):
         tiles *= tiles
     return Variant(
         name=name,
         kernel=kernel,
-        signature=pointers | dict.fromkeys(constexprs, 'constexpr'),
+        signature=pointers | dict(T='i32') | dict.fromkeys(constexprs, 'constexpr'),
         constexprs=constexprs,
+        frames=T,
         num_warps=cut.warps,
-        num_stages=cut.stages,
         programs=H * triton.cdiv(K, channels * cut.steps) * tiles,
     )
 
@@ -310,7 +280,7 @@ def forward_variant(
     interpret: bool = False,
 ) -> Variant:
     """The form of the forward kernel for x (N, H·K, T, V)."""
-    cut = blocks.mix_forward(dtype, T, V, K, arch)
+    cut = blocks.mix(blocks.MIX_FORWARD, dtype, T, V, arch)
     sizes = dtype, T, V, K, H, arch
     tensors = 'x joints frames a b y'
     return _variant(_mix_forward, 'mix_forward', cut, tensors, '', sizes, product, interpret)
@@ -330,10 +300,10 @@ def backward_variants(
     """The forms of the backward kernels: that of dx and db, then those of dAs, da and dAt."""
     sizes = dtype, T, V, K, H, arch
     how = sizes, product, interpret
-    cut = blocks.mix_backward(dtype, T, V, K, arch)
+    cut = blocks.mix(blocks.MIX_BACKWARD, dtype, T, V, arch)
     found = [_variant(_mix_backward, 'mix_backward', cut, 'x joints frames a b dy dx', 'db', *how)]
     names = {(True, True): 'graphs', (True, False): 'frame_graph', (False, True): 'joint_graph'}
-    for (frames, joints), cut in blocks.graphs_backward(dtype, T, V, K, arch).items():
+    for (frames, joints), cut in blocks.graphs_backward(dtype, T, V, arch).items():
         name = f'{names[frames, joints]}_backward'
         tensors, parts = 'x joints a b dy', 'djoints dframes da'
         which = dict(FRAMES=frames, JOINTS=joints)
@@ -378,7 +348,7 @@ def mix_backward(
 
     dx = torch.empty_like(x)
     width = 1 if of_map.constexprs['BC'] == 1 else v
-    db = parts(of_map.programs // heads // _cuts(of_map)[0], c // heads, width)
+    db = parts(_cuts(of_map)[1], c // heads, width)
     of_map.launch(n, x, As, At, a, b, dy, dx, db)
     dAs = dAt = da = db  # a launch touches only what it makes
     for graph in of_graphs:
@@ -397,4 +367,4 @@ def mix_backward(
 def _cuts(variant: Variant) -> tuple[int, int]:
     """Into how many parts a form cuts the channels of a head, and the frames."""
     cut = variant.constexprs
-    return triton.cdiv(cut['K'], cut['BC'] * cut['STEPS']), triton.cdiv(cut['T'], cut['BT'])
+    return triton.cdiv(cut['K'], cut['BC'] * cut['STEPS']), triton.cdiv(variant.frames, cut['BT'])

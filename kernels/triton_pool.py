@@ -94,8 +94,8 @@ def _pool_backward(
 
 def _variant(kernel, name: str, tensors: str, sizes: tuple, **more) -> Variant:
     """A form of a kernel; all ``tensors`` are of the map's type."""
-    dtype, T, V, C, arch = sizes
-    cut = blocks.pool(dtype, T, V, C, arch)
+    dtype, T, V, C = sizes
+    cut = blocks.pool(dtype, T, V)
     channels = cut.channels(V)
     constexprs = dict(V=V, C=C, BT=cut.frames, BC=channels, W=cut.columns, **more)
     pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
@@ -106,24 +106,23 @@ def _variant(kernel, name: str, tensors: str, sizes: tuple, **more) -> Variant:
         constexprs=constexprs,
         frames=T,
         num_warps=cut.warps,
-        num_stages=cut.stages,
         programs=-(-C // channels),
     )
 
 
 @lru_cache
 def forward_variant(
-    dtype: torch.dtype, T: int, V: int, C: int, arch: str, product: str, interpret: bool = False
+    dtype: torch.dtype, T: int, V: int, C: int, product: str, interpret: bool = False
 ) -> Variant:
     """The form of the forward kernel for x (N, C, T, V)."""
-    sizes, how = (dtype, T, V, C, arch), dict(PRECISION=product, UPCAST=interpret)
+    sizes, how = (dtype, T, V, C), dict(PRECISION=product, UPCAST=interpret)
     return _variant(_pool_forward, 'pool_forward', 'x xs xt', sizes, **how)
 
 
 @lru_cache
-def backward_variant(dtype: torch.dtype, T: int, V: int, C: int, arch: str) -> Variant:
+def backward_variant(dtype: torch.dtype, T: int, V: int, C: int) -> Variant:
     """The form of the backward kernel for x (N, C, T, V)."""
-    return _variant(_pool_backward, 'pool_backward', 'dy dxs dxt dx', (dtype, T, V, C, arch))
+    return _variant(_pool_backward, 'pool_backward', 'dy dxs dxt dx', (dtype, T, V, C))
 
 
 def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,9 +131,8 @@ def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     x = x.contiguous()
     xs, xt = x.new_empty(n, c, v), x.new_empty(n, c, t)
     if n:
-        arch = architecture(x.device)
-        product = precision(x.dtype, arch)
-        forward_variant(x.dtype, t, v, c, arch, product, interpreted()).launch(n, x, xs, xt)
+        product = precision(x.dtype, architecture(x.device))
+        forward_variant(x.dtype, t, v, c, product, interpreted()).launch(n, x, xs, xt)
     return xs, xt
 
 
@@ -144,5 +142,5 @@ def pool_backward(dy: torch.Tensor, dxs: torch.Tensor, dxt: torch.Tensor) -> tor
     dy, dxs, dxt = (tensor.contiguous() for tensor in (dy, dxs, dxt))
     dx = torch.empty_like(dy)
     if n:
-        backward_variant(dy.dtype, t, v, c, architecture(dy.device)).launch(n, dy, dxs, dxt, dx)
+        backward_variant(dy.dtype, t, v, c).launch(n, dy, dxs, dxt, dx)
     return dx

@@ -36,8 +36,15 @@ def main() -> None:
 
     for path in filter(None, (args.checkpoint, args.classes)):
         if not path.is_file():
-            raise UserError(f'{path} is not there')
-    classes = args.classes and args.classes.read_text(encoding='utf-8').split('\n')
+            raise UserError(f'{path} is not there, or no file')
+    if args.out.is_dir():
+        raise UserError(f'{args.out} is a folder: give --out the name of a file')
+    try:
+        classes = args.classes and args.classes.read_text(encoding='utf-8').split('\n')
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{args.classes} is no text in UTF-8: write one class name a line'
+        ) from error
     classes = classes and [line.strip() for line in classes if line.strip()]
     cfg, model = export.load(launch.config_path(args.config), args.checkpoint)
     about = export.describe(cfg, model, classes)

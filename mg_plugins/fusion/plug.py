@@ -98,21 +98,25 @@ def is_fused(model: nn.Module) -> bool:
 def fuse_output(module: nn.Module, args: tuple, output: Any) -> Any:
     """Forward hook: pass what a block returned, (N, C, T, V), through that block's own fusion.
 
-    Where it is a tuple, such as (x, A), x alone is fused and the rest passed on.
+    Where it is a tuple, such as (x, A), or a dict, x alone is fused and the rest passed on.
     """
     fusion = module.mg_fusion
     if isinstance(output, Tensor):
         return fusion(output)
     sizes = fusion.channels, fusion.num_joints
+    members = dict(output.items() if isinstance(output, Mapping) else enumerate(output))
     fits = [
         i
-        for i, o in enumerate(output)
+        for i, o in members.items()
         if isinstance(o, Tensor) and o.ndim == 4 and tuple(o.shape[1::2]) == sizes
     ]
     # Beside the map a graph (N, C, V, V) may stand.
     at = next((i for i in fits if output[i].shape[2] != output[i].shape[3]), fits[0])
-    members = (*output[:at], fusion(output[at]), *output[at + 1 :])
-    return type(output)(*members) if hasattr(output, '_fields') else type(output)(members)
+    members[at] = fusion(members[at])
+    if isinstance(output, Mapping):
+        return type(output)(members)
+    found = members.values()
+    return type(output)(*found) if hasattr(output, '_fields') else type(output)(found)
 
 
 def _fused_blocks(model: nn.Module) -> dict[str, nn.Module]:

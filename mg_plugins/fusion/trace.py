@@ -228,10 +228,12 @@ def _before(nodes: Iterable, closed: set) -> Iterator:
 
 
 def find_map(output: Any) -> Tensor | None:
-    """The (N, C, T, V) in what a block returned: itself, or the only one in a tuple.
+    """The (N, C, T, V) in what a block returned: itself, or the only one in a tuple or a dict.
 
-    Beside it a tuple may hold graphs, also one a channel (N, C, V, V).
+    Beside it these may hold graphs, also one a channel (N, C, V, V).
     """
+    if isinstance(output, Mapping):
+        output = list(output.values())
     members = output if isinstance(output, list | tuple) else [output]
     maps = [m for m in members if _is_map(m)]
     if len(maps) > 1:

@@ -109,8 +109,14 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
     layout = find.get('layout') or graph.get('graph_cfg', {}).get('layout', 'unknown')
     if 'clip_len' not in find:
         raise UserError('the test pipeline of the config names no clip_len: sample clips in it')
-    joints = next(m.shape[-1] for n, m in model.named_buffers() if n.rpartition('.')[2] == 'A')
-    width = next(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm1d))
+    graphs = [m for n, m in model.named_buffers() if n.rpartition('.')[2] == 'A']
+    norms = [m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
+    if not graphs or not norms:
+        raise UserError(
+            f'a {type(model.backbone).__name__} has no skeleton graph A with a norm over its input'
+            ': only graph networks such as STGCN and AAGCN are exported'
+        )
+    joints, width = graphs[0].shape[-1], norms[0]
     persons = graph.get('num_person', find.get('num_person', 2))
     channels = graph.get('in_channels', 3)
     number = cfg.model.cls_head.num_classes

@@ -4,6 +4,7 @@ The models here are small and written for this test; ``docs/plug-in.md`` lists t
 """
 
 import warnings
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -101,6 +102,26 @@ class GraphsFirst(Listed):
     def body(self, x):
         for block in self.gcn:
             _, x = block(x)
+        return x
+
+
+class Named(Unit):
+    """Returns a dict of the map and a graph."""
+
+    def forward(self, x):
+        return OrderedDict(graph=torch.rand(JOINTS, JOINTS), x=super().forward(x))
+
+
+class Dicts(Listed):
+    """Blocks that return dicts."""
+
+    def __init__(self):
+        super().__init__()
+        self.gcn = nn.ModuleList(Named(*sizes) for sizes in self.widths)
+
+    def body(self, x):
+        for block in self.gcn:
+            x = block(x)['x']
         return x
 
 
@@ -214,6 +235,7 @@ FLAT, PERSONS = (2, 3, T, JOINTS), (2, 3, T, JOINTS, 2)
         (Listed, FLAT, ['gcn.1', 'gcn.3']),
         (TupleBlocks, FLAT, ['gcn.1', 'gcn.3']),
         (GraphsFirst, FLAT, ['gcn.1', 'gcn.3']),
+        (Dicts, FLAT, ['gcn.1', 'gcn.3']),
         (ParallelJoined, FLAT, ['tcn1', 'tcn2']),
         (Added, FLAT, ['l2', 'l4']),
         (Embedded, PERSONS, ['l2', 'l4']),

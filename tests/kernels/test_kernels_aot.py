@@ -81,7 +81,7 @@ def test_a_spill_and_too_much_shared_memory_are_problems():
     from mg_plugins.kernels.aot import Cost
 
     def cost(arch='sm_80', stack=0, shared=0):
-        return Cost('mix_forward', arch, 'float32', 'N1', '', 4, 1, 255, stack, shared)
+        return Cost('mix_forward', arch, 'float32', 'N1', '', 4, 255, stack, shared)
 
     assert cost().problem is None and cost(shared=163 * 1024).problem is None
     assert 'spills 8 bytes' in cost(stack=8).problem

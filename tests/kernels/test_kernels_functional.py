@@ -50,6 +50,13 @@ def test_mix_and_its_gradients_follow_the_formula(sizes, cached, function, monke
         torch.testing.assert_close(got, want)
 
 
+def test_other_numbers_are_refused():
+    args = [t.detach().long() for t in operands()]
+    for name, call in {'mix': lambda: mix(*args), 'pool': lambda: pool(args[0])}.items():
+        with pytest.raises(ValueError, match=f'{name} expects floating-point .* torch.int64'):
+            call()
+
+
 def test_an_empty_batch_passes_and_has_gradients():
     args = operands(n=0)
     out = mix(*args)

@@ -1,6 +1,8 @@
 """A recognizer as ONNX: free numbers of clips and frames, its description, its errors."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from mg_plugins.data import get_classes
 from mg_plugins.errors import UserError
 from mg_plugins.openmmlab import export
 
+from paths import ROOT
 from toy_models import wake
 
 CONFIG = """
@@ -84,6 +87,10 @@ def test_what_does_not_fit_is_refused(files):
     cfg, model = export.load(files / 'config.py', files / 'model.pth')
     with pytest.raises(UserError, match='2 class names were given, the model has 20'):
         export.describe(cfg, model, ['a', 'b'])
+    backbone, model.backbone = model.backbone, torch.nn.Conv3d(3, 8, 1)
+    with pytest.raises(UserError, match='a Conv3d has no skeleton graph A .* graph networks'):
+        export.describe(cfg, model)
+    model.backbone = backbone
     state = torch.load(files / 'model.pth')['state_dict']
     state.pop('cls_head.fc.bias')
     torch.save({'state_dict': state}, files / 'other.pth')
@@ -92,3 +99,25 @@ def test_what_does_not_fit_is_refused(files):
     cfg.test_dataloader.dataset.pipeline.pop(1)
     with pytest.raises(UserError, match='names no clip_len'):
         export.describe(cfg, model)
+
+
+@pytest.mark.parametrize(
+    'spoil, words',
+    [
+        (dict(out='.'), 'is a folder: give --out the name of a file'),
+        (dict(classes=b'\xff\xfe\x00'), 'is no text in UTF-8: write one class name a line'),
+        (dict(checkpoint='nowhere.pth'), 'nowhere.pth is not there, or no file'),
+    ],
+)
+def test_the_tool_refuses_before_it_loads_the_model(spoil, words, files, tmp_path):
+    names = tmp_path / 'names.txt'
+    names.write_bytes(spoil.get('classes', b'a'))
+    given = [files / 'config.py', files / spoil.get('checkpoint', 'model.pth')]
+    given += ['--out', tmp_path / spoil.get('out', 'model.onnx'), '--classes', names]
+    done = subprocess.run(
+        [sys.executable, 'tools/export.py', *map(str, given)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and words in done.stderr and 'Traceback' not in done.stderr
