@@ -60,6 +60,7 @@ def config(ann_file, work_dir, **dataset):
             'model.backbone.inflate_stages': [3], 'model.head.in_channels': 16,
             'model.head.num_classes': 2, 'model.head.width': 16, 'model.crop': 64,
             'train_dataloader.dataset.crop': 64, 'train_cfg.max_iters': 80,
+            'train_dataloader.dataset.clip_split': 'train',
             'train_cfg.val_interval': 80, 'default_hooks.checkpoint.interval': 80,
             'param_scheduler.1.T_max': 60, 'optim_wrapper.optimizer.lr': 0.02,
             'work_dir': str(work_dir), 'randomness': dict(seed=0),
@@ -177,10 +178,15 @@ def test_a_spotting_config_takes_an_annotation_file(ann_file, name, fused) -> No
 
 
 @pytest.mark.parametrize(
-    'options, says', [(dict(splits=['train', 'nowhere']), 'keep-recordings'), ({}, 'layout')]
+    'lacks, options, says',
+    [
+        ('', dict(splits=['train', 'nowhere']), 'keep-recordings'),
+        ('layout', {}, '--layout'),
+        ('classes', {}, 'name its classes'),
+    ],
 )
 def test_a_file_that_no_spotting_config_can_take_gives_a_sentence(
-    ann_file, tmp_path, options, says
+    ann_file, tmp_path, lacks, options, says
 ) -> None:
     from mmengine.config import Config
 
@@ -190,13 +196,10 @@ def test_a_file_that_no_spotting_config_can_take_gives_a_sentence(
     from paths import ROOT
 
     content = load_annotations(ann_file)
-    path = tmp_path / 'bare.pkl'
-    save_annotations(path, content['split'], content['annotations'], dict(classes=CLASSES))
+    path, meta = tmp_path / 'bare.pkl', {k: v for k, v in content['meta'].items() if k != lacks}
+    save_annotations(path, content['split'], content['annotations'], meta)
     with pytest.raises(AnnotationError, match=says):
-        use_data(
-            Config.fromfile(ROOT / 'configs' / 'spot_imigue.py'),
-            ann_file if options else path, **options,
-        )  # fmt: skip
+        use_data(Config.fromfile(ROOT / 'configs' / 'spot_imigue.py'), path, **options)
 
 
 def test_decoder_survives_the_checkpoint(ann_file, tmp_path) -> None:

@@ -205,6 +205,8 @@ def use_recordings(
     meta, present, clips = content['meta'], content['split'], content['annotations']
     if not (layout := layout or meta.get('layout')):
         raise AnnotationError(f'{path} does not name its joint layout: say it by --layout')
+    if not meta.get('classes'):
+        raise AnnotationError(f'{path} does not name its classes: "meta" lacks "classes"')
     joints = get_layout(layout)
     layout = joints.name if joints.name in layout_names() else joints.as_dict()
     loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val', 'test')]
