@@ -190,9 +190,11 @@ def test_what_does_not_fit_is_refused_with_what_it_passed(model, positions, word
 def test_a_dict_of_branches_is_refused_by_name():
     class Named(BranchedBlock):
         def forward(self, x):
-            return {'body': super().forward(x)}
+            body = super().forward(x)
+            return {'body': body, 'hands': body * 2}
 
-    with pytest.raises(PlugError, match=r'a dict \(body: a tensor of shape \(1, 8, 9, 5\)\)'):
+    size = r'a tensor of shape \(1, 8, 9, 5\)'
+    with pytest.raises(PlugError, match=rf'a dict \(body: {size}, hands: {size}\)'):
         plug(Named(3, 8), '', example_input=(1, 3, 9, JOINTS))
 
 
