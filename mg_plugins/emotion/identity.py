@@ -99,18 +99,14 @@ def feature_samples(path: str | os.PathLike) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as file:
             features, subject, session = (file[k] for k in ('features', 'subject', 'session'))
-    except KeyError as error:
-        raise IdentityError(
-            f'{path}: {error}; expected arrays features (N, …), subject (N,) and session (N,), '
-            'because a session must not be in training and test'
-        ) from None
     except Exception as error:  # the zip and array readers have errors of their own
-        raise IdentityError(f'{path} is no .npz file of plain arrays: {error}') from None
-    if features.ndim < 2 or not len(features) == len(subject) == len(session):
         raise IdentityError(
-            f'{path}: features {features.shape}, subject {subject.shape} and session '
-            f'{session.shape} do not fit together'
-        )
+            f'{path}: {error}; expected an .npz file with plain arrays features (N, …), subject '
+            '(N,) and session (N,), because a session must not be in training and test'
+        ) from None
+    if features.ndim < 2 or not len(features) == len(subject) == len(session):
+        shapes = ', '.join(str(part.shape) for part in (features, subject, session))
+        raise IdentityError(f'{path}: features, subject and session do not fit together: {shapes}')
     if features.dtype.kind not in 'fiu' or not np.isfinite(features).all():
         raise IdentityError(f'{path}: features must be finite numbers')
     rows = features.reshape(len(features), -1).astype(float)

@@ -69,7 +69,7 @@ def test_a_subject_with_one_session_is_named():
 @pytest.mark.parametrize(
     'change, message',
     [
-        ({'session': None}, 'session.*expected arrays'),
+        ({'session': None}, 'session.*expected an .npz file with plain arrays'),
         ({'subject': np.zeros(3)}, 'do not fit'),
         ({'features': np.full((4, 2), np.nan)}, 'finite'),
         ({'features': np.array([['a']] * 4)}, 'finite numbers'),
