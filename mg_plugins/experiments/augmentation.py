@@ -224,11 +224,7 @@ def prepare(cell: Cell, epochs: int = 15, amp: bool = False) -> Config:
 
 
 def training_subjects(cfg: Config) -> dict[str, int]:
-    """Number of training clips of each subject.
-
-    Raises:
-        UserError: If the clips do not say whose they are.
-    """
+    """Number of training clips of each subject; every clip must say whose it is."""
     enter_scope()
     dataset = loader_of(cfg, 'train').dataset
     subjects = [str(dataset.get_data_info(i).get('subject', '')) for i in range(len(dataset))]
@@ -248,11 +244,7 @@ def default_folds(subjects: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def check_folds(cfg: Config, subjects: Mapping[str, int], folds: Sequence[tuple[str, ...]]) -> None:
-    """Refuse folds that cannot be.
-
-    Raises:
-        UserError: Unknown subjects, subjects in two folds, or too few clips left to learn from.
-    """
+    """Refuse unknown subjects, a subject in two folds, and too few clips left to learn from."""
     named = [subject for fold in folds for subject in fold]
     unknown = sorted(set(named) - set(subjects))
     if unknown:

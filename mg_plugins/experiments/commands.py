@@ -14,11 +14,7 @@ from mg_plugins.files import locked, read_json
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse numbers and combinations that cannot be, and read ``--finished``.
-
-    Raises:
-        UserError: With the option.
-    """
+    """Refuse numbers and combinations that cannot be, and read ``--finished``."""
     if min(args.seeds, args.jobs) < 1:
         raise UserError('--seeds and --jobs must be at least 1')
     if args.budget_minutes is not None and not args.budget_minutes >= 0:

@@ -152,11 +152,7 @@ def recognizer(
 def check_encoders(
     wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], checkpoint: str | os.PathLike
 ) -> None:
-    """Refuse weights ``given`` by a checkpoint that are not those of a model's encoders.
-
-    Raises:
-        ContrastError: A weight of the encoders is missing in the checkpoint, or does not fit.
-    """
+    """Refuse what a checkpoint has ``given`` where a weight of the encoders is missing."""
     needed = [name for name in wanted if name.split('.')[0] in ENCODERS]
     bad = [n for n in needed if n not in given or given[n].shape != wanted[n].shape]
     if bad:

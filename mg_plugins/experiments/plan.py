@@ -143,11 +143,7 @@ def _entries(where: str, rows: Any, folder: Path) -> tuple[Entry, ...]:
 
 
 def choose(cell: Cell, names: Sequence[str] | None) -> Cell:
-    """A cell with some of its rows; the last one is its reference where none is named.
-
-    Raises:
-        UserError: There is no such row.
-    """
+    """A cell with the rows named; the last one is its reference where there is none."""
     known = [entry.name for entry in cell.entries]
     unknown = [name for name in names or () if name not in known]
     if unknown:
@@ -157,11 +153,7 @@ def choose(cell: Cell, names: Sequence[str] | None) -> Cell:
 
 
 def check_cells(cells: Sequence[Cell]) -> None:
-    """Refuse what cannot be told apart or does not exist, before anything is trained.
-
-    Raises:
-        UserError: Two rows or cells of one name, a setting without ``=``, or no such reference.
-    """
+    """Refuse what cannot be told apart or does not exist, before anything is trained."""
     from mg_plugins.openmmlab.launch import config_path
 
     names = [folder_name(cell.name) for cell in cells]
@@ -323,11 +315,7 @@ def plan_runs(
 
 
 def parse_folds(words: Iterable[str], overlap: bool = True) -> list[tuple[str, ...]]:
-    """``--leave-out``: subjects comma-separated within a fold, a word a fold.
-
-    Raises:
-        UserError: An empty name, or a subject in two folds where that is not allowed.
-    """
+    """``--leave-out``: subjects comma-separated within a fold, a word a fold."""
     folds = [tuple(word.split(',')) for word in words]
     named = [subject for fold in folds for subject in fold]
     if '' in named:

@@ -44,11 +44,7 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
 
 
 def checkpoint_in(path: str | os.PathLike) -> Path:
-    """A checkpoint's file: as given, or the last one of a run's folder.
-
-    Raises:
-        ContrastError: There is none.
-    """
+    """A checkpoint's file: as given, or the last one of a run's folder."""
     path = Path(path)
     note = path / 'last_checkpoint'
     if note.is_file():
@@ -62,11 +58,7 @@ def checkpoint_in(path: str | os.PathLike) -> Path:
 
 
 def config_beside(checkpoint: str | os.PathLike) -> Path:
-    """The config that a run left in its work directory.
-
-    Raises:
-        ContrastError: There is none, or more than one.
-    """
+    """The one config that a run left in its work directory."""
     found = sorted(Path(checkpoint).resolve().parent.glob('*.py'))
     if len(found) != 1:
         raise ContrastError(

@@ -64,11 +64,7 @@ class Plan:
         return self.saved(run) or (self.folder / run.path / 'outcome.json').is_file()
 
     def saved(self, run: Run) -> bool:
-        """Whether its counts are among the results saved earlier.
-
-        Raises:
-            UserError: They are of another version of it.
-        """
+        """Whether its counts are among the results saved earlier, which must be of this version."""
         _, row = self.finished.get((run.group, run.name), ({}, dict(seeds=())))
         if run.seed not in row['seeds']:
             return False
@@ -90,11 +86,7 @@ class Plan:
         return hashlib.sha256(''.join(sorted(folds)).encode()).hexdigest()
 
     def check(self, run: Run) -> None:
-        """Refuse a folder of another version of a run.
-
-        Raises:
-            UserError: With the folder and what to do.
-        """
+        """Refuse a folder that holds another version of a run."""
         folder = self.folder / run.path
         note = folder / 'run.json'
         if note.is_file() and read_json(note)['fingerprint'] != run.fingerprint:
@@ -104,11 +96,7 @@ class Plan:
             )
 
     def outcome(self, run: Run) -> dict:
-        """What a finished run left.
-
-        Raises:
-            UserError: It is damaged, or of another version.
-        """
+        """What a finished run left, if its folder holds this version of it."""
         if run.path not in self._outcomes:
             self.check(run)
             self._outcomes[run.path] = read_json(self.folder / run.path / 'outcome.json')

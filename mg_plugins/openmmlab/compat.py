@@ -97,11 +97,7 @@ class OpenMMLabMissing(UserError, ImportError):
 
 
 def require_openmmlab() -> None:
-    """Go on only where MMEngine, mmcv and MMAction2 can be used.
-
-    Raises:
-        OpenMMLabMissing: With the sentence of :func:`openmmlab_problem`.
-    """
+    """Go on where MMEngine, mmcv and MMAction2 can be used, or raise `OpenMMLabMissing`."""
     problem = openmmlab_problem()
     if problem is not None:
         raise OpenMMLabMissing(problem)

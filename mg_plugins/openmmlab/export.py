@@ -67,11 +67,7 @@ class Description:
 
 
 def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
-    """A config and its model in evaluation mode, with the weights of a checkpoint.
-
-    Raises:
-        UserError: The model is no recognizer of skeletons, or the checkpoint does not fit it.
-    """
+    """The config of a recognizer of skeletons, and its model with the weights of a checkpoint."""
     cfg = Config.fromfile(config)
     recognizer = build_model(cfg)
     if not hasattr(recognizer, 'backbone') or not hasattr(recognizer, 'cls_head'):

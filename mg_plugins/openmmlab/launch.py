@@ -38,11 +38,7 @@ from mg_plugins.openmmlab.settings import (
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train, and test, what the command line of ``tools/train.py`` asks for.
-
-    Raises:
-        UserError: If something of it cannot be; one sentence.
-    """
+    """Train, and test, what the command line of ``tools/train.py`` asks for."""
     cfg = load_config(args)
     apply_training_options(cfg, args)
     with ExitStack() as held:
@@ -56,11 +52,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def test(args: argparse.Namespace) -> None:
-    """Test what the command line of ``tools/test.py`` asks for.
-
-    Raises:
-        UserError: If something of it cannot be; one sentence.
-    """
+    """Test what the command line of ``tools/test.py`` asks for."""
     cfg = load_config(args)
     apply_test_options(cfg, args)
     runner = build_runner(cfg, training=False)
@@ -69,11 +61,7 @@ def test(args: argparse.Namespace) -> None:
 
 
 def parse_settings(items: Sequence[str]) -> dict:
-    """``KEY=VALUE`` texts as :class:`mmengine.config.DictAction` reads them.
-
-    Raises:
-        LaunchError: If one of them has no ``=``.
-    """
+    """``KEY=VALUE`` texts as :class:`mmengine.config.DictAction` reads them."""
     parsed = argparse.Namespace()
     wrong = [item for item in items if '=' not in item]
     if wrong:
@@ -83,11 +71,7 @@ def parse_settings(items: Sequence[str]) -> dict:
 
 
 def config_path(name: str) -> Path:
-    """The file of a config that is given by path or as ``mmaction::path``.
-
-    Raises:
-        LaunchError: If there is no such file; similar names are suggested.
-    """
+    """The file of a config that is given by path or as ``mmaction::path``."""
     package, _, inside = name.rpartition('::')
     if package:
         spec = importlib.util.find_spec(package.partition('.')[0])
@@ -226,11 +210,7 @@ def keep_labelled(cfg: Config) -> None:
 
 
 def run_once(cfg: Config, test: bool = False, hooks: Sequence[Hook] = ()) -> Runner:
-    """Train, and test, as a config says, in a process that does many runs.
-
-    Raises:
-        UserError: Weights or data that do not fit, or losses that are not finite.
-    """
+    """Train, and test, as a config says, in a process that does many runs."""
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     runner = build_runner(cfg)
@@ -280,12 +260,7 @@ def is_for_people(record: logging.LogRecord) -> bool:
 
 
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply the options that only training has: resume, precision, seed, validation, report.
-
-    Raises:
-        LaunchError: If a checkpoint to start or resume from does not exist, or ``--amp`` does not
-            fit.
-    """
+    """Apply the options that only training has: resume, precision, seed, validation, report."""
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -317,11 +292,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply the options that only testing has: checkpoint, dump, pictures, report.
-
-    Raises:
-        LaunchError: If there is no checkpoint, or the dump is not to be a pickle.
-    """
+    """Apply the options that only testing has: checkpoint, dump, pictures, report."""
     checkpoint = args.checkpoint
     if checkpoint is None:
         note = Path(cfg.work_dir) / 'last_checkpoint'

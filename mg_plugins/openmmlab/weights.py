@@ -17,11 +17,7 @@ from mg_plugins.openmmlab.settings import LaunchError
 
 
 def load_whole(path: str | os.PathLike) -> dict:
-    """Load a checkpoint and make sure that it holds weights, undamaged and finite.
-
-    Raises:
-        CheckpointError: It does not; the message names the file.
-    """
+    """Load a checkpoint whose weights are whole and finite, or raise a `CheckpointError`."""
     path = str(path)
     if '://' not in path:
         if not Path(path).is_file():
