@@ -188,18 +188,10 @@ class Study(Plan):
 
 
 def prepare(cell: Cell, epochs: int = 15, amp: bool = False) -> Config:
-    """A pre-training config for short runs.
+    """A pre-training config for short runs of so many epochs, from a cell of one row.
 
     Its schedule is shortened in proportion, hooks that write or probe are left out, and of its test
-    set only the pipeline stays.
-
-    Args:
-        cell: One row with the config, and its data.
-        epochs: Of each run.
-        amp: Train in bfloat16.
-
-    Raises:
-        UserError: A config whose views the study cannot set, or whose data is missing.
+    set only the pipeline stays. A config whose views the study cannot set is refused.
     """
     (entry,) = cell.entries
     cfg = cell.config(entry)

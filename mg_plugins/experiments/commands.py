@@ -56,11 +56,7 @@ def plan_of(
 def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, title: str = '') -> int:
     """Run a plan in its locked folder, write its report and print it; returns the exit status.
 
-    Args:
-        plan: The plan.
-        args: ``jobs``, ``budget_minutes``, ``report_only`` and ``leave_out``.
-        style: How results are shown.
-        title: For the record and the picture; by default what is tested.
+    Without a ``title``, record and picture say what is tested.
     """
     title = title or ('left-out training subjects' if args.leave_out else 'test split')
     with locked(plan.folder, 'the output folder'):

@@ -112,16 +112,9 @@ def probe_scores(
 
 
 def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, **options) -> Report:
-    """Run probes on one stream's features.
+    """Run probes, of `PROBES`, on one stream's features.
 
-    Args:
-        train: Features of training clips.
-        test: Features of test clips.
-        names: Of `PROBES`.
-        options: As for `probe_scores`.
-
-    Raises:
-        ContrastError: There is no such probe, or the features have collapsed.
+    Options are those of `probe_scores`. Features that have collapsed raise a ContrastError.
     """
     _known(names, PROBES, 'there is no probe', 'known are')
     if probes.is_collapsed(train.vectors):
@@ -222,11 +215,8 @@ def write_probes(
 ) -> None:
     """Write ``probes.json``, ``features.npz`` (by stream) and a picture of each stream's features.
 
-    Args:
-        folder: Made if it is not there.
-        found: What `probe_checkpoint` returned.
-        about: What ``probes.json`` begins with; ``classes`` names the colours. Figures that are
-            there already, of the same checkpoint on the same clips, stay.
+    ``about`` is what ``probes.json`` begins with; ``classes`` names the colours. Figures that are
+    there already, of the same checkpoint on the same clips, stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}

@@ -273,15 +273,9 @@ def draw(tables: Sequence[dict], style: Style, path: Path, title: str) -> None:
 
 
 def write_report(plan: Plan, style: Style, about: Mapping) -> str:
-    """Write ``table.md``, ``results.json`` and ``results.png`` of what is there.
+    """Write ``table.md``, ``results.json`` and ``results.png``, and return the tables as text.
 
-    Args:
-        plan: The plan.
-        style: How to show it.
-        about: What the record says besides: ``title``, arguments, …
-
-    Returns:
-        The tables, for the screen.
+    ``about`` is what the record says besides: ``title``, …
     """
     tables = collect(plan)
     for table in tables:

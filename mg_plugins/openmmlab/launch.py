@@ -169,14 +169,8 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_runner(cfg: Config, training: bool = True) -> Runner:
     """The runner that a config asks for (``runner_type``), MMEngine's own by default.
 
-    What it starts from, goes on from or tests is looked at first.
-
-    Args:
-        cfg: The config.
-        training: Whether it is to train, not only to test ``load_from``.
-
-    Raises:
-        UserError: Weights or data that do not fit; one sentence.
+    What it starts from, goes on from or, without ``training``, tests is looked at first; what does
+    not fit is a UserError of one sentence.
     """
     if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would give each process a GPU; it leaves alone what is initialised already.

@@ -116,11 +116,7 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
 
 
 def set_finetuning(cfg: Config, share: float) -> None:
-    """Let everything of a linear evaluation learn, with a share of each class's labels.
-
-    Raises:
-        LaunchError: If the config follows no pre-training, or ``share`` is no share.
-    """
+    """Let everything of a linear evaluation learn, with a share of each class's labels."""
     if cfg.model.get('type') != 'RecognizerDualStream':
         raise LaunchError(
             '--finetune needs a config that follows a pre-training, such as '
@@ -172,11 +168,7 @@ def keep_fields(cfg: Config) -> None:
 
 
 def use_bfloat16(cfg: Config) -> None:
-    """Mixed precision: MMEngine's own with an accelerator, bfloat16 autocast on a CPU.
-
-    Raises:
-        LaunchError: If the config has an optimizer wrapper of another kind.
-    """
+    """Mixed precision: MMEngine's own with an accelerator, bfloat16 autocast on a CPU."""
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
         raise LaunchError(f'--amp does not go together with the optimizer wrapper {kind}')

@@ -110,9 +110,7 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
 def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
     """Make a config's training a matter of minutes, in place: model, clips and schedule.
 
-    Args:
-        cfg: The config.
-        keep: Dotted keys that are left alone.
+    Dotted keys in ``keep`` are left alone.
     """
     inner = backbone_of(cfg)
     if inner.get('type') in ('STGCN', 'AAGCN') and not any(k.startswith('model.') for k in keep):
