@@ -34,9 +34,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from mg_plugins.openmmlab import compat
-
-    compat.require_openmmlab()
+    options.need_openmmlab()
     from mg_plugins.experiments import commands, plan, report, training
 
     commands.check_arguments(args)

@@ -50,9 +50,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from mg_plugins.openmmlab import compat
-
-    compat.require_openmmlab()
+    options.need_openmmlab()
     from functools import partial
 
     from mg_plugins.experiments import commands, plan, pretraining, report

@@ -29,9 +29,8 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     from mg_plugins.errors import UserError
-    from mg_plugins.openmmlab import compat
 
-    compat.require_openmmlab()
+    options.need_openmmlab()
     from mg_plugins.openmmlab import export, launch
 
     for path in filter(None, (args.checkpoint, args.classes)):

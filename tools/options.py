@@ -55,6 +55,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def need_openmmlab() -> None:
+    """Go on where MMAction2 can be used; else one sentence says what to install."""
+    from mg_plugins.openmmlab import compat
+
+    compat.require_openmmlab()
+
+
 def data(parser: argparse._ActionsContainer, what: str = 'run the config on this file') -> None:
     """Add ``--ann-file``, ``--splits`` and ``--layout``."""
     parser.add_argument(

@@ -71,9 +71,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from mg_plugins.openmmlab import compat
-
-    compat.require_openmmlab()
+    options.need_openmmlab()
     from mmengine.config import Config
     from rich.console import Console
     from rich.table import Table

@@ -51,9 +51,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from mg_plugins.openmmlab import compat
-
-    compat.require_openmmlab()
+    options.need_openmmlab()
     from dataclasses import replace
 
     from mg_plugins.errors import UserError

@@ -30,9 +30,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from mg_plugins.openmmlab import compat
-
-    compat.require_openmmlab()
+    options.need_openmmlab()
     from mg_plugins.openmmlab import launch
 
     launch.test(args)
