@@ -1,4 +1,4 @@
-"""Readers of SMG and MSR-Action3D."""
+"""Readers of SMG, MSR-Action3D and NTU RGB+D."""
 
 import os
 import tarfile
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pose_files import ntu
 
 from mg_plugins.data.readers import FormatError
 
@@ -121,3 +122,86 @@ def test_msr_action3d_real_files(tmp_path):
     assert heights[19] > heights[2] > heights[6] > heights[15]
     assert 1.2 < heights[19] - heights[17] < 2.0
     assert 1 < pose[..., 2].min() and pose[..., 2].max() < 5
+
+
+# ---- NTU RGB+D
+
+
+def upright(seed, move=0.05):
+    """A body (40, 25, 3) that is higher than wide; `move` is how far its joints stray."""
+    rng = np.random.default_rng(seed)
+    still = np.stack([np.zeros(25), np.linspace(-0.9, 0.9, 25), np.full(25, 3.0)], -1)
+    return (still + rng.normal(0, move, (40, 25, 3))).round(4)
+
+
+def flat(seed):
+    return upright(seed)[..., [1, 0, 2]]
+
+
+def frames_of(**bodies):
+    """Frames (`ntu`) of bodies: id to (body, its first frame, its last)."""
+    return [
+        [(name, body[t]) for name, (body, first, last) in bodies.items() if first <= t <= last]
+        for t in range(40)
+    ]
+
+
+A, B, LIVELY = upright(0), upright(1), upright(2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ('bodies', 'expected'),
+    [
+        (dict(a=(A, 0, 39)), ['a']),
+        # Who moves more comes first, even behind a place in the file.
+        (dict(a=(A, 0, 39), b=(LIVELY, 0, 39)), ['b', 'a']),
+        # Eleven frames are too few beside another body, twelve are not.
+        (dict(a=(A, 0, 39), b=(LIVELY, 0, 10)), ['a']),
+        (dict(a=(A, 0, 39), b=(LIVELY, 0, 11)), ['b', 'a']),
+        # Furniture is wider than high; so is the only body of a clip, which stays.
+        (dict(a=(A, 0, 39), b=(flat(3), 0, 39)), ['a']),
+        (dict(a=(flat(3), 0, 39)), ['a']),
+        # Too short goes first: then a flat body is the only one, and stays.
+        (dict(a=(A, 0, 5), b=(flat(3), 0, 39)), ['b']),
+        # A body that is found again under another id keeps its place.
+        (dict(a=(A, 0, 19), b=(B, 20, 39)), ['ab']),
+        (dict(a=(A, 0, 19), b=(B, 19, 39)), ['a', 'b']),
+    ],
+)
+def test_ntu_bodies(tmp_path, bodies, expected):
+    name = 'S001C002P003R002A013'
+    path = tmp_path / 'raw' / f'{name}.skeleton'
+    path.parent.mkdir()
+    path.write_text(ntu(frames_of(**bodies)))
+    _, content = run(tmp_path, 'ntu', tmp_path / 'raw')
+    clip = by_name(content)[name]
+    persons = np.zeros((len(expected), 40, 25, 3), np.float32)
+    for person, parts in zip(persons, expected, strict=True):
+        for part in parts:
+            body, first, last = bodies[part]
+            person[first : last + 1] = body[first : last + 1]
+    found = clip['keypoint']
+    if expected == ['a', 'b']:  # which of them moves more is not what is asked
+        found = found[np.argsort([not person[0].any() for person in found])]
+    np.testing.assert_array_equal(found, persons)
+    assert (clip['label'], clip['subject'], clip['camera'], clip['setup']) == (12, '3', 2, 1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'splits'),
+    [
+        ('S001C001P001R001A001', {'xsub_train', 'xview_val', 'xset_val'}),
+        ('S002C002P003R001A060', {'xsub_val', 'xview_train', 'xset_train'}),
+        ('S017C003P038R002A050', {'xsub_train', 'xview_train', 'xset_val'}),
+        # NTU-60's subjects end at 40, so 45 trains in NTU-120 alone.
+        ('S032C001P045R001A059', {'xsub_val', 'xview_val', 'xset_train'}),
+        ('S032C001P045R001A061', {'xsub_train', 'xview_val', 'xset_train'}),
+        ('S018C002P106R001A120', {'xsub_val', 'xview_train', 'xset_train'}),
+    ],
+)
+def test_ntu_splits(tmp_path, name, splits):
+    (tmp_path / 'raw').mkdir()
+    (tmp_path / 'raw' / f'{name}.skeleton').write_text(ntu([[('1', A[0])]] * 2))
+    _, content = run(tmp_path, 'ntu', tmp_path / 'raw')
+    assert {split for split, members in content['split'].items() if members} == splits
+    assert len(content['meta']['classes']) == (120 if name[-3:] > '060' else 60)
