@@ -91,8 +91,8 @@ class Report:
         command = f'python tools/train.py {self.config or "configs/stgcn_mgfuse_imigue.py"}'
         usual = READERS[self.format].out
         as_configured = usual is not None and Path(usual) == self.out
-        splits = 'xsub_train' in self.splits or 'recordings_train' in self.splits
-        if self.config and as_configured and splits:
+        needed = 'recordings_train' if '/spot_' in command else 'xsub_train'
+        if self.config and as_configured and self.splits.get(needed):
             return command
         return f'{command} --ann-file {out}'
 

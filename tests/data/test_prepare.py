@@ -176,6 +176,8 @@ def test_default_paths_are_those_of_the_configs(tmp_path, source, monkeypatch):
     train = 'python tools/train.py configs/stgcn_mgfuse_imigue.py'
     # Without subjects the file has other splits than the config names.
     assert report.next_command == f'{train} --ann-file data/imigue/imigue.pkl'
+    whole = replace(report, splits=dict(train=5, recordings_train=5))
+    assert whole.next_command == report.next_command
     by_subject = replace(report, splits=dict(xsub_train=5, xsub_val=4))
     assert by_subject.next_command == train
     other = replace(by_subject, config=None, out=Path('my poses.pkl'))
