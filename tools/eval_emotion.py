@@ -96,13 +96,16 @@ def main() -> int:
     """Show or evaluate every set."""
     args = build_parser().parse_args()
     from mg_plugins.emotion import Budget, Cache, evaluate, load_template, write_results
-    from mg_plugins.emotion.sets import shipped_templates
+    from mg_plugins.emotion.sets import judged, shipped_templates
     from mg_plugins.emotion.tables import print_tables
     from mg_plugins.errors import UserError
 
     args.out = args.out or default_folder(args)
     own = {t.name: t for t in map(load_template, args.template)}
     sets = load_sets(args)
+    if isinstance(args.arms, tuple) and any(len(judged(cases)) == 1 for cases in sets.values()):
+        args.arms = args.arms[:2]
+        print('one scenario alone: judged without the placebo, which exchanges timelines')
     design = {name: getattr(args, name) for name in DESIGN}
     design |= {'rotations': 1 if args.no_rotate else None, 'baselines': not args.no_baselines}
     if args.show is not None:

@@ -121,7 +121,7 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
     if n < 2:
         raise ScenarioError(
             f'the placebo exchanges timelines between scenarios, and there is {n}: give two or '
-            f'more, or leave this arm out'
+            f'more, or leave this arm out (--arms without with)'
         )
     cost = OTHER_DOMAIN * ~_same((s.domain, s.split) for s in scenarios)
     cost += SAME_SUBJECT * _same(s.subject for s in scenarios)

@@ -13,6 +13,7 @@ open-ended scenarios and the report (tools/eval_emotion.py).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,8 @@ def emotion(
         design: Further fields of `mg_plugins.emotion.Design`.
     """
     made = scenarios == 'synthetic'
+    # Inspect makes the task in the folder of this file.
+    scenarios = os.path.join(os.environ.get('PWD', ''), scenarios) if not made else scenarios
     loaded = synthetic_scenarios(True, seed=seed) if made else load_scenarios(scenarios)
     chosen = [s for s in judged(loaded) if s.state and not s.open_ended]
     if not chosen:

@@ -20,7 +20,8 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str,
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
                 raise ScenarioError(
-                    f'{path}: the column {missing[0]} is missing; expected {", ".join(needed)}'
+                    f'{path}: the column {missing[0]} is missing; expected {", ".join(needed)}, as '
+                    'tools/recognize.py (segments.csv) or tools/test.py (predictions.csv) writes it'
                 )
             for row in reader:
                 where = f'{path}, line {reader.line_num}'

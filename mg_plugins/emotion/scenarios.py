@@ -104,6 +104,7 @@ def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
             f'options: {different}, or none at all',
         ),
         (len(states) < 2 or len(set(states)) < len(states), f'states: {different} were expected'),
+        (len(options) > 26, f'options: {len(options)}, and 26 letters at most name them'),
         (
             options and len(options) != len(states),
             f'states: {len(states)} for {len(options)} options',

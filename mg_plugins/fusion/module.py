@@ -6,6 +6,7 @@ After "Identity-free Artificial Emotional Intelligence via Micro-Gesture Underst
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -95,6 +96,9 @@ class STBalancedFusion(nn.Module):
         ValueError: If heads do not divide channels, a size is not positive, the graph is not
             V × V, or an unknown part is to be left out.
     """
+
+    #: Index or key of the feature map in what the block before it returns; None where that is all.
+    member: Any = None
 
     def __init__(
         self,

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .dry_run import compiled_parts, kept_random_state, run_dry
 from .module import STBalancedFusion
@@ -71,6 +72,7 @@ def plug(
         built = {name: _build(seen, name, {**options, **own}) for name, own in blocks.items()}
     for name, fusion in built.items():
         block = seen.modules[name]
+        fusion.member = seen.member(name)
         block.add_module(CHILD, fusion)
         setattr(block, HANDLE, block.register_forward_hook(fuse_output))
     return model
@@ -101,22 +103,15 @@ def fuse_output(module: nn.Module, args: tuple, output: Any) -> Any:
     Where it is a tuple, such as (x, A), or a dict, x alone is fused and the rest passed on.
     """
     fusion = module.mg_fusion
-    if isinstance(output, Tensor):
+    if fusion.member is None:
         return fusion(output)
-    sizes = fusion.channels, fusion.num_joints
-    members = dict(output.items() if isinstance(output, Mapping) else enumerate(output))
-    fits = [
-        i
-        for i, o in members.items()
-        if isinstance(o, Tensor) and o.ndim == 4 and tuple(o.shape[1::2]) == sizes
-    ]
-    # Beside the map a graph (N, C, V, V) may stand.
-    at = next((i for i in fits if output[i].shape[2] != output[i].shape[3]), fits[0])
-    members[at] = fusion(members[at])
+    fused = fusion(output[fusion.member])
     if isinstance(output, Mapping):
-        return type(output)(members)
-    found = members.values()
-    return type(output)(*found) if hasattr(output, '_fields') else type(output)(found)
+        output = copy(output)
+        output[fusion.member] = fused
+        return output
+    members = [fused if at == fusion.member else member for at, member in enumerate(output)]
+    return type(output)(*members) if hasattr(output, '_fields') else type(output)(members)
 
 
 def _fused_blocks(model: nn.Module) -> dict[str, nn.Module]:

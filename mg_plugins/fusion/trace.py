@@ -71,6 +71,11 @@ class Trace:
             and all(map(fnmatchcase, pieces, parts))
         ]
 
+    def member(self, name: str) -> Any:
+        """Index or key of the map in what a module returns; None where it is all of that."""
+        call = self.calls[name][0]
+        return next(at for at, member in members_of(call.output).items() if member is call.map)
+
     def shape(self, name: str) -> tuple[int, int]:
         """Channels C and joints V that a module passes on.
 
@@ -232,13 +237,17 @@ def find_map(output: Any) -> Tensor | None:
 
     Beside it these may hold graphs, also one a channel (N, C, V, V).
     """
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    members = output if isinstance(output, list | tuple) else [output]
-    maps = [m for m in members if _is_map(m)]
+    maps = [m for m in members_of(output).values() if _is_map(m)]
     if len(maps) > 1:
         maps = [m for m in maps if m.shape[2] != m.shape[3]]
     return maps[0] if len(maps) == 1 else None
+
+
+def members_of(output: Any) -> dict[Any, Any]:
+    """Members of a tuple, list or dict by index or key; anything else by itself, as None."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    return dict(enumerate(output)) if isinstance(output, list | tuple) else {None: output}
 
 
 def _is_map(output: Any) -> bool:

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mg_plugins.data import dataset_names, get_classes
+from mg_plugins.data import dataset_names, get_classes, load_annotations
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab.launch import build_model
@@ -80,7 +80,8 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
         recognizer.load_state_dict(content.get('state_dict', content))
     except RuntimeError as error:
         raise UserError(
-            f'{checkpoint} does not fit the model of {config}: {str(error)[:600]}'
+            f'{checkpoint} does not fit the model of {config}; the config that a run trained with '
+            f'lies in its work directory: {" ".join(str(error).split())[:300]}'
         ) from error
     return cfg, Scores(recognizer)
 
@@ -117,8 +118,11 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
     channels = graph.get('in_channels', 3)
     number = cfg.model.cls_head.num_classes
     if classes is None:
+        own = cfg.test_dataloader.dataset.get('ann_file') or ''
+        meta = load_annotations(own)['meta'] if own and Path(own).exists() else {}
         known = layout in dataset_names() and len(get_classes(layout)) == number
-        classes = list(get_classes(layout)) if known else [str(i) for i in range(number)]
+        numbered = list(get_classes(layout)) if known else [str(i) for i in range(number)]
+        classes = list(meta.get('classes') or numbered)
     if len(classes) != number:
         raise UserError(f'{len(classes)} class names were given, the model has {number} classes')
     if width % (joints * channels):

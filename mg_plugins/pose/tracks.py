@@ -112,7 +112,10 @@ def skeleton_tracks(
             except PrepareError as error:
                 reasons = '; '.join(map(str, error.rejects[:2]))
                 raise UserError(f'{source} cannot be used: {reasons or error}') from None
-        content = load_annotations(path)
+        try:
+            content = load_annotations(path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), str(source))) from None
         clips = content['annotations']
         layout = layout or content['meta'].get('layout')
         for lacking, name, what in (

@@ -151,6 +151,8 @@ def load_arrays(source: Source) -> Content:
     if 'fps' in found:
         found['fps'] = np.broadcast_to(found['fps'], len(keypoint))
     size = found.get('size')
+    if size is not None and (size.dtype.kind not in 'iuf' or not np.isfinite(size).all()):
+        raise FormatError(f'{source}: size is {size}, expected two numbers, width and height')
     return Content(
         {name: values for name, values in found.items() if name in PER_CLIP},
         found['label'].tolist() if 'label' in found else [],

@@ -205,7 +205,7 @@ class OpenAIJudge:
             refusal, text = message.get('refusal'), _texts(message.get('content'))
             names = ('reasoning_content', 'reasoning', 'thinking')
             thoughts = next(filter(None, (_texts(message.get(name)) for name in names)), '')
-            finish = str(choice.get('finish_reason') or '')
+            finish = self.scrub(str(choice.get('finish_reason') or ''))[:60]
         except (AttributeError, IndexError, KeyError, TypeError):
             said = self._said(named_parameter(content)[0] if isinstance(content, Mapping) else '')
             raise JudgeError(
