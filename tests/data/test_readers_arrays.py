@@ -182,6 +182,8 @@ def test_npz_rejects(tmp_path):
         (dict(layout=''), '--layout is needed'),
         (dict(keypoint=None), 'lacks keypoint; it holds label'),
         (dict(size=None), '--size WIDTHxHEIGHT is needed'),
+        (dict(size='640x480'), 'size is 640x480, expected two numbers'),
+        (dict(size=(float('nan'), 2)), 'expected two numbers'),
         (dict(label=np.array([object()] * 5)), 'Object arrays are refused'),
     ],
 )

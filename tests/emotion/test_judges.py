@@ -240,6 +240,12 @@ def test_what_is_sent(key):
     assert (second['temperature'], second['seed']) == (0.7, 7)
 
 
+def test_a_key_in_a_finish_reason_is_taken_out(key):
+    with serve(finish=f'stop {KEY}') as server:
+        reply = replied(openai_judge(server))
+    assert KEY not in repr(reply) and reply.finish.startswith('stop')
+
+
 def test_no_key_is_needed_on_loopback_and_its_variable_can_be_named(monkeypatch):
     monkeypatch.delenv('OPENAI_API_KEY', raising=False)
     monkeypatch.setenv('MY_KEY', KEY)

@@ -78,6 +78,7 @@ WRONG = [
     (dict(options=['a', 3]), r'field options\[1\]: a text was expected, not 3'),
     (dict(states=['win']), 'field states: two different'),
     (dict(states=['a', 'b', 'c']), 'field states: 3 for 2 options'),
+    (dict(options=[str(n) for n in range(27)]), 'field options: 27, and 26 letters'),
     (dict(valences=[1]), 'field valences: 1 for 2 states'),
     (dict(valences=[1, -2]), r'field valences\[1\]: it should be .* -1, not -2'),
     (dict(valences=[1, True]), r'field valences\[1\]: it should be a valid number'),

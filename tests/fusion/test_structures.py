@@ -4,7 +4,7 @@ The models here are small and written for this test; ``docs/plug-in.md`` lists t
 """
 
 import warnings
-from collections import OrderedDict
+from collections import defaultdict
 
 import pytest
 import torch
@@ -109,7 +109,7 @@ class Named(Unit):
     """Returns a dict of the map and a graph."""
 
     def forward(self, x):
-        return OrderedDict(graph=torch.rand(JOINTS, JOINTS), x=super().forward(x))
+        return defaultdict(list, graph=torch.rand(JOINTS, JOINTS), x=super().forward(x))
 
 
 class Dicts(Listed):
@@ -310,3 +310,25 @@ def test_a_strict_load_of_a_plain_checkpoint_ends_in_advice():
     with pytest.raises(RuntimeError) as caught:
         fused.load_state_dict({**fused.state_dict(), 'l9': torch.ones(1)})
     assert 'plain model' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'first', [lambda x: torch.einsum('nctv,nctw->ncvw', x, x), lambda x: x > 0]
+)
+def test_the_map_of_a_tuple_stays_the_map(first):
+    """Beside a graph or a mask of its size the member of the trial run is fused."""
+
+    class Pair(Unit):
+        def forward(self, x):
+            x = super().forward(x)
+            return first(x), x
+
+    block = Pair(3, 4)
+    model = plug(nn.Sequential(block), positions='0', example_input=(2, 3, T, JOINTS))
+    wake(model)
+    x = torch.randn(2, 3, JOINTS, JOINTS)
+    beside, out = model(x)
+    fusion = fusions(model)['0']
+    plain_beside, plain = unplug(model)(x)
+    assert torch.equal(beside, plain_beside) and torch.allclose(out, fusion(plain))
+    assert not torch.allclose(out, plain)
