@@ -122,7 +122,8 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
         meta = load_annotations(own)['meta'] if own and Path(own).exists() else {}
         known = layout in dataset_names() and len(get_classes(layout)) == number
         numbered = list(get_classes(layout)) if known else [str(i) for i in range(number)]
-        classes = list(meta.get('classes') or numbered)
+        names = list(meta.get('classes') or ())
+        classes = names if len(names) == number else numbered
     if len(classes) != number:
         raise UserError(f'{len(classes)} class names were given, the model has {number} classes')
     if width % (joints * channels):
