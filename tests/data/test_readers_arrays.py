@@ -153,11 +153,13 @@ def test_npz_one_person_in_metres_with_a_layout_of_ones_own(tmp_path):
 
 
 def test_npz_rejects(tmp_path):
-    content = arrays(7, total_frames=np.array([6, 6, 6, 0, 7, 6, 6]), classes=['x', 'y', 'z'])
-    content['clip'] = ['good', 'nan', 'zero', 'empty', 'long', 'label', 'good']
+    frames = np.array([6, 6, 6, 0, 7, 6, 6, 6])
+    content = arrays(8, total_frames=frames, classes=['x', 'y', 'z'], frame_dir=list('abcdefgh'))
+    content['clip'] = ['good', 'nan', 'zero', 'empty', 'long', 'label', 'good', 'far']
     content['keypoint'][1] = np.nan
     content['keypoint'][2] = 0
     content['label'][5] = 3
+    content['keypoint'][7, 0, 2, 3] = 1e12
     report, result = run(tmp_path, 'npz', save(tmp_path, content))
     assert list(by_name(result)) == ['good']
     assert [(r.clip, r.reason) for r in report.rejects] == [
@@ -166,9 +168,11 @@ def test_npz_rejects(tmp_path):
         ('empty', 'empty'),
         ('long', 'frames beyond the file'),
         ('label', 'label out of range'),
+        ('far', 'unreadable'),
         ('good', 'duplicate clip'),
     ]
     assert 'entry 1' in report.rejects[0].file
+    assert any('names are not read: frame_dir' in note for note in report.notes)
 
 
 @pytest.mark.parametrize(

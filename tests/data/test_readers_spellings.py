@@ -29,6 +29,17 @@ from pose_files import (
 
 from mg_plugins.data.layouts import get_layout
 
+
+def wholebody(frame, joints, flags=None):
+    """COCO-WholeBody's own form: a list for each part of the body."""
+    if flags:
+        joints = np.concatenate([joints[:, :2], np.full((133, 1), flags)], 1)
+    names = ('keypoints', 'foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts')
+    parts = np.split(joints, (17, 23, 91, 112))
+    lists = {name: part.reshape(-1).tolist() for name, part in zip(names, parts, strict=True)}
+    return dict(image_id=frame, category_id=1, **lists)
+
+
 CASES = {
     # ---- OpenPose
     'openpose': (openpose_folder([[openpose(f)] for f in P25]), SIZED, P25, dict(layout='body25')),
@@ -150,6 +161,18 @@ CASES = {
         {'a.json': [dict(frame_id=t, instances=[coco(f)]) for t, f in enumerate(P133)]},
         SIZED,
         P133,
+        dict(layout='coco_wholebody133'),
+    ),
+    'coco-wholebody-lists': (
+        {'a.json': [wholebody(t, f) for t, f in enumerate(P133)]},
+        SIZED,
+        P133,
+        dict(layout='coco_wholebody133'),
+    ),
+    'coco-wholebody-annotations': (
+        {'a.json': dict(annotations=[wholebody(t, f, flags=2) for t, f in enumerate(P133)])},
+        SIZED,
+        np.concatenate([P133[..., :2], np.ones_like(P133[..., 2:])], -1),
         dict(layout='coco_wholebody133'),
     ),
     'mmpose-wholebody-to-coco17': (

@@ -44,6 +44,7 @@ class Content:
     size: tuple[int, int] | None = None
     split: dict[str, list[str]] = field(default_factory=dict)
     rejects: list = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def plan(source: Source, options: Options) -> Plan:
@@ -74,13 +75,14 @@ def plan(source: Source, options: Options) -> Plan:
                 '--size WIDTHxHEIGHT is needed (or an array size) for pixel coordinates'
             )
     about = dict(layout=layout, size=size, scored=scored, classes=len(names), first=first)
-    about['options'], notes = dict(options), []
+    about['options'], notes = dict(options), content.notes
     if channels == 3 and not scored and not options['unit']:  # decided once for all clips
         points, counts = np.nan_to_num(points[:20_000]).astype(np.float32), Counter()
         factor = takes.metres(points, points.any(-1), None, known, counts)
         unit = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
         about['options']['unit'] = unit
-        notes = [f'coordinates are in {unit}, turned into metres (--unit)'] if counts else []
+        if counts:
+            notes = [*notes, f'coordinates are in {unit}, turned into metres (--unit)']
     jobs = []
     for start in range(0, len(content.rows['keypoint'] if npz else content.rows), CLIPS_A_JOB):
         part = slice(start, start + CLIPS_A_JOB)
@@ -153,6 +155,7 @@ def load_arrays(source: Source) -> Content:
     size = found.get('size')
     if size is not None and (size.dtype.kind not in 'iuf' or not np.isfinite(size).all()):
         raise FormatError(f'{source}: size is {size}, expected two numbers, width and height')
+    unknown = [name for name in found if name not in (*PER_CLIP, 'size', 'layout', 'classes')]
     return Content(
         {name: values for name, values in found.items() if name in PER_CLIP},
         found['label'].tolist() if 'label' in found else [],
@@ -160,6 +163,7 @@ def load_arrays(source: Source) -> Content:
         str(found.get('layout', '')),
         [str(name) for name in found['classes']] if 'classes' in found else None,
         None if size is None else tuple(int(side) for side in size.reshape(-1)[:2]),
+        notes=[f'arrays of other names are not read: {", ".join(unknown)}'] * bool(unknown),
     )
 
 

@@ -162,6 +162,8 @@ class Walk:
     def person(self, item: Mapping, kind: str, parts: Sequence) -> Iterator[tuple]:
         """One person, or several where a part is a list of persons."""
         values = [next((item[key] for key in keys if item.get(key)), None) for keys in parts]
+        if kind == 'coco' and WORDS['wholebody'].keys() & item.keys():
+            values = [whole_body(item, values[0])]
         body = values[0]
         if isinstance(body, list) and isinstance(body[0], list) and body[0] and (
             is_landmark(body[0][0])
@@ -250,6 +252,19 @@ class Walk:
         if joints.shape[1] == 2 or scores is not None:
             return joints, scores
         return joints[:, :2], joints[:, 2]
+
+
+def whole_body(item: Mapping, body: Any) -> list:
+    """The 133 joints of COCO-WholeBody, (133, 3), of its lists for each part of the body."""
+    joined = []
+    for key, count in {'body': 17, **WORDS['wholebody']}.items():
+        value = body if key == 'body' else item.get(key)
+        part = numbers_of(value).reshape(-1, 3) if value else np.zeros((count, 3), np.float32)
+        if len(part) != count:
+            raise ClipError(f'"{key}" has {len(part)} joints, expected {count}', SHORT_ROW)
+        flags = part[:, 2]  # a person's own annotation: 0, 1 and 2 for one that is seen
+        joined.append(part if flags.max() != 2 else part / [1, 1, 2])
+    return np.concatenate(joined).tolist()
 
 
 def join_parts(arrays: list[np.ndarray | None], kind: str) -> np.ndarray:

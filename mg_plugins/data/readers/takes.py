@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mg_plugins.data.checks import LARGEST
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
 
 from . import people
@@ -150,7 +151,10 @@ def clean(
     """
     scores = clean_scores(np.array(scores, np.float32), options, counts)
     finite = np.isfinite(points).all(-1)
-    missing = ~finite | ~(np.abs(np.where(finite[..., None], points, 0)).max(-1) < 1e9)
+    largest = np.abs(points[finite]).max(initial=0)
+    if largest > LARGEST:
+        raise ClipError(f'a coordinate is {largest:.3g}, expected pixels or metres')
+    missing = ~finite
     if not finite.all():
         counts['joints that are empty, null or NaN count as missing'] += int((~finite).sum())
     missing |= ~points.any(-1) | ~(scores > 0)
