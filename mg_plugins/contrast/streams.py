@@ -23,7 +23,8 @@ def limbs(layout: str | Mapping | Layout, most: int = LIMBS) -> tuple[int, ...]:
 
     The skeleton is cut at its branchings, joints of three bones and more: what hangs together on
     either side of the cuts is a limb (an arm, a leg, a finger, the trunk). Where there are more
-    than ``most``, the smallest joins its smallest neighbour.
+    than ``most``, the smallest joins its smallest neighbour, and so does its mirror image; parts
+    that no bone links stay apart.
 
     Args:
         layout: Name, dict or file of the joint layout.
@@ -41,11 +42,14 @@ def limbs(layout: str | Mapping | Layout, most: int = LIMBS) -> tuple[int, ...]:
         if (degree[a] > 2) == (degree[b] > 2):
             join(limb[a], limb[b])
     while len(set(limb)) > most:
-        borders = {(limb[a], limb[b]) for a, b in bones if limb[a] != limb[b]}
-        borders |= {(b, a) for a, b in borders}
+        borders = [(a, b) for a, b in bones if limb[a] != limb[b]]
+        borders += [(b, a) for a, b in borders]
         if not borders:
             break
-        join(*min(borders, key=lambda pair: (limb.count(pair[1]), limb.count(pair[0]), pair)))
+        keep, gone = min(borders, key=lambda ends: [limb.count(limb[j]) for j in ends[::-1]])
+        mirrored = layout.swap[keep], layout.swap[gone]
+        for a, b in {(keep, gone), mirrored} & set(borders):
+            join(limb[a], limb[b])
     numbers = {number: place for place, number in enumerate(dict.fromkeys(limb))}
     return tuple(numbers[number] for number in limb)
 
@@ -71,6 +75,8 @@ class GraphPool(nn.Module):
 
     def __init__(self, segments: int = SEGMENTS, limb: Sequence[int] | None = None) -> None:
         super().__init__()
+        if limb is not None and set(limb) != set(range(len(set(limb)) or 1)):
+            raise ContrastError(f'limbs must be numbered from 0 without a gap, got {tuple(limb)}')
         self.segments, self.limbs = segments, 1 if limb is None else max(limb) + 1
         share = None if limb is None else F.one_hot(torch.tensor(limb), self.limbs).float()
         self.register_buffer('share', None if share is None else share / share.sum(0), False)
@@ -86,7 +92,7 @@ class GraphPool(nn.Module):
         if maps.shape[4] != len(self.share):
             raise ContrastError(
                 f'the limbs are those of {len(self.share)} joints, the feature maps have '
-                f'{maps.shape[4]}: give the layout of the data, or limbs=None'
+                f'{maps.shape[4]}: give the layout of the data, or layout=None'
             )
         parts = maps.mean(1) @ self.share.to(maps.dtype)  # (N, C, T, limbs)
         return pool_frames(parts.permute(0, 3, 2, 1).flatten(0, 1), self.segments).view(

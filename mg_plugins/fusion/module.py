@@ -15,6 +15,7 @@ from mg_plugins.kernels import mix, pool, pool_through
 
 #: What :class:`STBalancedFusion` can be built without.
 PARTS = ('space', 'time', 'gate', 'bias')
+LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 def unit_gain(graph: torch.Tensor, dim: int) -> torch.Tensor:
@@ -62,6 +63,8 @@ class AdaptiveGraph(nn.Module):
         both = both.view(n, length, 2, self.heads, self.dim).permute(2, 0, 3, 1, 4)
         query, key = both.reshape(2, n * self.heads, length, self.dim)
         scores = torch.bmm(query / math.sqrt(self.dim), key.transpose(1, 2))
+        if scores.dtype == torch.float16:  # inf in two places of a row would make NaN of it
+            scores = scores.clamp(-LARGEST_HALF, LARGEST_HALF)
         attention = scores.view(n, self.heads, length, length).softmax(3)
         return unit_gain(attention + bias, 3)
 

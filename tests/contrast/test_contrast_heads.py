@@ -143,11 +143,16 @@ def test_limbs_hang_together(name):
         for _ in joints:
             reached |= {j for bone in layout.bones if reached & set(bone) for j in bone} & joints
         assert reached == joints, (number, joints)
+    if layout.tree:  # left and right alike
+        mirrored = [limb[joint] for joint in layout.swap]
+        assert len(set(zip(limb, mirrored, strict=True))) == len(set(limb))
     if max(limb) >= LIMBS:  # unconnected parts alone may be more
         assert all((limb[a] == limb[b]) for a, b in layout.bones)
 
 
 def test_features_are_averaged_by_limbs():
+    with pytest.raises(ContrastError, match='without a gap'):
+        GraphPool(2, (0, 2, 2))
     fingers = limbs('hand20')
     assert fingers[:1] + fingers[4::4] == (0, 2, 3, 4, 5) and len(set(fingers[4:8])) == 1
     maps = torch.randn(2, 1, 4, 8, 5)

@@ -106,6 +106,12 @@ def test_a_map_of_another_size_is_refused():
         STBalancedFusion(8, 5)(torch.zeros(2, 8, 7, 6))
 
 
+@pytest.mark.parametrize('scale', [1e2, 1e3, 6e4])
+def test_large_maps_in_half_precision_stay_what_they_are(scale):
+    x = (torch.rand(2, 16, 48, 5) * scale).half()
+    assert torch.equal(STBalancedFusion(16, 5).half()(x), x)
+
+
 def test_autocast_keeps_half_precision_and_agrees():
     fusion, x = trained(), torch.randn(2, 8, 7, 5)
     with torch.autocast('cpu', torch.bfloat16):
