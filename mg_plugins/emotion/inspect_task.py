@@ -58,8 +58,9 @@ def emotion(
         design: Further fields of `mg_plugins.emotion.Design`.
     """
     made = scenarios == 'synthetic'
-    # Inspect makes the task in the folder of this file.
-    scenarios = os.path.join(os.environ.get('PWD', ''), scenarios) if not made else scenarios
+    if not made and not os.path.exists(scenarios):
+        # Inspect makes the task in the folder of this file; the shell's own is in PWD.
+        scenarios = os.path.join(os.environ.get('PWD', ''), scenarios)
     loaded = synthetic_scenarios(True, seed=seed) if made else load_scenarios(scenarios)
     chosen = [s for s in judged(loaded) if s.state and not s.open_ended]
     if not chosen:

@@ -5,7 +5,13 @@ import pytest
 inspect_ai = pytest.importorskip('inspect_ai', reason='extra [inspect] is not installed')
 pytest.importorskip('openai', reason='the provider of the test needs openai')
 
-from mg_plugins.emotion import evaluate, make_judge, synthetic_scenarios  # noqa: E402
+from mg_plugins.emotion import (  # noqa: E402
+    evaluate,
+    make_judge,
+    save_scenarios,
+    synthetic_scenarios,
+)
+from mg_plugins.emotion.scenarios import ScenarioError  # noqa: E402
 from mg_plugins.emotion.sets import judged  # noqa: E402
 
 from fake_server import serve  # noqa: E402
@@ -51,3 +57,17 @@ def test_the_task_gives_the_figures_of_the_tool(tmp_path, monkeypatch):
     assert len(again.samples) == sum(arm['asked'] for arm in ours['arms'].values())
     statuses = {sample.scores['choice'].metadata['status'] for sample in again.samples}
     assert statuses == {'answered', 'refused', 'unreadable'}
+
+
+def test_a_path_is_that_of_the_shell(tmp_path, monkeypatch):
+    """Inspect makes a task in the folder of its file, wherever the command was given."""
+    from mg_plugins.emotion.inspect_task import emotion
+
+    cases = judged(synthetic_scenarios(True, subjects=6, sessions=1, clips=60))
+    save_scenarios(tmp_path / 'mine.jsonl', cases)
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    monkeypatch.setenv('PWD', str(tmp_path))
+    assert len(emotion('mine.jsonl', derangements=1).dataset) >= 3 * len(cases)
+    with pytest.raises(ScenarioError, match=r'yours\.jsonl'):
+        emotion('yours.jsonl')
