@@ -215,7 +215,7 @@ def calibrate(
     """
     start = start or Decoder()
     best, highest = start, -1.0
-    grid = itertools.product((-0.5, 0.0, 0.5), (0.3, 0.4, 0.5))
+    grid = itertools.product((-0.5, 0.0, 0.5, 1.0, 1.5), (0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
     middle = np.array([start.background, start.confidence])
     for background, confidence in sorted(grid, key=lambda pair: np.abs(pair - middle).sum()):
         decoder = replace(start, background=background, confidence=confidence)
