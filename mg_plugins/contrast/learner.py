@@ -210,11 +210,11 @@ class DualStream(nn.Module):
             losses['loss_masked'] = self.terms.masked * self.masked(self.backbone, views[:, 0])
         if not self.pairs:
             return losses
-        own_views = views[:, -2:] if self._dual(views) else views
-        features, _ = self._features(self._encoders(), views[:, 0], own_views[:, 0])
+        dual = self._dual(views)  # the last two views are the graph stream's
+        features, _ = self._features(self._encoders(), views[:, 0], views[:, -2] if dual else None)
         queries = self._embeddings(self._encoders(), features)
         extremes = self._extremes(views[:, 2]) if self.terms.extreme else []
-        keys = self._keys(torch.stack([views[:, 1], own_views[:, 1]], 1))
+        keys = self._keys(views[:, [1, -1]] if dual else views[:, 1:2])
         own = {name: parts[ranks()[0]] for name, parts in keys.items()}
 
         for query, key, weight in self.pairs:
@@ -293,9 +293,9 @@ class DualStream(nn.Module):
 
     @torch.no_grad()
     def _keys(self, clips: Tensor) -> dict[str, list[Tensor]]:
-        """Keys by stream, a tensor (n, D) for each rank, of this rank's (n, 2, M, T, V, C).
+        """Keys by stream, a tensor (n, D) for each rank, of this rank's (n, 1 or 2, M, T, V, C).
 
-        The first of the two is the sequence stream's view, the second that of the graph stream.
+        Of two the first is the sequence stream's view, the second that of the graph stream.
         """
         dealt = self.shuffle_bn and ranks()[1] > 1
         if dealt:
