@@ -71,6 +71,8 @@ class Study(Plan):
         finished: Mapping | None = None,
     ) -> None:
         subjects = training_subjects(cfg)
+        if '' in subjects:
+            raise UserError('the study leaves subjects out, and there are clips without a subject')
         self.options = options
         self.folds = options.folds or default_folds(list(subjects))
         check_folds(cfg, subjects, self.folds)
@@ -216,12 +218,10 @@ def prepare(cell: Cell, epochs: int = 15, amp: bool = False) -> Config:
 
 
 def training_subjects(cfg: Config) -> dict[str, int]:
-    """Number of training clips of each subject; every clip must say whose it is."""
+    """Number of training clips of each subject, '' for those that do not say whose they are."""
     enter_scope()
     dataset = loader_of(cfg, 'train').dataset
     subjects = [str(dataset.get_data_info(i).get('subject', '')) for i in range(len(dataset))]
-    if '' in subjects:
-        raise UserError('the study leaves subjects out, and there are clips without a subject')
     order = sorted(set(subjects), key=lambda s: (not s.isdigit(), int(s) if s.isdigit() else 0, s))
     return {subject: subjects.count(subject) for subject in order}
 

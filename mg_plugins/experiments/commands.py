@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Cell, Entry, Make, check_cells, plan_runs
@@ -59,15 +59,24 @@ def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, title: st
     Without a ``title``, record and picture say what is tested.
     """
     title = title or ('left-out training subjects' if args.leave_out else 'test split')
+
+    def report() -> None:
+        text = write_report(plan, style, dict(title=title))
+        print(f'{text}\ntable.md, results.json and results.png are in {plan.folder}')
+
+    return run(plan, args, report)
+
+
+def run(plan: Plan, args: argparse.Namespace, report: Callable[[], None]) -> int:
+    """Run a plan and report on it, both in its locked folder; returns the exit status."""
     with locked(plan.folder, 'the output folder'):
         failed = {} if args.report_only else execute(plan, args.jobs, args.budget_minutes)
-        text = write_report(plan, style, dict(title=title))
-    print(f'{text}\ntable.md, results.json and results.png are in {plan.folder}')
-    for run, error in failed.items():
-        log = plan.folder / run.path / 'output.txt'
+        report()
+    for one, error in failed.items():
+        log = plan.folder / one.path / 'output.txt'
         said = log.read_text(errors='replace').splitlines()[-8:] if log.is_file() else []
         last = ''.join(f'  {line}\n' for line in said)
-        print(f'{plan.folder / run.path} failed:\n{last}{error}', file=sys.stderr)
+        print(f'{plan.folder / one.path} failed:\n{last}{error}', file=sys.stderr)
     if failed:
         print(f'{len(failed)} runs failed; the same command tries them again', file=sys.stderr)
     return 1 if failed else 0

@@ -277,19 +277,25 @@ def write_report(plan: Plan, style: Style, about: Mapping) -> str:
 
     ``about`` is what the record says besides: ``title``, …
     """
-    tables = collect(plan)
-    for table in tables:
-        summarise(table, style)
     done = sum(plan.done(run) for run in plan.runs())
     notes = plan.notes() + [f'Run: {done} of {plan.total} runs.'] * (done < plan.total)
+    return write_tables(collect(plan), plan.folder, style, about, notes)
+
+
+def write_tables(
+    tables: Sequence[dict], folder: Path, style: Style, about: Mapping, notes: Sequence[str]
+) -> str:
+    """Summarise tables of `collect`'s form and write them; returns them as text."""
+    for table in tables:
+        summarise(table, style)
     text = '\n'.join(markdown(table, style, notes) for table in tables)
-    write_text(plan.folder / 'table.md', text)
+    write_text(folder / 'table.md', text)
     record = dict(about, **_origin(), notes=notes, tables=tables)
     text_of = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     # A list of numbers is one line: the counts of a seed.
     text_of = re.sub(r'\[[\s\d.,-]+\]', lambda m: ' '.join(m[0].split()), text_of)
-    write_text(plan.folder / 'results.json', text_of + '\n')
-    draw(tables, style, plan.folder / 'results.png', about.get('title', ''))
+    write_text(folder / 'results.json', text_of + '\n')
+    draw(tables, style, folder / 'results.png', about.get('title', ''))
     return text
 
 

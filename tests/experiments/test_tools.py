@@ -113,3 +113,20 @@ def test_what_cannot_be_is_one_line(tool, arguments, message, tmp_path, call):
     with pytest.raises(UserError, match=message):
         call(tool, *arguments, cwd=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ['bad.json']
+
+
+@pytest.mark.slow
+def test_the_streams_of_a_config_are_trained_and_fused(compared, run_tool):
+    arguments, folder, _ = compared
+    settings = [f'model.backbone.{option}' for option in SMALL]
+    settings += arguments[arguments.index('--cfg-options') + 1 :]
+    config = ROOT / 'configs/stgcn_msr_action3d.py'
+    arguments = [config, '--streams', 'joint', 'bone', '--ann-file', 'clips.pkl', '--out', 'fused']
+    said = run_tool('ensemble', *arguments, '--cfg-options', *settings, cwd=folder).stdout
+    assert '| joint |' in said and '| ensemble |' in said and 'left-out training subjects' in said
+    kept = sorted(path.name for path in (folder / 'fused').glob('*/*'))
+    assert kept.count('test') == 2 and sum(name.startswith('without_') for name in kept) == 2
+    again = run_tool('ensemble', 'fused/joint', 'fused/bone', '--out', 'again', cwd=folder).stdout
+    assert [line for line in again.splitlines() if 'ensemble' in line and '|' in line] == [
+        line for line in said.splitlines() if 'ensemble' in line and '|' in line
+    ]

@@ -1,0 +1,217 @@
+"""Streams fused by their scores, with weights from left-out training subjects.
+
+What streams s say of a clip is joined to ``p(y) ∝ exp Σ_s w_s log p_s(y)`` with w_s ≥ 0. The
+weights have the least negative log-likelihood on training subjects that the streams did not learn
+from. Their ratios say how much a stream counts; their sum says how sharp the probabilities are, as
+a temperature does (Guo et al., ICML 2017), so that fused probabilities are calibrated. Test clips
+choose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from mg_plugins.errors import UserError
+from mg_plugins.experiments.augmentation import default_folds, training_subjects
+from mg_plugins.experiments.commands import cell_of, check_arguments, plan_of, run
+from mg_plugins.experiments.plan import Entry, check_cells, parse_folds
+from mg_plugins.experiments.report import Style, write_tables
+from mg_plugins.experiments.training import Predicted, fields_of, fields_of_amp
+from mg_plugins.files import read_json, replacing
+from mg_plugins.openmmlab.settings import Config, set_feature
+
+#: Names of the rows that are not a stream.
+FUSED, EQUAL = 'ensemble', 'equal weights'
+
+
+def fit_weights(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights (S,) of streams, from log-probabilities (S, N, K) of N clips and their classes (N,).
+
+    The problem is convex. A stream that adds nothing gets 0.
+    """
+    told = scores[:, np.arange(len(labels)), labels].mean(1)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        fused = fuse(scores, weights)
+        likely = fused[np.arange(len(labels)), labels].mean()
+        expected = np.einsum('nk,snk->s', np.exp(fused), scores) / len(labels)
+        return -likely, expected - told
+
+    start = np.full(len(scores), 1 / len(scores))
+    return minimize(loss, start, jac=True, bounds=[(0, None)] * len(scores)).x
+
+
+def fuse(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Fused log-probabilities (N, K) of log-probabilities (S, N, K) by weights (S,)."""
+    return log_softmax(np.tensordot(weights, scores, 1), 1)
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error in [0, 1]: |accuracy − confidence|, averaged over bins of clips.
+
+    Args:
+        probabilities: (N, K).
+        labels: Classes (N,).
+        bins: Number of equal parts of the confidence's range (Guo et al., ICML 2017, section 2).
+    """
+    confidence = probabilities.max(1)
+    gap = (probabilities.argmax(1) == labels) - confidence
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, gap, bins)).sum() / len(labels))
+
+
+def train_streams(args: argparse.Namespace) -> int:
+    """Train every stream of configs and fuse them; returns the exit status.
+
+    Each is trained on all training subjects, and without those to find weights on: by default a
+    third of them, or none where clips have no subjects.
+
+    Args:
+        args: Of ``tools/ensemble.py``.
+    """
+    check_arguments(args)
+    entries = {}
+    for config in args.what:
+        for stream in args.streams:
+            name = stream if len(args.what) == 1 else f'{config.stem}_{stream}'
+            entries[Entry(name, str(config))] = stream
+
+    def make(entry: Entry, cfg: Config) -> dict:
+        set_feature(cfg, entries[entry])
+        return (fields_of_amp if args.amp else fields_of)(entry, cfg)
+
+    def report() -> None:
+        done = sum(plan.done(run) for run in plan.runs())
+        if done < plan.total:
+            print(f'{done} of {plan.total} runs are done')
+        else:
+            print(write_ensemble({e.name: args.out / e.name for e in entries}, args.out))
+
+    cell = cell_of(args, *entries)
+    check_cells([cell])
+    folds = parse_folds(args.leave_out)
+    if not folds:
+        subjects = training_subjects(cell.config(next(iter(entries))))
+        folds = default_folds(list(subjects))[:1] if all(subjects) else []
+    plan = plan_of(args, [cell], [*folds, ()], make)
+    return run(plan, args, report)
+
+
+def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
+    """Fuse finished streams, write tables, picture and probabilities, and return the tables.
+
+    ``probabilities_s0.npz`` (a file a seed) has ``clips``, ``labels``, ``probabilities`` (N, K),
+    ``streams`` and ``weights``. Without left-out subjects all streams count alike.
+
+    Args:
+        streams: Folders of the rows of an experiment by name. Each holds ``test/s0/`` and, to find
+            the weights, ``without_…/s0/``.
+        out: Output folder.
+
+    Raises:
+        UserError: There are no two streams, no seed that all have, or they saw different clips.
+    """
+    if len(streams) < 2:
+        raise UserError('an ensemble needs at least two streams')
+    seeds = set.intersection(*(set(_seeds(folder / 'test')) for folder in streams.values()))
+    if not seeds:
+        raise UserError(
+            f'there is no seed of which all of {", ".join(map(str, streams.values()))} have '
+            'test/s…/scores.npz: give folders of rows that tools/compare.py has tested'
+        )
+    seeds = sorted(seeds, key=lambda name: int(name[1:]))
+    sums: dict[str, list] = {name: [] for name in (*streams, EQUAL, FUSED)}
+    chosen, notes, fitted = np.zeros(len(streams)), [], True
+    for seed in seeds:
+        tests, scores = _read({n: [f / 'test' / seed] for n, f in streams.items()})
+        folds = {n: sorted(f.glob(f'without_*/{seed}')) for n, f in streams.items()}
+        weights = np.full(len(streams), 1 / len(streams))
+        fitted = fitted and all(map(any, folds.values()))
+        if fitted:
+            held, known = _read(folds)
+            if set(held.clips) & set(tests.clips):
+                raise UserError(
+                    f'seed {seed[1:]}: clips of the test split were left out to find weights'
+                )
+            weights = fit_weights(known, held.labels)
+            chosen += (known.argmax(2) == held.labels).mean(1)
+        else:
+            chosen += (scores.argmax(2) == tests.labels).mean(1)
+        named = dict(zip(streams, scores, strict=True))
+        named |= {EQUAL: scores.mean(0), FUSED: fuse(scores, weights)}
+        who = tests.subjects if all(tests.subjects) else tests.clips
+        names, of = np.unique(who, return_inverse=True)
+        for name, values in named.items():
+            right = values.argmax(1) == tests.labels
+            sums[name].append(np.bincount(of, right, len(names)).tolist())
+        fused = np.exp(named[FUSED])
+        with replacing(out / f'probabilities_{seed}.npz') as path, path.open('wb') as file:
+            kept = dict(clips=tests.clips, labels=tests.labels, probabilities=fused)
+            np.savez_compressed(file, **kept, streams=list(streams), weights=weights)
+        errors = [calibration_error(np.exp(named[name]), tests.labels) for name in named]
+        told = ', '.join(f'{n} {w:.2f}' for n, w in zip(streams, weights, strict=True))
+        notes.append(
+            f'Seed {seed[1:]}: weights {told}; calibration error {100 * errors[-1]:.1f}% '
+            f'(single streams {100 * min(errors[:-2]):.1f} to {100 * max(errors[:-2]):.1f}%).'
+        )
+    best = list(streams)[int(chosen.argmax())]
+    notes.append(
+        f'Weights are from left-out training subjects, and so is the best single stream, {best}.'
+        if fitted
+        else 'No training subjects were left out: all streams count alike, and the best single '
+        f'stream, {best}, was chosen on the test clips.'
+    )
+    rows = [
+        dict(name=name, section='', base='' if name == best else best, fingerprint='', missing=0)
+        | dict(failed='', seeds=[int(seed[1:]) for seed in seeds], sums=dict(top1=values))
+        for name, values in sums.items()
+    ]
+    table = dict(
+        name='',
+        clusters='subjects' if all(tests.subjects) else 'clips',
+        names=names.tolist(),
+        totals=np.bincount(of).tolist(),
+        source=_outcome(next(iter(streams.values())) / 'test' / seeds[0]).get('source', ''),
+        rows=rows,
+    )
+    about = dict(title=f'{len(streams)} streams and their ensemble, test split')
+    return write_tables([table], out, Style(), about, notes)
+
+
+def _seeds(folder: Path) -> list[str]:
+    return [path.parent.name for path in folder.glob('s*/scores.npz')]
+
+
+def _outcome(run: Path) -> dict:
+    return read_json(run / 'outcome.json')
+
+
+def _read(runs: Mapping[str, Sequence[Path]]) -> tuple[Predicted, np.ndarray]:
+    """Clips of runs, in the order of their ids, and log-probabilities (S, N, K) by stream."""
+    first, found = None, []
+    for name, folders in runs.items():
+        parts = []
+        for folder in folders:
+            outcome = _outcome(folder)
+            with np.load(folder / 'scores.npz', allow_pickle=False) as file:
+                parts.append([file['clips'], outcome['subjects'], file['labels'], file['scores']])
+        said = Predicted(*map(np.concatenate, zip(*parts, strict=True)))
+        order = np.argsort(said.clips, kind='stable')
+        said = Predicted(
+            said.clips[order], said.subjects[order], said.labels[order], said.scores[order]
+        )
+        first = said if first is None else first
+        same = np.array_equal(said.clips, first.clips) and np.array_equal(said.labels, first.labels)
+        if not same or said.scores.shape != first.scores.shape:
+            raise UserError(
+                f'{name} was tested on other clips or classes than {next(iter(runs))}: fuse '
+                'streams of one set and one split'
+            )
+        found.append(np.log(said.scores.astype(np.float64).clip(1e-12)))
+    return first, np.stack(found)
