@@ -35,7 +35,6 @@ from .synthetic_plan import (
     draw_subjects,
     make_plan,
     make_task,
-    stream_of,
 )
 from .synthetic_sensor import HEIGHT, WIDTH, observe, pick_joints
 
@@ -67,7 +66,31 @@ def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
     Raises:
         ValueError: an option out of range, or a layout with joints that the body does not have.
     """
-    return _generate(SyntheticOptions(**options))
+    options = SyntheticOptions(**options)
+    maker = _Maker(options)
+    annotations = list(maker.recordings() if options.recordings else maker.clips())
+    annotations.sort(key=lambda a: (a['subject'], a['session'], a.get('start', 0)))
+    held = {f'S{k:03d}' for k in maker.plan.subject[maker.plan.held_out]}
+    train, test = (
+        [a['frame_dir'] for a in annotations if (a['subject'] in held) is out]
+        for out in (False, True)
+    )
+    if options.recordings:
+        split = {'recordings_train': train, 'recordings_val': test}
+    else:
+        split = {'xsub_train': train, 'xsub_val': test}
+        split |= {'sessions_train': list(train), 'sessions_test': list(test)}
+    meta = {
+        'layout': maker.layout.name,
+        'classes': list(maker.task.names),
+        'source': 'synthetic',
+        'dataset': options.dataset,
+        'seed': options.seed,
+        'options': asdict(options),
+        'version': VERSION,
+        'note': NOTE if maker.task.named else f'{NOTE} {GENERIC_NOTE}',
+    }
+    return split, annotations, meta
 
 
 def ensure_synthetic(cache_dir: str | os.PathLike | None = None, **options) -> Path:
@@ -83,12 +106,10 @@ def ensure_synthetic(cache_dir: str | os.PathLike | None = None, **options) -> P
     """
     chosen = SyntheticOptions(**options)
     default = os.environ.get(CACHE_VARIABLE) or Path.home() / '.cache' / 'mg_plugins'
-    folder = Path(cache_dir or default)
     key = hashlib.sha256(json.dumps([VERSION, asdict(chosen)]).encode()).hexdigest()[:12]
-    path = folder / f'synthetic_{chosen.dataset}_{key}.pkl'
+    path = Path(cache_dir or default) / f'synthetic_{chosen.dataset}_{key}.pkl'
     if not _is_complete(path, chosen):
-        folder.mkdir(parents=True, exist_ok=True)
-        save_annotations(path, *_generate(chosen))
+        save_annotations(path, *make_synthetic(**options))
     return path
 
 
@@ -97,7 +118,7 @@ def _is_complete(path: Path, options: SyntheticOptions) -> bool:
         data = load_annotations(path)
     except (OSError, ValueError):
         return False
-    meta = data.get('meta', {})
+    meta = data['meta']
     sessions = min(options.subjects * options.sessions, options.clips)
     number = sessions if options.recordings else options.clips
     expected = (VERSION, asdict(options), number)
@@ -113,32 +134,30 @@ class _Maker:
         self.layout = get_layout(options.layout or options.variant['layout'])
         self.task = make_task(options)
         self.plan = make_plan(options, self.task)
-        streams = [stream_of(options, SUBJECT, k, 0) for k in range(options.subjects)]
+        streams = [options.stream(SUBJECT, k, 0) for k in range(options.subjects)]
         self.people = draw_subjects(streams, self.posture)
         # After the classes one movement in which nothing happens.
         self.moves = compile_movements([*self.task.movements, {}], self.posture)
 
     def clips(self) -> Iterator[dict]:
         """One annotation a gesture."""
-        plan, joints = self.plan, self.layout.num_joints
+        plan = self.plan
         rows = np.stack([plan.label, plan.subject, plan.session, plan.frames], 1)
         blocks = -(-self.options.clips // BLOCK)
         # Clips of like length together, so that little is computed for padding.
         for block in np.array_split(np.argsort(plan.frames, kind='stable'), blocks):
-            streams = [stream_of(self.options, MOTION, index) for index in block]
+            streams = [self.options.stream(MOTION, index) for index in block]
             normals, uniforms = _draws(streams)
-            shape = (len(block), plan.frames[block].max(), joints, self.dims + 2)
-            white = np.zeros(shape, np.float32)
-            for own, index, stream in zip(white, block, streams, strict=True):
-                size = (plan.frames[index], *own.shape[1:])
-                own[: size[0]] = stream.standard_normal(size, dtype=np.float32)
             world = self._bodies(rows[block], normals, uniforms)
+            white = np.zeros((*world.shape[:-1], self.dims + 2), np.float32)
+            for own, length, stream in zip(white, plan.frames[block], streams, strict=True):
+                stream.standard_normal(dtype=np.float32, out=own[:length])
             seen = self._observe(world, plan.session[block], white, normals)
             for row, index in enumerate(block):
-                start, frames = int(plan.start[index]), int(plan.frames[index])
-                fields = self._about(plan.session[index], *(part[row, :frames] for part in seen))
+                label, _, session, frames = rows[index].tolist()
+                start = int(plan.start[index])
+                fields = self._about(session, *(part[row, :frames] for part in seen))
                 fields['frame_dir'] = f'{fields["session"]}_{start:06d}'
-                label = int(plan.label[index])
                 yield fields | {'label': label, 'start': start, 'end': start + frames - 1}
 
     def recordings(self) -> Iterator[dict]:
@@ -153,11 +172,11 @@ class _Maker:
                 label, start, frames = (int(a[clip]) for a in (plan.label, plan.start, plan.frames))
                 rows.append((nothing, subject, session, start - ends))
                 rows.append((label, subject, session, frames))
-                streams += [stream_of(self.options, kind, clip) for kind in (GAP, MOTION)]
+                streams += [self.options.stream(kind, clip) for kind in (GAP, MOTION)]
                 ends = start + frames
                 segments.append({'label': label, 'start': start, 'end': ends})
             rows.append((nothing, subject, session, int(TAIL * plan.fps[session])))
-            streams.append(stream_of(self.options, GAP, clips[-1], 1))
+            streams.append(self.options.stream(GAP, clips[-1], 1))
             normals, uniforms = _draws(streams)
             # One sitting: the same posture, resting place, camera and light from end to end.
             for field in ('posture', 'rest', 'view', 'quality'):
@@ -166,10 +185,8 @@ class _Maker:
             rows = np.array(rows)
             moved = self._bodies(rows, normals, uniforms, extra=fade)
             world = _joined(moved, rows[:, 3], fade)[None]
-            shape = (*world.shape[:-1], self.dims + 2)
-            white = stream_of(self.options, SESSION, session, 1).standard_normal(
-                shape, dtype=np.float32
-            )
+            stream = self.options.stream(SESSION, session, 1)
+            white = stream.standard_normal((*world.shape[:-1], self.dims + 2), dtype=np.float32)
             seen = self._observe(world, np.array([session]), white, normals[:1])
             fields = self._about(session, *(part[0] for part in seen))
             yield fields | {'frame_dir': fields['session'], 'segments': segments}
@@ -207,38 +224,11 @@ class _Maker:
         return fields
 
 
-def _generate(options: SyntheticOptions) -> tuple[dict, list[dict], dict]:
-    maker = _Maker(options)
-    annotations = list(maker.recordings() if options.recordings else maker.clips())
-    annotations.sort(key=lambda a: (a['subject'], a['session'], a.get('start', 0)))
-    held = {f'S{k:03d}' for k in maker.plan.subject[maker.plan.held_out]}
-    train = [a['frame_dir'] for a in annotations if a['subject'] not in held]
-    test = [a['frame_dir'] for a in annotations if a['subject'] in held]
-    if options.recordings:
-        split = {'recordings_train': train, 'recordings_val': test}
-    else:
-        split = {'xsub_train': train, 'xsub_val': test}
-        split |= {'sessions_train': list(train), 'sessions_test': list(test)}
-    meta = {
-        'layout': maker.layout.name,
-        'classes': list(maker.task.names),
-        'source': 'synthetic',
-        'dataset': options.dataset,
-        'seed': options.seed,
-        'options': asdict(options),
-        'version': VERSION,
-        'note': NOTE if maker.task.named else f'{NOTE} {GENERIC_NOTE}',
-    }
-    return split, annotations, meta
-
-
-def _draws(streams: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+def _draws(streams: list[np.random.Generator]) -> list[np.ndarray]:
     """What each clip draws: records of ``NORMALS`` and of ``UNIFORMS``."""
-    normals, uniforms = np.zeros(len(streams), NORMALS), np.zeros(len(streams), UNIFORMS)
-    for row, stream in enumerate(streams):
-        normals[row : row + 1].view('f8')[:] = stream.standard_normal(NORMALS.itemsize // 8)
-        uniforms[row : row + 1].view('f8')[:] = stream.random(UNIFORMS.itemsize // 8)
-    return normals, uniforms
+    sizes = [kind.itemsize // 8 for kind in (NORMALS, UNIFORMS)]
+    drawn = [(s.standard_normal(sizes[0]), s.random(sizes[1])) for s in streams]
+    return [np.stack(d).view(k)[:, 0] for d, k in zip(zip(*drawn), (NORMALS, UNIFORMS))]
 
 
 def _joined(events: np.ndarray, frames: np.ndarray, fade: int) -> np.ndarray:

@@ -19,7 +19,6 @@ from .synthetic_plan import (
     CHANNELS,
     FINGERS,
     FRAMES,
-    NO_HAND,
     PER_LIMB,
     POSTURE,
     SWAY,
@@ -51,14 +50,20 @@ def two_bone_ik(
     (u^2 - l^2 + d^2) / 2d away from the base.
     """
     line = goal - base
-    wanted = np.sqrt((line**2).sum(-1, keepdims=True))
-    along = line / np.maximum(wanted, 1e-6)
-    span = np.clip(wanted, 1.02 * np.abs(upper - lower) + 1e-3, 0.98 * (upper + lower))
+    along = _unit(line)
+    span = np.clip(_length(line), 1.02 * np.abs(upper - lower) + 1e-3, 0.98 * (upper + lower))
     foot = (upper**2 - lower**2 + span**2) / (2 * span)
     height = np.sqrt(np.maximum(upper**2 - foot**2, 0))
-    across = pole - (pole * along).sum(-1, keepdims=True) * along
-    across = across / np.maximum(np.sqrt((across**2).sum(-1, keepdims=True)), 1e-6)
+    across = _unit(pole - (pole * along).sum(-1, keepdims=True) * along)
     return base + foot * along + height * across, base + span * along
+
+
+def _length(vector: np.ndarray) -> np.ndarray:
+    return np.sqrt((vector**2).sum(-1, keepdims=True))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.maximum(_length(vector), 1e-6)
 
 
 def rotation(twist: np.ndarray, lean: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -83,10 +88,6 @@ def _xyz(x, y, z) -> np.ndarray:
     return np.concatenate(np.broadcast_arrays(x, y, z), -1)
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.maximum(np.sqrt((vector**2).sum(-1, keepdims=True)), 1e-6)
-
-
 class BodyMotion:
     """Moves the bodies of a block of n clips; :meth:`points` is the result.
 
@@ -107,49 +108,27 @@ class BodyMotion:
     ) -> None:
         self.moves, self.who, self.normals, self.uniforms = moves, who, normals, uniforms
         self.posture = posture
-        right = uniforms['hand'] < who.right_handed
-        self.side = np.where(right, -1.0, 1.0)
+        self.size = {name: value[:, None, None] for name, value in who.size.items()}
+        self.left = uniforms['hand'] >= who.right_handed
+        side = np.where(self.left, 1.0, -1.0)
+        # Of the near (0) and the far (1) limb: its own axes to those of the world.
+        self.mirror = [_xyz(sign * side[:, None], 1.0, 1.0) for sign in (1, -1)]
         self.gain = who.vigour * np.exp(0.2 * normals['gain'])
         self.time = np.arange(frames.max() + extra) / fps[:, None]
-        self.used = moves.frame != NO_HAND
+        self.used = moves.frame != FRAMES.index('none')
         self.used[:, 1] &= uniforms['both'] < moves.both
         self.busy = ~self.used & (uniforms['busy'] < BUSY_SHARE)
         self._set_course(frames / fps)
-        self._set_sway()
-        self._set_channels()
 
-    def _set_course(self, duration: np.ndarray) -> None:
-        """`course` (n, T): 0 at rest, 1 at the target. `beat` (n, T): the oscillation, -1 to 1."""
-        moves, draw = self.moves, self.uniforms
-        pace = self.who.tempo * np.exp(0.15 * self.normals['speed'])
-        rise = (moves.approach[:, 0] + np.ptp(moves.approach, 1) * draw['timing'][:, 0]) / pace
-        fall = (0.25 + 0.3 * draw['timing'][:, 1]) / pace
-        squeeze = np.minimum(1, 0.65 * duration / (rise + fall))
-        rise, fall = rise * squeeze, fall * squeeze
-        begin = (-0.1 + 0.3 * draw['timing'][:, 2]) * squeeze
-        end = duration - (-0.1 + 0.25 * draw['timing'][:, 3]) * squeeze
-        returns = draw['stay'] >= moves.stay
-        up = minimum_jerk((self.time - begin[:, None]) / rise[:, None])
-        down = minimum_jerk((self.time - (end - fall)[:, None]) / fall[:, None])
-        self.course = up * (1 - down * returns[:, None])
-        rate = (moves.hz[:, 0] + np.ptp(moves.hz, 1) * draw['rub'][:, 0]) * pace
-        rubs = draw['rub'][:, 1] < moves.rub_share
-        phase = 2 * np.pi * (rate[:, None] * self.time + draw['rub'][:, 2, None])
-        self.beat = rubs[:, None] * self.course**3 * np.sin(phase)
-
-    def _set_sway(self) -> None:
-        """`noise` (n, T, 18): slow signals of unit variance for 12 channels and two hands."""
-        rate = 0.15 + 0.75 * self.uniforms['sway'][..., 0]
+        # Slow signals of unit variance (n, T, 18) for 12 channels and two hands.
+        rate = 0.15 + 0.75 * uniforms['sway'][..., 0]
         # Free gesturing is the hands' own sway, made faster and larger.
-        free = (self.moves.wander > 0)[:, None] | self.busy
+        free = (moves.wander > 0)[:, None] | self.busy
         rate[:, 12:] *= np.where(np.repeat(free, 3, 1), 2.0, 1.0)[..., None]
-        phase = rate[:, None] * self.time[:, :, None, None]
-        phase += self.uniforms['sway'][:, None, :, :, 1]
+        phase = rate[:, None] * self.time[:, :, None, None] + uniforms['sway'][:, None, :, :, 1]
         self.noise = np.sin(2 * np.pi * phase).sum(-1) * np.sqrt(2 / 3)
 
-    def _set_channels(self) -> None:
-        moves = self.moves
-        still = self.who.habit + POSTURE * self.normals['posture']
+        still = who.habit + POSTURE * normals['posture']
         moved = self.course[..., None] * moves.body[:, None]
         moved = moved + self.beat[..., None] * moves.sway[:, None]
         value = still[:, None] + SWAY * self.noise[..., :12] + self.gain[:, None, None] * moved
@@ -157,64 +136,70 @@ class BodyMotion:
         for name in ('side', 'twist', 'shift', 'yaw', 'roll'):
             # These have a left and a right: mirror the movement's own part with the hand.
             part = self.gain[:, None] * moved[..., CHANNELS.index(name)]
-            self.channel[name] = self.channel[name] + (self.side[:, None] - 1) * part
+            self.channel[name] = self.channel[name] + (side[:, None] - 1) * part
 
-    def _mirror(self, points: np.ndarray, limb: int) -> np.ndarray:
-        """Near-side axes to world axes for the near (0) or far (1) limb; ``points`` is (n, 3)."""
-        return points * _xyz((self.side * (1, -1)[limb])[:, None], 1.0, 1.0)
+    def _set_course(self, duration: np.ndarray) -> None:
+        """`course` (n, T): 0 at rest, 1 at the target. `beat` (n, T): the oscillation, -1 to 1."""
+        moves, draw = self.moves, self.uniforms
+        timing, rub = draw['timing'].T, draw['rub'].T
+        pace = self.who.tempo * np.exp(0.15 * self.normals['speed'])
+        rise = (moves.approach[:, 0] + np.ptp(moves.approach, 1) * timing[0]) / pace
+        fall = (0.25 + 0.3 * timing[1]) / pace
+        squeeze = np.minimum(1, 0.65 * duration / (rise + fall))
+        rise, fall = rise * squeeze, fall * squeeze
+        begin = (-0.1 + 0.3 * timing[2]) * squeeze
+        end = duration - (-0.1 + 0.25 * timing[3]) * squeeze
+        returns = draw['stay'] >= moves.stay
+        up = minimum_jerk((self.time - begin[:, None]) / rise[:, None])
+        down = minimum_jerk((self.time - (end - fall)[:, None]) / fall[:, None])
+        self.course = up * (1 - down * returns[:, None])
+        rate = (moves.hz[:, 0] + np.ptp(moves.hz, 1) * rub[0]) * pace
+        phase = 2 * np.pi * (rate[:, None] * self.time + rub[2][:, None])
+        self.beat = (rub[1] < moves.rub_share)[:, None] * self.course**3 * np.sin(phase)
 
     def points(self) -> dict[str, np.ndarray]:
         """Joint and landmark name to (n, T, 3) world coordinates in metres."""
-        size = {name: value[:, None, None] for name, value in self.who.size.items()}
-        self._trunk(size)
+        points = self._trunk()
         # The far arm first: a near hand may touch it.
-        limbs: list[dict] = [{}, {}]
-        for limb in (1, 0):
-            limbs[limb] = {**self._arm(limb, size), **self._leg(limb, size)}
-        points = dict(self.trunk)
-        left = (self.side > 0)[:, None, None]
-        for name in limbs[0]:
-            near, far = limbs[0][name], limbs[1][name]
-            points[f'left_{name}'] = np.where(left, near, far)
-            points[f'right_{name}'] = np.where(left, far, near)
+        far = self._arm(1, self.hip, self.hip) | self._leg(1)
+        near = self._arm(0, far['elbow'], far['wrist']) | self._leg(0)
+        left = self.left[:, None, None]
+        for name in near:
+            points[f'left_{name}'] = np.where(left, near[name], far[name])
+            points[f'right_{name}'] = np.where(left, far[name], near[name])
         return points
 
-    def _trunk(self, size: dict[str, np.ndarray]) -> None:
-        c = self.channel
-        zero = np.zeros_like(self.time)
+    def _trunk(self) -> dict[str, np.ndarray]:
+        c, size, zero = self.channel, self.size, np.zeros_like(self.time)
         self.torso = rotation(c['twist'], c['lean'], c['side'])
-        turn = rotation(
+        self.turn_head = rotation(
             c['yaw'] + 0.6 * c['twist'], c['pitch'] + 0.4 * c['lean'], c['roll'] + 0.5 * c['side']
         )
-        self.turn_head = turn
-        hip = np.stack([c['shift'], zero, zero], -1)
+        self.hip = np.stack([c['shift'], zero, zero], -1)
         spine = np.stack([zero, size['spine'][..., 0] + c['rise'], zero], -1)
-        self.hip, self.neck = hip, hip + _turn(self.torso, spine)
+        self.neck = self.hip + _turn(self.torso, spine)
         stalk = np.stack([zero, 0.185 - c['sink'], 0.02 + c['forward']], -1) * size['skull']
         self.skull = self.neck + _turn(self.torso, stalk)
-        self.trunk = {
-            'mid_hip': hip,
-            'spine_mid': hip + 0.5 * (self.neck - hip),
-            'spine_shoulder': hip + 0.95 * (self.neck - hip),
-            'neck': self.neck,
-        }
+        trunk = {'mid_hip': self.hip, 'neck': self.neck}
+        for name, share in (('spine_mid', 0.5), ('spine_shoulder', 0.95)):
+            trunk[name] = self.hip + share * (self.neck - self.hip)
         for name, at in gesture_table()['face'].items():
-            self.trunk[name] = self.skull + _turn(turn, np.array(at, float) * size['skull'])
+            trunk[name] = self.skull + _turn(self.turn_head, np.array(at, float) * size['skull'])
+        return trunk
 
-    def _place(self, limb: int, other: tuple | None, size: dict[str, np.ndarray]) -> np.ndarray:
-        """(n, T, 3) world place of the movement's target for one hand."""
+    def _target(self, limb: int, elbow: np.ndarray, wrist: np.ndarray) -> np.ndarray:
+        """(n, T, 3) place that one hand goes to; the other arm's elbow and wrist are given."""
         offset = self.who.touch_habit[:, limb] + 0.01 * self.normals['target'][:, limb]
-        at = self._mirror(self.moves.at[:, limb] + offset, limb)[:, None]
-        on_arm = self.moves.at[:, limb, 0][:, None, None]
-        elbow, wrist = other or (self.hip, self.hip)
+        own = self.moves.at[:, limb]
+        at = ((own + offset) * self.mirror[limb])[:, None]
         places = [
             at + 0 * self.hip,
             self.neck + _turn(self.torso, at),
-            self.skull + _turn(self.turn_head, at * size['skull']),
-            elbow + on_arm * (wrist - elbow) + at * (0, 1, 1),
+            self.skull + _turn(self.turn_head, at * self.size['skull']),
+            elbow + own[:, :1, None] * (wrist - elbow) + at * (0, 1, 1),
         ]
-        frame = self.moves.frame[:, limb][:, None, None]
-        return np.select([frame == i for i in range(len(FRAMES))], places, at + 0 * self.hip)
+        frame = self.moves.frame[:, limb, None, None]
+        return np.select([frame == i for i in range(len(places))], places)
 
     def _rest(self, limb: int) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3) place and direction of a resting hand, in world axes."""
@@ -226,87 +211,73 @@ class BodyMotion:
         pick = np.where(draw[:, 2] < 1 / 6, draw[:, limb], draw[:, 0])
         choice = np.minimum((pick[:, None] >= share).sum(1), len(rests) - 1)
         choice = np.where(self.moves.rest >= 0, self.moves.rest, choice)
-        at = np.array([rest['at'] for rest in rests])[choice]
+        at, reach = (np.array([rest[key] for rest in rests])[choice] for key in ('at', 'reach'))
         at = at + self.who.rest_habit[:, limb] + 0.02 * self.normals['rest'][:, limb]
-        reach = np.array([rest['reach'] for rest in rests])[choice]
-        return self._mirror(at, limb), self._mirror(reach, limb)
+        return at * self.mirror[limb], reach * self.mirror[limb]
 
-    def _arm(self, limb: int, size: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        moves = self.moves
+    def _arm(self, limb: int, elbow: np.ndarray, wrist: np.ndarray) -> dict[str, np.ndarray]:
+        """Joints of one arm and its hand; ``elbow`` and ``wrist`` of the other, where it is led."""
+        moves, size, mirror = self.moves, self.size, self.mirror[limb][:, None]
         used = self.used[:, limb]
         course = (self.course * used[:, None])[..., None]
-        other = getattr(self, 'far_arm', None) if limb == 0 else None
         rest, rest_reach = self._rest(limb)
-        target = self._place(limb, other, size)
 
-        sign = (self.side * (1, -1)[limb])[:, None, None]
-        amplitude = (self._mirror(moves.rub[:, limb], limb) * self.gain[:, None])[:, None]
+        amplitude = (moves.rub[:, limb] * self.mirror[limb] * self.gain[:, None])[:, None]
         wander = moves.wander * used * self.gain * np.exp(0.5 * self.normals['wander'])
         loose = HAND_SWAY + BUSY_SWAY * self.busy[:, limb, None, None]
         loose = loose + wander[:, None, None] * course
         swing = self.noise[..., 12 + 3 * limb : 15 + 3 * limb] * (1.3, 1.0, 0.7)
-        arc = 4 * course * (1 - course) * _xyz(0.03 * sign, 0.0, 0.05)
-        tip = rest[:, None] * (1 - course) + target * course + arc
+        arc = 4 * course * (1 - course) * (mirror * (0.03, 0.0, 0.05))
+        tip = rest[:, None] * (1 - course) + self._target(limb, elbow, wrist) * course + arc
         tip = tip + amplitude * self.beat[..., None] * used[:, None, None] + loose * swing
 
-        reach = self._mirror(moves.reach[:, limb] + 0.12 * self.normals['reach'][:, limb], limb)
-        along = _unit(rest_reach[:, None] * (1 - course) + reach[:, None] * course)
-        shift_up = self.channel[f'raise_{PER_LIMB[limb]}'][..., None]
-        out = _xyz(sign * size['half_shoulders'], shift_up - 0.015, 0.0)
+        reach = moves.reach[:, limb] + 0.12 * self.normals['reach'][:, limb]
+        reach = (reach * self.mirror[limb])[:, None]
+        along = _unit(rest_reach[:, None] * (1 - course) + reach * course)
+        lift = self.channel[f'raise_{PER_LIMB[limb]}'][..., None] - 0.015
+        out = _xyz(mirror[..., :1] * size['half_shoulders'], lift, 0.0)
         shoulder = self.neck + _turn(self.torso, out)
-        pole = np.array(gesture_table()['default_pole']) * (1 - course)
-        pole = pole + moves.pole[:, limb][:, None] * course
-        pole = pole * _xyz(sign, 1.0, 1.0)
+        pole = np.array(gesture_table()['landmarks']['nowhere']['pole']) * (1 - course)
+        pole = (pole + moves.pole[:, limb][:, None] * course) * mirror
         # The longest stretched finger is the one that touches.
         far = np.array([far for far, _ in FINGERS.values()])
         length = 1 + ((far * moves.fingers).max(1)[:, None, None] - 1) * course
         elbow, wrist = two_bone_ik(
             shoulder, tip - length * size['hand'] * along, size['upper_arm'], size['forearm'], pole
         )
-        if limb == 1:
-            self.far_arm = (elbow, wrist)
         arm = {'shoulder': shoulder, 'elbow': elbow, 'wrist': wrist}
-        return {**arm, **self._hand(wrist, along, course, sign, size['hand'])}
 
-    def _hand(
-        self,
-        wrist: np.ndarray,
-        along: np.ndarray,
-        course: np.ndarray,
-        sign: np.ndarray,
-        length: np.ndarray,
-    ) -> dict[str, np.ndarray]:
         # At rest the palm looks down, at a target it looks to the body.
         palm = np.array([0, -1.0, 0]) * (1 - course) + np.array([0, -0.25, -1.0]) * course
+        sign, length = mirror[..., :1], size['hand']
         across = -sign * _unit(np.cross(along, palm))
         palm = sign * np.cross(along, across)
-        stretch = 1 + (self.moves.fingers[:, None] - 1) * course
-        hand = {'hand': wrist + 0.45 * length * along}
+        stretch = 1 + (moves.fingers[:, None] - 1) * course
+        arm['hand'] = wrist + 0.45 * length * along
         for i, (name, (far, out)) in enumerate(FINGERS.items()):
             straight = stretch[..., i : i + 1]
-            hand[f'{name}_tip'] = wrist + length * (
+            arm[f'{name}_tip'] = wrist + length * (
                 far * straight * along + out * across + 0.5 * (1 - straight) * palm
             )
-            hand[f'{name}_knuckle'] = wrist + length * (0.5 * far * along + 0.8 * out * across)
-        return hand
+            arm[f'{name}_knuckle'] = wrist + length * (0.5 * far * along + 0.8 * out * across)
+        return arm
 
-    def _leg(self, limb: int, size: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        sign = (self.side * (1, -1)[limb])[:, None, None]
-        hip = self.hip + _xyz(sign, 0.0, 0.0) * size['half_hips']
+    def _leg(self, limb: int) -> dict[str, np.ndarray]:
+        size, mirror = self.size, self.mirror[limb][:, None]
+        hip = self.hip + mirror * (1.0, 0.0, 0.0) * size['half_hips']
         seated = self.posture == 'seated'
         down, ahead = (0.0, size['thigh']) if seated else (size['thigh'], 0.03)
-        foot = np.zeros_like(self.hip) + _xyz(sign * 0.12, -0.98 * (down + size['shank']), ahead)
+        foot = _xyz(mirror[..., :1] * 0.12, -0.98 * (down + size['shank']), ahead) + 0 * self.hip
         if limb == 0:
-            step = self._mirror(self.moves.foot * self.gain[:, None], 0)[:, None]
+            step = (self.moves.foot * self.gain[:, None] * self.mirror[0])[:, None]
             foot = foot + step * (self.course * (1 + 0.5 * self.beat))[..., None]
-        knee, ankle = two_bone_ik(
-            hip, foot, size['thigh'], size['shank'], np.array([0, 0.3, 1.0]) + 0 * hip
-        )
+        pole = np.array([0, 0.3, 1.0]) + 0 * hip
+        knee, ankle = two_bone_ik(hip, foot, size['thigh'], size['shank'], pole)
         return {
             'hip': hip,
             'knee': knee,
             'ankle': ankle,
             'heel': ankle + (0, -0.06, -0.05),
             'foot': ankle + (0, -0.06, 0.16),
-            'small_toe': ankle + _xyz(0.05 * sign, -0.06, 0.13),
+            'small_toe': ankle + mirror * (0.05, -0.06, 0.13),
         }

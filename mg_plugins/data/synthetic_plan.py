@@ -16,11 +16,8 @@ from .classes import class_counts, get_classes
 SUBJECT, SESSION, PLAN, MOTION, REPAIR, SHUFFLE, GAP = range(7)
 HELD_OUT = 1 / 3
 FEWEST = 4
-
-
-FRAMES = ('seat', 'torso', 'head', 'other')
+FRAMES = ('seat', 'torso', 'head', 'other', 'none')
 PER_LIMB = ('near', 'far')
-NO_HAND = -1
 REST_LEAN = 6.0
 
 # What a clip draws, one row a clip; a field added at the end changes no other.
@@ -54,7 +51,7 @@ FINGERS = table_of('fingertips')
 
 
 class Rows(dict):
-    """Arrays by name, one row of each for every movement or subject; also as attributes."""
+    """Arrays by name, one row of each for every movement, subject or clip; also as attributes."""
 
     __getattr__ = dict.__getitem__
 
@@ -66,32 +63,30 @@ class Rows(dict):
 def compile_movements(entries: list[dict], posture: str) -> Rows:
     """Entries of the gesture table as arrays, row k for class k; ``posture`` names the rests.
 
-    Of each hand, near and far: ``frame`` (K, 2) an index into ``FRAMES``, ``NO_HAND`` if unused,
-    ``at``, ``reach``, ``pole`` (K, 2, 3) target point, hand direction and elbow direction in
-    near-side axes, ``rub`` (K, 2, 3) amplitude of the to and fro. Of each class: ``fingers``
-    (K, 5) how far they are stretched, ``body``, ``sway`` (K, 12) held and oscillating part of each
-    channel, ``hz``, ``approach`` (K, 2) ranges, ``rub_share``, ``stay``, ``both`` (K,) shares of
-    clips, ``foot`` (K, 3), ``wander`` (K,), ``rest`` (K,) where it must start from, -1 for any.
+    Of each hand, near and far: ``frame`` (K, 2) an index into ``FRAMES``, ``at``, ``reach``,
+    ``pole`` (K, 2, 3) target point, hand direction and elbow direction in near-side axes, ``rub``
+    (K, 2, 3) amplitude of the to and fro. Of each class: ``fingers`` (K, 5) how far they are
+    stretched, ``body``, ``sway`` (K, 12) held and oscillating part of each channel, ``hz``,
+    ``approach`` (K, 2) ranges, ``rub_share``, ``stay``, ``both`` (K,) shares of clips, ``foot``
+    (K, 3), ``wander`` (K,), ``rest`` (K,) where it must start from, -1 for any.
     """
     table, rows = gesture_table(), []
     rests = [rest['name'] for rest in table['rests'][posture]]
+    nowhere = table['landmarks']['nowhere']
     for entry in ({**table['defaults'], **entry} for entry in entries):
-        marks = [table['landmarks'].get(entry.get(limb)) for limb in PER_LIMB]
-        rub = np.array(entry['rub'], float)
-        row = {key: entry[key] for key in ('hz', 'approach')}
-        row |= {key: np.array(entry[key], float) for key in ('rub_share', 'foot', 'wander')}
-        row |= {key: float(entry[key]) for key in ('stay', 'both')}
-        for field in ('body', 'sway'):
-            row[field] = [float(entry.get(field, {}).get(name, 0)) for name in CHANNELS]
-        for field in ('at', 'reach'):
-            row[field] = [mark[field] if mark else (0, 0, 0) for mark in marks]
-        row['frame'] = [FRAMES.index(mark['frame']) if mark else NO_HAND for mark in marks]
-        row['pole'] = [(mark or {}).get('pole', table['default_pole']) for mark in marks]
+        marks = [{**nowhere, **table['landmarks'][entry[limb]]} for limb in PER_LIMB]
+        row = {key: [mark[key] for mark in marks] for key in ('at', 'reach', 'pole')}
+        row['frame'] = [FRAMES.index(mark['frame']) for mark in marks]
+        for key in ('body', 'sway'):
+            row[key] = [entry[key].get(name, 0) for name in CHANNELS]
+        for key in ('hz', 'approach', 'rub_share', 'stay', 'both', 'foot', 'wander'):
+            row[key] = entry[key]
         row['fingers'] = table['fingers'][entry['fingers']]
-        row['rub'] = [rub, rub * entry['rub_far']]
-        row['rest'] = rests.index(entry['from']) if entry.get('from') in rests else -1
+        row['rub'] = np.outer((1, entry['rub_far']), entry['rub'])
         rows.append(row)
-    return Rows({name: np.array([row[name] for row in rows]) for name in rows[0]})
+    made = {key: np.array([row[key] for row in rows], float) for key in rows[0]}
+    starts = [entry.get('from') for entry in entries]
+    return Rows(made, rest=np.array([rests.index(s) if s in rests else -1 for s in starts]))
 
 
 def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
@@ -108,12 +103,11 @@ def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
         name: length * stature * np.exp(0.04 * normal[:, 1 + i])
         for i, (name, length) in enumerate(gesture_table()['proportions'].items())
     }
-    size['skull'] = np.exp(0.04 * normal[:, 10])
     habit = HABIT * normal[:, 11:23]
     habit[:, 0] += REST_LEAN if posture == 'seated' else 0
     liking = np.array([rng.standard_normal(len(weights)) for rng in rngs])
     return Rows(
-        size=Rows(size),
+        size=Rows(size, skull=np.exp(0.04 * normal[:, 10])),
         habit=habit,
         rest_habit=0.025 * normal[:, 23:29].reshape(-1, 2, 3),
         touch_habit=0.008 * normal[:, 29:35].reshape(-1, 2, 3),
@@ -160,55 +154,27 @@ class SyntheticOptions:
             raise ValueError(
                 f'dataset={self.dataset!r}: there is a stand-in for {", ".join(known)}'
             )
-        least = {'seed': 0, 'subjects': 2, 'sessions': 1, 'clips': self.subjects, 'noise': 0}
-        if self.classes is not None:
-            least['classes'] = 2
+        least = dict(seed=0, subjects=2, sessions=1, clips=self.subjects, noise=0, classes=2)
         for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f'{name}={getattr(self, name)!r}: must be at least {bound}')
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f'{name}={value!r}: must be at least {bound}')
 
     @property
     def variant(self) -> dict:
         """The entry of the imitated data set: layout, classes, dims, posture, frames."""
         return gesture_table()['datasets'][self.dataset]
 
+    def stream(self, *key: int) -> np.random.Generator:
+        """A generator of its own for every subject, session and clip."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
-@dataclass(frozen=True)
-class Task:
-    """The classes: K names, movements (entries of the table), (K,) counts and pull towards 'win'.
+
+def make_task(options: SyntheticOptions) -> Rows:
+    """The classes: K ``names``, ``movements``, (K,) ``counts`` and the pull towards 'win', ``win``.
 
     ``named`` says whether the movements are what the names say.
     """
-
-    names: tuple[str, ...]
-    movements: list[dict]
-    counts: np.ndarray
-    win: np.ndarray
-    named: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which clip is what: one row a clip (``outcome``, ``fps`` and ``view``: one row a session)."""
-
-    label: np.ndarray
-    subject: np.ndarray
-    session: np.ndarray
-    frames: np.ndarray
-    start: np.ndarray
-    held_out: np.ndarray
-    outcome: np.ndarray
-    fps: np.ndarray
-    view: np.ndarray
-
-
-def stream_of(options: SyntheticOptions, *key: int) -> np.random.Generator:
-    """A generator of its own for every subject, session and clip."""
-    return np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=key))
-
-
-def make_task(options: SyntheticOptions) -> Task:
-    """Class names, movements, class counts and the pull of each class towards 'win'."""
     source = options.variant['classes']
     names = get_classes(source) if isinstance(source, str) else None
     if options.classes not in (None, len(names or ())):
@@ -219,11 +185,14 @@ def make_task(options: SyntheticOptions) -> Task:
     except KeyError:
         counts = np.ones(len(names))
     table = gesture_table()['movements']
-    if all(name in table for name in names):
-        entries = [{**table.get(table[name].get('like'), {}), **table[name]} for name in names]
-        return Task(names, entries, counts, np.array([entry['win'] for entry in entries]), True)
-    win = np.random.default_rng(SHUFFLE).normal(0, 0.6, len(names))
-    return Task(names, generic_movements(len(names)), counts, win, False)
+    named = all(name in table for name in names)
+    if named:
+        moves = [{**table.get(table[name].get('like'), {}), **table[name]} for name in names]
+        win = np.array([entry['win'] for entry in moves])
+    else:
+        moves = generic_movements(len(names))
+        win = np.random.default_rng(SHUFFLE).normal(0, 0.6, len(names))
+    return Rows(names=names, movements=moves, counts=counts, win=win, named=named)
 
 
 def generic_movements(number: int) -> list[dict]:
@@ -236,34 +205,33 @@ def generic_movements(number: int) -> list[dict]:
     targets, rhythms = table['targets'], table['rhythms']
     simple = [{'near': a, **rhythm} for a in targets for rhythm in rhythms]
     simple += [{'far': entry['near'], **entry} for entry in simple]
-    simple += [
-        {**whole, 'hz': rhythm['hz']} for whole in table['whole_body'] for rhythm in rhythms[1:]
-    ]
-    pairs = [
-        {'near': a, 'far': b, **rhythm}
-        for a, b in itertools.permutations(targets, 2)
-        for rhythm in rhythms
-    ]
-    if number > len(simple) + len(pairs):
-        most = len(simple) + len(pairs)
+    simple += [{**body, 'hz': rhythm['hz']} for body in table['whole_body'] for rhythm in rhythms[1:]]
+    both = itertools.product(itertools.permutations(targets, 2), rhythms)
+    pairs = [{'near': near, 'far': far, **rhythm} for (near, far), rhythm in both]
+    most = len(simple) + len(pairs)
+    if number > most:
         raise ValueError(f'classes={number}: there are {most} generic movements at most')
     shuffle = np.random.default_rng(SHUFFLE)
-    order = [part[i] for part in (simple, pairs) for i in shuffle.permutation(len(part))]
-    return order[:number]
+    return [part[i] for part in (simple, pairs) for i in shuffle.permutation(len(part))][:number]
 
 
-def make_plan(options: SyntheticOptions, task: Task) -> Plan:
-    """Decides label, subject, session, length and place in time of every clip."""
+def make_plan(options: SyntheticOptions, task: Rows) -> Rows:
+    """Which clip is what.
+
+    One row a clip: ``label``, ``subject``, ``session``, ``frames`` (its length), ``start`` (its
+    place in the session) and ``held_out``. One row a session: ``outcome`` (1 is 'win'), ``fps``
+    and ``view``.
+    """
     total = options.subjects * options.sessions
     clip = np.arange(options.clips)
     session = clip % total
     subject = session % options.subjects
     held = np.zeros(options.subjects, bool)
-    order = stream_of(options, SUBJECT).permutation(options.subjects)
+    order = options.stream(SUBJECT).permutation(options.subjects)
     held[order[: max(1, round(options.subjects * HELD_OUT))]] = True
 
     rate, outcome = _rates(options, task)
-    draw = np.array([stream_of(options, PLAN, i).random(4) for i in clip])
+    draw = np.array([options.stream(PLAN, i).random(4) for i in clip])
     share = np.cumsum(rate, 1)[session]
     label = (draw[:, :1] * share[:, -1:] >= share).sum(1)
     for part in (held[subject], ~held[subject]):
@@ -273,39 +241,39 @@ def make_plan(options: SyntheticOptions, task: Task) -> Plan:
     frames = shortest * (longest / shortest) ** draw[:, 1:3].mean(1)
     frames = np.round(frames).astype(int)
     rates = (25.0, 29.97, 30.0) if options.variant['dims'] == 2 else (30.0,)
-    streams = [stream_of(options, SESSION, s) for s in range(total)]
+    streams = [options.stream(SESSION, s) for s in range(total)]
     fps = np.array([rates[stream.integers(len(rates))] for stream in streams])
     view = np.array([stream.standard_normal(6) for stream in streams])
     # A pause of up to 8 seconds before each clip.
     pause = (1 + 8 * draw[:, 3] * fps[session]).astype(int)
     start = np.empty(options.clips, int)
     for s in range(min(total, options.clips)):
-        steps = (pause + frames)[s::total]
-        start[s::total] = np.cumsum(steps) - frames[s::total]
-    return Plan(label, subject, session, frames, start, held[subject], outcome, fps, view)
+        start[s::total] = np.cumsum((pause + frames)[s::total]) - frames[s::total]
+    clips = dict(label=label, subject=subject, session=session, frames=frames, start=start)
+    return Rows(clips, held_out=held[subject], outcome=outcome, fps=fps, view=view)
 
 
-def _rates(options: SyntheticOptions, task: Task) -> tuple[np.ndarray, np.ndarray]:
+def _rates(options: SyntheticOptions, task: Rows) -> tuple[np.ndarray, np.ndarray]:
     """(sessions, K) rate of each class, and (sessions,) outcome: 1 is 'win'."""
     number, people = len(task.names), options.subjects
     liking, won = [], []
     for k in range(people):
-        stream = stream_of(options, SUBJECT, k, 1)
+        stream = options.stream(SUBJECT, k, 1)
         liking.append(0.4 * stream.standard_normal(number))
         liking[-1][stream.choice(number, min(3, number), replace=False)] += 1
         # With an odd number of sessions every second subject wins the odd one.
         wins = (options.sessions + k % 2) // 2
         won.append(stream.permutation(np.arange(options.sessions) < wins))
-    subject = np.arange(people * options.sessions) % people
     outcome = np.array(won).T.ravel()
     pull = np.where(outcome, 1, -1)[:, None] * task.win * options.linked
-    return task.counts * np.exp(np.array(liking)[subject] + pull), outcome.astype(int)
+    liking = np.tile(liking, (options.sessions, 1))
+    return task.counts * np.exp(liking + pull), outcome.astype(int)
 
 
 def _repair(options: SyntheticOptions, label: np.ndarray, part: np.ndarray, number: int) -> None:
     """Gives rare classes a few of the commonest class's clips, in place, if there are enough."""
     fewest = min(FEWEST, len(part) // (2 * number))
-    stream = stream_of(options, REPAIR, int(part[0]) if len(part) else 0)
+    stream = options.stream(REPAIR, int(part[0]) if len(part) else 0)
     for k in range(number):
         while (label[part] == k).sum() < fewest:
             common = np.bincount(label[part], minlength=number).argmax()
