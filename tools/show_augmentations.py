@@ -48,15 +48,12 @@ def main(argv: list[str] | None = None) -> None:
     from mg_plugins.augment.pictures import animate, contact_sheet, load_clip, names_of
 
     out, names = Path(args.out), names_of(args.only)
-    clip = load_clip(args.ann_file, args.clip, args.layout)
-    total = len(names) * (1 if args.no_gif else 2)
-    with tqdm(total=total, unit='picture', disable=args.quiet or None, leave=False) as bar:
-        drawn = dict(strength=args.strength, seed=args.seed)
-        sheet = out / 'augmentations.png'
-        contact_sheet(clip, names, sheet, progress=lambda name: bar.update(), **drawn)
-        for name in [] if args.no_gif else names:
-            animate(clip, name, out / f'{name}.gif', **drawn)
-            bar.update()
+    clip, sheet = load_clip(args.ann_file, args.clip, args.layout), out / 'augmentations.png'
+    drawn = dict(strength=args.strength, seed=args.seed)
+    bar = dict(unit='picture', disable=args.quiet or None, leave=False)
+    contact_sheet(clip, tqdm(names, **bar), sheet, **drawn)
+    for name in tqdm([] if args.no_gif else names, **bar):
+        animate(clip, name, out / f'{name}.gif', **drawn)
     print(f'clip: {clip.title}')
     print(f'contact sheet: {sheet}')
     if not args.no_gif:

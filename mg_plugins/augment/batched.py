@@ -7,7 +7,7 @@ batch of clips on its own device, after collation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from .chain import Chain
 from .randomness import rank
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """One view: its chain and its features."""
 
     chain: Chain

@@ -58,17 +58,17 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
     """
     if isinstance(chain, Mapping) and chain.get('type') == OneOf.name:
         return [OneOf(**{key: value for key, value in chain.items() if key != 'type'})]
-    if isinstance(chain, (Mapping, Augmentation)):
+    if isinstance(chain, (Mapping, Augmentation)) or (
+        isinstance(chain, str) and chain in AUGMENTATIONS
+    ):
         return [build_augmentation(chain)]
     if isinstance(chain, str):
-        if chain in AUGMENTATIONS:
-            return [build_augmentation(chain)]
         if chain not in _recipes():
             raise UserError(
                 f'recipe {chain!r} is unknown; there are {", ".join(_recipes())}, and the '
                 f'augmentations {", ".join(sorted(AUGMENTATIONS))}'
             )
-        return build_steps(_recipes()[chain]['steps'])
+        chain = _recipes()[chain]['steps']
     return [step for part in chain for step in build_steps(part)]
 
 
@@ -102,12 +102,11 @@ class Chain:
         """
         drawn = []
         for step in self.steps:
-            hit, index, params = draws.rng.random(draws.batch) < step.p, None, None
-            if np.all(hit):
-                params = step.draw(draws, shape, self.layout)
-            elif np.any(hit):
+            hit, index, own = draws.rng.random(draws.batch) < step.p, None, draws
+            if not np.all(hit) and np.any(hit):
                 index = np.flatnonzero(hit)
-                params = step.draw(draws.some(len(index)), shape, self.layout)
+                own = draws.some(len(index))
+            params = step.draw(own, shape, self.layout) if np.any(hit) else None
             drawn.append(Drawn(index, params))
         return drawn
 
@@ -183,10 +182,10 @@ class OneOf(Augmentation):
     def draw(self, draws: Draws, shape, layout) -> dict:
         which, parts = draws.integers(0, len(self.chains) - 1), []
         for number in np.unique(which):
-            chain, index = Chain(self.chains[number], layout), None
+            chain, index, own = Chain(self.chains[number], layout), None, draws
             if draws.batch:
                 index = np.flatnonzero(which == number)
-            own = draws if index is None else draws.some(len(index))
+                own = draws.some(len(index))
             parts.append((chain, index, chain.draw(own, shape)))
         return dict(parts=parts)
 

@@ -53,21 +53,16 @@ class MGResample(BaseTransform):
         Raises:
             ValueError: If there are no scores.
         """
-        if 'keypoint_score' not in results:
-            raise ValueError(
-                'MGResample needs keypoint_score to know which joints are missing: '
-                'put it after MGNormalize and before MGSkeFeat'
-            )
-        last = results['keypoint'].shape[1] - 1
+        keypoint, score = results['keypoint'], _scores(results, 'MGResample')
+        last = keypoint.shape[1] - 1
         start, stop = 0.0, float(last)
         if self.crop is not None:
             rng = self.randomness.of(results)
             kept = last * rng.uniform(*self.crop)
             start = rng.uniform(0, last - kept)
             stop = start + kept
-        results['keypoint'], results['keypoint_score'] = resample(
-            results['keypoint'], results['keypoint_score'], self.clip_len, start, stop
-        )
+        points, scores = resample(keypoint, score, self.clip_len, start, stop)
+        results.update(keypoint=points, keypoint_score=scores)
         results.update(clip_len=self.clip_len, num_clips=1, total_frames=self.clip_len)
         return results
 
@@ -116,16 +111,21 @@ class AugmentTransform(BaseTransform):
         return f'{type(self).__name__}({", ".join(f"{k}={v!r}" for k, v in options.items())})'
 
 
-def _register_all() -> None:
-    """A transform for every augmentation, with its documentation, under its name."""
-    for name, augmentation in AUGMENTATIONS.items():
-        text = f'{augmentation.__doc__}\n    Options of every one: {AugmentTransform.__doc__}'
-        body = dict(augmentation=name, __doc__=text, __module__=__name__)
-        transform = type(name, (AugmentTransform,), body)
-        globals()[name] = TRANSFORMS.register_module(module=transform)
+for _name, _augmentation in AUGMENTATIONS.items():
+    # A transform for every augmentation, with its documentation, under its name.
+    _text = f'{_augmentation.__doc__}\n    Options of every one: {AugmentTransform.__doc__}'
+    _body = dict(augmentation=_name, __doc__=_text, __module__=__name__)
+    globals()[_name] = type(_name, (AugmentTransform,), _body)
+    TRANSFORMS.register_module(module=globals()[_name])
 
 
-_register_all()
+def _scores(results: dict, who: str) -> np.ndarray:
+    if 'keypoint_score' not in results:
+        raise ValueError(
+            f'{who} needs keypoint_score to know which joints are missing: put it after '
+            'MGNormalize and before MGSkeFeat'
+        )
+    return results['keypoint_score']
 
 
 @TRANSFORMS.register_module()
@@ -158,24 +158,17 @@ class MultiView(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Make the views of one sample."""
-        keypoint, score = results['keypoint'], results.pop('keypoint_score', None)
-        if score is None:
-            raise ValueError(
-                'MultiView needs keypoint_score to know which joints are missing: put it after '
-                'MGNormalize and MGResample, in the place of MGSkeFeat'
-            )
+        keypoint, score = results['keypoint'], _scores(results, 'MultiView')
         if keypoint.shape[2] != self.layout.num_joints:
             raise LayoutError(
                 f'clip {results.get("frame_dir")!r} has {keypoint.shape[2]} joints, layout '
                 f'{self.layout.name!r} has {self.layout.num_joints}'
             )
         draws = Draws(self.randomness.of(results))
-        views = []
-        for view in self.views:
-            points, scores = view.chain(keypoint, score, draws)
-            views.append(features(points, scores, self.layout, view.feat))
-        results['keypoint'] = np.concatenate(views, axis=1)
-        results['num_clips'] = len(views)
+        made = [(view.chain(keypoint, score, draws), view.feat) for view in self.views]
+        views = [features(*clip, self.layout, feat) for clip, feat in made]
+        results['keypoint'], results['num_clips'] = np.concatenate(views, axis=1), len(views)
+        del results['keypoint_score']
         return results
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.checks import filled_scores
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout
 from mg_plugins.data.skeleton import detected_joints, normalise
+from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
@@ -88,8 +89,6 @@ def load_clip(
         AnnotationError: A file that is missing or refused.
     """
     if ann_file is None:
-        from mg_plugins.data.synthetic import make_synthetic
-
         _, clips, meta = make_synthetic(subjects=4, clips=160)
         source = 'synthetic set'
     else:
@@ -112,29 +111,28 @@ def load_clip(
             names = ', '.join(one['frame_dir'] for one in some[:4])
             raise PictureError(f'{source} has no clip {clip!r}; it has {names} and so on')
     keypoint, score = chosen['keypoint'], filled_scores(chosen)
-    if keypoint.shape[2] != layout.num_joints:
+    _, frames, joints, _ = keypoint.shape
+    if joints != layout.num_joints:
         raise LayoutError(
-            f'{source} has {keypoint.shape[2]} joints, layout {layout.name!r} has '
-            f'{layout.num_joints}'
+            f'{source} has {joints} joints, layout {layout.name!r} has {layout.num_joints}'
         )
     detected, name = detected_joints(keypoint, score), classes.get(chosen.get('label'))
     keypoint, score = normalise(keypoint, detected, layout), (score * detected).astype(np.float32)
     what = f', “{name}”' if name else ''
-    title = f'{source}, clip {chosen["frame_dir"]}{what}, {keypoint.shape[1]} frames'
-    return Clip(*resample(keypoint, score, FRAMES, 0, keypoint.shape[1] - 1), layout, title)
+    title = f'{source}, clip {chosen["frame_dir"]}{what}, {frames} frames'
+    return Clip(*resample(keypoint, score, FRAMES, 0, frames - 1), layout, title)
 
 
 def _liveliness(annotation: dict) -> tuple:
     """Rank as an example: long enough, all there, something repeats, much movement a body size."""
     keypoint, score = annotation['keypoint'], filled_scores(annotation)
-    seen = score > 0
+    seen, frames = score > 0, keypoint.shape[1]
     if not seen.any():
         return (0,)
     size = keypoint[seen].std(axis=0).mean()
     movement = float(motion_energy(keypoint, score).mean() / size**2)
-    drawn = resample(keypoint / size, score, FRAMES, 0, keypoint.shape[1] - 1)
-    repeats = bool(cycle_length(*drawn) > 0)
-    return (keypoint.shape[1] >= 40, round(float(seen.mean()), 1), repeats, movement)
+    repeats = cycle_length(*resample(keypoint / size, score, FRAMES, 0, frames - 1)) > 0
+    return (frames >= 40, round(float(seen.mean()), 1), bool(repeats), movement)
 
 
 def augment(clip: Clip, name: str, strength: float | None = None, seed: int = 0) -> Clip:
@@ -167,50 +165,39 @@ def describe(name: str, strength: float | None = None) -> tuple[str, str]:
 
 def contact_sheet(
     clip: Clip,
-    names: Sequence[str],
+    names: Collection[str],
     path: str | os.PathLike,
     *,
     strength: float | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda name: None,
 ) -> None:
-    """Draw a PNG of one row an augmentation: what it is, the clip, five frames, a joint's way.
-
-    ``progress`` is called with each name after its row is drawn.
-    """
+    """Draw a PNG of one row an augmentation: what it is, the clip, five frames, a joint's way."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 0.8 + 1.7 * len(names)), dpi=100, layout='constrained')
-    figure.suptitle(
-        f'{clip.title} · left blue, right orange, pale: the clip as it is · of {DRAWS} draws the '
-        'one that changes most',
-        fontsize=10,
-        color=FAINT,
-    )
+    title = f'{clip.title} · left blue, right orange, pale: the clip as it is · of {DRAWS} draws '
+    figure.suptitle(f'{title}the one that changes most', fontsize=10, color=FAINT)
     widths = [1.75, *[1] * (SHOWN + 1), 1.5]
     rows = figure.subplots(len(names), len(widths), squeeze=False, width_ratios=widths)
     at = np.linspace(0, FRAMES - 1, SHOWN + 2).round().astype(int)[1:-1]
     heads = ['the clip', *(f'frame {frame + 1}' for frame in at), 'its liveliest joint over time']
-    for axes, head in zip(rows[0, 1:], heads, strict=True):
-        axes.set_title(head, fontsize=9, color=FAINT)
     group = None
     for name, (label, still, *stages, trace) in zip(names, rows, strict=True):
         if _group(name) != group:
             group = _group(name)
             label.set_title(GROUPS[group], loc='left', fontsize=11, weight='bold', color=LEFT)
-        changed = augment(clip, name, strength, seed)
-        what, value = describe(name, strength)
+        changed, (what, value) = augment(clip, name, strength, seed), describe(name, strength)
         label.axis('off')
         label.text(0, 0.84, name, fontsize=11, weight='bold', color=INK)
         label.text(0, 0.75, '\n'.join(textwrap.wrap(what, 34)[:4]), fontsize=8, va='top')
         label.text(0, 0.05, value, fontsize=7.5, color=FAINT)
         draw = _stage(clip, changed)
-        draw(still, clip, at[SHOWN // 2])
+        draw(still, at[SHOWN // 2], clip)
         for axes, frame in zip(stages, at, strict=True):
-            draw(axes, clip, frame, pale=True)
-            draw(axes, changed, frame)
+            draw(axes, frame, changed, shadow=clip)
         _trace(trace, clip, changed, at)
-        progress(name)
+    for axes, head in zip(rows[0, 1:], heads, strict=True):
+        axes.set_title(head, fontsize=9, color=FAINT)
     with replacing(path) as file:
         figure.savefig(file, format='png')
 
@@ -235,11 +222,8 @@ def animate(
     draw = _stage(clip, changed)
     with replacing(path) as file, writer.saving(figure, str(file), dpi=90):
         for frame in range(0, FRAMES, 2):
-            for axes in (left, right):
-                axes.clear()
-            draw(left, clip, frame)
-            draw(right, clip, frame, pale=True)
-            draw(right, changed, frame)
+            draw(left, frame, clip)
+            draw(right, frame, changed, shadow=clip)
             writer.grab_frame()
 
 
@@ -262,25 +246,23 @@ def _stage(*clips: Clip) -> Callable:
     low, high = np.percentile(points, [0.2, 99.8], axis=0) if len(points) else np.zeros((2, 2))
     middle, half = (low + high) / 2, (high - low).max() / 2 * 1.1 + 1e-3
 
-    def draw(axes, clip: Clip, frame: int, pale: bool = False) -> None:
-        """Bones with a missing end are left out; a pale skeleton is the shadow behind another."""
+    def draw(axes, frame: int, clip: Clip, shadow: Clip | None = None) -> None:
+        """A frame alone on the axes; bones with a missing end are left out."""
+        axes.clear()
         _bare(axes, *zip(middle - half, middle + half, strict=True))
         axes.set_aspect('equal')
-        points, colours, other = _project(clip.keypoint[:, frame]), sides, MIDDLE
-        if pale:
-            colours, other = {}, PALE
-        for person, seen in zip(points, clip.score[:, frame] > 0, strict=True):
-            bones = [bone for bone in layout.bones if seen[list(bone)].all()]
-            lines = LineCollection(
-                [person[list(bone)] for bone in bones],
-                colors=[colours.get(child, other) for child, _ in bones],
-                linewidths=2.2 if pale else 1.7,
-                capstyle='round',
-            )
-            axes.add_collection(lines)
-            if not pale:
-                colour = [colours.get(joint, other) for joint in np.flatnonzero(seen)]
-                axes.scatter(*person[seen].T, s=5.5, c=colour, linewidths=0, zorder=4)
+        pairs = [(shadow, {}, PALE, 2.2)] if shadow else []
+        for one, colours, other, width in [*pairs, (clip, sides, MIDDLE, 1.7)]:
+            points, seen = _project(one.keypoint[:, frame]), one.score[:, frame] > 0
+            for person, there in zip(points, seen, strict=True):
+                bones = [bone for bone in layout.bones if there[list(bone)].all()]
+                shades = [colours.get(child, other) for child, _ in bones]
+                ends = [person[list(bone)] for bone in bones]
+                lines = LineCollection(ends, colors=shades, linewidths=width, capstyle='round')
+                axes.add_collection(lines)
+                if one is clip:
+                    shades = [colours.get(joint, other) for joint in np.flatnonzero(there)]
+                    axes.scatter(*person[there].T, s=5.5, c=shades, linewidths=0, zorder=4)
 
     return draw
 

@@ -103,11 +103,11 @@ def save_annotations(
     """
     path, meta = Path(path), dict(meta or {})
     _check_suffix(path)
-    _split_names(split, path)
+    _check_split_names(split, path)
     split = {name: list(clips) for name, clips in split.items()}
-    known: set[str] = set()
 
     def clips() -> Iterator[dict]:
+        known = set()
         for annotation in each(map(_stored, annotations), path):
             known.add(annotation['frame_dir'])
             yield annotation
@@ -162,20 +162,20 @@ def summarise(content: dict) -> dict:
         (body part of the layout to the share of clips in which none of its joints is ever detected;
         ``all`` for clips without any) and ``meta``.
     """
-    annotations, meta = content['annotations'], content['meta']
-    lengths, labels, known, seen = [], Counter(), set(), []
-    subjects, sessions, shape = set(), set(), (0, 0)
-    persons = missing = joints = 0
-    for annotation in annotations:
-        keypoint, detected = annotation['keypoint'], filled_scores(annotation) > 0
-        persons, shape = max(persons, keypoint.shape[0]), keypoint.shape[2:]
-        lengths.append(annotation['total_frames'])
+    meta, labels, lengths, seen = content['meta'], Counter(), [], []
+    known, texts = set(), dict(subject=set(), session=set())
+    persons = missing = total = joints = dims = 0
+    for annotation in content['annotations']:
+        detected = filled_scores(annotation) > 0
+        people, length, joints, dims = annotation['keypoint'].shape
+        persons = max(persons, people)
+        lengths.append(length)
         labels[annotation.get('label')] += 1
         known.add(annotation['frame_dir'])
-        for key, values in (('subject', subjects), ('session', sessions)):
-            values.update([str(annotation[key])] if key in annotation else [])
+        for key in texts.keys() & annotation.keys():
+            texts[key].add(str(annotation[key]))
         missing += detected.size - int(np.count_nonzero(detected))
-        joints += detected.size
+        total += detected.size
         seen.append(detected.any((0, 1)))
     unlabelled = labels.pop(None, 0)
     classes = max([len(meta.get('classes') or ()), *(label + 1 for label in labels)])
@@ -183,29 +183,27 @@ def summarise(content: dict) -> dict:
         clips=len(lengths),
         frames=sum(lengths),
         persons=persons,
-        joints=shape[0],
-        dims=shape[1],
+        joints=joints,
+        dims=dims,
         length=[min(lengths), float(np.median(lengths)), max(lengths)] if lengths else [0, 0.0, 0],
         class_counts=[labels[label] for label in range(classes)],
         unlabelled=unlabelled,
-        subjects=sorted(subjects),
-        sessions=sorted(sessions),
+        subjects=sorted(texts['subject']),
+        sessions=sorted(texts['session']),
         splits={name: sum(clip in known for clip in c) for name, c in content['split'].items()},
-        missing=missing / joints if joints else 0.0,
-        undetected=_undetected(np.array(seen), meta.get('layout')),
+        missing=missing / total if total else 0.0,
+        undetected=_undetected(np.array(seen), meta.get('layout')) if seen else {},
         meta=meta,
     )
 
 
 def _undetected(seen: np.ndarray, layout: Any) -> dict[str, float]:
     """Share of clips without any joint of a part, from (clips, V) joints ever detected."""
-    if not len(seen):
-        return {}
-    parts = {'all': range(seen.shape[1])}
     try:
         regions = get_layout(layout).regions if layout else {}
     except LayoutError:
         regions = {}
+    parts = {'all': range(seen.shape[1])}
     for part, joints in regions.items():
         # A wrist belongs to its arm as well: a hand is seen by what is beyond it.
         arm = regions.get(part.replace('hand', 'arm'), ()) if part.endswith('hand') else ()
@@ -238,7 +236,7 @@ def _load(path: Path) -> dict:
             f'a list, got {describe(content)}'
         )
     split, meta = content.get('split') or {}, content.get('meta') or {}
-    _split_names(split, path)
+    _check_split_names(split, path)
     if not isinstance(meta, dict):
         raise AnnotationError(f'{path}: "meta" is a {type(meta).__name__}, expected a dict')
     annotations, notes = mended(content['annotations'], meta)
@@ -290,7 +288,7 @@ def _check_suffix(path: Path) -> None:
         raise AnnotationError(f'annotation file {path} must end in .pkl, .npz or .mg')
 
 
-def _split_names(split: Any, where: Path) -> None:
+def _check_split_names(split: Any, where: Path) -> None:
     if not isinstance(split, dict) or not all(
         isinstance(name, str)
         and isinstance(clips, (list, tuple, set))

@@ -29,14 +29,13 @@ def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
     empty, unknown, kept = [], [], []
     for annotation in annotations:
         keypoint = _coordinates(annotation)
-        if keypoint is None:
-            kept.append(annotation)
-            continue
-        name, score = annotation.get('frame_dir'), annotation.get('keypoint_score')
-        if 0 in keypoint.shape[:2]:
-            empty.append(name)
+        if keypoint is not None and 0 in keypoint.shape[:2]:
+            empty.append(annotation.get('frame_dir'))
             continue
         kept.append(annotation)
+        if keypoint is None:
+            continue
+        score = annotation.get('keypoint_score')
         if keypoint.dtype.itemsize < 8 or not np.abs(keypoint).max() > LARGEST:
             keypoint = annotation['keypoint'] = keypoint.astype(np.float32, copy=False)
         if isinstance(score, np.ndarray) and score.dtype == np.float16:
@@ -46,7 +45,7 @@ def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
             annotation['keypoint'] = np.where(missing[..., None], np.float32(0), keypoint)
             if isinstance(score, np.ndarray) and score.shape == missing.shape:
                 annotation['keypoint_score'] = np.where(missing, np.float32(0), score)
-            unknown.append(name)
+            unknown.append(annotation.get('frame_dir'))
     notes = []
     if empty:
         notes.append(f'{len(empty)} clips without a person or a frame left out, such as {empty[0]}')
@@ -69,11 +68,7 @@ def _coordinates(annotation: Any) -> np.ndarray | None:
 
 
 def _third_is_score(annotations: list, meta: dict) -> bool:
-    """Whether all clips are (x, y, score).
-
-    Raises:
-        AnnotationError: A layout of pictures with a third channel that may be either.
-    """
+    """Whether all clips are (x, y, score); refuses a picture's third channel that may be either."""
     largest = 0.0
     for annotation in annotations:
         keypoint = _coordinates(annotation)
@@ -150,10 +145,8 @@ def check_labels(content: dict, where: Any) -> list[str]:
     if classes or first != 1 or not last == len(labels) > 1:
         return []
     if len(content['split']) > 1:
-        raise AnnotationError(
-            f'{where}: no clip has label 0 ({remedy}; where class 0 is empty, name all classes in '
-            'meta["classes"])'
-        )
+        remedy += '; where class 0 is empty, name all classes in meta["classes"]'
+        raise AnnotationError(f'{where}: no clip has label 0 ({remedy})')
     return [f'no clip has label 0 ({remedy})']
 
 
@@ -189,8 +182,12 @@ def each(annotations: Iterable[dict], where: str | os.PathLike) -> Iterator[dict
 
 def problem(annotation: dict) -> str | None:
     """What is wrong with one annotation, or None. Turns numpy integers into int."""
+    return next(_problems(annotation), None)
+
+
+def _problems(annotation: dict) -> Iterator[str]:
     if 'keypoint' not in annotation:
-        return "lacks the key 'keypoint'"
+        yield "lacks the key 'keypoint'"
     for key in ('label', 'keypoint_score', 'segments', 'frame_times', 'fps'):
         if key in annotation and annotation[key] is None:
             del annotation[key]
@@ -199,55 +196,47 @@ def problem(annotation: dict) -> str | None:
             annotation[key] = int(annotation[key])
     label, keypoint = annotation.get('label', 0), annotation['keypoint']
     if not _is_label(label):
-        return (
+        yield (
             f'"label" is {label!r}, expected an integer from 0, below {MOST_CLASSES}; leave it out '
             'where it is not known'
         )
     if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind != 'f' or keypoint.ndim != 4:
-        return f'"keypoint" is {describe(keypoint)}, expected floats of shape (M, T, V, C)'
+        yield f'"keypoint" is {describe(keypoint)}, expected floats of shape (M, T, V, C)'
     if keypoint.shape[3] not in (2, 3) or 0 in keypoint.shape:
-        return f'"keypoint" has shape {keypoint.shape}; C must be 2 or 3 and no size 0'
+        yield f'"keypoint" has shape {keypoint.shape}; C must be 2 or 3 and no size 0'
     frames = keypoint.shape[1]
     if annotation.setdefault('total_frames', frames) != frames:
         given = annotation['total_frames']
-        return f'"total_frames" is {given!r} but "keypoint" has {frames} frames'
+        yield f'"total_frames" is {given!r} but "keypoint" has {frames} frames'
     largest = max(keypoint.max(), -keypoint.min())
     if not np.isfinite(largest):
         frame = int(np.argwhere(~np.isfinite(keypoint))[0][1])
-        return f'"keypoint" is not finite in frame {frame}; a missing joint is 0'
+        yield f'"keypoint" is not finite in frame {frame}; a missing joint is 0'
     if largest > LARGEST:
-        return f'"keypoint" holds {largest:.3g}, which is neither pixels nor metres'
-    score = annotation.get('keypoint_score')
-    if score is not None:
-        if not isinstance(score, np.ndarray) or score.dtype.kind not in 'fiub':
-            return f'"keypoint_score" is {describe(score)}, expected numbers of shape (M, T, V)'
-        if score.shape != keypoint.shape[:3]:
-            return f'"keypoint_score" has shape {score.shape}, expected {keypoint.shape[:3]}'
-        if not np.isfinite(score.sum(dtype=np.float64)):
-            return '"keypoint_score" is not finite'
-    return _problem_in_time(annotation, frames)
-
-
-def _problem_in_time(annotation: dict, frames: int) -> str | None:
-    """What is wrong with the optional fields about time, or None."""
+        yield f'"keypoint" holds {largest:.3g}, which is neither pixels nor metres'
+    score = annotation.get('keypoint_score', keypoint[..., 0])
+    if not isinstance(score, np.ndarray) or score.dtype.kind not in 'fiub':
+        yield f'"keypoint_score" is {describe(score)}, expected numbers of shape (M, T, V)'
+    if score.shape != keypoint.shape[:3]:
+        yield f'"keypoint_score" has shape {score.shape}, expected {keypoint.shape[:3]}'
+    if 'keypoint_score' in annotation and not np.isfinite(score.sum(dtype=np.float64)):
+        yield '"keypoint_score" is not finite'
     fps = annotation.get('fps', 1)
     if isinstance(fps, bool) or not isinstance(fps, (int, float, np.number)) or not 0 < fps < 1e5:
-        return f'"fps" is {fps!r}, expected frames a second'
-    times = annotation.get('frame_times')
-    if times is not None:
-        times = annotation['frame_times'] = np.asarray(times, np.float64)
+        yield f'"fps" is {fps!r}, expected frames a second'
+    if 'frame_times' in annotation:
+        times = annotation['frame_times'] = np.asarray(annotation['frame_times'], np.float64)
         if times.shape != (frames,) or not (np.diff(times) > 0).all():
-            return f'"frame_times" must be {frames} rising times in seconds'
+            yield f'"frame_times" must be {frames} rising times in seconds'
     segments = annotation.get('segments', [])
     if not isinstance(segments, (list, tuple)):
-        return f'"segments" is {describe(segments)}, expected a list of dict(label, start, end)'
+        yield f'"segments" is {describe(segments)}, expected a list of dict(label, start, end)'
     for segment in segments:
         ends = [segment.get(key) for key in ('start', 'end')] if isinstance(segment, dict) else []
         if [type(end) for end in ends] != [int, int] or not _is_label(segment.get('label')):
-            return f'a segment is {segment!r}, expected dict(label, start, end) of integers'
+            yield f'a segment is {segment!r}, expected dict(label, start, end) of integers'
         if not 0 <= ends[0] < ends[1] <= frames:
-            return f'segment {ends[0]} to {ends[1]} (end exclusive) is not within {frames} frames'
-    return None
+            yield f'segment {ends[0]} to {ends[1]} (end exclusive) is not within {frames} frames'
 
 
 def _is_label(value: Any) -> bool:

@@ -36,55 +36,39 @@ def attach_hands(
     if not fingers['left'] or len(fingers['left']) != len(fingers['right']):
         raise LayoutError(f'layout {layout.name!r} has no equal sets of left and right fingertips')
 
-    points = _rows(keypoints, layout.num_joints).astype(np.float64)
+    def rows(arrays: np.ndarray | list, axes: int) -> np.ndarray:
+        """One row a frame, of the last ``axes`` axes."""
+        arrays = [arrays] if isinstance(arrays, np.ndarray) else arrays
+        return np.concatenate([np.reshape(a, (-1, *np.shape(a)[-axes:])) for a in arrays])
+
+    points = rows(keypoints, 2).astype(np.float64)
     detected = (points != 0).any(-1)
     if scores is not None:
-        detected &= _rows(scores, layout.num_joints, 1)[..., 0] > 0
+        detected &= rows(scores, 1) > 0
     median, frames = {}, {}
     for hand, tips in fingers.items():
         for side, wrist in wrists.items():
             both = detected[:, tips] & detected[:, [wrist]]
             distance = np.linalg.norm(points[:, tips] - points[:, [wrist]], axis=-1)[both]
-            median[hand, side] = float(np.median(distance)) if distance.size else float('nan')
-            frames[hand, side] = int(distance.size)
+            name = f'{hand}_finger* -> {side}_wrist (joint {wrist})'
+            median[name] = float(np.median(distance)) if distance.size else float('nan')
+            frames[name] = int(distance.size)
 
-    same = median['left', 'left'] + median['right', 'right']
-    crossed = median['left', 'right'] + median['right', 'left']
+    left_left, left_right, right_left, right_right = median.values()
+    same, crossed = left_left + right_right, left_right + right_left
     decided = bool(np.isfinite(same) and np.isfinite(crossed) and same != crossed)
     swapped = decided and crossed < same
-
-    def label(key: tuple[str, str]) -> str:
-        return f'{key[0]}_finger* -> {key[1]}_wrist (joint {wrists[key[1]]})'
-
-    report = dict(
-        swapped=swapped,
-        decided=decided,
-        median_distance={label(key): value for key, value in median.items()},
-        frames={label(key): value for key, value in frames.items()},
-    )
-    return (_exchange_hands(layout, fingers, wrists) if swapped else layout), report
-
-
-def _exchange_hands(layout: Layout, fingers: dict, wrists: dict) -> Layout:
-    """The layout with the two sets of fingertips on each other's wrist, renamed to match."""
-    exchange = dict(zip(fingers['left'], fingers['right'], strict=True))
-    exchange.update({right: left for left, right in exchange.items()})
-    # Moving a bone to the mirrored fingertip and renaming both is one permutation of indices.
-    move = [exchange.get(j, j) for j in range(layout.num_joints)]
-    moved = layout.as_dict() | dict(joints=[layout.joints[j] for j in move])
-    return get_layout(
-        moved
-        | dict(
-            name=f'{layout.name}_hands_exchanged',
-            note=f'{layout.note} Here attach_hands() found joints {fingers["right"]} at joint '
-            f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.',
+    report = dict(swapped=swapped, decided=decided, median_distance=median, frames=frames)
+    if swapped:
+        # Moving a bone to the mirrored fingertip and renaming both is one permutation of indices.
+        move = np.arange(layout.num_joints)
+        move[fingers['left'] + fingers['right']] = fingers['right'] + fingers['left']
+        note = (
+            f'{layout.note} Here attach_hands() found joints {fingers["right"]} at joint '
+            f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.'
         )
-    )
-
-
-def _rows(arrays: np.ndarray | list, joints: int, axes: int = -1) -> np.ndarray:
-    """(F, V, C) of an array or a list of arrays, C of the last axis or 1 for scores."""
-    arrays = [arrays] if isinstance(arrays, np.ndarray) else arrays
-    return np.concatenate(
-        [np.reshape(a, (-1, joints, np.shape(a)[-1] if axes < 0 else axes)) for a in arrays]
-    )
+        moved = dict(
+            name=f'{layout.name}_hands_exchanged', joints=[layout.joints[j] for j in move], note=note
+        )
+        layout = get_layout(layout.as_dict() | moved)
+    return layout, report

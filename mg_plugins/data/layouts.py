@@ -19,7 +19,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +31,6 @@ from mg_plugins.files import read_json
 
 TABLE = Path(__file__).with_name('layouts.json')
 GRAPH_MODES = ('stgcn_spatial', 'spatial', 'binary_adj')
-_KEYS = ('name', 'joints', 'bones', 'centre', 'pairs', 'regions', 'note', 'tree')
 
 
 class LayoutError(UserError):
@@ -81,17 +80,17 @@ class Layout:
             self._refuse(' has no joints')
         self._refuse_repeated(joints, ' names {} more than once')
         self._set(joints=tuple(joints))
-        self._set(
-            bones=self._couples('bones'),
-            pairs=self._couples('pairs'),
-            regions={
-                part: tuple(map(self.index, own)) for part, own in (self.regions or {}).items()
-            },
-        )
-        centre, children = self.centre, {child for child, _ in self.bones}
-        if centre is None:
-            centre = next((j for j in range(len(joints)) if j not in children), 0)
-        self._set(centre=self.index(centre))
+        for key in ('bones', 'pairs'):
+            couples = [tuple(couple) for couple in getattr(self, key) or ()]
+            for couple in couples:
+                if len(couple) != 2:
+                    self._refuse(f': {key!r} holds {couple}, expected two joints')
+            self._set(**{key: tuple(tuple(map(self.index, couple)) for couple in couples)})
+        regions = {part: tuple(map(self.index, own)) for part, own in (self.regions or {}).items()}
+        children = {child for child, _ in self.bones}
+        if self.centre is None:
+            self._set(centre=next((j for j in range(len(joints)) if j not in children), 0))
+        self._set(centre=self.index(self.centre), regions=regions)
         if self.tree:
             self._check_tree()
         paired = [joints[j] for pair in self.pairs for j in pair]
@@ -100,13 +99,6 @@ class Layout:
     def _set(self, **values: Any) -> None:
         for key, value in values.items():
             object.__setattr__(self, key, value)
-
-    def _couples(self, key: str) -> tuple[tuple[int, int], ...]:
-        couples = [tuple(couple) for couple in getattr(self, key) or ()]
-        for couple in couples:
-            if len(couple) != 2:
-                self._refuse(f': {key!r} holds {couple}, expected two joints')
-        return tuple((self.index(one), self.index(other)) for one, other in couples)
 
     def _refuse(self, why: str) -> NoReturn:
         raise LayoutError(f'layout {self.name!r}{why}')
@@ -126,13 +118,11 @@ class Layout:
                     'a bone is (child, parent)'
                 )
             parent[child] = up
-        for start in range(len(joints)):
-            seen, joint = {start}, start
-            while joint in parent:
-                joint = parent[joint]
-                if joint in seen:
-                    self._refuse(f': the bones form a cycle at {joints[joint]}')
-                seen.add(joint)
+        for joint in range(len(joints)):
+            for _ in joints:
+                joint = parent.get(joint, joint)
+            if joint in parent:
+                self._refuse(f': the bones form a cycle at {joints[joint]}')
         roots = [name for j, name in enumerate(joints) if j not in parent]
         if len(roots) > 1:
             self._refuse(
@@ -258,23 +248,21 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
         raise LayoutError(
             f'a layout is a name, a dict, a JSON file or a Layout, not {type(layout).__name__}'
         )
-    if isinstance(layout, str):
-        known = _known(layout)
-        if known is not None:
-            return known
-    path = Path(layout)
-    if path.suffix == '.json':
-        try:
-            entry = read_json(path)
-        except UserError as error:
-            raise LayoutError(f'layout file {error}') from error
-        if not isinstance(entry, dict):
-            raise LayoutError(f'layout file {path} holds a {type(entry).__name__}, expected a dict')
-        return _from_dict({'name': path.stem, **entry})
-    raise LayoutError(
-        f'no layout is called {str(layout)!r}; known are {", ".join(layout_names())}. '
-        'Give a dict or the path of a .json file for one of your own.'
-    )
+    known, path = _known(str(layout)), Path(layout)
+    if known is not None:
+        return known
+    if path.suffix != '.json':
+        raise LayoutError(
+            f'no layout is called {str(layout)!r}; known are {", ".join(layout_names())}. '
+            'Give a dict or the path of a .json file for one of your own.'
+        )
+    try:
+        entry = read_json(path)
+    except UserError as error:
+        raise LayoutError(f'layout file {error}') from error
+    if not isinstance(entry, dict):
+        raise LayoutError(f'layout file {path} holds a {type(entry).__name__}, expected a dict')
+    return _from_dict({'name': path.stem, **entry})
 
 
 def _known(name: str) -> Layout | None:
@@ -297,11 +285,10 @@ def _builtin() -> dict[str, Layout]:
 
 
 def _from_dict(entry: Mapping) -> Layout:
-    name = entry.get('name', 'custom')
-    unknown = sorted(set(entry) - set(_KEYS))
-    if unknown:
-        raise LayoutError(f'layout {name!r} has unknown keys {unknown}; allowed are {list(_KEYS)}')
-    for key in ('joints', 'bones'):
-        if key not in entry:
-            raise LayoutError(f'layout {name!r} lacks the key {key!r}')
-    return Layout(**{'name': name, **entry})
+    entry, known = {'name': 'custom', **entry}, [part.name for part in fields(Layout)]
+    unknown, lacking = sorted(set(entry) - set(known)), {'joints', 'bones'} - set(entry)
+    if unknown or lacking:
+        what = f'has unknown keys {unknown}; allowed are {known}'
+        what = what if unknown else f'lacks the key {min(lacking)!r}'
+        raise LayoutError(f'layout {entry["name"]!r} {what}')
+    return Layout(**entry)

@@ -38,8 +38,7 @@ def recognition_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, flo
         _log.warning(
             'the scores of %d of %d clips are not finite, so the model has diverged; these clips '
             'count as wrong',
-            (~finite).sum(),
-            len(labels),
+            *((~finite).sum(), len(labels)),
         )
     elif scores.shape[1] > 1 and (np.ptp(scores, axis=1) == 0).all():
         _log.warning('every clip has the same score for all classes: the model tells none apart')
@@ -48,15 +47,12 @@ def recognition_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, flo
     predicted = np.where(finite, order[:, 0], -1)
     occurring = np.unique(labels)
     compared = np.union1d(occurring, predicted[finite])
+    macro = dict(average='macro', zero_division=0)
     return dict(
         top1=float(right[:, 0].mean()),
         top5=float(right[:, :5].any(1).mean()),
-        mean_class_acc=float(
-            recall_score(labels, predicted, labels=occurring, average='macro', zero_division=0)
-        ),
-        macro_f1=float(
-            f1_score(labels, predicted, labels=compared, average='macro', zero_division=0)
-        ),
+        mean_class_acc=float(recall_score(labels, predicted, labels=occurring, **macro)),
+        macro_f1=float(f1_score(labels, predicted, labels=compared, **macro)),
     )
 
 
@@ -95,7 +91,7 @@ def write_report(
     write_json(folder / 'metrics.json', finite)
     with replacing(folder / 'scores.npy') as path, path.open('wb') as file:
         np.save(file, scores)
-    predicted = scores.argmax(1)
+    predicted, known = scores.argmax(1), labels >= 0
     fields = list(dict.fromkeys(key for clip in clips for key in clip))
     rows = [
         [*(clip.get(k, '') for k in fields), '' if label < 0 else label, guess, classes[guess],
@@ -104,52 +100,41 @@ def write_report(
     ]  # fmt: skip
     header = [*fields, 'label', 'predicted', 'predicted_class', 'score']
     _write_csv(folder / 'predictions.csv', header, rows)
-    known = labels >= 0
     if not known.any():
         return
     every = np.arange(number)
-    matrix = confusion_matrix(labels[known], predicted[known], labels=every)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels[known], predicted[known], labels=every, zero_division=0
-    )
+    pair = labels[known], predicted[known]
+    matrix = confusion_matrix(*pair, labels=every)
     rows = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
     _write_csv(folder / 'confusion.csv', ['true \\ predicted', *classes], rows)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        *pair, labels=every, zero_division=0
+    )
     table = zip(every, classes, support, precision, recall, f1, strict=True)
-    rows = [[k, name, n, f'{p:.4f}', f'{r:.4f}', f'{f:.4f}'] for k, name, n, p, r, f in table]
+    rows = [[k, name, n, *(f'{share:.4f}' for share in shares)] for k, name, n, *shares in table]
     header = ['class', 'name', 'clips', 'precision', 'recall', 'f1']
     _write_csv(folder / 'per_class.csv', header, rows)
-    _draw(folder, matrix, recall, f1, classes, f'{known.sum()} clips{note and f", {note}"}')
 
-
-def _draw(
-    folder: Path,
-    matrix: np.ndarray,
-    recall: np.ndarray,
-    f1: np.ndarray,
-    classes: Sequence[str],
-    title: str,
-) -> None:
     from matplotlib.figure import Figure
 
-    support, size = matrix.sum(1), max(5.0, 0.28 * len(classes) + 2)
-    pictures = {}
-    pictures['confusion'] = figure = Figure(figsize=(size + 1, size), layout='constrained')
-    axes, every = figure.subplots(), range(len(classes))
+    title, size = f'{known.sum()} clips{note and f", {note}"}', max(5.0, 0.28 * number + 2)
+    confusion = Figure(figsize=(size + 1, size), layout='constrained')
+    axes = confusion.subplots()
     share = matrix / np.maximum(support[:, None], 1)
     image = axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
     axes.set(xlabel='predicted', ylabel='true', title=f'Share of each true class, {title}')
     axes.set_xticks(every, classes, rotation=90, fontsize=7)
     axes.set_yticks(every, classes, fontsize=7)
-    figure.colorbar(image, ax=axes, shrink=0.7)
+    confusion.colorbar(image, ax=axes, shrink=0.7)
 
-    pictures['per_class'] = figure = Figure(figsize=(7, size), layout='constrained')
-    axes, order, rows = figure.subplots(), np.argsort(support), np.arange(len(classes))
-    axes.barh(rows + 0.2, recall[order], 0.4, label='recall', color='#4477aa')
-    axes.barh(rows - 0.2, f1[order], 0.4, label='F1', color='#ee6677')
-    axes.set_yticks(rows, [f'{classes[k]} ({support[k]})' for k in order], fontsize=7)
+    per_class = Figure(figsize=(7, size), layout='constrained')
+    axes, order = per_class.subplots(), np.argsort(support)
+    axes.barh(every + 0.2, recall[order], 0.4, label='recall', color='#4477aa')
+    axes.barh(every - 0.2, f1[order], 0.4, label='F1', color='#ee6677')
+    axes.set_yticks(every, [f'{classes[k]} ({support[k]})' for k in order], fontsize=7)
     axes.set(xlim=(0, 1), title=f'Classes by number of test clips, {title}')
     axes.legend(loc='lower right')
-    for name, figure in pictures.items():
+    for name, figure in (('confusion', confusion), ('per_class', per_class)):
         with replacing(folder / f'{name}.png') as path:
             figure.savefig(path, dpi=120, format='png')
 

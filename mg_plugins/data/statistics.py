@@ -71,22 +71,22 @@ def bootstrap_difference(
             f'counts must be (seeds, subjects) over the same subjects, got {first.shape}, '
             f'{second.shape} and totals {totals.shape}'
         )
-    value = (second.mean(0).sum() - first.mean(0).sum()) / totals.sum()
-    clusters = len(totals)
+    value, clusters = (second.mean(0).sum() - first.mean(0).sum()) / totals.sum(), len(totals)
     if min(len(first), len(second), clusters) < 2:
         return dict(value=float(value), low=None, high=None)
-    random = np.random.default_rng(seed)
-    found = []
+    random, found = np.random.default_rng(seed), []
+
+    def resampled(number: int, draws: int) -> np.ndarray:
+        return random.multinomial(number, np.full(number, 1 / number), size=draws)
+
     size = max(1, BLOCK // clusters)
     for block in (min(size, draws - start) for start in range(0, draws, size)):
-        people = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=block)
-
-        def sums(counts: np.ndarray, people: np.ndarray = people) -> np.ndarray:
-            n = len(counts)
-            runs = random.multinomial(n, np.full(n, 1 / n), size=len(people)) / n
-            return ((runs @ counts) * people).sum(1)
-
-        found.append((sums(second) - sums(first)) / (people @ totals))
+        people = resampled(clusters, block)
+        sums = [
+            ((resampled(len(side), block) / len(side) @ side) * people).sum(1)
+            for side in (second, first)
+        ]
+        found.append((sums[0] - sums[1]) / (people @ totals))
     low, high = np.quantile(np.concatenate(found), expanded_levels(clusters, level))
     return dict(value=float(value), low=float(low), high=float(high))
 

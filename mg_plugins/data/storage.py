@@ -32,9 +32,13 @@ from .unpickle import AnnotationError
 
 ARRAYS = ('keypoint', 'keypoint_score')
 _SHAPES = ('img_shape', 'original_shape')
+# Fields that a .mg folder does not keep in a clip's record.
+_APART = (*ARRAYS, 'frame_dir', 'label', 'total_frames')
 VERSION = 1
 # A packed .npz may not become more than so many times its size.
 _MOST_UNPACKED = 50
+# Bytes of the header of an .npy file, whatever the number of rows.
+HEADER = 128
 
 
 class ClipFolder(Sequence):
@@ -60,6 +64,8 @@ class ClipFolder(Sequence):
         self.path, self.check = Path(path), check
         try:
             index = read_json(self.path / 'index.json')
+            if index['version'] != VERSION:
+                raise ValueError(f'it has version {index["version"]!r}, expected {VERSION}')
             self._names, self.meta = index['names'], index['meta']
             self.split = {
                 name: [self._names[row] for row in clips] for name, clips in index['split'].items()
@@ -69,20 +75,17 @@ class ClipFolder(Sequence):
                 for name in (*ARRAYS, 'clips')
             )
             self._records = np.memmap(self.path / 'records.jsonl', np.uint8, 'r')
-            self._check_files(index['version'])
-        except AnnotationError:
-            raise
+            if not self._is_whole():
+                raise ValueError('its files do not belong together')
         except Exception as error:
             # numpy, JSON and the system each have errors of their own for what is not as written.
             raise AnnotationError(f'{path} cannot be read as clips: {error}') from error
         self.rows = np.arange(len(self._clips)) if rows is None else rows
 
-    def _check_files(self, version: Any) -> None:
-        if version != VERSION:
-            raise ValueError(f'it has version {version!r}, expected {VERSION}')
+    def _is_whole(self) -> bool:
         first, persons, frames, _, end = np.asarray(self._clips).T
         size, points, scores = persons * frames, self._keypoint, self._score
-        whole = (
+        return (
             points.ndim == 3
             and scores.shape == points.shape[:2]
             and points.dtype == scores.dtype == np.float32
@@ -94,8 +97,6 @@ class ClipFolder(Sequence):
             and len(set(self._names)) == len(end)
             and set(map(type, self._names)) == {str}
         )
-        if not whole:
-            raise ValueError('its files do not belong together')
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,16 +119,6 @@ class ClipFolder(Sequence):
             raise AnnotationError(f'{self.path}: clip {record["frame_dir"]!r}: {problem}')
         return record
 
-    @property
-    def names(self) -> list[str]:
-        """Name of every clip."""
-        return [self._names[row] for row in self.rows]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Label (N) of every clip, -1 where there is none."""
-        return np.asarray(self._clips[:, 3])[self.rows]
-
     def __reduce__(self) -> tuple:
         return ClipFolder, (self.path, self.rows, self.check)
 
@@ -135,14 +126,14 @@ class ClipFolder(Sequence):
 def clip_names(clips: Sequence[dict]) -> list[str]:
     """Name of every clip, without reading those of a folder."""
     if isinstance(clips, ClipFolder):
-        return clips.names
+        return [clips._names[row] for row in clips.rows]
     return [clip['frame_dir'] for clip in clips]
 
 
 def clip_labels(clips: Sequence[dict]) -> np.ndarray:
     """Label (N) of every clip, -1 where there is none."""
     if isinstance(clips, ClipFolder):
-        return clips.labels
+        return np.asarray(clips._clips[:, 3])[clips.rows]
     return np.array([clip.get('label', -1) for clip in clips], dtype=np.int64)
 
 
@@ -156,35 +147,30 @@ def save_folder(
     temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}')
     temporary.mkdir()
     try:
-        names, clips, row, end, shape = [], [], 0, 0, None
+        names, clips, row, end, shape = [], [], 0, 0, ()
         with (
             (temporary / 'keypoint.npy').open('wb') as keypoints,
             (temporary / 'keypoint_score.npy').open('wb') as scores,
             (temporary / 'records.jsonl').open('wb') as records,
         ):
+            # The headers, which need the number of rows, come last.
+            for file in (keypoints, scores):
+                file.write(bytes(HEADER))
             for annotation in annotations:
-                keypoint, score = (annotation[key] for key in ARRAYS)
-                persons, frames, *own = keypoint.shape
-                if shape is None:
-                    shape = own
-                    _header(keypoints, (0, *shape))
-                    _header(scores, (0, shape[0]))
-                keypoints.write(keypoint.data)
-                scores.write(score.data)
-                fields = {
-                    k: v
-                    for k, v in annotation.items()
-                    if k not in (*ARRAYS, 'frame_dir', 'label', 'total_frames')
-                }
+                fields = {k: v for k, v in annotation.items() if k not in _APART}
+                persons, frames, *shape = annotation['keypoint'].shape
+                keypoints.write(annotation['keypoint'].data)
+                scores.write(annotation['keypoint_score'].data)
                 names.append(annotation['frame_dir'])
                 end += records.write((_json(fields) + '\n').encode())
                 clips.append((row, persons, frames, annotation.get('label', -1), end))
                 row += persons * frames
-            if shape is None:
+            if not clips:
                 raise AnnotationError('there are no annotations to write')
-            # The headers have room for any number of rows.
-            _header(keypoints, (row, *shape))
-            _header(scores, (row, shape[0]))
+            for file, own in ((keypoints, shape), (scores, shape[:1])):
+                file.seek(0)
+                header = dict(descr='<f4', fortran_order=False, shape=(row, *own))
+                np.lib.format.write_array_header_1_0(file, header)
         np.save(temporary / 'clips.npy', np.array(clips, np.int64))
         rows = {name: row for row, name in enumerate(names)}
         split = {name: [rows[clip] for clip in wanted] for name, wanted in split.items()}
@@ -204,14 +190,13 @@ def save_npz(path: Path, content: dict) -> None:
         raise AnnotationError('there are no annotations to write')
     shape = np.array([annotation['keypoint'].shape[:2] for annotation in annotations], np.int64)
     records = [{k: v for k, v in one.items() if k not in ARRAYS} for one in annotations]
-    text = _json(dict(split=content['split'], meta=content['meta'], annotations=records))
-    packed = {}
-    for key in ARRAYS:
-        clips = [annotation[key] for annotation in annotations]
-        packed[key] = np.concatenate([clip.reshape(-1, *clip.shape[2:]) for clip in clips])
+    packed = {
+        key: np.concatenate([one[key].reshape(-1, *one[key].shape[2:]) for one in annotations])
+        for key in ARRAYS
+    }
     packed['shape'] = shape
     packed['offset'] = np.concatenate([[0], np.cumsum(shape.prod(1))]).astype(np.int64)
-    packed['record'] = np.frombuffer(text.encode(), np.uint8)
+    packed['record'] = np.frombuffer(_json(content | dict(annotations=records)).encode(), np.uint8)
     with replacing(path) as temporary, temporary.open('wb') as file:
         np.savez(file, **packed)
 
@@ -227,16 +212,13 @@ def load_npz(path: Path) -> dict:
         check_zip(path)
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
-        content = json.loads(stored.pop('record').tobytes().decode())
+        content = json.loads(stored['record'].tobytes().decode())
         records, shape, offset = content['annotations'], stored['shape'], stored['offset']
         keypoint, score = stored['keypoint'], stored['keypoint_score']
-        sizes = np.diff(offset)
-        whole = len(records) == len(shape) == len(sizes) and (shape.prod(1) == sizes).all()
-        if not whole or offset[0] != 0 or offset[-1] != len(keypoint) or len(score) != offset[-1]:
+        whole = len(records) == len(shape) and (np.diff(offset) == shape.prod(1)).all()
+        if not whole or offset[0] != 0 or not offset[-1] == len(keypoint) == len(score):
             raise ValueError('its "shape" and "offset" do not match its arrays')
-        for record, own, first, last in zip(
-            records, shape.tolist(), offset[:-1].tolist(), offset[1:].tolist(), strict=True
-        ):
+        for record, own, first, last in zip(records, shape, offset, offset[1:], strict=False):
             _unpacked(record, keypoint[first:last], score[first:last], own)
     except KeyError as error:
         raise AnnotationError(f'{path} is no annotation file: it lacks {error}') from error
@@ -248,10 +230,6 @@ def load_npz(path: Path) -> dict:
 
 def check_zip(path: Path) -> None:
     """Refuse arrays that claim more than they have, or unpack to more than the file warrants."""
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
     with zipfile.ZipFile(path) as file:
         members = file.infolist()
         most = _MOST_UNPACKED * path.stat().st_size + 2**20
@@ -259,7 +237,9 @@ def check_zip(path: Path) -> None:
             raise ValueError(f'it unpacks to more than {_MOST_UNPACKED} times its size')
         for member in members:
             with file.open(member) as array:
-                shape, _, dtype = read[np.lib.format.read_magic(array)](array)
+                major, _ = np.lib.format.read_magic(array)
+                read = getattr(np.lib.format, f'read_array_header_{major}_0')
+                shape, _, dtype = read(array)
                 if dtype.hasobject:
                     raise ValueError('Object arrays are refused')
                 size = math.prod(map(int, shape)) * dtype.itemsize
@@ -276,16 +256,8 @@ def _unpacked(record: dict, keypoint: np.ndarray, score: np.ndarray, shape: Sequ
             record[key] = tuple(record[key])
 
 
-def _header(file: Any, shape: tuple[int, ...]) -> None:
-    """Write the header of a float32 ``.npy`` file, again where there is one."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    header = dict(descr='<f4', fortran_order=False, shape=shape)
-    np.lib.format.write_array_header_1_0(file, header)
-    file.seek(max(end, file.tell()))
-
-
 def _json(value: Any) -> str:
+    """JSON with numpy numbers and arrays as plain ones."""
     try:
         return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -293,7 +265,6 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON default: numpy numbers and arrays as plain ones."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f'{value!r} ({type(value).__name__}) is not')

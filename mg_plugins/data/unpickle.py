@@ -26,6 +26,10 @@ import numpy as np
 from mg_plugins.errors import UserError
 
 _NUMBERS_AND_TEXT = 'biufcSU'
+_CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
+NUMBERS = {type(np.dtype(code)): code for code in _CODES}
+# numpy 2 renamed the package; files of both kinds are about.
+CORES = ('numpy.core', 'numpy._core')
 _DEEPEST = 50
 _LARGEST_INT = 2**64
 _SPELLED_OUT = 10
@@ -95,7 +99,7 @@ class _Inert:
     def __call__(self, *args):
         _spend(self._left, args)
         made = self._call(*args)
-        if isinstance(made, _Array):
+        if isinstance(made, Array):
             made.left = self._left
         return made
 
@@ -105,13 +109,15 @@ class _Inert:
     __setstate__ = __setattr__
 
 
-def _spend(left: list[int], args: tuple) -> None:
+def _spend(left: list[int] | None, args: tuple) -> None:
+    if left is None:
+        return
     left[0] -= sum(len(arg) for arg in args if hasattr(arg, '__len__'))
     if left[0] < 0:
         raise UnpicklingError('it builds more than a file of its size may')
 
 
-class _Dtype:
+class Dtype:
     """Stand-in for numpy.dtype: its type text, then its byte order, and nothing that it claims."""
 
     __slots__ = ('value',)
@@ -119,47 +125,69 @@ class _Dtype:
     def __init__(self, text: str, *_: Any) -> None:
         self.value = np.dtype(text) if isinstance(text, str) else np.dtype(object)
         if self.value.kind not in _NUMBERS_AND_TEXT or self.value.names or self.value.shape:
-            raise UnpicklingError(f'it holds an array of {text!r}, only numbers and text may')
+            raise UnpicklingError(f'an array of {text!r} was refused, only numbers and text are read')
 
     def __setstate__(self, state: tuple) -> None:
-        if state[1] not in ('<', '>', '=', '|'):
-            raise UnpicklingError(f'an array has the byte order {state[1]!r}')
         self.value = self.value.newbyteorder(state[1])
 
 
-class _Array(np.ndarray):
-    """An array that takes its state from a `_Dtype`; `_Plain` turns it into a plain array."""
+def checked(dtype: Any) -> np.dtype:
+    """A clean dtype: of a `Dtype`, or like a real one of numbers, whose state is the file's."""
+    if type(dtype) is Dtype:
+        return dtype.value
+    if type(dtype) not in NUMBERS or dtype.byteorder not in '=|<>':
+        raise UnpicklingError('an array of anything else than numbers was refused')
+    return np.dtype(NUMBERS[type(dtype)]).newbyteorder(dtype.byteorder)
 
-    __slots__ = ('left',)
 
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _Dtype):
-            raise UnpicklingError('an array has no proper type')
-        if not isinstance(raw, (bytes, bytearray)):
-            raise UnpicklingError('an array holds objects')
+class Array(np.ndarray):
+    """An array that takes its content once, from bytes; saved again as a plain one."""
+
+    filled, left = False, None
+
+    def __new__(cls, *args: Any) -> Array:
+        if args:
+            raise UnpicklingError('numpy.ndarray was called with arguments, which was refused')
+        return super().__new__(cls, (0,), np.int8)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = (
+            state if type(state) is tuple and len(state) == 5 else [None] * 5
+        )
+        if self.filled or type(shape) is not tuple or not isinstance(raw, (bytes, bytearray)):
+            raise UnpicklingError('an array of anything else than bytes was refused')
+        # Refilling would free memory that tensors made from this array still look at.
+        self.filled = True
         _spend(self.left, (raw,))
-        super().__setstate__((1, shape, dtype.value, bool(fortran), bytes(raw)))
+        super().__setstate__((1, shape, checked(dtype), bool(fortran), bytes(raw)))
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
-def _reconstruct(*_: Any) -> _Array:
+def reconstruct(kind: Any = Array, *_: Any) -> Array:
     """numpy's `_reconstruct`: an empty array that is given its content afterwards."""
-    return _Array(0, np.int8)
+    if kind not in (Array, np.ndarray) and not isinstance(kind, _Inert):
+        raise UnpicklingError(f'an array of the type {kind!r} was refused')
+    return Array()
+
+
+def scalar(dtype: Any, raw: Any) -> np.generic:
+    """numpy's `scalar`."""
+    dtype, raw = checked(dtype), raw.encode('latin1') if type(raw) is str else raw
+    if type(raw) is not bytes or len(raw) != dtype.itemsize:
+        raise UnpicklingError('a number that does not fit its type was refused')
+    return np.frombuffer(raw, dtype)[0]
 
 
 def _frombuffer(
-    raw: bytes, dtype: _Dtype, shape: tuple, order: str = 'C', axes: tuple | None = None
+    raw: bytes, dtype: Dtype, shape: tuple, order: str = 'C', axes: tuple | None = None
 ) -> np.ndarray:
     """numpy's `_frombuffer`, which protocol 5 uses for contiguous arrays."""
-    array = np.frombuffer(bytearray(raw), dtype=dtype.value).view(_Array)
+    array = np.frombuffer(bytearray(raw), dtype=dtype.value).view(Array)
     if order == 'K' and axes is not None:
         return array.reshape(shape).transpose(axes)
     return array.reshape(shape, order=order)
-
-
-def _scalar(dtype: _Dtype, raw: bytes) -> np.generic:
-    raw = raw.encode('latin1') if isinstance(raw, str) else raw
-    return np.frombuffer(raw, dtype=dtype.value, count=1)[0]
 
 
 def _bytes(*content: Any) -> bytes:
@@ -180,13 +208,13 @@ def _encode(text: str, encoding: str = 'latin1') -> bytes:
 
 # Module and name as written in a pickle, to what stands in for them.
 _NAMES: dict[tuple[str, str], Callable] = {
-    ('numpy', 'ndarray'): _reconstruct,
-    ('numpy', 'dtype'): _Dtype,
+    ('numpy', 'ndarray'): reconstruct,
+    ('numpy', 'dtype'): Dtype,
     ('_codecs', 'encode'): _encode,
 }
-for _core in ('numpy.core', 'numpy._core'):
-    _NAMES[f'{_core}.multiarray', '_reconstruct'] = _reconstruct
-    _NAMES[f'{_core}.multiarray', 'scalar'] = _scalar
+for _core in CORES:
+    _NAMES[f'{_core}.multiarray', '_reconstruct'] = reconstruct
+    _NAMES[f'{_core}.multiarray', 'scalar'] = scalar
     _NAMES[f'{_core}.numeric', '_frombuffer'] = _frombuffer
 for _module in ('builtins', '__builtin__'):
     for _kind in (set, frozenset, list, tuple, dict, complex):
@@ -229,9 +257,9 @@ class _Plain:
     def visit(self, value: Any, depth: int = 0) -> tuple[Any, int]:
         """The plain value, and how many values it is spelled out."""
         kind = type(value)
-        if kind is _Array:
+        if kind is Array:
             return value.view(np.ndarray), 1
-        if kind is _Dtype:
+        if kind is Dtype:
             return value.value, 1
         if kind is _Inert:
             raise UnpicklingError('it holds a function or class')

@@ -31,10 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.data.unpickle import CORES, NUMBERS, Array, reconstruct, scalar
 from mg_plugins.errors import UserError
 
-_CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
-_NUMBERS = {type(np.dtype(code)): code for code in _CODES}
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -162,15 +161,14 @@ def _stand_ins() -> dict[str, Any]:
         'builtins.bytes': _bytes,
         'mmengine.logging.history_buffer.HistoryBuffer': _History,
         'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler': _OneCycle,
-        'numpy.ndarray': _Array,
+        'numpy.ndarray': Array,
         'numpy.dtype': _dtype,
     }
-    # numpy 2 renamed the package; files of both kinds are about.
-    for core in ('numpy._core', 'numpy.core'):
-        known[f'{core}.multiarray._reconstruct'] = _reconstruct
-        known[f'{core}.multiarray.scalar'] = _scalar
+    for core in CORES:
+        known[f'{core}.multiarray._reconstruct'] = reconstruct
+        known[f'{core}.multiarray.scalar'] = scalar
     # torch gives a state only to objects of allowed types, under whatever name.
-    for kind in (_Array, _History, *_NUMBERS):
+    for kind in (Array, _History, *NUMBERS):
         known[f'{kind.__module__}.{kind.__qualname__}'] = kind
     return known
 
@@ -181,63 +179,14 @@ def _dtype(code: Any, *_: Any) -> np.dtype:
     Given to a copy, that state ends up in memory unchecked. Its one honest part, a byte order other
     than the machine's, does not occur: MMEngine makes its arrays from Python numbers.
     """
-    if type(code) is not str or code not in _CODES:
+    if type(code) is not str or code not in NUMBERS.values():
         raise UnpicklingError(f'an array of {code!r} was refused, only numbers are read')
     return np.dtype(code)
 
 
-def _checked(dtype: Any) -> np.dtype:
-    """A clean dtype like one that may be another library's, with a state from the file."""
-    if type(dtype) not in _NUMBERS or dtype.byteorder not in '=|<>':
-        raise UnpicklingError('an array of anything else than numbers was refused')
-    return np.dtype(_NUMBERS[type(dtype)]).newbyteorder(dtype.byteorder)
-
-
-class _Array(np.ndarray):
-    """An array that takes its content once, from bytes, as numbers; saved again as a plain one."""
-
-    _filled = False
-
-    def __new__(cls, *args: Any) -> _Array:
-        if args:
-            raise UnpicklingError('numpy.ndarray was called with arguments, which was refused')
-        return super().__new__(cls, (0,), np.int8)
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = (
-            state if type(state) is tuple and len(state) == 5 else [0] * 5
-        )
-        kinds = type(shape) is tuple and type(fortran) is bool and type(raw) is bytes
-        if self._filled or not kinds:
-            raise UnpicklingError('an array of anything else than bytes was refused')
-        # Refilling would free memory that tensors made from this array still look at.
-        self._filled = True
-        super().__setstate__((1, shape, _checked(dtype), fortran, raw))
-
-    def __reduce_ex__(self, protocol: int) -> tuple:
-        return self.view(np.ndarray).__reduce_ex__(protocol)
-
-
-def _reconstruct(kind: Any, *_: Any) -> _Array:
-    """numpy's ``_reconstruct``: an empty array that is given its content afterwards."""
-    if kind is not _Array and kind is not np.ndarray:
-        raise UnpicklingError(f'an array of the type {kind!r} was refused')
-    return _Array()
-
-
-def _bytes(*content: Any) -> bytes:
+def _bytes() -> bytes:
     """The content of an array without elements; other bytes are not written as a call of bytes."""
-    if content:
-        raise UnpicklingError('a call of bytes with arguments was refused')
     return b''
-
-
-def _scalar(dtype: Any, raw: Any) -> np.generic:
-    """numpy's ``scalar``."""
-    dtype = _checked(dtype)
-    if type(raw) is not bytes or len(raw) != dtype.itemsize:
-        raise UnpicklingError('a number that does not fit its type was refused')
-    return np.frombuffer(raw, dtype)[0]
 
 
 class _History:

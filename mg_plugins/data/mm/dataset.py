@@ -71,8 +71,7 @@ class MGPoseDataset(PoseDataset):
         self.share, self.share_seed = share, share_seed
         self.labelled = labelled or share is not None
         self._layout, self.with_score = layout, with_score
-        kwargs['serialize_data'] = False
-        super().__init__(str(ann_file), pipeline, split=split, **kwargs)
+        super().__init__(str(ann_file), pipeline, split=split, **kwargs | {'serialize_data': False})
 
     def load_data_list(self) -> Sequence[dict]:
         """Read the file, choose split and subjects, and take over its meta information."""
@@ -92,7 +91,7 @@ class MGPoseDataset(PoseDataset):
                 f'{self.ann_file} has {joints} joints, but layout {layout.name!r} has '
                 f'{layout.num_joints}'
             )
-        known = self.num_classes or len(self._metainfo.get('classes') or ())
+        known = self.num_classes or len(self.classes or ())
         wrong = np.flatnonzero(clip_labels(clips) >= known) if known else ()
         if len(wrong):
             raise AnnotationError(
@@ -104,6 +103,7 @@ class MGPoseDataset(PoseDataset):
     def _chosen(self, content: dict) -> Sequence[dict]:
         """The clips of the split, the subjects and the share asked for."""
         clips, splits = content['annotations'], content['split']
+        names, labels = np.array(clip_names(clips), object), clip_labels(clips)
         keep = np.ones(len(clips), bool)
         if self.split is not None:
             if self.split not in splits:
@@ -112,11 +112,11 @@ class MGPoseDataset(PoseDataset):
                     f'{sorted(splits) or "none"}'
                 )
             wanted = set(splits[self.split])
-            keep = np.array([name in wanted for name in clip_names(clips)], bool)
+            keep = np.array([name in wanted for name in names], bool)
         if self.subjects is not None or self.exclude_subjects is not None:
             keep &= self._of_subjects(clips, keep)
         if self.labelled:
-            bare = keep & (clip_labels(clips) < 0)
+            bare = keep & (labels < 0)
             keep &= ~bare
             if bare.any() and keep.any():
                 _log.warning(
@@ -125,9 +125,8 @@ class MGPoseDataset(PoseDataset):
                 )
         chosen = np.flatnonzero(keep)
         if self.share is not None:
-            labels, names = clip_labels(clips)[chosen], clip_names(clips)
-            ids = [names[i] for i in chosen]
-            chosen = chosen[draw_labelled(labels, ids, self.share, self.share_seed)]
+            own = draw_labelled(labels[chosen], names[chosen], self.share, self.share_seed)
+            chosen = chosen[own]
         return clips[chosen] if isinstance(clips, ClipFolder) else [clips[i] for i in chosen]
 
     def _of_subjects(self, clips: Sequence[dict], keep: np.ndarray) -> np.ndarray:
