@@ -17,18 +17,13 @@ FEATURES = ('joint', 'bone', 'joint_motion', 'bone_motion')
 
 # Lengths as shares of body height, after Drillis and Contini (in D. A. Winter, Biomechanics and
 # Motor Control of Human Movement). Several estimates of one size survive missing joints.
-SEGMENTS = {
-    ('left_shoulder', 'right_shoulder'): 0.259,
-    ('left_shoulder', 'left_elbow'): 0.186,
-    ('right_shoulder', 'right_elbow'): 0.186,
-    ('left_elbow', 'left_wrist'): 0.146,
-    ('right_elbow', 'right_wrist'): 0.146,
-    ('left_hip', 'left_knee'): 0.245,
-    ('right_hip', 'right_knee'): 0.245,
-    ('left_knee', 'left_ankle'): 0.246,
-    ('right_knee', 'right_ankle'): 0.246,
-}
 SHOULDER_WIDTH = 0.259
+LIMBS = {'shoulder elbow': 0.186, 'elbow wrist': 0.146, 'hip knee': 0.245, 'knee ankle': 0.246}
+SEGMENTS = {('left_shoulder', 'right_shoulder'): SHOULDER_WIDTH} | {
+    tuple(f'{side}_{joint}' for joint in limb.split()): share
+    for limb, share in LIMBS.items()
+    for side in ('left', 'right')
+}
 
 
 def detected_joints(keypoint: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
@@ -105,27 +100,22 @@ def body_size(points: np.ndarray, seen: np.ndarray, layout: Layout) -> float:
     joints = layout.joints
     known = [(a, b, share) for (a, b), share in SEGMENTS.items() if a in joints and b in joints]
     if known:
-        first = [joints.index(a) for a, _, _ in known]
-        second = [joints.index(b) for _, b, _ in known]
+        first, second = ([joints.index(pair[end]) for pair in known] for end in (0, 1))
         difference = points[:, first] - points[:, second]
         length = np.sqrt((difference * difference).sum(-1))
         both = seen[:, first] & seen[:, second]
         # A median along each column of what is there: missing lengths sort to the end.
         count = both.sum(0)
         ordered = np.sort(np.where(both, length, np.inf), axis=0)
-        column = np.arange(len(known))
-        median = ordered[np.maximum(count - 1, 0) // 2, column]
+        median = ordered[np.maximum(count - 1, 0) // 2, np.arange(len(known))]
         heights = (median / [share for _, _, share in known])[count > 0]
         if heights.size:
             height = heights.max() if points.shape[-1] == 2 else np.median(heights)
             if height > 0:
                 return float(height * SHOULDER_WIDTH)
     there = points[seen]
-    if there.size:
-        spread = float(np.sqrt(((there - there.mean(0)) ** 2).sum(-1).mean()))
-        if spread > 0:
-            return spread
-    return 1.0
+    spread = np.sqrt(((there - there.mean(0)) ** 2).sum(-1).mean()) if there.size else 0
+    return float(spread) if spread > 0 else 1.0
 
 
 def features(

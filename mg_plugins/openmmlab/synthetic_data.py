@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mg_plugins.data.classes import get_classes
 from mg_plugins.data.layouts import layout_names
 from mg_plugins.data.synthetic import SyntheticOptions, ensure_synthetic
+from mg_plugins.data.synthetic_plan import gesture_table
 from mg_plugins.openmmlab.settings import (
     LOADERS,
     LaunchError,
@@ -24,28 +25,7 @@ SMALL_WIDTH = 128
 SMALL_QUEUE = 128
 CLIP_LEN = 48
 BATCH_SIZE = 16
-EPOCHS = 12
-
-#: Where the data of a known annotation file comes from, and the command that prepares it.
-SOURCES = {
-    'imigue': (
-        'iMiGUE is given to researchers on request by its authors (MiGA challenge release)',
-        'python tools/prepare_data.py imigue FOLDER [--subjects FILE.csv]',
-    ),
-    'smg': (
-        'SMG is given to researchers on request by its authors',
-        'python tools/prepare_data.py smg FOLDER',
-    ),
-    'msr_action3d': (
-        'MSR-Action3D ("Real3D" skeletons) was published by Microsoft Research',
-        'python tools/prepare_data.py msr-action3d FOLDER',
-    ),
-    'ntu60': (
-        'NTU RGB+D skeletons are given to researchers on request; MMAction2 documents the file '
-        'ntu60_3d.pkl under tools/data/skeleton',
-        'put it at the path above',
-    ),
-}
+SCHEDULE = dict(max_epochs=12, val_interval=4)
 
 
 class NoSyntheticSet(LaunchError):
@@ -60,10 +40,11 @@ def missing_data(cfg: Config) -> list[str]:
 
 def how_to_get(cfg: Config, missing: list[str]) -> str:
     """What is missing, where it comes from, and the command that prepares it."""
-    named = (name for name in SOURCES if name in Path(missing[0]).name)
-    known = (cfg.get('synthetic') or {}).get('dataset') or next(named, None)
-    own = 'Prepare your own', 'python tools/prepare_data.py --help'
-    where, command = SOURCES.get(known, own)
+    known, named = gesture_table()['datasets'], Path(missing[0]).name
+    own = (cfg.get('synthetic') or {}).get('dataset')
+    real = known.get(own or next((name for name in known if name in named), None), {})
+    where = real.get('source', 'Prepare your own')
+    command = real.get('prepare', 'python tools/prepare_data.py --help')
     return f'Not found: {", ".join(missing)}\n{where}.\nPrepare it with: {command}'
 
 
@@ -96,8 +77,7 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
     shorten(cfg, keep)
     # It names a metric that is called otherwise now.
     (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
-    if not Path(cfg.work_dir).name.endswith('_synthetic'):
-        cfg.work_dir = f'{cfg.work_dir.rstrip("/")}_synthetic'
+    cfg.work_dir = f'{cfg.work_dir.rstrip("/").removesuffix("_synthetic")}_synthetic'
     told = (
         f'{how_to_get(cfg, missing)}\n',
         'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
@@ -112,43 +92,40 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
 
     Dotted keys in ``keep`` are left alone.
     """
+
+    def mine(prefix: str) -> bool:
+        return any(key.startswith(prefix) for key in keep)
+
     inner = backbone_of(cfg)
-    if inner.get('type') in ('STGCN', 'AAGCN') and not any(k.startswith('model.') for k in keep):
+    if inner.get('type') in ('STGCN', 'AAGCN') and not mine('model.'):
         inner.update(SMALL_BACKBONE)
-        if inner is not cfg.model.backbone:
+        if inner is not cfg.model.backbone and 'positions' in cfg.model.backbone:
             # Positions that were named for the whole model need not exist in the small one.
-            if 'positions' in cfg.model.backbone:
-                cfg.model.backbone.positions = 'auto'
+            cfg.model.backbone.positions = 'auto'
         for part in (cfg.model, cfg.model.get('cls_head', {})):
             if 'in_channels' in part:
                 part.in_channels = SMALL_WIDTH
         if 'head' in cfg.model:
             cfg.model.head.queue_size = min(cfg.model.head.queue_size, SMALL_QUEUE)
-    for pipeline in pipelines(cfg):
-        for step in pipeline:
-            if 'clip_len' in step:
-                step['clip_len'] = CLIP_LEN
-            if 'num_clips' in step:
-                step['num_clips'] = 1
-    for name in LOADERS:
-        loader = cfg.get(name)
-        if loader and f'{name}.batch_size' not in keep:
+    for step in (step for pipeline in pipelines(cfg) for step in pipeline):
+        for key, value in (('clip_len', CLIP_LEN), ('num_clips', 1)):
+            if key in step:
+                step[key] = value
+    for name, loader in ((name, cfg.get(name)) for name in LOADERS if cfg.get(name)):
+        if not mine(f'{name}.batch_size'):
             loader.batch_size = BATCH_SIZE if name == 'train_dataloader' else 2 * BATCH_SIZE
-        if loader and f'{name}.num_workers' not in keep:
+        if not mine(f'{name}.num_workers'):
             loader.update(num_workers=0, persistent_workers=False)
-        if loader and loader.dataset.get('type') == 'RepeatDataset':
+        if loader.dataset.get('type') == 'RepeatDataset':
             loader.dataset.times = 1
-    cfg.train_cfg = dict(
-        type='EpochBasedTrainLoop',
-        max_epochs=cfg.train_cfg.max_epochs if 'train_cfg.max_epochs' in keep else EPOCHS,
-        val_interval=cfg.train_cfg.val_interval if 'train_cfg.val_interval' in keep else 4,
-    )
-    if not any(k.startswith('param_scheduler') for k in keep):
+    own = {key: cfg.train_cfg[key] for key in SCHEDULE if f'train_cfg.{key}' in keep}
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', **SCHEDULE | own)
+    if not mine('param_scheduler'):
         epochs = cfg.train_cfg.max_epochs
         cfg.param_scheduler = [
             dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
         ]
-    if not any(k.startswith('optim_wrapper') for k in keep):
+    if not mine('optim_wrapper'):
         cfg.optim_wrapper.optimizer = ConfigDict(type='AdamW', lr=2e-3, weight_decay=0.01)
 
 

@@ -21,7 +21,6 @@ from mg_plugins.data import (  # noqa: E402
     load_annotations,
     save_annotations,
 )
-from mg_plugins.data.mm import sampler as sampler_module  # noqa: E402
 from mg_plugins.data.mm.dataset import MGClassBalancedSampler, MGPoseDataset  # noqa: E402
 from mg_plugins.data.mm.sampler import dataset_labels  # noqa: E402
 from mg_plugins.data.storage import ClipFolder  # noqa: E402
@@ -266,7 +265,7 @@ def test_ranks_share_one_sequence(files, monkeypatch, round_up):
     whole = draws(MGClassBalancedSampler(dataset, seed=5), start=2)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(sampler_module, 'get_dist_info', lambda rank=rank: (rank, 2))
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 2))
         sampler = MGClassBalancedSampler(dataset, seed=5, round_up=round_up)
         parts.append(draws(sampler, start=2))
         assert len(sampler) == len(parts[-1])

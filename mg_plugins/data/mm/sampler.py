@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sized
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dataset import BaseDataset, ConcatDataset, DefaultSampler, RepeatDataset
 from mmengine.registry import DATA_SAMPLERS
-from torch.utils.data import Sampler
 
 from mg_plugins.errors import UserError
 
@@ -38,7 +35,7 @@ def dataset_labels(dataset) -> np.ndarray:
 
 
 @DATA_SAMPLERS.register_module()
-class MGClassBalancedSampler(Sampler):
+class MGClassBalancedSampler(DefaultSampler):
     """Draws every class c with probability proportional to count(c) ** (1 - power).
 
     A clip of class c is therefore weighted by count(c) ** -power: power 0 is the data set as it
@@ -73,23 +70,16 @@ class MGClassBalancedSampler(Sampler):
     ) -> None:
         if not 0 <= power <= 1:
             raise ValueError(f'power is {power}, expected 0 (no balancing) to 1 (equal classes)')
-        self.rank, self.world_size = get_dist_info()
-        self.dataset, self.power, self.shuffle, self.round_up = dataset, power, shuffle, round_up
-        self.seed = sync_random_seed() if seed is None else seed
-        self.epoch = 0
-
-        self.labels = labels = dataset_labels(dataset)
-        if (labels < 0).any():
+        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
+        self.power, self.labels = power, dataset_labels(dataset)
+        bare = int((self.labels < 0).sum())
+        if bare:
             raise UserError(
-                f'class-balanced sampling needs labels; {(labels < 0).sum()} of {len(labels)} '
-                'clips have none: give MGPoseDataset labelled=True, which keeps the others'
+                f'class-balanced sampling needs labels; {bare} of {len(self.labels)} clips have '
+                'none: give MGPoseDataset labelled=True, which keeps the others'
             )
-        weights = np.bincount(labels)[labels].astype(np.float64) ** -power
-        self.expected = weights * (len(labels) / weights.sum())
-        self.total_size = len(labels)
-        if round_up:
-            self.total_size = math.ceil(len(labels) / self.world_size) * self.world_size
-        self.num_samples = len(range(self.rank, self.total_size, self.world_size))
+        weights = np.bincount(self.labels)[self.labels].astype(np.float64) ** -power
+        self.expected = weights * (len(weights) / weights.sum())
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank for this epoch."""
@@ -110,10 +100,3 @@ class MGClassBalancedSampler(Sampler):
             drawn = np.sort(drawn)
         return iter(np.resize(drawn, self.total_size)[self.rank :: self.world_size].tolist())
 
-    def __len__(self) -> int:
-        """Number of draws of this rank in an epoch."""
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the draws of an epoch; MMEngine calls it before each."""
-        self.epoch = epoch

@@ -67,10 +67,7 @@ class MGNormalize(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(layout={self.layout.name!r}, mode={self.mode!r}, '
-            f'scale={self.scale}, per_frame={self.per_frame})'
-        )
+        return _shown(self, 'layout', 'mode', 'scale', 'per_frame')
 
 
 @TRANSFORMS.register_module()
@@ -102,7 +99,7 @@ class MGSkeFeat(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(layout={self.layout.name!r}, feat={list(self.feat)})'
+        return _shown(self, 'layout', 'feat')
 
 
 @TRANSFORMS.register_module()
@@ -166,10 +163,13 @@ class MGRelayout(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(source={self.source.name!r}, target={self.target.name!r}, '
-            f'coordinates={self.coordinates})'
-        )
+        return _shown(self, 'source', 'target', 'coordinates')
+
+
+def _shown(step: BaseTransform, *options: str) -> str:
+    values = {name: getattr(step, name) for name in options}
+    names = {k: v.name if isinstance(v, Layout) else v for k, v in values.items()}
+    return f'{type(step).__name__}({", ".join(f"{k}={v!r}" for k, v in names.items())})'
 
 
 def _keypoint(results: dict, layout: Layout) -> np.ndarray:
