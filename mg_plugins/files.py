@@ -10,6 +10,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,12 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f'{path} cannot be read: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is not JSON: {error}') from error
+
+
+@cache
+def read_table(name: str) -> Any:
+    """A JSON table that comes with the package, by its path in it; callers do not change it."""
+    return json.loads((Path(__file__).parent / name).read_text(encoding='utf-8'))
 
 
 @contextmanager

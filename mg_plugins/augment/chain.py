@@ -8,11 +8,9 @@ recipes' names and dicts:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +18,13 @@ import numpy as np
 from mg_plugins.data.arrays import is_batch, like, put_clips, take_clips
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.errors import UserError
+from mg_plugins.files import read_table
 
 from . import gesture, joints, temporal  # noqa: F401  (they fill the table)
 from .base import AUGMENTATIONS, Augmentation, Draws, build_augmentation
 from .geometry import Linear, transform
 
-RECIPES = Path(__file__).with_name('recipes.json')
+RECIPES = 'augment/recipes.json'
 
 
 class Drawn(NamedTuple):
@@ -42,12 +41,7 @@ class Drawn(NamedTuple):
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return list(_recipes())
-
-
-@cache
-def _recipes() -> dict[str, dict]:
-    return json.loads(RECIPES.read_text(encoding='utf-8'))
+    return list(read_table(RECIPES))
 
 
 def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
@@ -63,12 +57,13 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
     ):
         return [build_augmentation(chain)]
     if isinstance(chain, str):
-        if chain not in _recipes():
+        recipes = read_table(RECIPES)
+        if chain not in recipes:
             raise UserError(
-                f'recipe {chain!r} is unknown; there are {", ".join(_recipes())}, and the '
+                f'recipe {chain!r} is unknown; there are {", ".join(recipes)}, and the '
                 f'augmentations {", ".join(sorted(AUGMENTATIONS))}'
             )
-        chain = _recipes()[chain]['steps']
+        chain = recipes[chain]['steps']
     return [step for part in chain for step in build_steps(part)]
 
 

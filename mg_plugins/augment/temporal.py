@@ -85,13 +85,6 @@ class Positions(Augmentation):
         return resample_at(keypoint, score, params['positions'])
 
 
-def spread(start: np.ndarray, stop: np.ndarray, frames: int) -> np.ndarray:
-    """T evenly spaced positions from ``start`` to ``stop``, both (...,): (..., T) float32."""
-    at = np.arange(frames, dtype=np.float64) / max(frames - 1, 1)
-    start, stop = np.asarray(start)[..., None], np.asarray(stop)[..., None]
-    return (start + (stop - start) * at).astype(np.float32)
-
-
 @register('MGCrop')
 class Crop(Positions):
     """Keep a part of the clip and stretch it to T frames.
@@ -106,7 +99,9 @@ class Crop(Positions):
         last = shape[1] - 1
         cut = last * draws.uniform(0, self.strength)
         start = cut * draws.uniform(0, 1)
-        return dict(positions=_inside(spread(start, start + last - cut, shape[1]), last))
+        start, stop = start[..., None], (start + last - cut)[..., None]
+        at = start + (stop - start) * (np.arange(shape[1]) / max(last, 1))
+        return dict(positions=_inside(at, last))
 
 
 @register('MGShift')
@@ -121,16 +116,10 @@ class Shift(Positions):
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         frames = shape[1]
-        reach = int(self.strength * frames)
-        at = np.arange(frames) + draws.integers(-reach, reach)[..., None]
-        return dict(positions=reflect(at, frames))
-
-
-def reflect(at: np.ndarray, frames: int) -> np.ndarray:
-    """Frame numbers beyond 0 … T − 1 walk back into the clip."""
-    period = max(2 * (frames - 1), 1)
-    at = at % period
-    return np.minimum(at, period - at) if frames > 1 else np.zeros_like(at)
+        reach, period = int(self.strength * frames), max(2 * (frames - 1), 1)
+        at = (np.arange(frames) + draws.integers(-reach, reach)[..., None]) % period
+        # Frame numbers beyond the last walk back into the clip.
+        return dict(positions=np.minimum(at, period - at))
 
 
 @register('MGRepeat')

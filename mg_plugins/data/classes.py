@@ -1,21 +1,18 @@
 """Class names, published class counts and evaluation protocols of the data sets of the field.
 
-Everything is data in `classes.json`; needs the standard library only.
+Everything is data in `classes.json`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-from functools import cache
-from pathlib import Path
 
-TABLE = Path(__file__).with_name('classes.json')
+from mg_plugins.files import read_table
 
 
 def dataset_names() -> list[str]:
     """Data sets of the table: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d."""
-    return list(_table())
+    return list(read_table('data/classes.json'))
 
 
 def get_classes(name: str) -> tuple[str, ...]:
@@ -65,15 +62,11 @@ def protocol(name: str, kind: str = 'cross_subject') -> dict:
     return copy.deepcopy(protocols[kind])
 
 
-@cache
-def _table() -> dict:
-    return json.loads(TABLE.read_text(encoding='utf-8'))
-
-
 def _part(name: str, part: str):
-    if name not in _table():
-        raise KeyError(f'no data set is called {name!r}; known are {", ".join(_table())}')
-    if part not in _table()[name]:
-        having = [other for other, value in _table().items() if part in value]
+    table = read_table('data/classes.json')
+    if name not in table:
+        raise KeyError(f'no data set is called {name!r}; known are {", ".join(table)}')
+    if part not in table[name]:
+        having = [other for other, value in table.items() if part in value]
         raise KeyError(f'{name} has no {part} in the table; {", ".join(having)} have')
-    return _table()[name][part]
+    return table[name][part]

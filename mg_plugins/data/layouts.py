@@ -15,7 +15,6 @@ library and numpy only.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,9 +26,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mg_plugins.errors import UserError
-from mg_plugins.files import read_json
+from mg_plugins.files import read_json, read_table
 
-TABLE = Path(__file__).with_name('layouts.json')
 GRAPH_MODES = ('stgcn_spatial', 'spatial', 'binary_adj')
 
 
@@ -211,7 +209,8 @@ def layout_names() -> list[str]:
 @cache
 def layout_aliases() -> dict[str, str]:
     """Other names under which `get_layout` finds a layout of the table, to its own name."""
-    return {alias: name for name, entry in _table().items() for alias in entry.get('aliases', ())}
+    table = read_table('data/layouts.json')
+    return {alias: name for name, entry in table.items() for alias in entry.get('aliases', ())}
 
 
 def register_layout(layout: Layout | Mapping | str | os.PathLike) -> Layout:
@@ -271,16 +270,11 @@ def _known(name: str) -> Layout | None:
 
 
 @cache
-def _table() -> dict[str, dict]:
-    return json.loads(TABLE.read_text(encoding='utf-8'))
-
-
-@cache
 def _builtin() -> dict[str, Layout]:
     """The layouts of the table, by name."""
     return {
         name: _from_dict({k: v for k, v in entry.items() if k != 'aliases'} | dict(name=name))
-        for name, entry in _table().items()
+        for name, entry in read_table('data/layouts.json').items()
     }
 
 

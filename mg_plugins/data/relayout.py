@@ -8,23 +8,21 @@ An entry for a left joint holds for the right one too.
 
 from __future__ import annotations
 
-import json
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mg_plugins.files import read_table
+
 from .layouts import Layout, LayoutError
-
-TABLE = Path(__file__).with_name('relayout.json')
-
 
 @cache
 def _table() -> dict:
-    table = json.loads(TABLE.read_text(encoding='utf-8'))
+    table = copy.deepcopy(read_table('data/relayout.json'))
     for part in (table['common'], table['made'], *table['own'].values()):
         for joint, value in list(part.items()):
             part.setdefault(_right(joint), _right(value))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+
+from mg_plugins.files import read_table
 
 from .classes import class_counts, get_classes
 
@@ -32,11 +31,9 @@ UNIFORMS = np.dtype([
 ])  # fmt: skip
 
 
-@functools.cache
 def gesture_table() -> dict:
     """Movements, landmarks, resting postures and bodies: ``synthetic_gestures.json``."""
-    path = Path(__file__).with_name('synthetic_gestures.json')
-    return json.loads(path.read_text(encoding='utf-8'))
+    return read_table('data/synthetic_gestures.json')
 
 
 def table_of(name: str) -> dict:
