@@ -64,7 +64,7 @@ def option(default: Any, about: str, most: float = float('inf')) -> Any:
 class Augmentation:
     """One augmentation.
 
-    Subclasses have an `option` ``strength``, at which 0 changes nothing at all, and override `draw`
+    Subclasses have an `option` ``strength``, which a chain does not apply at 0, and override `draw`
     and `apply`. Shapes are those of `mg_plugins.data.arrays`.
 
     Attributes:

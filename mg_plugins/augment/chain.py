@@ -118,7 +118,7 @@ class Chain:
         """
         clips, matrix = (keypoint, score), None
         for step, (index, params) in zip(self.steps, drawn, strict=True):
-            if params is None:
+            if params is None or getattr(step, 'strength', 1) == 0:
                 continue
             if isinstance(step, Linear):
                 # Neighbouring matrices are multiplied first: one pass over the coordinates.

@@ -200,7 +200,7 @@ class Flip(Augmentation):
         return {}
 
     def apply(self, keypoint, score, params, layout):
-        return flip(keypoint, score, layout.swap) if self.strength else (keypoint, score)
+        return flip(keypoint, score, layout.swap)
 
 
 def _diagonal(factors: np.ndarray) -> np.ndarray:

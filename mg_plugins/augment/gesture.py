@@ -159,8 +159,6 @@ class Cycle(Augmentation):
         return dict(place=draws.uniform(0, 1), repeat=draws.uniform(0, 1) < 0.5)
 
     def apply(self, keypoint, score, params, layout):
-        if not self.strength:
-            return keypoint, score
         return change_cycle(keypoint, score, self.strength, params['place'], params['repeat'])
 
 
@@ -199,8 +197,6 @@ class MotionCrop(Augmentation):
         return dict(before=before, after=lost - before)
 
     def apply(self, keypoint, score, params, layout):
-        if not self.strength:
-            return keypoint, score
         return motion_crop(keypoint, score, params['before'], params['after'])
 
 

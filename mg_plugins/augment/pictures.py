@@ -42,10 +42,6 @@ LEFT, RIGHT, MIDDLE = '#2563ae', '#e0702a', '#4a5261'
 PALE, INK, FAINT = '#d5dae2', '#1e2430', '#8a93a3'
 
 
-class PictureError(UserError):
-    """A clip that is not there, or a name that is unknown."""
-
-
 @dataclass(frozen=True)
 class Clip:
     """A normalised clip to draw: keypoint (M, T, V, C), score (M, T, V), layout and a title."""
@@ -60,13 +56,13 @@ def names_of(only: Sequence[str] | None = None) -> list[str]:
     """Augmentations, group by group, then recipes; or those asked for.
 
     Raises:
-        PictureError: An unknown name.
+        UserError: An unknown name.
     """
     known = sorted(AUGMENTATIONS, key=lambda name: list(GROUPS).index(_group(name)))
     known += recipe_names()
     unknown = [name for name in only or () if name not in known]
     if unknown:
-        raise PictureError(f'{unknown[0]!r} is unknown; there are {", ".join(known)}')
+        raise UserError(f'{unknown[0]!r} is unknown; there are {", ".join(known)}')
     return [name for name in known if not only or name in only]
 
 
@@ -85,7 +81,7 @@ def load_clip(
     Without a name it is one with a lot of movement. ``layout`` is for files that do not name it.
 
     Raises:
-        PictureError: No such clip, or no layout known.
+        UserError: No such clip, or no layout known.
         AnnotationError: A file that is missing or refused.
     """
     if ann_file is None:
@@ -98,7 +94,7 @@ def load_clip(
         source = Path(ann_file).name + (' (synthetic)' if synthetic else '')
     layout = layout or meta.get('layout')
     if layout is None:
-        raise PictureError(f'{ann_file} names no joint layout: give one, such as --layout imigue22')
+        raise UserError(f'{ann_file} names no joint layout: give one, such as --layout imigue22')
     layout, classes = get_layout(layout), dict(enumerate(meta.get('classes') or ()))
     some = [clips[i] for i in range(min(len(clips), 200))]
     if clip is None:
@@ -109,7 +105,7 @@ def load_clip(
         chosen = next((one for one in clips if one['frame_dir'] == clip), None)
         if chosen is None:
             names = ', '.join(one['frame_dir'] for one in some[:4])
-            raise PictureError(f'{source} has no clip {clip!r}; it has {names} and so on')
+            raise UserError(f'{source} has no clip {clip!r}; it has {names} and so on')
     keypoint, score = chosen['keypoint'], filled_scores(chosen)
     _, frames, joints, _ = keypoint.shape
     if joints != layout.num_joints:

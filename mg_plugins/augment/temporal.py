@@ -212,7 +212,7 @@ class Reverse(Positions):
     p: float = 0.5
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        at = np.arange(shape[1])[:: -1 if self.strength else 1]
+        at = np.arange(shape[1])[::-1]
         return dict(positions=np.broadcast_to(at, (*draws.batch, shape[1])).copy())
 
 

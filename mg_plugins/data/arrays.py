@@ -144,11 +144,10 @@ def take_joints(batch, order):
     return batch.gather(-1, order.expand(batch.shape))
 
 
-def take_clips(array, index):
+@_by_planes(lambda clip, index: clip)
+def take_clips(batch, index):
     """Clips of a batch; ``index`` (n,) ints on the batch's device."""
-    if array.ndim == 4:
-        return array.index_select(0, index)
-    return array.movedim(-1, 1).index_select(0, index).movedim(1, -1)
+    return batch.index_select(0, index)
 
 
 def put_clips(array, index, clips, inplace: bool):

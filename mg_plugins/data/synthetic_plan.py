@@ -36,15 +36,10 @@ def gesture_table() -> dict:
     return read_table('data/synthetic_gestures.json')
 
 
-def table_of(name: str) -> dict:
-    """A part of the table without its note."""
-    return {key: value for key, value in gesture_table()[name].items() if key != 'note'}
-
-
-CHANNELS = tuple(table_of('channels'))
+CHANNELS = tuple(gesture_table()['channels'])
 # Standard deviations of each channel: habit, from clip to clip, and slow motion during a clip.
-HABIT, POSTURE, SWAY = np.array(list(table_of('channels').values())).T
-FINGERS = table_of('fingertips')
+HABIT, POSTURE, SWAY = np.array(list(gesture_table()['channels'].values())).T
+FINGERS = gesture_table()['fingertips']
 
 
 class Rows(dict):

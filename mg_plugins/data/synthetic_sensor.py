@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from .synthetic_plan import gesture_table, table_of
+from .synthetic_plan import gesture_table
 
 WIDTH, HEIGHT = 1280, 720
 FINGER = re.compile(
@@ -65,7 +65,7 @@ def observe(
     in the frame, sideways, up, yaw, roll), ``draws`` (n, T, V, dims + 2) and ``quality`` (n,; high
     is bad footage). ``noise`` is a factor of all errors; 0 gives true places with score 1.
     """
-    detector = table_of('detector')
+    detector = gesture_table()['detector']
     kinds = [
         next(kind for kind, (marks, *_) in detector.items() if any(m in name for m in marks))
         for name in map(body_point, joints)

@@ -28,10 +28,6 @@ BATCH_SIZE = 16
 SCHEDULE = dict(max_epochs=12, val_interval=4)
 
 
-class NoSyntheticSet(LaunchError):
-    """The config's model cannot be fed with the synthetic set; the message says why."""
-
-
 def missing_data(cfg: Config) -> list[str]:
     """Annotation files of a config that do not exist, as the config names them."""
     files = {d['ann_file']: Path(d.get('data_root') or '') / d['ann_file'] for d in datasets(cfg)}
@@ -62,7 +58,7 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
         keep: Dotted keys that the user has set and that are therefore left alone.
 
     Raises:
-        NoSyntheticSet: If it cannot be told which set would do.
+        LaunchError: If it cannot be told which set would do.
     """
     path = ensure_synthetic(**synthetic_options(cfg))
     for loader, dataset in loaded(cfg):
@@ -133,7 +129,7 @@ def synthetic_options(cfg: Config) -> dict:
     """Options of the synthetic set: the config's own, brought to its joints and number of classes.
 
     Raises:
-        NoSyntheticSet: If the graph has no known layout, or there is no entry for it.
+        LaunchError: If the graph has no known layout, or there is no entry for it.
     """
     inner = backbone_of(cfg)
     layout = inner.get('graph_cfg', {}).get('layout')
@@ -145,7 +141,7 @@ def synthetic_options(cfg: Config) -> dict:
         dataset, layout = upstream[layout]
         options = dict(dataset=dataset, clips=1200) | options
     elif not options or layout not in layout_names():
-        raise NoSyntheticSet(
+        raise LaunchError(
             f'there is no synthetic set for a config over the graph {layout!r}: only for GCN '
             f'configs over one of {", ".join([*upstream, *layout_names()])}, with an entry such '
             "as synthetic=dict(dataset='imigue')."

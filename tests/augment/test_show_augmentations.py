@@ -6,7 +6,6 @@ from PIL import Image
 
 from mg_plugins.augment.base import AUGMENTATIONS
 from mg_plugins.augment.pictures import (
-    PictureError,
     animate,
     augment,
     contact_sheet,
@@ -16,6 +15,7 @@ from mg_plugins.augment.pictures import (
 )
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
+from mg_plugins.errors import UserError
 
 from paths import load_tool
 
@@ -54,7 +54,7 @@ def test_sheet_and_animations_of_the_synthetic_set(tmp_path, capsys):
 
 
 def test_mistakes_are_named(tmp_path):
-    with pytest.raises(PictureError, match="'MGWobble' is unknown; there are"):
+    with pytest.raises(UserError, match="'MGWobble' is unknown; there are"):
         load_tool('show_augmentations').main(['--only', 'MGWobble', '--out', str(tmp_path / 'a')])
     assert not list(tmp_path.iterdir())
 
@@ -62,7 +62,7 @@ def test_mistakes_are_named(tmp_path):
 def test_a_clip_by_its_name(ann_file, clip):
     name = clip.title.split('clip ')[1].split(',')[0]
     assert load_clip(ann_file, name).title == clip.title and 'synthetic' in clip.title
-    with pytest.raises(PictureError, match="smg.pkl.* has no clip 'nobody'; it has S0"):
+    with pytest.raises(UserError, match="smg.pkl.* has no clip 'nobody'; it has S0"):
         load_clip(ann_file, 'nobody')
     with pytest.raises(ValueError, match='layout'):
         load_clip(ann_file, layout='coco17')

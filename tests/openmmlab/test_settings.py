@@ -101,7 +101,7 @@ def test_data_is_looked_for_under_its_root_and_its_stand_in_fits_the_model(tmp_p
     options = synthetic_data.synthetic_options(cfg)
     assert options['classes'] == 7 and options['layout'] == 'body25'
     cfg.model.backbone.backbone.graph_cfg.layout = dict(num_node=2, inward=[(1, 0)], center=0)
-    with pytest.raises(synthetic_data.NoSyntheticSet, match='no synthetic set'):
+    with pytest.raises(settings.LaunchError, match='no synthetic set'):
         synthetic_data.synthetic_options(cfg)
 
 
