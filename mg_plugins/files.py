@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,28 +25,36 @@ class InUse(UserError):
 
 
 @contextmanager
-def replacing(path: str | os.PathLike, private: bool = False) -> Iterator[Path]:
+def replacing(
+    path: str | os.PathLike, private: bool = False, folder: bool = False
+) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error.
 
-    The folder is made if it is not there. What a killed process left behind of an earlier write
-    to the same path is removed. The file's mode follows the umask.
+    The folder that it lies in is made if it is not there. What a killed process left behind of an
+    earlier write to the same path is removed. The file's mode follows the umask.
 
     Args:
-        path: The file to write.
+        path: What to write.
         private: Let only the owner read it (mode 0600).
+        folder: Write a folder, not a file; one that is there is removed with all that it holds.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}')
-    # Made here, so that the mode is right from the start; whoever opens it keeps it.
-    os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600 if private else 0o666))
+    if folder:
+        temporary.mkdir()
+    else:
+        # Made here, so that the mode is right from the start; whoever opens it keeps it.
+        mode = 0o600 if private else 0o666
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode))
     try:
         yield temporary
+        if folder and path.exists():
+            shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        _remove(temporary)
 
 
 def write_text(path: str | os.PathLike, text: str, private: bool = False) -> None:
@@ -125,8 +134,12 @@ def _remove_leftovers(path: Path) -> None:
     for other in path.parent.glob(f'.{glob.escape(path.name)}.*'):
         match = form.fullmatch(other.name)
         if match and not _alive(int(match[1])):
-            with suppress(OSError):
-                other.unlink()
+            _remove(other)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _alive(process: int) -> bool:

@@ -17,8 +17,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -141,12 +139,9 @@ def save_folder(
     path: Path, split: dict[str, list[str]], annotations: Iterable[dict], meta: dict
 ) -> None:
     """Write a ``.mg`` folder whole or not at all, taking the clips one by one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not (path / 'index.json').is_file():
         raise AnnotationError(f'{path} is there and is no folder of clips: choose another name')
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}')
-    temporary.mkdir()
-    try:
+    with replacing(path, folder=True) as temporary:
         names, clips, row, end, shape = [], [], 0, 0, ()
         with (
             (temporary / 'keypoint.npy').open('wb') as keypoints,
@@ -176,11 +171,6 @@ def save_folder(
         split = {name: [rows[clip] for clip in wanted] for name, wanted in split.items()}
         index = dict(version=VERSION, names=names, split=split, meta=meta)
         write_json(temporary / 'index.json', index, indent=None)
-        if path.exists():
-            shutil.rmtree(path)
-        os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save_npz(path: Path, content: dict) -> None:

@@ -190,6 +190,9 @@ def test_summary_names_what_is_never_detected(tmp_path):
 
 def test_folder_of_clips(tmp_path):
     path = tmp_path / 'set.mg'
+    # What a killed process left is removed.
+    (tmp_path / '.set.mg.99999999-0123abcd.mg').mkdir()
+    (tmp_path / '.set.mg.99999999-0123abcd.mg/keypoint.npy').write_bytes(b'half')
     clips = (clip(f'c{n}', n % 3 if n % 4 else None, frames=2 + n) for n in range(9))
     save_annotations(path, dict(train=['c1']), clips, dict(layout='imigue22'))
     folder = load_annotations(path)['annotations']
