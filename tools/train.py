@@ -18,6 +18,12 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from the latest checkpoint in the work directory, or from the one given',
     )
+    parser.add_argument(
+        '--retrain-head',
+        metavar='CHECKPOINT',
+        help='for a long tail: the head alone learns anew from this checkpoint, on class-balanced '
+        'batches, for a fifth of the epochs',
+    )
     options.amp(parser)
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument('--no-test', action='store_true', help='do not test at the end')

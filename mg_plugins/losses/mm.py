@@ -1,7 +1,42 @@
-"""The losses as ``loss_cls`` of MMAction2's heads."""
+"""The losses as ``loss_cls`` of MMAction2's heads, and the head learning anew."""
+
+from typing import Any
 
 from mmaction.registry import MODELS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from .longtail import LongTailLoss
 
 MODELS.register_module(module=LongTailLoss)
+
+
+@HOOKS.register_module()
+class HeadAlone(Hook):
+    """Classifier re-training (Kang et al., ICLR 2020): the head starts anew and learns alone.
+
+    Everything else keeps its weights and its batch-norm statistics. With class-balanced batches
+    (`MGClassBalancedSampler`, power 1) the head no longer prefers frequent classes.
+    """
+
+    priority = 'VERY_LOW'  # after weights were loaded
+
+    def before_train(self, runner: Runner) -> None:
+        """Freeze all but the head; draw the head's weights anew unless the run is resumed."""
+        model = self._model(runner)
+        model.requires_grad_(False)
+        model.cls_head.requires_grad_(True)
+        if runner.iter == 0:
+            model.cls_head._is_init = False
+            model.cls_head.init_weights()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Keep what is frozen as it is in a test."""
+        model = self._model(runner)
+        model.eval()
+        model.cls_head.train()
+
+    def _model(self, runner: Runner) -> Any:
+        return runner.model.module if is_model_wrapper(runner.model) else runner.model

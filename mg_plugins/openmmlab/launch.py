@@ -33,6 +33,7 @@ from mg_plugins.openmmlab.settings import (
     set_feature,
     set_finetuning,
     set_fusion,
+    set_retraining,
     use_bfloat16,
 )
 
@@ -119,6 +120,8 @@ def load_config(args: argparse.Namespace) -> Config:
     finetune = wish('finetune')
     if finetune is not None:
         set_finetuning(cfg, finetune)
+    if wish('retrain_head'):
+        set_retraining(cfg, wish('retrain_head'))
     if settings:
         cfg.merge_from_dict(settings)
     # A dumped config is run again by other tools: it must bring the plug-ins with it.
@@ -136,6 +139,7 @@ def load_config(args: argparse.Namespace) -> Config:
         # Runs that differ must not go on from, or overwrite, each other.
         marks = [path.stem, wish('feat')]
         marks.append(finetune and f'finetune_{finetune:g}'.removesuffix('_1'))
+        marks.append(wish('retrain_head') and 'retrained')
         marks += [mark for key, mark in (('fuse', 'mgfuse'), ('no_fuse', 'plain')) if wish(key)]
         cfg.work_dir = str(Path('work_dirs', '_'.join(filter(None, marks))))
         if ann_file:

@@ -131,6 +131,26 @@ def set_finetuning(cfg: Config, share: float) -> None:
             dataset.share = share
 
 
+def set_retraining(cfg: Config, checkpoint: str) -> None:
+    """Let the head alone learn anew from a checkpoint, on class-balanced batches.
+
+    A fifth of the config's epochs, with a cosine from the config's learning rate.
+
+    Raises:
+        LaunchError: If the model has no classification head over a backbone of its own.
+    """
+    if not cfg.model.get('cls_head') or cfg.model.get('type') == 'RecognizerDualStream':
+        raise LaunchError('--retrain-head needs a config that trains a recognizer, with a cls_head')
+    cfg.load_from = checkpoint
+    cfg.train_dataloader.sampler = dict(type='MGClassBalancedSampler', power=1.0)
+    epochs = max(1, round(cfg.train_cfg.max_epochs / 5))
+    cfg.train_cfg.update(max_epochs=epochs, val_begin=1, val_interval=epochs)
+    cfg.param_scheduler = [
+        dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
+    ]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='HeadAlone')]
+
+
 def set_feature(cfg: Config, feat: str) -> None:
     """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
 

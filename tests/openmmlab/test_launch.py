@@ -69,6 +69,21 @@ def test_train_ends_with_a_tested_fused_model(trained):
 
 
 @pytest.mark.slow
+def test_the_head_alone_learns_anew_on_balanced_batches(trained, place, run_tool):
+    folder, _ = trained
+    first = folder / 'epoch_2.pth'
+    run_tool('train', FUSED, '--retrain-head', first, '--cfg-options', *TINY, cwd=place)
+    retrained = place / 'work_dirs/stgcn_mgfuse_msr_action3d_retrained'
+    before, after = (torch.load(p)['state_dict'] for p in (first, retrained / 'epoch_2.pth'))
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {'cls_head.fc.weight', 'cls_head.fc.bias'}  # batch norm stays as well
+    drawn = (after['cls_head.fc.weight'] - before['cls_head.fc.weight']).norm()
+    assert drawn > 0.5 * before['cls_head.fc.weight'].norm()  # not gone on from
+    config = (retrained / 'stgcn_mgfuse_msr_action3d.py').read_text()
+    assert 'MGClassBalancedSampler' in config and 'HeadAlone' in config
+
+
+@pytest.mark.slow
 def test_test_tool_finds_the_last_checkpoint_and_agrees(trained, place, run_tool):
     folder, _ = trained
     before = (folder / 'test/predictions.csv').read_text()

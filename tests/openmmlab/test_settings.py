@@ -69,6 +69,15 @@ def test_finetuning_lets_all_learn_from_a_share_of_the_labels():
         settings.set_finetuning(Config.fromfile(ROOT / 'configs/stgcn_imigue.py'), 1)
 
 
+def test_retraining_a_head_takes_a_fifth_of_the_epochs():
+    cfg = Config.fromfile(ROOT / 'configs/stgcn_imigue.py')
+    settings.set_retraining(cfg, 'epoch_60.pth')
+    assert cfg.load_from == 'epoch_60.pth' and cfg.train_cfg.max_epochs == 12
+    assert cfg.param_scheduler[0].T_max == 12 and cfg.custom_hooks[-1].type == 'HeadAlone'
+    with pytest.raises(LaunchError, match='--retrain-head needs'):
+        settings.set_retraining(Config.fromfile(ROOT / 'configs/stbcl_stgcn_imigue.py'), 'a.pth')
+
+
 def test_datasets_are_found_inside_wrappers():
     inner = [dict(type='MGPoseDataset', ann_file=f'{k}.pkl', pipeline=[]) for k in 'abc']
     concat = dict(type='ConcatDataset', datasets=inner[:2])
