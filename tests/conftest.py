@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+import mg_plugins  # noqa: F401  mends MMAction2, which test modules import first
+
 from paths import ROOT
 
 # A shell starts background jobs with Ctrl-C ignored, and so would be all that the tests start.
