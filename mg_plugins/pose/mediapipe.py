@@ -6,7 +6,8 @@ carries. One person.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .estimate import Person, PoseError
 
 #: Below this visibility MediaPipe invents coordinates, such as those of joints off the picture.
 VISIBLE = 0.4
+#: Frames from one search for hands that found none to the next.
+SEARCH = 3
 
 # imigue22: nose, neck, arm one, arm two, eyes, ears; fingertips of the right, then the left hand.
 BODY = ((0, 0), (2, 12), (3, 14), (4, 16), (5, 11), (6, 13), (7, 15), (8, 5), (9, 2), (10, 8),
@@ -80,11 +83,13 @@ def assign_hands(
 class HolisticEstimator(ExitStack):
     """The default estimator; use it in a ``with`` block, one for each video.
 
+    While there is no hand, the Hands model searches every `SEARCH`th frame only.
+
     Raises:
         PoseError: MediaPipe is not installed, or is a version without models.
     """
 
-    name = 'mediapipe-0.10.14'
+    name = 'mediapipe-0.10.14b'
     layout = 'imigue22'
 
     def __init__(self) -> None:
@@ -92,15 +97,15 @@ class HolisticEstimator(ExitStack):
         try:
             import mediapipe
 
-            solutions = mediapipe.solutions
+            hands = mediapipe.solutions.hands.Hands(max_num_hands=2, model_complexity=1)
         except (ImportError, AttributeError) as error:
             raise PoseError(
                 'a video needs MediaPipe 0.10.14 (Python 3.10 to 3.12): '
                 "pip install 'mg-plugins[video]'; skeleton recordings do not"
             ) from error
-        self._holistic = self.enter_context(solutions.holistic.Holistic(model_complexity=1))
-        hands = solutions.hands.Hands(max_num_hands=2, model_complexity=1)
         self._hands = self.enter_context(hands)
+        self._holistic = self.enter_context(_holistic(Path(mediapipe.__file__).parent))
+        self._idle = 0  # frames until the Hands model searches again
 
     def __call__(self, image: np.ndarray, time: float) -> list[Person]:
         """At most one person."""
@@ -109,13 +114,35 @@ class HolisticEstimator(ExitStack):
         hands = dict(
             right=_array(result.right_hand_landmarks), left=_array(result.left_hand_landmarks)
         )
-        if hands['right'] is None and hands['left'] is None:
+        self._idle -= 1
+        if hands['right'] is None and hands['left'] is None and self._idle <= 0:
             other = self._hands.process(image)
             labels = [kind.classification[0].label for kind in other.multi_handedness or ()]
             found = map(_array, other.multi_hand_landmarks or ())
             hands.update(assign_hands(list(zip(labels, found, strict=True)), body))
+            self._idle = 0 if labels else SEARCH
         person = imigue22(body, hands['right'], hands['left'], image.shape[1::-1])
         return [] if person is None else [person]
+
+
+def _holistic(folder: Path) -> AbstractContextManager:
+    """MediaPipe's Holistic graph at complexity 1, less the face mesh, a sixth of its time."""
+    from mediapipe.framework.calculator_pb2 import CalculatorGraphConfig
+    from mediapipe.python.solution_base import SolutionBase
+
+    path = folder / 'modules' / 'holistic_landmark' / 'holistic_landmark_cpu.binarypb'
+    graph = CalculatorGraphConfig.FromString(path.read_bytes())
+    nodes = [n for n in graph.node if not any('face' in name for name in n.output_stream)]
+    streams = [name for name in graph.output_stream if 'face' not in name]
+    for field, kept in ((graph.node, nodes), (graph.output_stream, streams)):
+        del field[:]
+        field.extend(kept)
+    options = dict(smooth_landmarks=True, enable_segmentation=False, smooth_segmentation=True)
+    return SolutionBase(
+        graph_config=graph,
+        side_inputs=dict(options, model_complexity=1, use_prev_landmarks=True),
+        outputs=['pose_landmarks', 'left_hand_landmarks', 'right_hand_landmarks'],
+    )
 
 
 def _array(landmarks: object, visibility: bool = False) -> np.ndarray | None:

@@ -123,7 +123,7 @@ def frame_probabilities(
     network: Callable[[torch.Tensor], torch.Tensor],
     features: RecordingFeatures,
     length: int = 256,
-    batch: int = 8,
+    batch: int = 4,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Class probabilities a frame of a recording of any length, in bounded memory.

@@ -85,7 +85,8 @@ def write_video(
     pictures = iter(frames) if frames is not None else itertools.repeat((None,))
     line, font = max(2, width // 200), ImageFont.load_default(max(12, height // 18))
     with replacing(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
-        stream = container.add_stream('libx264', rate=30, options={'crf': '26', 'preset': 'fast'})
+        options = dict(crf='26', preset='veryfast')
+        stream = container.add_stream('libx264', rate=30, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         stream.codec_context.time_base = Fraction(1, 1000)
         written = -1000

@@ -1,5 +1,6 @@
 """Keypoints from frames: mapping, hands, gaps, smoothing, times and rotation."""
 
+import signal
 from fractions import Fraction
 
 import numpy as np
@@ -187,3 +188,58 @@ def test_tracks_become_persons_and_are_read_again(tmp_path) -> None:
     (tmp_path / 'a.npz').write_bytes(b'x')
     with pytest.raises(UserError, match='holds no keypoints'):
         load_track(tmp_path / 'a.npz')
+
+
+@pytest.fixture
+def webcam(tmp_path, monkeypatch):
+    """A webcam that shows a red file of 12 frames; opens what OpenCV opens."""
+    cv2 = pytest.importorskip('cv2')
+    with av.open(str(tmp_path / 'red.mp4'), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        red = np.full((48, 64, 3), (250, 0, 0), np.uint8)
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(red, format='rgb24')))
+        container.mux(stream.encode())
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda n: capture(str(tmp_path / 'red.mp4')))
+
+
+class Watcher(Two):
+    """Sees a person in red pictures; presses Ctrl-C at frame ``stop``."""
+
+    def __init__(self, stop=0):
+        self.stop, self.seen = stop, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def __call__(self, image, time):
+        self.seen += 1
+        if self.seen == self.stop:
+            signal.raise_signal(signal.SIGINT)
+        assert image.shape == (48, 64, 3) and image[..., 0].mean() > 200 > image[..., 2].mean() + 99
+        return [Person(np.full((22, 2), 9), np.ones(22))]
+
+
+@pytest.mark.parametrize('stop, frames', [(0, 12), (5, 5)])
+def test_a_webcam_is_recorded_until_it_ends_or_ctrl_c(webcam, monkeypatch, stop, frames) -> None:
+    from mg_plugins.pose import camera_track, tracks
+
+    monkeypatch.setattr(tracks, 'HolisticEstimator', lambda: Watcher(stop))
+    before = signal.getsignal(signal.SIGINT)
+    track = camera_track(0)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert track.keypoint.shape == (1, frames, 22, 2) and track.score.all()
+    assert track.size == (64, 48) and (np.diff(track.times) > 0).all()
+
+
+def test_no_such_webcam_gives_a_sentence() -> None:
+    pytest.importorskip('cv2')
+    from mg_plugins.pose.video import camera_frames
+
+    with pytest.raises(UserError, match='camera 77 cannot be opened'):
+        next(camera_frames(77))
