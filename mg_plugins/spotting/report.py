@@ -47,7 +47,7 @@ def write_report(
     lengths = {name: [row.end - row.start for row in rows] for name, rows in by_class.items()}
     total = sum(map(sum, lengths.values()))
     summary = (
-        f'{len(segments)} gestures, {len(by_class)} different ones, in {_clock(duration)}; '
+        f'{len(segments)} gestures of {len(by_class)} classes in {_clock(duration)}; '
         f'{60 * len(segments) / duration:.1f} a minute, {100 * total / duration:.0f}% of the time; '
         f'somebody was seen in {100 * float(present.mean()) if len(present) else 0:.0f}% '
         'of the frames.'

@@ -21,7 +21,7 @@ OUTPUTS = {
 
 def run(*arguments, **options):
     command = [sys.executable, str(ROOT / 'tools' / 'recognize.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=840, **options)
 
 
 @pytest.fixture(scope='module')
@@ -197,3 +197,26 @@ def test_the_video_of_a_face_touched(tmp_path) -> None:
     track = load_track(next((tmp_path / 'cache').glob('*.npz')))
     hands = (track.score[0, :, 12:] > 0).any(1)
     assert hands.mean() >= 1 / 3
+
+
+@pytest.mark.slow
+def test_a_video_without_anybody_gives_every_output(model, tmp_path) -> None:
+    """Moving noise; needs the extra [video]."""
+    pytest.importorskip('mediapipe')
+    import av
+
+    picture = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    with av.open(str(tmp_path / 'noise.mp4'), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, 'yuv420p'
+        for t in range(50):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, 4 * t, 1), format='rgb24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    done = run(tmp_path / 'noise.mp4', *model, '--out', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    assert 'noise: 0 gestures, somebody in 0% of 50 frames' in done.stdout
+    folder = tmp_path / 'out' / 'noise'
+    assert {path.name for path in folder.iterdir()} == OUTPUTS
+    assert 'Nobody was seen' in (folder / 'report.html').read_text()
+    assert len(read_segments(folder / 'segments.csv')) == 0
