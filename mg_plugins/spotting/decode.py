@@ -72,7 +72,15 @@ def decode(
         probability[start:stop] = 0
         probability[start:stop, -1] = 1
     if decoder.method == 'hysteresis':
-        found = above(probability, decoder.low)
+        owner = probability[:, :-1].argmax(1)
+        found = sorted(
+            (
+                (label, start, stop)
+                for label in range(probability.shape[1] - 1)
+                for start, stop in runs((probability[:, label] >= decoder.low) & (owner == label))
+            ),
+            key=lambda span: span[1:],
+        )
     elif decoder.method == 'semi_markov' and durations is not None:
         found = semi_markov(probability, fps, durations, decoder.background)
     else:
@@ -94,17 +102,6 @@ def decode(
                 if high and confidence >= decoder.confidence:
                     spans.append((label, a, b, confidence))
     return spans
-
-
-def above(probability: np.ndarray, low: float) -> list[tuple[int, int, int]]:
-    """Spans in which a class is the most probable gesture and reaches ``low``, in order of time."""
-    owner = probability[:, :-1].argmax(1)
-    found = [
-        (label, start, stop)
-        for label in range(probability.shape[1] - 1)
-        for start, stop in runs((probability[:, label] >= low) & (owner == label))
-    ]
-    return sorted(found, key=lambda span: span[1:])
 
 
 def semi_markov(
