@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from .setups import DTYPES, IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, Shape
-from .signatures import Variant, precision
+from .signatures import Form, Variant, precision
 
 # Architecture: Triton's backend, its name there, threads of a warp, bytes of shared memory that a
 # block may ask for (CUDA programming guide, technical specifications; CDNA3 ISA, local data share).
@@ -74,24 +74,16 @@ def variants(dtype: torch.dtype, T: int, V: int, C: int, H: int, arch: str) -> l
 
     The launchers take theirs from the same functions, for any N. How float32 is multiplied is
     read at the time of the call, there and here (:func:`signatures.precision`).
-
-    Args:
-        dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
-        T: Frames.
-        V: Joints.
-        C: Channels.
-        H: Heads; must divide C.
-        arch: ``'sm_80'``, ``'sm_90'``, ``'gfx942'``, …
     """
     from . import triton_mix, triton_pool
 
-    product = precision(dtype, arch)
-    key = dtype, T, V, C // H, H, arch, product
+    form = Form(dtype, T, V, C // H, H, arch, precision(dtype, arch))
+    whole = form._replace(channels=C, heads=1)
     return [
-        triton_pool.forward_variant(dtype, T, V, C, product),
-        triton_pool.backward_variant(dtype, T, V, C),
-        triton_mix.forward_variant(*key),
-        *triton_mix.backward_variants(*key),
+        triton_pool.forward_variant(whole),
+        triton_pool.backward_variant(whole),
+        triton_mix.forward_variant(form),
+        *triton_mix.backward_variants(form),
     ]
 
 
@@ -122,28 +114,23 @@ def compile_variant(variant: Variant, arch: str):
 
 def read_cost(compiled) -> tuple[int, int, int]:
     """Registers of a thread, bytes that it spills, and bytes of shared memory of a block."""
-    if 'cubin' in compiled.asm:
-        registers, stack = _read_cubin(compiled.asm['cubin'])
-    else:
+    if 'cubin' not in compiled.asm:
         listing = compiled.asm['amdgcn']
-        registers = int(re.search(r'\.vgpr_count:\s*(\d+)', listing)[1])
-        stack = int(re.search(r'\.private_segment_fixed_size:\s*(\d+)', listing)[1])
-    return registers, stack, compiled.metadata.shared
-
-
-def _read_cubin(cubin: bytes) -> tuple[int, int]:
-    """Registers and STACK of a cubin; spills count as STACK, LOCAL stays 0 whatever is spilled."""
+        names = 'vgpr_count', 'private_segment_fixed_size'
+        found = [re.search(rf'\.{name}:\s*(\d+)', listing)[1] for name in names]
+        return int(found[0]), int(found[1]), compiled.metadata.shared
     import triton
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'kernel.cubin')
-        file.write_bytes(cubin)
+        file.write_bytes(compiled.asm['cubin'])
         command = [triton.knobs.nvidia.cuobjdump.path, '--dump-resource-usage', str(file)]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Spills count as STACK; LOCAL stays 0 whatever is spilled.
     found = re.findall(r'REG:(\d+) STACK:(\d+)', usage)
     if len(found) != 1:
         raise RuntimeError(f'cuobjdump was to name one kernel, it printed:\n{usage}')
-    return int(found[0][0]), int(found[0][1])
+    return int(found[0][0]), int(found[0][1]), compiled.metadata.shared
 
 
 def costs(archs: Iterable[str], calls: Iterable[tuple[Shape, torch.dtype]]) -> Iterator[Cost]:

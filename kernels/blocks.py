@@ -10,7 +10,7 @@ or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
 
 from dataclasses import dataclass
 
-import torch
+from .signatures import Form
 
 #: Channels that share a block at most, however few joints there are.
 MOST_CHANNELS = 16
@@ -18,22 +18,15 @@ MOST_CHANNELS = 16
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a kernel cuts its work.
+    """How a kernel cuts its work."""
 
-    Attributes:
-        frames: Frames of a program's tile.
-        sources: Frames that a product over frames sums over at a time; where these reach all T, a
-            program keeps its rows of the frame graph for all of its channels.
-        columns: Columns of a block, each a joint of one of its channels.
-        steps: Blocks of columns that a program does one after another.
-        warps: Warps of a program.
-    """
-
-    frames: int
+    frames: int  # of a program's tile
+    #: Frames that a product over frames sums over at a time; where these reach all T, a program
+    #: keeps its rows of the frame graph for all of its channels.
     sources: int
-    columns: int
-    steps: int
-    warps: int
+    columns: int  # of a block, each a joint of one of its channels
+    steps: int  # blocks of columns that a program does one after another
+    warps: int  # of a program
 
     def channels(self, V: int) -> int:
         """Channels of a block."""
@@ -117,42 +110,38 @@ def _padded(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _look_up(table: dict, dtype: torch.dtype, T: int, V: int, arch: str) -> tuple | None:
+def _look_up(table: dict, form: Form) -> tuple | None:
     """What a table has, None where it has nothing."""
-    kind = 'sm_90' if arch == 'sm_90' else 'other', 8 * dtype.itemsize
-    rows = table.get((*kind, _padded(V))) or table.get((*kind, max(32, _padded(V))), {})
-    return next((cut for most, cut in rows.items() if T <= most), None)
+    kind = 'sm_90' if form.arch == 'sm_90' else 'other', 8 * form.dtype.itemsize
+    rows = table.get((*kind, _padded(form.V))) or table.get((*kind, max(32, _padded(form.V))), {})
+    return next((cut for most, cut in rows.items() if form.T <= most), None)
 
 
-def mix(table: dict, dtype: torch.dtype, T: int, V: int, arch: str) -> Blocks:
+def mix(table: dict, form: Form) -> Blocks:
     """Blocks of ``MIX_FORWARD`` or of ``MIX_BACKWARD``, the gradients of x and b."""
-    frames, sources, warps = _look_up(table, dtype, T, V, arch)
-    return Blocks(frames, sources, max(32, _padded(V)), 8, warps)
+    frames, sources, warps = _look_up(table, form)
+    return Blocks(frames, sources, max(32, _padded(form.V)), 8, warps)
 
 
-def graphs_backward(
-    dtype: torch.dtype, T: int, V: int, arch: str
-) -> dict[tuple[bool, bool], Blocks]:
+def graphs_backward(form: Form) -> dict[tuple[bool, bool], Blocks]:
     """Blocks of the gradients of both graphs and of a.
 
     A launch makes what its key names, (the frame graph's, the joint graph's and that of a).
     """
     # Parts of T × T each are written and added up: few, and as many as keep a GPU busy.
-    steps = 16 if T <= 128 else 64
-    found = {(True, True): _look_up(GRAPHS_BACKWARD, dtype, T, V, arch)}
+    steps = 16 if form.T <= 128 else 64
+    found = {(True, True): _look_up(GRAPHS_BACKWARD, form)}
     if found[True, True] is None:
-        found = {
-            (True, False): _look_up(FRAME_GRAPH_BACKWARD, dtype, T, V, arch),
-            (False, True): _look_up(JOINT_GRAPH_BACKWARD, dtype, T, V, arch),
-        }
+        alone = {(True, False): FRAME_GRAPH_BACKWARD, (False, True): JOINT_GRAPH_BACKWARD}
+        found = {key: _look_up(table, form) for key, table in alone.items()}
     return {
         key: Blocks(frames, 0, columns, steps, warps)
         for key, (frames, columns, warps) in found.items()
     }
 
 
-def pool(dtype: torch.dtype, T: int, V: int) -> Blocks:
+def pool(form: Form) -> Blocks:
     """Blocks of ``pool``, both ways, for all channels; a program goes through their frames."""
-    width = _padded(V)
-    warps = POOL[8 * dtype.itemsize, width]
-    return Blocks(min(_padded(T), 64), 0, max(32, width), 1, warps)
+    width = _padded(form.V)
+    warps = POOL[8 * form.dtype.itemsize, width]
+    return Blocks(min(_padded(form.T), 64), 0, max(32, width), 1, warps)

@@ -22,19 +22,29 @@ _failed: set[tuple] = set()
 _IMPORT = ('import',)
 
 
-def _register(schema: str, implementation: Callable, fake: Callable, setup, backward) -> None:
-    """Define an operator for CUDA tensors and, for the interpreter, CPU tensors."""
+def _register(schema: str, fallback: Callable, fake: Callable, setup=None, backward=None) -> None:
+    """Define an operator for CUDA tensors and, for the interpreter, CPU tensors.
+
+    What computes it has its name in ``triton_pool`` or ``triton_mix``; without ``backward`` it has
+    no gradient.
+    """
     # In a checkout's folder `import kernels` finds this package too (transformers asks for one of
     # that name): what is imported so defines nothing, for an operator can be defined once only.
     if __name__ != 'mg_plugins.kernels.library':
         return
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.split('(')[0]
+
+    def run(*tensors, strict=False):
+        if isinstance(tensors[-1], bool):
+            *tensors, strict = tensors
+        return _guarded(name, f'triton_{name.split("_")[0]}', strict, fallback, *tensors)
+
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for device in ('CUDA', 'CPU'):
-        _library.impl(name, implementation, device)
+        _library.impl(name, run, device)
     torch.library.register_fake(f'mg_plugins::{name}', fake, lib=_library)
     torch.library.register_autograd(
-        f'mg_plugins::{name}', backward, setup_context=setup, lib=_library
+        f'mg_plugins::{name}', backward or _no_second, setup_context=setup, lib=_library
     )
 
 
@@ -68,42 +78,13 @@ def _guarded(name: str, module: str, strict: bool, fallback: Callable, *tensors)
         return fallback(*tensors)
 
 
-def _pool(x, strict=False):
-    return _guarded('pool', 'triton_pool', strict, pool_reference, x)
-
-
-def _pool_fake(x, strict=False):
-    n, c, t, v = x.shape
-    return x.new_empty(n, c, v), x.new_empty(n, c, t)
-
-
 def _pool_setup(ctx, inputs, output):
     ctx.set_materialize_grads(False)
     ctx.shape = inputs[0].shape
 
 
-def _pool_autograd(ctx, dxs, dxt):
-    return spread(ctx.shape, None, dxs, dxt), None
-
-
-def _pool_backward(dy, dxs, dxt, strict=False):
-    return _guarded('pool_backward', 'triton_pool', strict, _spread, dy, dxs, dxt)
-
-
 def _spread(dy, dxs, dxt):
     return spread(dy.shape, dy, dxs, dxt).to(dy.dtype)
-
-
-def _pool_backward_fake(dy, dxs, dxt, strict=False):
-    return torch.empty_like(dy, memory_format=torch.contiguous_format)
-
-
-def _mix(x, As, At, a, b, strict=False):
-    return _guarded('mix', 'triton_mix', strict, mix_reference, x, As, At, a, b)
-
-
-def _mix_fake(x, As, At, a, b, strict=False):
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _mix_setup(ctx, inputs, output):
@@ -116,24 +97,14 @@ def _mix_autograd(ctx, dy):
     return *gradients, None
 
 
-def _mix_backward(dy, x, As, At, a, b, strict=False):
-    return _guarded('mix_backward', 'triton_mix', strict, _fallback, dy, x, As, At, a, b)
-
-
-def _fallback(dy, x, *weights):
-    gradients = tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, *weights)
-    )
-    mix_backward_into(gradients, dy.contiguous(), x.contiguous(), *weights)
+def _mix_backward(dy, *inputs):
+    gradients = tuple(map(_like, inputs))
+    mix_backward_into(gradients, dy.contiguous(), inputs[0].contiguous(), *inputs[1:])
     return gradients
 
 
-def _mix_backward_fake(dy, *tensors, **_):
-    return tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format)
-        for t in tensors
-        if isinstance(t, torch.Tensor)
-    )
+def _like(tensor, *_):
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 def _no_second(ctx, *_):
@@ -146,23 +117,17 @@ def _no_second(ctx, *_):
 _TENSORS = 'Tensor x, Tensor As, Tensor At, Tensor a, Tensor b, bool strict=False'
 _register(
     'pool(Tensor x, bool strict=False) -> (Tensor, Tensor)',
-    _pool,
-    _pool_fake,
+    pool_reference,
+    lambda x, *_: (_like(x[:, :, 0]), _like(x[..., 0])),
     _pool_setup,
-    _pool_autograd,
+    lambda ctx, dxs, dxt: (spread(ctx.shape, None, dxs, dxt), None),
 )
 _register(
-    'pool_backward(Tensor dy, Tensor dxs, Tensor dxt, bool strict=False) -> Tensor',
-    _pool_backward,
-    _pool_backward_fake,
-    lambda ctx, inputs, output: None,
-    _no_second,
+    'pool_backward(Tensor dy, Tensor dxs, Tensor dxt, bool strict=False) -> Tensor', _spread, _like
 )
-_register(f'mix({_TENSORS}) -> Tensor', _mix, _mix_fake, _mix_setup, _mix_autograd)
+_register(f'mix({_TENSORS}) -> Tensor', mix_reference, _like, _mix_setup, _mix_autograd)
 _register(
     f'mix_backward(Tensor dy, {_TENSORS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)',
     _mix_backward,
-    _mix_backward_fake,
-    lambda ctx, inputs, output: None,
-    _no_second,
+    lambda dy, *inputs: tuple(_like(t) for t in inputs if isinstance(t, torch.Tensor)),
 )

@@ -6,21 +6,13 @@ import torch
 
 
 class Shape(NamedTuple):
-    """Sizes of a call.
+    """Sizes of a call."""
 
-    Attributes:
-        n: Sequences (batch × persons).
-        c: Channels.
-        t: Frames.
-        v: Joints.
-        heads: Graphs of each kind; divides ``c``.
-    """
-
-    n: int
-    c: int
-    t: int
-    v: int
-    heads: int = 1
+    n: int  # sequences (batch × persons)
+    c: int  # channels
+    t: int  # frames
+    v: int  # joints
+    heads: int = 1  # graphs of each kind; divides ``c``
 
     def __str__(self) -> str:
         return f'N{self.n} C{self.c} T{self.t} V{self.v} H{self.heads}'
@@ -74,13 +66,7 @@ def make_inputs(
     """Random x (N, C, T, V), As (N, H, V, V), At (N, H, T, T), a and b (N, C) of ``mix``.
 
     The graphs are scaled so that both streams are about as large as x: an error in either shows
-    in the result.
-
-    Args:
-        shape: Sizes.
-        dtype: Type of all five.
-        device: Where they are made.
-        seed: Equal seeds make equal inputs on one kind of device.
+    in the result. Equal seeds make equal inputs on one kind of device.
     """
     n, c, t, v, heads = shape
     generator = torch.Generator(device=device).manual_seed(seed)
@@ -89,10 +75,6 @@ def make_inputs(
         values = torch.randn(size, generator=generator, device=device)
         return values.mul_(scale).to(dtype)
 
-    return (
-        normal(n, c, t, v),
-        normal(n, heads, v, v, scale=v**-0.5),
-        normal(n, heads, t, t, scale=t**-0.5),
-        normal(n, c),
-        normal(n, c),
-    )
+    x, As = normal(n, c, t, v), normal(n, heads, v, v, scale=v**-0.5)
+    At = normal(n, heads, t, t, scale=t**-0.5)
+    return x, As, At, normal(n, c), normal(n, c)

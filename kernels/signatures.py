@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,25 +28,15 @@ _launches: Counter[str] = Counter()
 
 @dataclass(frozen=True)
 class Variant:
-    """One form of one kernel.
+    """One form of one kernel."""
 
-    Attributes:
-        name: What it does, e.g. ``'mix_forward'``; the key in :func:`launches`.
-        kernel: The ``@triton.jit`` function.
-        signature: Type of every argument, in order; ``'constexpr'`` for compile-time ones.
-        constexprs: Values of the compile-time arguments.
-        num_warps: Warps of a program.
-        programs: Programs per batch row that a launch needs (its grid is N times this).
-        frames: T, an argument at run time, no part of what is compiled.
-    """
-
-    name: str
-    kernel: Any
-    signature: dict[str, str]
-    constexprs: dict[str, Any]
-    num_warps: int
-    programs: int
-    frames: int
+    name: str  # what it does, e.g. ``'mix_forward'``; the key in :func:`launches`
+    kernel: Any  # the ``@triton.jit`` function
+    signature: dict[str, str]  # type of every argument, in order; ``'constexpr'`` of compile time
+    constexprs: dict[str, Any]  # values of the compile-time arguments
+    num_warps: int  # of a program
+    programs: int  # that a launch needs for each batch row: its grid is N times this
+    frames: int  # T, an argument at run time, no part of what is compiled
 
     @property
     def attrs(self) -> dict[tuple[int], list[list]]:
@@ -75,6 +65,52 @@ class Variant:
         else:
             self.kernel[grid](*tensors, self.frames, **self.constexprs, **self.options)
         _launches[self.name] += 1
+
+
+class Form(NamedTuple):
+    """What a kernel is made for: feature maps (N, heads · channels, T, V) of one type and chip.
+
+    ``product`` is how float32 is multiplied, see :func:`precision`; ``interpret`` whether Triton's
+    interpreter runs it.
+    """
+
+    dtype: torch.dtype
+    T: int
+    V: int
+    channels: int
+    heads: int
+    arch: str
+    product: str
+    interpret: bool = False
+
+    @classmethod
+    def of(cls, x: torch.Tensor, heads: int = 1) -> Form:
+        """The form for a feature map x (N, C, T, V)."""
+        _, c, t, v = x.shape
+        arch = architecture(x.device)
+        how = arch, precision(x.dtype, arch), interpreted()
+        return cls(x.dtype, t, v, c // heads, heads, *how)
+
+    def variant(
+        self, kernel: Any, name: str, cut: Any, tensors: str, parts: str = '', **switches: bool
+    ) -> Variant:
+        """A kernel in this form, cut by `Blocks`, with what it asks for as compile-time arguments.
+
+        ``parts`` are float32, the other ``tensors`` of the map's type. A kernel without the switch
+        ``ONE`` goes through all frames.
+        """
+        channels = cut.channels(self.V)
+        sizes = dict(V=self.V, K=self.channels, BT=cut.frames, BS=cut.sources, BC=channels)
+        sizes |= dict(ONE=cut.frames >= self.T, HELD=cut.sources >= self.T, STEPS=cut.steps)
+        sizes |= dict(W=cut.columns, **switches, PRECISION=self.product, UPCAST=self.interpret)
+        constexprs = {k: value for k, value in sizes.items() if k in kernel.arg_names}
+        kinds = {f'{tensor}_ptr': '*' + TYPES[self.dtype] for tensor in tensors.split()}
+        kinds |= {f'{tensor}_ptr': '*fp32' for tensor in parts.split()}
+        kinds |= dict(T='i32') | dict.fromkeys(constexprs, 'constexpr')
+        tiles = -(-self.T // cut.frames) if 'ONE' in constexprs else 1
+        tiles **= 2 if switches.get('FRAMES') else 1
+        programs = self.heads * -(-self.channels // (channels * cut.steps)) * tiles
+        return Variant(name, kernel, kinds, constexprs, cut.warps, programs, self.T)
 
 
 def launches() -> dict[str, int]:

@@ -12,8 +12,8 @@ Backward. With ``w = Atᵀ·dy`` and, for each channel, ``p = xᵀ·dy`` over it
     dx  = dy + a·(dy·Asᵀ) + b·w     db = Σ x·w          dAt = Σ_c dy·(b x)ᵀ
                                     da = Σ As·p         dAs = Σ_c a·p
 
-A kernel makes dx and db, another the gradients of both graphs and da; one for all five would
-spill, because dAt alone takes T × T accumulators.
+The forward's kernel makes dx of dy, and db; another the gradients of both graphs and da; one for
+all five would spill, because dAt alone takes T × T accumulators.
 
 Sums that several programs share are added up by PyTorch in a fixed order: equal runs, equal bits.
 
@@ -31,7 +31,7 @@ import triton
 import triton.language as tl
 
 from . import blocks
-from .signatures import TYPES, Variant, architecture, interpreted, precision
+from .signatures import Form, Variant
 from .triton_parts import (
     columns,
     dot,
@@ -44,84 +44,17 @@ from .triton_parts import (
 
 
 @triton.jit(do_not_specialize=['T'])
-def _mix_forward(
-    x_ptr,
-    joints_ptr,
-    frames_ptr,
-    a_ptr,
-    b_ptr,
-    y_ptr,
-    T,
-    V: tl.constexpr,
-    K: tl.constexpr,
-    BT: tl.constexpr,
-    BS: tl.constexpr,
-    ONE: tl.constexpr,
-    HELD: tl.constexpr,
-    BC: tl.constexpr,
-    W: tl.constexpr,
-    STEPS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-):
-    tiles = 1 if ONE else tl.cdiv(T, BT)
-    CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
-    program = tl.program_id(0)
-    g = (program // (tiles * CHUNKS)).to(tl.int64)
-    begin = program // tiles % CHUNKS * (BC * STEPS)
-    end = tl.minimum(K, begin + BC * STEPS)
-    t = 0 if ONE else program % tiles * BT
-    graph = frames_ptr + g * (T * T)
-    joints = load_joints(joints_ptr + g * (V * V), V, BC, W)
-    if HELD:
-        frames = load_frames(graph, t, 0, BT, BS, T)
-    for first in range(begin, end, BC):
-        start = g * K + first
-        plane = x_ptr + start * (T * V)
-        channel, at, inside = columns(first, T, V, K, BC, W)
-        a = load_share(a_ptr + start, channel, inside)
-        b = load_share(b_ptr + start, channel, inside)
-        x = load_block(plane, t, at, inside, BT, T, V)
-        if ONE:
-            yt = dot(frames, x, None, PRECISION, UPCAST)
-        elif HELD:
-            source = load_block(plane, 0, at, inside, BS, T, V)
-            yt = dot(frames, source, None, PRECISION, UPCAST)
-        else:
-            yt = tl.zeros((BT, W), tl.float32)
-            for s in range(0, T, BS):
-                frames = load_frames(graph, t, s, BT, BS, T)
-                source = load_block(plane, s, at, inside, BS, T, V)
-                yt = dot(frames, source, yt, PRECISION, UPCAST)
-        ys = dot(x, joints, None, PRECISION, UPCAST)
-        y = x.to(tl.float32) + a * ys + b * yt
-        store_block(y_ptr + start * (T * V), t, at, inside, y, BT, T, V)
+def _mix(
+    map_ptr, joints_ptr, frames_ptr, a_ptr, b_ptr, out_ptr, x_ptr, db_ptr, T,
+    V: tl.constexpr, K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BC: tl.constexpr,
+    ONE: tl.constexpr, HELD: tl.constexpr, STEPS: tl.constexpr, W: tl.constexpr,
+    BACKWARD: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """Mixes x to y, or dy to dx: the same with both graphs transposed.
 
-
-@triton.jit(do_not_specialize=['T'])
-def _mix_backward(
-    x_ptr,
-    joints_ptr,
-    frames_ptr,
-    a_ptr,
-    b_ptr,
-    dy_ptr,
-    dx_ptr,
-    db_ptr,
-    T,
-    V: tl.constexpr,
-    K: tl.constexpr,
-    BT: tl.constexpr,
-    BS: tl.constexpr,
-    ONE: tl.constexpr,
-    HELD: tl.constexpr,
-    BC: tl.constexpr,
-    W: tl.constexpr,
-    STEPS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-):
-    """Writes dx, and db in parts: (G, tiles, K, V), or (G, tiles, K) where a block is a channel."""
+    The backward reads x beside it and writes db in parts: (G, tiles, K, V), or (G, tiles, K) where
+    a block is a channel.
+    """
     tiles = 1 if ONE else tl.cdiv(T, BT)
     CHUNKS: tl.constexpr = (K + BC * STEPS - 1) // (BC * STEPS)
     program = tl.program_id(0)
@@ -131,62 +64,47 @@ def _mix_backward(
     tile = 0 if ONE else program % tiles
     t = tile * BT
     graph = frames_ptr + g * (T * T)
-    joints = tl.trans(load_joints(joints_ptr + g * (V * V), V, BC, W))
+    joints = load_joints(joints_ptr + g * (V * V), V, BC, W, BACKWARD)
     if HELD:
-        frames = tl.trans(load_frames(graph, 0, t, BS, BT, T))
+        frames = load_frames(graph, t, 0, BT, BS, T, BACKWARD)
     for first in range(begin, end, BC):
         start = g * K + first
-        plane = dy_ptr + start * (T * V)
+        plane = map_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
         a = load_share(a_ptr + start, channel, inside)
         b = load_share(b_ptr + start, channel, inside)
-        x = load_block(x_ptr + start * (T * V), t, at, inside, BT, T, V)
-        dy = load_block(plane, t, at, inside, BT, T, V)
+        block = load_block(plane, t, at, inside, BT, T, V)
         if ONE:
-            w = dot(frames, dy, None, PRECISION, UPCAST)
+            over_frames = dot(frames, block, None, PRECISION, UPCAST)
         elif HELD:
             source = load_block(plane, 0, at, inside, BS, T, V)
-            w = dot(frames, source, None, PRECISION, UPCAST)
+            over_frames = dot(frames, source, None, PRECISION, UPCAST)
         else:
-            w = tl.zeros((BT, W), tl.float32)
+            over_frames = tl.zeros((BT, W), tl.float32)
             for s in range(0, T, BS):
-                frames = tl.trans(load_frames(graph, s, t, BS, BT, T))
+                frames = load_frames(graph, t, s, BT, BS, T, BACKWARD)
                 source = load_block(plane, s, at, inside, BS, T, V)
-                w = dot(frames, source, w, PRECISION, UPCAST)
-        z = dot(dy, joints, None, PRECISION, UPCAST)
-        dx = dy.to(tl.float32) + a * z + b * w
-        store_block(dx_ptr + start * (T * V), t, at, inside, dx, BT, T, V)
-        part = (g * tiles + tile) * K + first
-        db = x.to(tl.float32) * w
-        if BC == 1:
-            tl.store(db_ptr + part, tl.sum(tl.sum(db, 1), 0))
-        else:
-            tl.store(db_ptr + part * V + tl.arange(0, W), tl.sum(db, 0), inside)
+                over_frames = dot(frames, source, over_frames, PRECISION, UPCAST)
+        over_joints = dot(block, joints, None, PRECISION, UPCAST)
+        out = block.to(tl.float32) + a * over_joints + b * over_frames
+        store_block(out_ptr + start * (T * V), t, at, inside, out, BT, T, V)
+        if BACKWARD:
+            x = load_block(x_ptr + start * (T * V), t, at, inside, BT, T, V)
+            db = x.to(tl.float32) * over_frames
+            part = (g * tiles + tile) * K + first
+            if BC == 1:
+                tl.store(db_ptr + part, tl.sum(tl.sum(db, 1), 0))
+            else:
+                tl.store(db_ptr + part * V + tl.arange(0, W), tl.sum(db, 0), inside)
 
 
 @triton.jit(do_not_specialize=['T'])
 def _graphs_backward(
-    x_ptr,
-    joints_ptr,
-    a_ptr,
-    b_ptr,
-    dy_ptr,
-    djoints_ptr,
-    dframes_ptr,
-    da_ptr,
-    T,
-    V: tl.constexpr,
-    K: tl.constexpr,
-    BT: tl.constexpr,
-    ONE: tl.constexpr,
-    BC: tl.constexpr,
-    W: tl.constexpr,
-    STEPS: tl.constexpr,
-    FRAMES: tl.constexpr,
-    JOINTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-):
+    x_ptr, joints_ptr, a_ptr, b_ptr, dy_ptr, djoints_ptr, dframes_ptr, da_ptr, T,
+    V: tl.constexpr, K: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, ONE: tl.constexpr,
+    STEPS: tl.constexpr, W: tl.constexpr, FRAMES: tl.constexpr, JOINTS: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
     """Writes parts: dframes (G, chunks, T, T), djoints (G, chunks, tiles, BC, V, V) and da
     (G, tiles, K, V); a program one tile of dframes, and the others where that is on the diagonal.
     """
@@ -203,7 +121,7 @@ def _graphs_backward(
     if FRAMES:
         dframes = tl.zeros((BT, BT), tl.float32)
     if JOINTS:
-        joints = load_joints(joints_ptr + g * (V * V), V, BC, W)
+        joints = load_joints(joints_ptr + g * (V * V), V, BC, W, False)
         djoints = tl.zeros((W, W), tl.float32)
     for first in range(begin, tl.minimum(K, begin + BC * STEPS), BC):
         start = g * K + first
@@ -234,87 +152,24 @@ def _graphs_backward(
         tl.store(part + (column[:, None] * V + (column % V)[None, :]), djoints, kept)
 
 
-def _variant(
-    kernel,
-    name: str,
-    cut: blocks.Blocks,
-    tensors: str,
-    parts: str,
-    sizes: tuple[torch.dtype, int, int, int, int, str],
-    product: str,
-    interpret: bool,
-    **switches: bool,
-) -> Variant:
-    """A form of a kernel: ``parts`` are float32, the other ``tensors`` of the map's type."""
-    dtype, T, V, K, H, arch = sizes
-    channels = cut.channels(V)
-    constexprs = dict(V=V, K=K, BT=cut.frames, BS=cut.sources, ONE=cut.frames >= T)
-    constexprs |= dict(HELD=cut.sources >= T, BC=channels, W=cut.columns, STEPS=cut.steps)
-    constexprs |= dict(PRECISION=product, UPCAST=interpret, **switches)
-    constexprs = {k: value for k, value in constexprs.items() if k in kernel.arg_names}
-    pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
-    pointers |= {f'{tensor}_ptr': '*fp32' for tensor in parts.split()}
-    tiles = triton.cdiv(T, cut.frames)
-    if switches.get('FRAMES'):
-        tiles *= tiles
-    return Variant(
-        name=name,
-        kernel=kernel,
-        signature=pointers | dict(T='i32') | dict.fromkeys(constexprs, 'constexpr'),
-        constexprs=constexprs,
-        frames=T,
-        num_warps=cut.warps,
-        programs=H * triton.cdiv(K, channels * cut.steps) * tiles,
-    )
+@lru_cache
+def forward_variant(form: Form) -> Variant:
+    """The form of the forward kernel; the last two of its tensors are not read."""
+    cut, tensors = blocks.mix(blocks.MIX_FORWARD, form), 'map joints frames a b out x db'
+    return form.variant(_mix, 'mix_forward', cut, tensors, BACKWARD=False)
 
 
 @lru_cache
-def forward_variant(
-    dtype: torch.dtype,
-    T: int,
-    V: int,
-    K: int,
-    H: int,
-    arch: str,
-    product: str,
-    interpret: bool = False,
-) -> Variant:
-    """The form of the forward kernel for x (N, H·K, T, V)."""
-    cut = blocks.mix(blocks.MIX_FORWARD, dtype, T, V, arch)
-    sizes = dtype, T, V, K, H, arch
-    tensors = 'x joints frames a b y'
-    return _variant(_mix_forward, 'mix_forward', cut, tensors, '', sizes, product, interpret)
-
-
-@lru_cache
-def backward_variants(
-    dtype: torch.dtype,
-    T: int,
-    V: int,
-    K: int,
-    H: int,
-    arch: str,
-    product: str,
-    interpret: bool = False,
-) -> tuple[Variant, ...]:
+def backward_variants(form: Form) -> tuple[Variant, ...]:
     """The forms of the backward kernels: that of dx and db, then those of dAs, da and dAt."""
-    sizes = dtype, T, V, K, H, arch
-    how = sizes, product, interpret
-    cut = blocks.mix(blocks.MIX_BACKWARD, dtype, T, V, arch)
-    found = [_variant(_mix_backward, 'mix_backward', cut, 'x joints frames a b dy dx', 'db', *how)]
+    cut, tensors = blocks.mix(blocks.MIX_BACKWARD, form), 'map joints frames a b out x'
+    found = [form.variant(_mix, 'mix_backward', cut, tensors, 'db', BACKWARD=True)]
     names = {(True, True): 'graphs', (True, False): 'frame_graph', (False, True): 'joint_graph'}
-    for (frames, joints), cut in blocks.graphs_backward(dtype, T, V, arch).items():
-        name = f'{names[frames, joints]}_backward'
-        tensors, parts = 'x joints a b dy', 'djoints dframes da'
-        which = dict(FRAMES=frames, JOINTS=joints)
-        found.append(_variant(_graphs_backward, name, cut, tensors, parts, *how, **which))
+    tensors, parts = 'x joints a b dy', 'djoints dframes da'
+    for (frames, joints), cut in blocks.graphs_backward(form).items():
+        name, which = f'{names[frames, joints]}_backward', dict(FRAMES=frames, JOINTS=joints)
+        found.append(form.variant(_graphs_backward, name, cut, tensors, parts, **which))
     return tuple(found)
-
-
-def _key(x: torch.Tensor, heads: int) -> tuple:
-    _, c, t, v = x.shape
-    arch = architecture(x.device)
-    return x.dtype, t, v, c // heads, heads, arch, precision(x.dtype, arch), interpreted()
 
 
 def mix(
@@ -324,7 +179,7 @@ def mix(
     x, As, At, a, b = (tensor.contiguous() for tensor in (x, As, At, a, b))
     y = torch.empty_like(x)
     if len(x):
-        forward_variant(*_key(x, As.shape[1])).launch(len(x), x, As, At, a, b, y)
+        forward_variant(Form.of(x, As.shape[1])).launch(len(x), x, As, At, a, b, y, x, y)
     return y
 
 
@@ -341,7 +196,7 @@ def mix_backward(
     dy, x, As, At, a, b = (tensor.contiguous() for tensor in (dy, x, As, At, a, b))
     if not n:
         return tuple(map(torch.empty_like, (x, As, At, a, b)))
-    of_map, *of_graphs = backward_variants(*_key(x, heads))
+    of_map, *of_graphs = backward_variants(Form.of(x, heads))
 
     def parts(*size: int) -> torch.Tensor:
         return x.new_empty(n, heads, *size, dtype=torch.float32)
@@ -349,7 +204,7 @@ def mix_backward(
     dx = torch.empty_like(x)
     width = 1 if of_map.constexprs['BC'] == 1 else v
     db = parts(_cuts(of_map)[1], c // heads, width)
-    of_map.launch(n, x, As, At, a, b, dy, dx, db)
+    of_map.launch(n, dy, As, At, a, b, dx, x, db)
     dAs = dAt = da = db  # a launch touches only what it makes
     for graph in of_graphs:
         chunks, tiles = _cuts(graph)

@@ -39,16 +39,20 @@ def store_block(ptr, t, at, inside, block, R: tl.constexpr, T, V: tl.constexpr):
 
 
 @triton.jit
-def load_frames(ptr, t, s, R: tl.constexpr, S: tl.constexpr, T):
-    """Frames t … t + R by frames s … s + S of a frame graph (T, T), 0 outside."""
+def load_frames(ptr, t, s, R: tl.constexpr, S: tl.constexpr, T, TRANSPOSED: tl.constexpr):
+    """Frames t … t + R by frames s … s + S of a frame graph (T, T), or its transpose; 0 outside."""
+    if TRANSPOSED:
+        return tl.trans(load_frames(ptr, s, t, S, R, T, False))
     row, column = tl.arange(0, R), tl.arange(0, S)
     at = (ptr + (t * T + s) + column)[None, :] + (row * T)[:, None]
     return tl.load(at, (row < T - t)[:, None] & (column < T - s)[None, :], 0.0)
 
 
 @triton.jit
-def load_joints(ptr, V: tl.constexpr, BC: tl.constexpr, W: tl.constexpr):
+def load_joints(ptr, V: tl.constexpr, BC: tl.constexpr, W: tl.constexpr, TRANSPOSED: tl.constexpr):
     """A joint graph (V, V) for BC channels: a square a channel along the diagonal of (W, W)."""
+    if TRANSPOSED:
+        return tl.trans(load_joints(ptr, V, BC, W, False))
     column = tl.arange(0, W)
     if BC == 1:
         inside = (column < V)[:, None] & (column < V)[None, :]

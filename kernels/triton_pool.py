@@ -16,30 +16,21 @@ import triton
 import triton.language as tl
 
 from . import blocks
-from .signatures import TYPES, Variant, architecture, interpreted, precision
+from .signatures import Form, Variant
 from .triton_parts import columns, dot, load_block, store_block
 
 
 @triton.jit(do_not_specialize=['T'])
 def _pool_forward(
-    x_ptr,
-    xs_ptr,
-    xt_ptr,
-    T,
-    V: tl.constexpr,
-    C: tl.constexpr,
-    BT: tl.constexpr,
-    BC: tl.constexpr,
-    W: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-):
-    BLOCKS: tl.constexpr = (C + BC - 1) // BC
+    x_ptr, xs_ptr, xt_ptr, T, V: tl.constexpr, K: tl.constexpr, BT: tl.constexpr,
+    BC: tl.constexpr, W: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    BLOCKS: tl.constexpr = (K + BC - 1) // BC
     program = tl.program_id(0)
     first = program % BLOCKS * BC
     # Only the offset of the block takes 64 bits.
-    start = (program // BLOCKS).to(tl.int64) * C + first
-    channel, at, inside = columns(first, T, V, C, BC, W)
+    start = (program // BLOCKS).to(tl.int64) * K + first
+    channel, at, inside = columns(first, T, V, K, BC, W)
     k = tl.arange(0, 16)
     # By way of float32: the interpreter casts integers to bfloat16 by their bits.
     same = tl.where(channel[:, None] == k[None, :], 1.0, 0.0)
@@ -50,7 +41,7 @@ def _pool_forward(
         x = load_block(x_ptr + start * (T * V), tile, at, inside, BT, T, V)
         over_frames += tl.sum(x.to(tl.float32), 0)
         over_joints = dot(x, selector, None, PRECISION, UPCAST) / V
-        within = (k < BC) & (first + k < C)
+        within = (k < BC) & (first + k < K)
         tl.store(
             xt_ptr + start * T + (k[None, :] * T + t[:, None]),
             over_joints,
@@ -61,22 +52,14 @@ def _pool_forward(
 
 @triton.jit(do_not_specialize=['T'])
 def _pool_backward(
-    dy_ptr,
-    dxs_ptr,
-    dxt_ptr,
-    dx_ptr,
-    T,
-    V: tl.constexpr,
-    C: tl.constexpr,
-    BT: tl.constexpr,
-    BC: tl.constexpr,
-    W: tl.constexpr,
-):
-    BLOCKS: tl.constexpr = (C + BC - 1) // BC
+    dy_ptr, dxs_ptr, dxt_ptr, dx_ptr, T,
+    V: tl.constexpr, K: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, W: tl.constexpr,
+):  # fmt: skip
+    BLOCKS: tl.constexpr = (K + BC - 1) // BC
     program = tl.program_id(0)
     first = program % BLOCKS * BC
-    start = (program // BLOCKS).to(tl.int64) * C + first
-    channel, at, inside = columns(first, T, V, C, BC, W)
+    start = (program // BLOCKS).to(tl.int64) * K + first
+    channel, at, inside = columns(first, T, V, K, BC, W)
     over_frames = tl.load(dxs_ptr + start * V + tl.arange(0, W), inside, 0.0).to(tl.float32) / T
     for tile in range(0, T, BT):
         t = tile + tl.arange(0, BT)
@@ -92,37 +75,16 @@ def _pool_backward(
         store_block(dx_ptr + start * (T * V), tile, at, inside, dx, BT, T, V)
 
 
-def _variant(kernel, name: str, tensors: str, sizes: tuple, **more) -> Variant:
-    """A form of a kernel; all ``tensors`` are of the map's type."""
-    dtype, T, V, C = sizes
-    cut = blocks.pool(dtype, T, V)
-    channels = cut.channels(V)
-    constexprs = dict(V=V, C=C, BT=cut.frames, BC=channels, W=cut.columns, **more)
-    pointers = {f'{tensor}_ptr': '*' + TYPES[dtype] for tensor in tensors.split()}
-    return Variant(
-        name=name,
-        kernel=kernel,
-        signature=pointers | dict(T='i32') | dict.fromkeys(constexprs, 'constexpr'),
-        constexprs=constexprs,
-        frames=T,
-        num_warps=cut.warps,
-        programs=-(-C // channels),
-    )
+@lru_cache
+def forward_variant(form: Form) -> Variant:
+    """The form of the forward kernel, of one head."""
+    return form.variant(_pool_forward, 'pool_forward', blocks.pool(form), 'x xs xt')
 
 
 @lru_cache
-def forward_variant(
-    dtype: torch.dtype, T: int, V: int, C: int, product: str, interpret: bool = False
-) -> Variant:
-    """The form of the forward kernel for x (N, C, T, V)."""
-    sizes, how = (dtype, T, V, C), dict(PRECISION=product, UPCAST=interpret)
-    return _variant(_pool_forward, 'pool_forward', 'x xs xt', sizes, **how)
-
-
-@lru_cache
-def backward_variant(dtype: torch.dtype, T: int, V: int, C: int) -> Variant:
-    """The form of the backward kernel for x (N, C, T, V)."""
-    return _variant(_pool_backward, 'pool_backward', 'dy dxs dxt dx', (dtype, T, V, C))
+def backward_variant(form: Form) -> Variant:
+    """The form of the backward kernel, of one head."""
+    return form.variant(_pool_backward, 'pool_backward', blocks.pool(form), 'dy dxs dxt dx')
 
 
 def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,16 +93,14 @@ def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     x = x.contiguous()
     xs, xt = x.new_empty(n, c, v), x.new_empty(n, c, t)
     if n:
-        product = precision(x.dtype, architecture(x.device))
-        forward_variant(x.dtype, t, v, c, product, interpreted()).launch(n, x, xs, xt)
+        forward_variant(Form.of(x)).launch(n, x, xs, xt)
     return xs, xt
 
 
 def pool_backward(dy: torch.Tensor, dxs: torch.Tensor, dxt: torch.Tensor) -> torch.Tensor:
     """``dy + dxs / T + dxt / V``, shapes (N, C, T, V), (N, C, V) and (N, C, T)."""
-    n, c, t, v = dy.shape
     dy, dxs, dxt = (tensor.contiguous() for tensor in (dy, dxs, dxt))
     dx = torch.empty_like(dy)
-    if n:
-        backward_variant(dy.dtype, t, v, c).launch(n, dy, dxs, dxt, dx)
+    if len(dy):
+        backward_variant(Form.of(dy)).launch(len(dy), dy, dxs, dxt, dx)
     return dx

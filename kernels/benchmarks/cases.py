@@ -79,13 +79,7 @@ def plan(cuda: bool) -> list[Comparison]:
 
 
 def compare(what: Comparison, device: torch.device, rounds: int, seed: int = 0) -> dict[str, Any]:
-    """Measure one comparison.
-
-    Args:
-        what: The work.
-        device: Where it runs.
-        rounds: Turns of each contender on a CPU; on CUDA ``do_bench`` decides.
-        seed: Of inputs and incoming gradients.
+    """Measure one comparison; on a CPU in so many turns, on CUDA ``do_bench`` decides.
 
     Returns:
         ``rows``, one a contender (see ``results``), and ``failed``, a sentence for each that did

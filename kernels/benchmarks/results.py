@@ -34,19 +34,14 @@ def empty(device: str) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    name = torch.cuda.get_device_name() if device == 'cuda' else f'CPU ({_processor()})'
+    file = Path('/proc/cpuinfo')
+    models = re.findall(r'model name\s*:\s*(.+)', file.read_text()) if file.is_file() else []
+    name = f'CPU ({[*models, platform.machine()][0]})'
+    name = torch.cuda.get_device_name() if device == 'cuda' else name
     machine = dict(kind=device, device=name, threads=torch.get_num_threads(), versions=versions)
     machine |= dict(python=platform.python_version(), cuda=torch.version.cuda)
     fields = {field: kind() for field, kind in _FIELDS.items()}
     return fields | dict(format=FORMAT, machine=machine, correctness='not run')
-
-
-def _processor() -> str:
-    try:
-        names = re.findall(r'model name\s*:\s*(.+)', Path('/proc/cpuinfo').read_text())
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
@@ -102,19 +97,17 @@ def markdown(record: dict[str, Any]) -> str:
         own = rows.get('own')
         if own is None or key[0] == 'step':
             continue
-        compiled = [rows[c]['seconds'] for c in COMPILED if c in rows]
-        times = (_number(rows.get(c), 1e6, '.1f') for c in ('eager', *COMPILED, 'own'))
+        compiled = min((rows[c]['seconds'] for c in COMPILED if c in rows), default=None)
         share = own['bytes'] / own['seconds'] / rates['copy'] if 'copy' in rates else None
+        peaks = (f'{(rows[side]["peak"] or 0) / 1e6:.0f}' for side in ('eager', 'own'))
         cells = [
             *key,
-            *times,
+            *(_number(rows.get(c), 1e6, '.1f') for c in ('eager', *COMPILED, 'own')),
             own['implementation'],
             '–' if share is None else f'{share:.0%}',
             _number(rows.get('eager'), 1 / own['seconds']),
-            f'{min(compiled) / own["seconds"]:.2f}' if compiled else '–',
-            ' / '.join(f'{(rows[s]["peak"] or 0) / 1e6:.0f}' for s in ('eager', 'own'))
-            if own['peak']
-            else '–',
+            f'{compiled / own["seconds"]:.2f}' if compiled else '–',
+            ' / '.join(peaks) if own['peak'] else '–',
         ]
         lines.append('| ' + ' | '.join(cells) + ' |')
     for (work, network, shape, dtype), rows in groups(record['rows']).items():
