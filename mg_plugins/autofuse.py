@@ -50,11 +50,7 @@ def configure(**chosen: Any) -> None:
 
 
 def options() -> dict[str, Any]:
-    """What the next recognizer is fused with.
-
-    Raises:
-        ValueError: ``MG_FUSE_OPTIONS`` is not a JSON object.
-    """
+    """What the next recognizer is fused with; what is no JSON object is a ValueError."""
     if _configured is not None:
         return dict(_configured)
     text = os.environ.get(VARIABLE, '').strip() or '{}'

@@ -10,26 +10,22 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .trace import Call, PlugError, Trace, describe, find_map
+from .trace import Call, PlugError, Trace, describe, find_map, members_of
 
 
 def run_dry(model: nn.Module, example_input: Any = None) -> Trace:
-    """Run one dry forward and record what every module passes on.
+    """Run one dry forward and record what every module passes on; the model stays as it was.
 
-    Args:
-        model: Any module; it is left as it was, its random state, buffers and training flags too.
-        example_input: What to call the model with: a tensor, a tuple of arguments, a dict of
-            keyword arguments, or a shape such as ``(1, 2, 64, 25, 3)`` for zeros of that shape.
-            Without it the model's own joints, channels and persons are looked up and the usual
-            orders of axes are tried: (N, M, T, V, C), (N, C, T, V, M) and (N, C, T, V).
-
-    Raises:
-        PlugError: The model failed on ``example_input``, or no order of axes could be decided on.
+    ``example_input`` is as for ``plug``. Without it the model's own joints, channels and persons
+    are looked up and the usual orders of axes are tried: (N, M, T, V, C), (N, C, T, V, M) and
+    (N, C, T, V). What fails, or cannot be decided on, is a PlugError.
     """
     graph = find_graph(model)
     if graph is None and getattr(model, 'graph', None) is not None:
@@ -41,7 +37,12 @@ def run_dry(model: nn.Module, example_input: Any = None) -> Trace:
     joints = graph.shape[-1] if graph is not None else _number(model, 'num_joints', 'num_point')
     with undisturbed(model):
         if example_input is not None:
-            args, kwargs = _arguments(model, example_input)
+            args, kwargs = (example_input,), {}
+            if isinstance(example_input, Mapping):
+                args, kwargs = (), dict(example_input)
+            elif isinstance(example_input, list | tuple):
+                shape = example_input and all(isinstance(n, Integral) for n in example_input)
+                args = (_zeros(model, example_input),) if shape else tuple(example_input)
             try:
                 result = _record(model, args, kwargs)
             except Exception as error:
@@ -123,52 +124,39 @@ def _record(model: nn.Module, args: tuple, kwargs: dict) -> Trace:
     """One forward, with autograd's graph where the model can be run with it."""
     try:
         with torch.enable_grad():
-            leaves = [_leaf(value) for value in (*args, *kwargs.values())]
-            values = [v if leaf is None else leaf * 1 for v, leaf in leaves]
-            given = values[: len(args)], dict(zip(kwargs, values[len(args) :], strict=True))
+            start: list[Tensor] = []
+
+            def leaf(value: Any) -> Any:
+                if not isinstance(value, Tensor) or not value.is_floating_point():
+                    return value
+                start.append(value.detach().clone().requires_grad_())
+                return start[-1] * 1
+
+            given = [leaf(v) for v in args], {k: leaf(v) for k, v in kwargs.items()}
             found, output = _run(model, *given)
-        found.start = [leaf for _, leaf in leaves if leaf is not None]
-        found.ends = [t.grad_fn for t in _tensors(output) if t.grad_fn is not None]
+        nodes = [getattr(member, 'grad_fn', None) for member in members_of(output).values()]
+        found.start, found.ends = start, [node for node in nodes if node is not None]
         return found
     except Exception:
         return _run(model, args, kwargs)[0]
 
 
-def _leaf(value: Any) -> tuple[Any, Tensor | None]:
-    floating = isinstance(value, Tensor) and value.is_floating_point()
-    return value, value.detach().clone().requires_grad_() if floating else None
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    members = output if isinstance(output, list | tuple) else [output]
-    return [m for m in members if isinstance(m, Tensor)]
-
-
 def _run(model: nn.Module, args: Sequence, kwargs: dict) -> tuple[Trace, Any]:
     modules = dict(model.named_modules())
     calls: dict[str, list[Call]] = defaultdict(list)
-    handles = []
 
-    def watch(name: str, module: nn.Module) -> None:
-        def hook(_, args, kwargs, output):
-            source = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-            found = find_map(output)
-            # Kept now: what works in place on the map later gives it another node.
-            node = None if found is None else found.grad_fn
-            before = None if source is None else source.grad_fn
-            calls[name].append(Call(source, output, found, node, before))
+    def hook(name: str, _: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        source = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        found = find_map(output)
+        # Kept now: what works in place on the map later gives it another node.
+        node, before = (getattr(one, 'grad_fn', None) for one in (found, source))
+        calls[name].append(Call(source, output, found, node, before))
 
-        handles.append(module.register_forward_hook(hook, with_kwargs=True))
-
-    try:
+    with ExitStack() as stack:
         for name, module in modules.items():
-            watch(name, module)
+            handle = module.register_forward_hook(partial(hook, name), with_kwargs=True)
+            stack.callback(handle.remove)
         output = model(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return Trace(modules, dict(calls)), output
 
 
@@ -213,8 +201,7 @@ def _record_guessed(model: nn.Module, joints: int | None) -> Trace:
 
 
 def _input_sizes(model: nn.Module, joints: int) -> list[tuple[int, int]]:
-    """Numbers of (channels, persons) to try: the model's own, else what its first norm and
-    convolution leave open."""
+    """Channels and persons to try: the model's own, or what its first layers allow."""
     own_channels = _number(model, 'in_channels')
     persons = _number(model, 'num_person', 'num_persons')
     # The norm over the input is as wide as joints × channels, or joints × channels × persons.
@@ -232,17 +219,9 @@ def _input_sizes(model: nn.Module, joints: int) -> list[tuple[int, int]]:
     return [(c, persons or 1) for c in channels]
 
 
-def _arguments(model: nn.Module, example: Any) -> tuple[tuple, dict]:
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    if isinstance(example, Sequence) and example and all(isinstance(n, int) for n in example):
-        return (_zeros(model, example),), {}
-    return (tuple(example) if isinstance(example, list | tuple) else (example,)), {}
-
-
 def _zeros(model: nn.Module, shape: Sequence[int]) -> Tensor:
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(tuple(shape), device=like.device, dtype=like.dtype)
+    return torch.zeros(tuple(map(int, shape)), device=like.device, dtype=like.dtype)
 
 
 def _number(model: nn.Module, *names: str) -> int | None:

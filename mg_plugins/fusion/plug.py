@@ -152,16 +152,21 @@ def _refuse_or_unwrap(model: nn.Module) -> nn.Module:
 
 def _resolve(positions: Positions, seen: Trace) -> dict[str, dict]:
     """Names of the blocks to fuse, each with the options of its own."""
-    if isinstance(positions, str):
-        positions = [positions]
-    wanted = positions if isinstance(positions, Mapping) else {p: {} for p in positions}
+    names = [positions] if isinstance(positions, str) else positions
+    names = list(names) if isinstance(names, Iterable) else [None]
+    own = [positions[n] for n in names] if isinstance(positions, Mapping) else [{} for _ in names]
+    if not all(isinstance(n, str) for n in names) or not all(isinstance(o, Mapping) for o in own):
+        raise PlugError(
+            "positions must be 'auto', a module's name or a pattern, several of these, or a dict "
+            f'from these to options, got {positions!r}'
+        )
     chosen: dict[str, dict] = {}
-    for pattern, own in wanted.items():
-        names = seen.stages() if pattern == 'auto' else seen.match(pattern)
-        if not names:
+    for pattern, options in zip(names, own, strict=True):
+        found = seen.stages() if pattern == 'auto' else seen.match(pattern)
+        if not found:
             raise PlugError(f'no module fits the position {pattern!r}. {seen.offer()}')
-        for name in names:
-            chosen[name] = {**chosen.get(name, {}), **own}
+        for name in found:
+            chosen[name] = {**chosen.get(name, {}), **options}
     if not chosen:
         raise PlugError("positions is empty: name at least one module, or use 'auto'")
     return chosen

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from mg_plugins.errors import UserError
 
+#: Modules that a message offers.
+MOST = 16
+
 
 class PlugError(UserError):
     """A model, a position or an input that the fusion cannot work with, and what to do."""
@@ -23,42 +26,26 @@ class PlugError(UserError):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module.
+    """One call of a module."""
 
-    Attributes:
-        source: Its first tensor argument, None without one.
-        output: What it returned.
-        map: The (N, C, T, V) in what it returned, None where there is not exactly one.
-        node: The node of ``map`` in autograd's graph.
-        source_node: That of ``source``.
-    """
-
-    source: Tensor | None
-    output: Any
-    map: Tensor | None = None
-    node: Any = None
-    source_node: Any = None
+    source: Tensor | None  # its first tensor argument
+    output: Any  # what it returned
+    map: Tensor | None = None  # the (N, C, T, V) in that, None where there is not exactly one
+    node: Any = None  # that of ``map`` in autograd's graph
+    source_node: Any = None  # that of ``source``
 
 
 @dataclass
 class Trace:
-    """What the modules of a model did in one dry forward.
+    """What the modules of a model did in one dry forward."""
 
-    Attributes:
-        modules: Every module by its name.
-        calls: The calls of every module that was called, in the order in which the first one ended.
-        joints: The number of joints V, None where the model does not tell.
-        graph: The skeleton's adjacency (V, V) as the model itself uses it, None where it has none.
-        ends: Nodes of the model's output in autograd's graph; empty where it could not be recorded.
-        start: The leaf that the model's input was made from.
-    """
-
-    modules: dict[str, nn.Module]
-    calls: dict[str, list[Call]]
-    joints: int | None = None
-    graph: Tensor | None = None
+    modules: dict[str, nn.Module]  # every one by its name
+    calls: dict[str, list[Call]]  # of every module, in the order in which the first one ended
+    joints: int | None = None  # V, None where the model does not tell
+    graph: Tensor | None = None  # the skeleton's adjacency (V, V) as the model itself uses it
+    #: Nodes of the model's output in autograd's graph; empty where it could not be recorded.
     ends: list = field(default_factory=list, repr=False)
-    start: list[Tensor] = field(default_factory=list, repr=False)
+    start: list[Tensor] = field(default_factory=list, repr=False)  # what the input was made from
 
     def match(self, pattern: str) -> list[str]:
         """Names that fit a pattern; ``*`` stays between two dots, so ``gcn.*`` is blocks alone."""
@@ -77,12 +64,7 @@ class Trace:
         return next(at for at, member in members_of(call.output).items() if member is call.map)
 
     def shape(self, name: str) -> tuple[int, int]:
-        """Channels C and joints V that a module passes on.
-
-        Raises:
-            PlugError: It passes something other than (N, C, T, V), was not called, or was called
-                with different C or V.
-        """
+        """Channels C and joints V that a module passes on, or a PlugError where it does not."""
         if name not in self.calls:
             raise PlugError(
                 f"cannot fuse '{name}' ({type(self.modules[name]).__name__}): the forward pass "
@@ -122,7 +104,9 @@ class Trace:
         """What could be fused instead, first of all inside ``parent``; else what there is."""
         names = self.candidates()
         if names:
-            return _listing([n for n in names if parent and n.startswith(f'{parent}.')] or names)
+            names = [n for n in names if parent and n.startswith(f'{parent}.')] or names
+            more = f' and {len(names) - MOST} more' if len(names) > MOST else ''
+            return f'Modules that pass (N, C, T, V): {", ".join(names[:MOST])}{more}.'
         passed = (f"'{n}' passes {describe(c[-1].output)}" for n, c in self.calls.items() if n)
         return 'No module of this model passes (N, C, T, V): ' + '; '.join(list(passed)[-2:]) + '.'
 
@@ -139,13 +123,9 @@ class Trace:
 
         The main sequence is found by data flow: numbered siblings (``gcn.0``, ``gcn.1``, … or
         ``l1``, ``l2``, …) of which each takes what the one before passed on, or what was made from
-        that. Where there are
-        several, the one that holds the most parameters is taken, and all of them on a tie (twin
+        that. Of several the one with the most parameters is taken, and all of them on a tie (twin
         streams). Where data gets past these, they are one of several parallel paths, and the
-        blocks are taken that everything passes through.
-
-        Raises:
-            PlugError: There is no such sequence, or parallel paths that no module joins.
+        blocks are taken that everything passes through. Where there are none, it is a PlugError.
         """
         siblings = defaultdict(list)
         for name, calls in self.calls.items():
@@ -153,22 +133,21 @@ class Trace:
             if numbered and len(calls) == 1 and self._is_block(name, calls):
                 siblings[numbered[1]].append(name)
         chains = [chain for names in siblings.values() for chain in self._chains(names)]
-        sizes = [sum(map(self._size, chain)) for chain in chains]
+        weights = {n: sum(p.numel() for p in self.modules[n].parameters()) for n in self.calls}
+        sizes = [sum(map(weights.get, chain)) for chain in chains]
         largest = [c for c, size in zip(chains, sizes, strict=True) if size == max(sizes)]
         if not largest or self.passed_by(chain[-1] for chain in largest):
-            trunk = self._trunk()
-            if not trunk and largest:
-                raise PlugError(
-                    f"positions='auto' found {largest[0][-1]!r} to be one of several parallel "
-                    'paths, and no module that joins them: fused alone, half of the data would '
-                    f'pass it by; name the positions. {self.offer()}'
+            found = 'no sequence of numbered blocks that hand (N, C, T, V) from one to the next'
+            if largest:
+                found = (
+                    f'{largest[0][-1]!r} to be one of several parallel paths, and no module that '
+                    'joins them: fused alone, half of the data would pass it by'
                 )
-            if not trunk:
+            largest = [self._trunk()]
+            if not largest[0]:
                 raise PlugError(
-                    "positions='auto' found no sequence of numbered blocks that hand (N, C, T, V) "
-                    f'from one to the next; name the positions. {self.offer()}'
+                    f"positions='auto' found {found}; name the positions. {self.offer()}"
                 )
-            largest = [trunk]
         return [
             name
             for chain in largest
@@ -209,14 +188,15 @@ class Trace:
     @staticmethod
     def _follows(call: Call, before: Call) -> bool:
         """Whether a call takes what the one before passed on, or what was made from it."""
-        if _same_data(before.map, call.source):
-            return True
-        if before.node is None or call.source_node is None:
+        made, taken = before.map, call.source
+        if made is None or taken is None:
             return False
-        return before.node in _before([call.source_node], set())
-
-    def _size(self, name: str) -> int:
-        return sum(p.numel() for p in self.modules[name].parameters())
+        start = made.untyped_storage().data_ptr()
+        same = made.shape == taken.shape and start == taken.untyped_storage().data_ptr() != 0
+        if made is taken or same:
+            return True
+        nodes = None not in (before.node, call.source_node)
+        return nodes and before.node in _before([call.source_node], set())
 
 
 def _before(nodes: Iterable, closed: set) -> Iterator:
@@ -254,13 +234,6 @@ def _is_map(output: Any) -> bool:
     return isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point()
 
 
-def _same_data(before: Tensor | None, after: Tensor | None) -> bool:
-    if after is None or before is None or before is after:
-        return before is after and before is not None
-    start = before.untyped_storage().data_ptr()
-    return before.shape == after.shape and start == after.untyped_storage().data_ptr() != 0
-
-
 def describe(value: Any) -> str:
     """A value in words: its shape, or those of its members."""
     if isinstance(value, Tensor):
@@ -270,8 +243,3 @@ def describe(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f'a {type(value).__name__} (' + ', '.join(map(describe, value)) + ')'
     return repr(value)[:60]
-
-
-def _listing(names: list[str], most: int = 16) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return f'Modules that pass (N, C, T, V): {", ".join(names[:most])}{more}.'

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -154,7 +155,8 @@ def test_example_input_as_tensor_shape_arguments_or_keywords(plain):
     example = {'pose': torch.zeros(1, 9, 6, 4), 'scale': torch.ones(())}
     fusion = fusions(plug(Unusual(), example_input=example))['blocks.1']
     assert fusion.num_joints == 6
-    for example in (clips(), tuple(clips().shape), list(clips().shape), (clips(),)):
+    shape = tuple(clips().shape)
+    for example in (clips(), shape, list(shape), tuple(np.array(shape)), (clips(),)):
         assert is_fused(plug(PlainSTGCN(), example_input=example))
     with pytest.raises(PlugError, match=r'failed on example_input .*\(2, 7\)'):
         plug(plain, example_input=torch.zeros(2, 7))
@@ -174,6 +176,9 @@ def test_example_input_as_tensor_shape_arguments_or_keywords(plain):
         (Branched, 'blocks', r'never calls it. Modules that pass .*blocks.0, blocks.1'),
         (PlainSTGCN, 'gcn.*', r"no module fits the position 'gcn.\*'. .*l1, l2, l3"),
         (PlainSTGCN, [], 'positions is empty'),
+        (PlainSTGCN, None, "positions must be 'auto', .* got None"),
+        (PlainSTGCN, [3], r'positions must be .* got \[3\]'),
+        (PlainSTGCN, {'l4': 2}, "positions must be .* got {'l4': 2}"),
         (lambda: nn.Sequential(BranchedBlock(3, 3)), '0', 'Pass example_input'),
     ],
 )
