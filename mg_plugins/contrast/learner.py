@@ -23,7 +23,7 @@ from .functional import NEVER, distribution_loss, drop_energetic, info_nce
 from .heads import InfoNCE, NearestNeighbours, embed, projector
 from .masked import MaskedMotion
 from .queue import ContrastError, gather, ranks, shuffled, unshuffled
-from .streams import SEGMENTS, GraphPool, StreamFusion, limbs
+from .streams import SEGMENTS, GraphPool, StreamFusion
 
 #: Steps without a step of the momentum encoders after which something must be wrong.
 PATIENCE = 256
@@ -32,27 +32,17 @@ PARTS = ('backbone', 'sequence', 'fusion', 'projectors')
 
 @dataclass(frozen=True)
 class Terms:
-    """What a `DualStream` learns from, and how much each term weighs.
+    """What a `DualStream` learns from, by which weight; a negative one is a ContrastError."""
 
-    Attributes:
-        within: Weight of contrast within each stream.
-        cross: Weight of contrast across streams, both ways.
-        fused: Weight of contrast of the fused features.
-        extreme: Weight of learning from a third, extreme view by its distribution over the keys
-            (D3M of AimCLR); 0 takes two views.
-        masked: Weight of masked motion prediction, where it is asked for.
-        drop: Share of the extreme view's graph features that is dropped, the most distinctive
-            ones, for one more such view; 0 for none.
-
-    Raises:
-        ContrastError: If weights are negative.
-    """
-
-    within: float = 1.0
-    cross: float = 0.0
-    fused: float = 1.0
+    within: float = 1.0  # contrast within each stream
+    cross: float = 0.0  # contrast across streams, both ways
+    fused: float = 1.0  # contrast of the fused features
+    #: Learning from a third, extreme view by its distribution over the keys (D3M of AimCLR); 0
+    #: takes two views.
     extreme: float = 0.0
-    masked: float = 1.0
+    masked: float = 1.0  # masked motion prediction, where it is asked for
+    #: Share of the extreme view's graph features that is dropped, the most distinctive ones, for
+    #: one more such view; 0 for none.
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -125,16 +115,14 @@ class DualStream(nn.Module):
             raise ContrastError(f'nothing is contrasted with these weights: {self.terms}')
         if sequence is not None and fusion == 'balance' and self.pairs and not self.terms.fused:
             raise ContrastError("fusion='balance' learns from fused > 0; take 'concat'")
-        self.shuffle_bn = shuffle_bn
-        self.mining, self.masked = mining, masked
+        self.shuffle_bn, self.mining, self.masked = shuffle_bn, mining, masked
         self.backbone = backbone
-        self.pool = GraphPool(segments, None if layout is None else limbs(layout))
-        widths = dict(graph=channels * segments * self.pool.limbs)
+        self.pool = GraphPool(segments, layout)
+        widths = self.pool.widths(channels, sequence is not None)
         if sequence is not None:
             self.sequence = sequence
-            widths['sequence'] = channels * segments
-            self.fusion = StreamFusion(*widths.values(), fusion)
-            widths['fused'] = sum(widths.values())
+            self.fusion = StreamFusion(widths['graph'], widths['sequence'], fusion)
+        self.widths = widths
         self.streams = tuple(widths)
         used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
         self.heads = nn.ModuleDict({name: head() for name in used})
@@ -194,6 +182,8 @@ class DualStream(nn.Module):
     def forward(self, views: Tensor, clips: Tensor | None = None) -> dict[str, Tensor]:
         """Losses by pair of streams (``loss_…``), and figures of the last pair (``contrast/…``).
 
+        While the queue is empty there is nothing to tell apart: losses are 0, and no figures.
+
         Args:
             views: (N, views, M, T, V, C): query, key and, where asked for, an extreme one. With two
                 more, the graph stream learns from these, the sequence stream from the first two.
@@ -202,7 +192,22 @@ class DualStream(nn.Module):
         Raises:
             ContrastError: If views are missing, or nothing moves the momentum encoders.
         """
-        self._check(views)
+        wanted = 3 if self.terms.extreme else 2
+        dual = views.dim() == 6 and views.shape[1] == wanted + 2  # the last two: the graph stream's
+        more = 'sequence' in self.streams and self.masked is None
+        if views.dim() != 6 or not (views.shape[1] == wanted or more and dual):
+            raise ContrastError(
+                f'{type(self).__name__} with extreme={self.terms.extreme} learns from {wanted} '
+                f'views, (N, {wanted}, M, T, V, C)'
+                + (', or two more, for the graph stream,' * more)
+                + f' got {tuple(views.shape)}: give as many, in a config by data_preprocessor.views'
+            )
+        self._since_update += 1
+        if self._since_update > PATIENCE:
+            raise ContrastError(
+                f'the momentum encoders have not moved for {PATIENCE} steps: call '
+                "update_momentum, or add dict(type='MomentumHook') to a config's custom_hooks"
+            )
         if clips is None:
             clips = torch.full((len(views),), -1, device=views.device)
         losses = {}
@@ -210,9 +215,8 @@ class DualStream(nn.Module):
             losses['loss_masked'] = self.terms.masked * self.masked(self.backbone, views[:, 0])
         if not self.pairs:
             return losses
-        dual = self._dual(views)  # the last two views are the graph stream's
-        features, _ = self._features(self._encoders(), views[:, 0], views[:, -2] if dual else None)
-        queries = self._embeddings(self._encoders(), features)
+        own_view = views[:, -2] if dual else None
+        queries, _ = self._embeddings(self._encoders(), views[:, 0], own_view)
         extremes = self._extremes(views[:, 2]) if self.terms.extreme else []
         keys = self._keys(views[:, [1, -1]] if dual else views[:, 1:2])
         own = {name: parts[ranks()[0]] for name, parts in keys.items()}
@@ -227,36 +231,13 @@ class DualStream(nn.Module):
             if others:
                 extreme = sum(distribution_loss(other, logits) for other in others) / len(others)
                 losses[f'loss_{name}_extreme'] = self.terms.extreme * weight * extreme
-            if (query, key) == self.pairs[-1][:2]:
+            if (query, key) == self.pairs[-1][:2] and logits.shape[1] > 1:
                 losses.update(figures(logits, head.temperature))
         numbers = torch.cat(gather(clips))
         for name, parts in keys.items():
             self.heads[name].queue.put(torch.cat(parts), numbers)
         self.queries = {name: value.detach() for name, value in queries.items()}
         return losses
-
-    def _wanted(self) -> int:
-        return 3 if self.terms.extreme else 2
-
-    def _dual(self, views: Tensor) -> bool:
-        return views.shape[1] == self._wanted() + 2
-
-    def _check(self, views: Tensor) -> None:
-        wanted = self._wanted()
-        more = 'sequence' in self.streams and self.masked is None
-        if views.dim() != 6 or not (views.shape[1] == wanted or (more and self._dual(views))):
-            raise ContrastError(
-                f'{type(self).__name__} with extreme={self.terms.extreme} learns from {wanted} '
-                f'views, (N, {wanted}, M, T, V, C)'
-                + (', or two more, for the graph stream,' * more)
-                + f' got {tuple(views.shape)}: give as many, in a config by data_preprocessor.views'
-            )
-        self._since_update += 1
-        if self._since_update > PATIENCE:
-            raise ContrastError(
-                f'the momentum encoders have not moved for {PATIENCE} steps: call '
-                "update_momentum, or add dict(type='MomentumHook') to a config's custom_hooks"
-            )
 
     def _encoders(self) -> dict[str, nn.Module]:
         return {name: getattr(self, name) for name in self.parts}
@@ -271,25 +252,32 @@ class DualStream(nn.Module):
         maps = parts['backbone'](clips if graph is None else graph)
         features = dict(graph=self.pool(maps))
         if 'sequence' in self.streams:
-            features['sequence'] = parts['sequence'](clips, maps)
-            features['fused'] = parts['fusion'](features['graph'], features['sequence'])
+            second = parts['sequence'](clips, maps)
+            if second.shape[1:] != (self.widths['sequence'],):
+                raise ContrastError(
+                    f'the sequence stream gives features {tuple(second.shape)}, (N, channels · '
+                    f'segments = {self.widths["sequence"]}) were expected: build it with the '
+                    'channels and segments of the graph stream'
+                )
+            features['sequence'] = second
+            features['fused'] = parts['fusion'](features['graph'], second)
         return features, maps
 
     def _embeddings(
-        self, parts: Mapping[str, nn.Module], features: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+        self, parts: Mapping[str, nn.Module], clips: Tensor, graph: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Embeddings (N, D) by stream, and what else `_features` gives."""
+        features, maps = self._features(parts, clips, graph)
         projectors = parts['projectors']
-        return {n: embed(projectors[n], f) for n, f in features.items() if n in projectors}
+        return {n: embed(projectors[n], f) for n, f in features.items() if n in projectors}, maps
 
     def _extremes(self, clips: Tensor) -> list[dict[str, Tensor]]:
         """Embeddings of the extreme view, and of it with its distinctive features dropped."""
-        features, maps = self._features(self._encoders(), clips)
-        views = [self._embeddings(self._encoders(), features)]
-        if self.terms.drop and 'graph' in self.projectors:
-            maps = drop_energetic(maps, self.terms.drop)
-            dropped = dict(graph=self.pool(maps))
-            views.append(self._embeddings(self._encoders(), dropped))
-        return views
+        whole, maps = self._embeddings(self._encoders(), clips)
+        if not self.terms.drop or 'graph' not in self.projectors:
+            return [whole]
+        dropped = self.pool(drop_energetic(maps, self.terms.drop))
+        return [whole, dict(graph=embed(self.projectors['graph'], dropped))]
 
     @torch.no_grad()
     def _keys(self, clips: Tensor) -> dict[str, list[Tensor]]:
@@ -300,8 +288,7 @@ class DualStream(nn.Module):
         dealt = self.shuffle_bn and ranks()[1] > 1
         if dealt:
             clips, places = shuffled(clips)
-        features, _ = self._features(self.momentum, *clips.unbind(1))
-        keys = self._embeddings(self.momentum, features)
+        keys, _ = self._embeddings(self.momentum, *clips.unbind(1))
         if dealt:
             return {name: unshuffled(key, places) for name, key in keys.items()}
         return {name: gather(key) for name, key in keys.items()}

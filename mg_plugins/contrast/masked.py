@@ -41,11 +41,7 @@ class SkeletonTransformer(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def patches(self, clips: Tensor) -> Tensor:
-        """Input of the tokens (B, T/P · V, P · C_in), of clips of single persons (B, T, V, C_in).
-
-        Raises:
-            ContrastError: If the patch does not divide the frames.
-        """
+        """Input of the tokens (B, T/P · V, P · C_in), of single persons (B, T, V, C_in)."""
         b, t, v, c = clips.shape
         if t % self.patch:
             raise ContrastError(

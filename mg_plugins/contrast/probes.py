@@ -8,9 +8,8 @@ side is only ever predicted.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +18,23 @@ from .queue import ContrastError
 
 # Inverse regularisation strengths that the linear probe chooses from, on training subjects.
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+# One clip a class is what few labels mean; scikit-learn takes that for a mistake.
+FEW_CLIPS = 'The number of unique classes is greater than 50%'
 # Clips whose similarities to all others are in memory at a time.
 BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a set of clips.
+    """Features of N clips."""
 
-    Attributes:
-        vectors: One row a clip (N, D), float32.
-        labels: Class of each clip (N,).
-        clips: Id of each clip (N,).
-        subjects: Subject of each clip (N,), empty texts where unknown.
-    """
-
-    vectors: np.ndarray
-    labels: np.ndarray
-    clips: np.ndarray
-    subjects: np.ndarray
+    vectors: np.ndarray  # one row a clip (N, D), float32
+    labels: np.ndarray  # class of each clip (N,)
+    clips: np.ndarray  # id of each clip (N,)
+    subjects: np.ndarray  # subject of each clip (N,), empty texts where unknown
 
     def __post_init__(self) -> None:
-        sizes = {len(self.vectors), len(self.labels), len(self.clips), len(self.subjects)}
+        sizes = {len(getattr(self, f.name)) for f in fields(self)}
         if len(sizes) > 1:
             raise ValueError(f'features, labels, clips and subjects differ in number: {sizes}')
         if not np.isfinite(self.vectors).all():
@@ -59,9 +53,7 @@ class Features:
 
     def of(self, index: np.ndarray) -> Features:
         """The clips that an index or a mask picks."""
-        return Features(
-            self.vectors[index], self.labels[index], self.clips[index], self.subjects[index]
-        )
+        return Features(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def is_collapsed(vectors: np.ndarray, tolerance: float = 1e-3) -> bool:
@@ -115,16 +107,9 @@ def linear_probe(train: Features, test: Features, seed: int = 0) -> np.ndarray:
     is known or there is one only), unless there are too few clips for two folds.
     """
     model, _ = fit_linear(train, seed)
-    with _few_clips_a_class():
-        return model.predict(test.vectors)
-
-
-@contextmanager
-def _few_clips_a_class() -> Iterator[None]:
-    """One clip a class is what few labels mean; scikit-learn takes that for a mistake."""
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'The number of unique classes is greater than 50%')
-        yield
+        warnings.filterwarnings('ignore', FEW_CLIPS)
+        return model.predict(test.vectors)
 
 
 def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
@@ -147,7 +132,8 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
     else:
         folds = ()
     strength = 1.0
-    with _few_clips_a_class():
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', FEW_CLIPS)
         folds = [(a, b) for a, b in folds if len(np.unique(train.labels[a])) > 1]
         if folds:
             scores = [

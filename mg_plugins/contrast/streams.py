@@ -70,23 +70,32 @@ class GraphPool(nn.Module):
 
     Args:
         segments: Segments of time, see `pool_frames`.
-        limb: Number of the limb of each joint, see `limbs`; None takes all joints together.
+        limb: Number of the limb of each joint, or the layout whose `limbs` they are; None takes all
+            joints together.
     """
 
-    def __init__(self, segments: int = SEGMENTS, limb: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        segments: int = SEGMENTS,
+        limb: Sequence[int] | str | Mapping | Layout | None = None,
+    ) -> None:
         super().__init__()
+        if isinstance(limb, str | Mapping | Layout):
+            limb = limbs(limb)
         if limb is not None and set(limb) != set(range(len(set(limb)) or 1)):
             raise ContrastError(f'limbs must be numbered from 0 without a gap, got {tuple(limb)}')
         self.segments, self.limbs = segments, 1 if limb is None else max(limb) + 1
         share = None if limb is None else F.one_hot(torch.tensor(limb), self.limbs).float()
         self.register_buffer('share', None if share is None else share / share.sum(0), False)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Features of maps (N, M, C, T, V).
+    def widths(self, channels: int, dual: bool) -> dict[str, int]:
+        """Width of the features of each stream, of maps with C channels; ``dual`` has a second."""
+        graph, sequence = channels * self.segments * self.limbs, channels * self.segments
+        found = dict(graph=graph, sequence=sequence, fused=graph + sequence)
+        return found if dual else dict(graph=graph)
 
-        Raises:
-            ContrastError: If the limbs are those of another number of joints.
-        """
+    def forward(self, maps: Tensor) -> Tensor:
+        """Features of maps (N, M, C, T, V); other joints than the limbs' are a ContrastError."""
         if self.share is None:
             return pool_frames(maps.mean((1, 4)).mT, self.segments)
         if maps.shape[4] != len(self.share):
@@ -95,9 +104,8 @@ class GraphPool(nn.Module):
                 f'{maps.shape[4]}: give the layout of the data, or layout=None'
             )
         parts = maps.mean(1) @ self.share.to(maps.dtype)  # (N, C, T, limbs)
-        return pool_frames(parts.permute(0, 3, 2, 1).flatten(0, 1), self.segments).view(
-            len(maps), -1
-        )
+        pooled = pool_frames(parts.permute(0, 3, 2, 1).flatten(0, 1), self.segments)
+        return pooled.view(len(maps), -1)
 
 
 class GRUStream(nn.Module):
@@ -107,14 +115,11 @@ class GRUStream(nn.Module):
     averaged over persons and over each segment of the frames.
 
     Args:
-        channels: Width C of the GRU's outputs; even, half for each direction.
+        channels: Width C of the GRU's outputs; even, half for each direction, or a ContrastError.
         num_joints: Joints V of a pose.
         in_channels: Values a joint.
         layers: Layers of the GRU.
         segments: Segments of time that are averaged by themselves, see `pool_frames`.
-
-    Raises:
-        ContrastError: If the width is odd.
     """
 
     def __init__(
@@ -138,8 +143,7 @@ class GRUStream(nn.Module):
     def forward(self, clips: Tensor, maps: Tensor) -> Tensor:
         """Features (N, segments · C) of clips (N, M, T, V, C_in); feature maps are not needed.
 
-        Raises:
-            ContrastError: If the clips have another number of joints or values.
+        Another number of joints or values is a ContrastError.
         """
         n, m, t, v, c = clips.shape
         if v * c != self.norm.num_features:
@@ -180,10 +184,7 @@ class StreamFusion(nn.Module):
     Args:
         first: Width of the first stream.
         second: Width of the second.
-        kind: One of `FUSIONS`.
-
-    Raises:
-        ContrastError: If there is no such kind.
+        kind: One of `FUSIONS`, or a ContrastError.
     """
 
     def __init__(self, first: int, second: int, kind: str = 'concat') -> None:

@@ -93,8 +93,8 @@ def test_the_graph_stream_learns_from_its_own_views():
         for part in (getattr(model, name), model.momentum[name]):
             part.register_forward_pre_hook(lambda m, args, clips=clips: clips.append(args[0]))
     shown = views(4)
-    log = step(model, shown)
-    assert {n for n in log if n.startswith('loss_')} == {
+    losses = model(shown, mode='loss')
+    assert {n for n in losses if n.startswith('loss_')} == {
         'loss_graph',
         'loss_sequence',
         'loss_fused',
@@ -105,6 +105,12 @@ def test_the_graph_stream_learns_from_its_own_views():
         model(views(3), mode='loss')
     with pytest.raises(ContrastError, match='limbs are those of 22 joints'):
         build(layout='imigue22')(views(), mode='loss')
+
+
+def test_a_batch_that_finds_the_queues_empty_logs_no_contrast():
+    model = build()
+    assert step(model, views()) == {}  # it would be a loss of 0 and an accuracy of 1
+    assert step(model, views())['loss'] > 0
 
 
 def test_aimclr_is_a_setting():

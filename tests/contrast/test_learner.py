@@ -73,7 +73,7 @@ for step in range(40):
     sum(value for name, value in losses.items() if name.startswith('loss_')).backward()
     optimizer.step()
     learner.update_momentum(0.9)
-    right.append(float(losses['contrast/acc']))
+    right.append(float(losses.get('contrast/acc', 0)))  # none while the queue is empty
 first, last = sum(right[5:15]), sum(right[-10:])
 assert last > first + 1, (first, last)
 assert learner.extract(clips, 'fused').shape == (24, 64)
@@ -105,6 +105,13 @@ def test_keys_come_from_the_other_view():
         assert torch.allclose(queue.held()[0], key, atol=1e-5)
         assert torch.allclose(learner.queries[stream], query, atol=1e-5)
         assert not torch.allclose(query, key, atol=1e-2)
+
+
+@pytest.mark.parametrize('other', [GRUStream(6, 5), GRUStream(8, 5, segments=2)])
+def test_a_sequence_stream_of_another_width_is_named(other):
+    learner = DualStream(Joints(), 8, other, head=lambda: InfoNCE(6, 20))
+    with pytest.raises(ContrastError, match='channels · segments = 32.* were expected: build it'):
+        learner(torch.randn(6, 2, 1, 4, 5, 3))
 
 
 @pytest.mark.parametrize('broken', [False, True])

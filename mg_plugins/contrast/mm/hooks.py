@@ -31,11 +31,8 @@ class MomentumHook(Hook):
     more keys than there are clips: a query's negatives would then show every clip, old and stale.
 
     Args:
-        momentum: Share that stays, in [0, 1).
+        momentum: Share that stays, in [0, 1), or a ContrastError.
         cosine: Let it grow to 1 over the training, along half a cosine (Grill et al., BYOL).
-
-    Raises:
-        ContrastError: If momentum is not in [0, 1).
     """
 
     priority = 'HIGH'  # before checkpoints are written
@@ -50,7 +47,10 @@ class MomentumHook(Hook):
         model = _bare(runner.model)
         if not hasattr(model, 'update_momentum'):
             raise ContrastError(f'MomentumHook needs a contrastive model, not {type(model)}')
-        check_queues(model, clips_in(runner.train_dataloader.dataset))
+        dataset = runner.train_dataloader.dataset
+        while hasattr(dataset, 'dataset'):  # wrappers repeat clips
+            dataset = dataset.dataset
+        check_queues(model, len(dataset))
         if runner.iter == 0:
             model.copy_to_momentum()
 
@@ -66,19 +66,8 @@ class MomentumHook(Hook):
         return 1 - (1 - self.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def clips_in(dataset) -> int:
-    """Number of different clips in a dataset, out of wrappers that repeat them."""
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    return len(dataset)
-
-
 def check_queues(model: torch.nn.Module, clips: int) -> None:
-    """Refuse queues of more keys than there are clips.
-
-    Raises:
-        ContrastError: With a size that would do.
-    """
+    """Refuse queues of more keys than there are clips, with a size that would do."""
     heads = [module for module in model.modules() if isinstance(module, InfoNCE)]
     largest = max((head.queue.size for head in heads), default=0)
     if largest > clips:
@@ -125,12 +114,13 @@ class CollapseHook(Hook):
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Collect the last embeddings; look at them when it is time."""
-        if not _bare(runner.model).queries:
+        queries = _bare(runner.model).queries
+        if not queries:
             return  # learns from masked motion alone
-        self.seen.append(_bare(runner.model).queries)
-        number = sum(len(next(iter(batch.values()))) for batch in self.seen)
-        while number - len(next(iter(self.seen[0].values()))) >= self.clips:
-            number -= len(next(iter(self.seen.pop(0).values())))
+        stream = next(iter(queries))
+        self.seen.append(queries)
+        while sum(len(batch[stream]) for batch in self.seen[1:]) >= self.clips:
+            del self.seen[0]
         if not self.every_n_train_iters(runner, self.interval):
             return
         for stream in self.seen[-1]:
@@ -168,11 +158,8 @@ class ProbeHook(Hook):
     ``synthetic/``. Runs on the first rank, on the bare model.
 
     Args:
-        interval: Epochs between two looks.
+        interval: Epochs between two looks, at least 1, or a ContrastError.
         neighbours: Of the kNN probe.
-
-    Raises:
-        ContrastError: If interval is below 1.
     """
 
     def __init__(self, interval: int = 10, neighbours: int = 20) -> None:
@@ -188,11 +175,10 @@ class ProbeHook(Hook):
             return
         if self._loader is None:
             self._loader = loader_of(runner.cfg, 'train')
-        model = getattr(runner.model, 'module', runner.model)
         source = self._loader.dataset.metainfo.get('source')
         prefix = 'synthetic/probe' if source == 'synthetic' else 'probe'
         found = {}
-        for stream, features in extract_features(model, self._loader).items():
+        for stream, features in extract_features(_bare(runner.model), self._loader).items():
             found[f'{prefix}/knn_{stream}'] = probes.left_out_knn(features, self.neighbours)
             if probes.is_collapsed(features.vectors):
                 runner.logger.warning(

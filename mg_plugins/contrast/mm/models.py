@@ -9,7 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import fields
 from functools import partial
+from typing import Any
 
 import torch
 from mmaction.models.heads import GCNHead
@@ -26,10 +28,11 @@ from mg_plugins.contrast.heads import InfoNCE, NearestNeighbours, SupConLoss
 from mg_plugins.contrast.learner import DualStream, Terms
 from mg_plugins.contrast.masked import MaskedMotion, SkeletonTransformer
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.contrast.streams import SEGMENTS, GraphPool, GRUStream, StreamFusion, limbs
+from mg_plugins.contrast.streams import SEGMENTS, GraphPool, GRUStream, StreamFusion
 from mg_plugins.data.layouts import Layout
 
 STREAMS = ('fused', 'graph', 'sequence')
+ENCODERS = ('backbone', 'sequence', 'fusion')
 PRETRAINING = ('momentum.', 'projectors.', 'heads.', 'masked.')
 #: Clips are told apart by a hash below this. SyncBuffersHook averages buffers in float32, in which
 #: such numbers stay whole on up to 64 ranks; two clips that share one lose a negative.
@@ -110,17 +113,14 @@ class DualStreamContrast(DualStream, BaseModel):
         sequence: Config of the second stream, usually ``GRUStream``, without its ``channels`` and
             ``segments``, which are those of the graph stream.
         segments: Segments of time that both streams are averaged in.
-        layout: Joint layout by whose limbs the graph stream is averaged; ``None`` takes all joints
-            together.
-        fusion: How both are fused: ``'concat'`` or ``'balance'``.
         head: Config of the head of each stream, by default ``InfoNCEHead``.
         mining: Config of ``NearestNeighbourMining``, or ``None``.
         masked: Options of :class:`MaskedMotion`, of a ``SkeletonTransformer``; or ``None``.
-        shuffle_bn: Shuffle keys across ranks, for their batch normalisation. With MMEngine's
-            ``sync_bn='torch'`` (GPUs only) it is not needed.
         data_preprocessor: Config of what makes the views, usually ``ContrastPreprocessor``.
         init_cfg: As for every MMEngine model.
-        **terms: Weights, the fields of :class:`Terms`: within, cross, fused, masked, extreme, drop.
+        **options: ``layout``, ``fusion`` and ``shuffle_bn`` of :class:`DualStream` (the last is not
+            needed with MMEngine's ``sync_bn='torch'``, GPUs only), and weights, the fields of
+            :class:`Terms`: within, cross, fused, masked, extreme, drop.
 
     Raises:
         ContrastError: If weights are negative, or leave nothing to learn from.
@@ -132,32 +132,28 @@ class DualStreamContrast(DualStream, BaseModel):
         in_channels: int,
         sequence: dict | None = None,
         segments: int = SEGMENTS,
-        layout: str | dict | None = None,
-        fusion: str = 'concat',
         head: dict | None = None,
         mining: dict | None = None,
         masked: dict | None = None,
-        shuffle_bn: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
-        **terms: float,
+        **options: Any,
     ) -> None:
         if sequence is not None:
             sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
         graph = MODELS.build(backbone)
+        terms = {f.name: options.pop(f.name) for f in fields(Terms) if f.name in options}
         DualStream.__init__(
             self,
             graph,
             in_channels,
             sequence,
             segments,
-            layout,
-            fusion,
-            partial(MODELS.build, dict(type='InfoNCEHead') | (head or {})),
-            Terms(**terms),
-            None if mining is None else MODELS.build(mining),
-            None if masked is None else MaskedMotion(graph, **masked),
-            shuffle_bn,
+            head=partial(MODELS.build, dict(type='InfoNCEHead') | (head or {})),
+            terms=Terms(**terms),
+            mining=None if mining is None else MODELS.build(mining),
+            masked=None if masked is None else MaskedMotion(graph, **masked),
+            **options,
         )
         # What BaseModel's own constructor, which ran without arguments, would have set.
         views = data_preprocessor or dict(type='ContrastPreprocessor')
@@ -190,12 +186,18 @@ class DualStreamContrast(DualStream, BaseModel):
             return self._features(self._encoders(), inputs[:, 0])[0][self.main_stream]
         raise ContrastError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
 
+    def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
+        """The sum, and what is logged: no contrast of a batch that finds the queues empty."""
+        total, log = super().parse_losses(losses)
+        if self.pairs and 'contrast/acc' not in log:
+            log = {k: v for k, v in log.items() if k in ('loss', 'loss_masked') and self.masked}
+        return total, log
+
 
 def clip_numbers(data_samples: list | None, number: int, device: torch.device) -> Tensor:
     """A number (N,) that tells clips apart, from their ``frame_dir``; −1 where it is not known."""
     names = [sample.get('frame_dir') for sample in data_samples or [{}] * number]
-    hashes = [None if name is None else zlib.crc32(str(name).encode()) for name in names]
-    numbers = [-1 if value is None else value % CLIP_NUMBERS for value in hashes]
+    numbers = [-1 if n is None else zlib.crc32(str(n).encode()) % CLIP_NUMBERS for n in names]
     return torch.tensor(numbers, dtype=torch.int64, device=device)
 
 
@@ -207,13 +209,9 @@ class RecognizerDualStream(BaseRecognizer):
     ``RecognizerGCN`` fits: it is given the features as (N, 1, D, 1, 1).
 
     Args:
-        backbone: As in the pre-training.
-        in_channels: As in the pre-training.
+        backbone, in_channels, sequence, segments, layout, fusion: As in the pre-training;
+            ``sequence`` is ``None`` without a second stream.
         cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
-        sequence: As in the pre-training; ``None`` without a second stream.
-        segments: As in the pre-training.
-        layout: As in the pre-training.
-        fusion: As in the pre-training.
         stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
             is, fused before graph.
         frozen: Train the head alone, over features of evaluation mode.
@@ -236,37 +234,33 @@ class RecognizerDualStream(BaseRecognizer):
         frozen: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
-        stream = stream or ('graph' if sequence is None else 'fused')
-        pool = GraphPool(segments, None if layout is None else limbs(layout))
-        widths = dict(graph=in_channels * segments * pool.limbs, sequence=in_channels * segments)
-        fused = sum(widths.values())
-        cls_head = dict(dict(in_channels=widths.get(stream, fused)), **cls_head)
-        super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
-        if stream not in STREAMS or (sequence is None and stream != 'graph'):
+        pool = GraphPool(segments, layout)
+        widths = pool.widths(in_channels, sequence is not None)
+        stream = stream or list(widths)[-1]
+        if stream not in widths:
             raise ContrastError(
                 f'stream is {stream!r}, expected one of {", ".join(STREAMS)}; those other than '
                 'graph need the config of sequence'
             )
+        cls_head = dict(dict(in_channels=widths[stream]), **cls_head)
+        super().__init__(backbone, cls_head, data_preprocessor=data_preprocessor)
         self.stream, self.frozen, self.pool = stream, frozen, pool
         if stream != 'graph':
             self.sequence = MODELS.build(dict(sequence, channels=in_channels, segments=segments))
         if stream == 'fused':
-            self.fusion = StreamFusion(*widths.values(), fusion)
-        if frozen:
-            for part in self._encoders():
-                part.requires_grad_(False)
+            self.fusion = StreamFusion(widths['graph'], widths['sequence'], fusion)
+        for part in self._encoders() if frozen else ():
+            part.requires_grad_(False)
         self.register_load_state_dict_pre_hook(drop_pretraining)
 
     def _encoders(self) -> list[nn.Module]:
-        names = ('backbone', 'sequence', 'fusion')
-        return [getattr(self, name) for name in names if hasattr(self, name)]
+        return [part for name, part in self.named_children() if name in ENCODERS]
 
     def train(self, mode: bool = True) -> RecognizerDualStream:
         """Training mode, but for what is frozen."""
         super().train(mode)
-        if self.frozen:
-            for part in self._encoders():
-                part.eval()
+        for part in self._encoders() if self.frozen else ():
+            part.eval()
         return self
 
     def extract_feat(self, inputs: Tensor, stage: str = 'backbone', **kwargs) -> tuple:
