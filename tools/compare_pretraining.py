@@ -20,30 +20,17 @@ def parse_args() -> argparse.Namespace:
         '"reference"}; start is "pre-training" (the default), "synthetic" (pre-train on the\n'
         'synthetic set) or "nothing" (random features, and training from scratch).\n',
     )
-    parser.add_argument('arms', help='JSON file with the arms')
+    add = parser.add_argument
+    add('arms', help='JSON file with the arms')
     options.experiment(parser, 'work_dirs/compare_pretraining', seeds=5)
-    parser.add_argument(
-        '--only', nargs='+', metavar='NAME', help='these arms alone (default: all of the file)'
-    )
-    parser.add_argument(
-        '--reference', help='the arm whose lead over the others is told (default: the last one)'
-    )
-    parser.add_argument(
-        '--finetune-steps',
-        type=int,
-        default=200,
-        help='length of fine-tuning (default: 200; 0 leaves it out)',
-    )
-    parser.add_argument(
-        '--finetune-lr', type=float, default=1e-3, help='its learning rate (default: 0.001)'
-    )
-    parser.add_argument(
-        '--finetune-mult',
-        type=float,
-        default=1.0,
-        metavar='SHARE',
-        help='learning rate of pre-trained encoders as a share of it (default: 1)',
-    )
+    what = 'these arms alone (default: all of the file)'
+    add('--only', nargs='+', metavar='NAME', help=what)
+    add('--reference', help='the arm whose lead over the others is told (default: the last one)')
+    what = 'length of fine-tuning (default: 200; 0 leaves it out)'
+    add('--finetune-steps', type=int, default=200, help=what)
+    add('--finetune-lr', type=float, default=1e-3, help='its learning rate (default: 0.001)')
+    what = 'learning rate of pre-trained encoders as a share of it (default: 1)'
+    add('--finetune-mult', type=float, default=1.0, metavar='SHARE', help=what)
     return parser.parse_args()
 
 

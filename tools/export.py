@@ -12,13 +12,13 @@ def parse_args() -> argparse.Namespace:
         description='Write a trained recognizer as ONNX, with layout, normalisation, clip length '
         'and classes in its metadata; compare it with PyTorch and print the latency of both.'
     )
-    parser.add_argument('config', help='config file of the model')
-    parser.add_argument('checkpoint', type=Path, help='checkpoint file')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.onnx')
-    parser.add_argument('--opset', type=int, default=18, help='at least 18 (default)')
-    parser.add_argument(
-        '--classes', type=Path, metavar='FILE', help='class names, one a line in label order'
-    )
+    add = parser.add_argument
+    add('config', help='config file of the model')
+    add('checkpoint', type=Path, help='checkpoint file')
+    add('--out', type=Path, required=True, metavar='FILE.onnx')
+    add('--opset', type=int, default=18, help='at least 18 (default)')
+    what = 'class names, one a line in label order'
+    add('--classes', type=Path, metavar='FILE', help=what)
     args = parser.parse_args()
     if args.opset < 18:
         parser.error(f'--opset must be at least 18, got {args.opset}')

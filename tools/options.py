@@ -64,21 +64,12 @@ def need_openmmlab() -> None:
 
 def data(parser: argparse._ActionsContainer, what: str = 'run the config on this file') -> None:
     """Add ``--ann-file``, ``--splits`` and ``--layout``."""
-    parser.add_argument(
-        '--ann-file',
-        metavar='FILE',
-        help=f'{what}, which tools/prepare_data.py writes: splits, joint layout and number of '
-        'classes follow from it',
-    )
-    parser.add_argument(
-        '--splits',
-        nargs=2,
-        metavar=('TRAIN', 'TEST'),
-        help='its splits (default: those of the config, else xsub_train xsub_val, or train val)',
-    )
-    parser.add_argument(
-        '--layout', help='its joint layout, a name or a .json file (default: the one it names)'
-    )
+    add = parser.add_argument
+    what += ', which tools/prepare_data.py writes: splits, joint layout and number of classes '
+    add('--ann-file', metavar='FILE', help=f'{what}follow from it')
+    which = 'its splits (default: those of the config, else xsub_train xsub_val, or train val)'
+    add('--splits', nargs=2, metavar=('TRAIN', 'TEST'), help=which)
+    add('--layout', help='its joint layout, a name or a .json file (default: the one it names)')
 
 
 def amp(parser: argparse._ActionsContainer) -> None:
@@ -88,104 +79,66 @@ def amp(parser: argparse._ActionsContainer) -> None:
 
 def settings(parser: argparse._ActionsContainer) -> None:
     """Add ``--cfg-options``."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings to override, e.g. train_cfg.max_epochs=5 model.cls_head.dropout=0.5; '
-        'lists as key="[a,b]", without spaces',
+    what = (
+        'settings to override, e.g. train_cfg.max_epochs=5 model.cls_head.dropout=0.5; lists as '
+        'key="[a,b]", without spaces'
     )
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=what)
 
 
 def config(parser: argparse.ArgumentParser) -> None:
     """Add what training and testing one config have in common."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         'config',
         help='config file, or mmaction::PATH for one of the configs that MMAction2 carries, e.g. '
         'mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py',
     )
-    parser.add_argument(
+    add(
         '--work-dir',
         help='where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
         'work_dirs/CONFIG_FILE with --ann-file)',
     )
     data(parser.add_argument_group('your data'), "run any of this project's GCN configs on it")
-    parser.add_argument(
-        '--feat',
-        choices=['joint', 'bone', 'joint_motion', 'bone_motion'],
-        help='what the model is shown, in every pipeline (default: as the config says)',
+    feats = ['joint', 'bone', 'joint_motion', 'bone_motion']
+    shown = 'what the model is shown, in every pipeline (default: as the config says)'
+    add('--feat', choices=feats, help=shown)
+    what = (
+        'with a …_linear config: all weights learn, from this share of the labels (default: 1, all '
+        'of them)'
     )
-    parser.add_argument(
-        '--finetune',
-        nargs='?',
-        const=1.0,
-        type=float,
-        metavar='SHARE',
-        help='with a …_linear config: all weights learn, from this share of the labels '
-        '(default: 1, all of them)',
-    )
-    fuse = parser.add_mutually_exclusive_group()
-    fuse.add_argument(
-        '--fuse', action='store_true', help='put the fusion into the backbone of any GCN config'
-    )
-    fuse.add_argument(
-        '--no-fuse', action='store_true', help='take it out again: the plain twin of a fused config'
-    )
-    parser.add_argument(
-        '--require-data',
-        action='store_true',
-        help='fail where the data is missing instead of going on with the synthetic set',
-    )
+    add('--finetune', nargs='?', const=1.0, type=float, metavar='SHARE', help=what)
+    fuse = parser.add_mutually_exclusive_group().add_argument
+    wanted = 'put the fusion into the backbone of any GCN config'
+    fuse('--fuse', action='store_true', help=wanted)
+    without = 'take it out again: the plain twin of a fused config'
+    fuse('--no-fuse', action='store_true', help=without)
+    needed = 'fail where the data is missing instead of going on with the synthetic set'
+    add('--require-data', action='store_true', help=needed)
     settings(parser)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed run were started',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    launchers = ['none', 'pytorch', 'slurm', 'mpi']
+    how = 'how the processes of a distributed run were started'
+    add('--launcher', choices=launchers, default='none', help=how)
+    add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def experiment(parser: argparse.ArgumentParser, out: str, seeds: int) -> None:
-    """Add what the commands that train many times have in common.
-
-    Args:
-        parser: A command's.
-        out: Its output folder by default.
-        seeds: Its number of seeds by default.
-    """
-    parser.add_argument(
-        '--seeds', type=int, default=seeds, help='number of seeds (default: %(default)s)'
+    """Add what the commands that train many times have in common, with these defaults."""
+    add = parser.add_argument
+    add('--seeds', type=int, default=seeds, help='number of seeds (default: %(default)s)')
+    add('--first-seed', type=int, default=0, help='the first seed (default: 0)')
+    what = (
+        'for choices: do not touch the test split, but leave these training subjects out and test '
+        'on them; comma-separated within a fold, a word a fold'
     )
-    parser.add_argument('--first-seed', type=int, default=0, help='the first seed (default: 0)')
-    parser.add_argument(
-        '--leave-out',
-        nargs='+',
-        default=[],
-        metavar='SUBJECTS',
-        help='for choices: do not touch the test split, but leave these training subjects out and '
-        'test on them; comma-separated within a fold, a word a fold',
-    )
+    add('--leave-out', nargs='+', default=[], metavar='SUBJECTS', help=what)
     data(parser, 'run the configs on this file instead')
-    parser.add_argument(
-        '--out', type=Path, default=Path(out), help='output folder (default: %(default)s)'
-    )
-    parser.add_argument('--jobs', type=int, default=1, help='runs at a time (default: 1)')
+    add('--out', type=Path, default=Path(out), help='output folder (default: %(default)s)')
+    add('--jobs', type=int, default=1, help='runs at a time (default: 1)')
     amp(parser)
-    parser.add_argument(
-        '--budget-minutes',
-        type=float,
-        metavar='MINUTES',
-        help='start no run after this time; what was not run is in the report (default: run all)',
-    )
-    parser.add_argument(
-        '--finished',
-        type=Path,
-        metavar='RESULTS.json',
-        help='results.json of an earlier command, whose runs are not run again',
-    )
-    parser.add_argument(
-        '--report-only', action='store_true', help='run nothing, report what is there'
-    )
+    what = 'start no run after this time; what was not run is in the report (default: run all)'
+    add('--budget-minutes', type=float, metavar='MINUTES', help=what)
+    what = 'results.json of an earlier command, whose runs are not run again'
+    add('--finished', type=Path, metavar='RESULTS.json', help=what)
+    add('--report-only', action='store_true', help='run nothing, report what is there')
     settings(parser)

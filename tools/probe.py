@@ -19,44 +19,25 @@ def parse_args() -> argparse.Namespace:
         '  python tools/probe.py CHECKPOINT --probes finetune scratch --shares 0.1 --steps 300\n'
         '  python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val\n',
     )
-    parser.add_argument('checkpoint', help="checkpoint file, or a run's folder for its last one")
-    parser.add_argument(
-        '--config', help='its config (default: the one that lies beside the checkpoint)'
-    )
-    parser.add_argument(
-        '--probes',
-        nargs='+',
-        default=['knn', 'linear', 'retrieval', 'semi'],
-        metavar='NAME',
-        help='of knn, linear, retrieval, semi (default: these), and finetune, scratch, which take '
-        'minutes',
-    )
-    parser.add_argument(
-        '--streams', nargs='+', metavar='NAME', help='fused, graph, sequence (default: all)'
-    )
-    parser.add_argument(
-        '--shares',
-        nargs='+',
-        type=float,
-        default=[0.01, 0.05, 0.1],
-        help='shares of labels for semi, finetune and scratch (default: 0.01 0.05 0.1)',
-    )
-    parser.add_argument(
-        '--draws',
-        type=int,
-        default=5,
-        help='draws of labelled clips for semi, finetune and scratch (default: 5)',
-    )
-    parser.add_argument('--neighbours', type=int, default=20, help='of kNN (default: 20)')
+    add = parser.add_argument
+    add('checkpoint', help="checkpoint file, or a run's folder for its last one")
+    add('--config', help='its config (default: the one that lies beside the checkpoint)')
+    usual = ['knn', 'linear', 'retrieval', 'semi']
+    what = 'of knn, linear, retrieval, semi (default: these), and finetune, scratch, which take '
+    add('--probes', nargs='+', default=usual, metavar='NAME', help=f'{what}minutes')
+    add('--streams', nargs='+', metavar='NAME', help='fused, graph, sequence (default: all)')
+    few = [0.01, 0.05, 0.1]
+    what = 'shares of labels for semi, finetune and scratch (default: 0.01 0.05 0.1)'
+    add('--shares', nargs='+', type=float, default=few, help=what)
+    what = 'draws of labelled clips for semi, finetune and scratch (default: 5)'
+    add('--draws', type=int, default=5, help=what)
+    add('--neighbours', type=int, default=20, help='of kNN (default: 20)')
     tuning = parser.add_argument_group('finetune and scratch')
-    tuning.add_argument('--steps', type=int, help='steps of a training (default: of 50 epochs)')
-    tuning.add_argument('--lr', type=float, default=1e-3, help='learning rate (default: 0.001)')
-    tuning.add_argument(
-        '--lr-mult',
-        type=float,
-        default=1.0,
-        help='share of it that the pre-trained encoders have (default: 1)',
-    )
+    add = tuning.add_argument
+    add('--steps', type=int, help='steps of a training (default: of 50 epochs)')
+    add('--lr', type=float, default=1e-3, help='learning rate (default: 0.001)')
+    what = 'share of it that the pre-trained encoders have (default: 1)'
+    add('--lr-mult', type=float, default=1.0, help=what)
     options.amp(tuning)
     # Its joints are brought to those of the model by their names.
     options.data(parser, 'probe on another set (transfer)')

@@ -22,29 +22,17 @@ def parse_args() -> argparse.Namespace:
         '  python tools/study_augmentations.py configs/stbcl_stgcn_msr_action3d.py '
         '--leave-out 7,9 1,3 --report-only\n',
     )
-    parser.add_argument('config', help='config that learns by DualStreamContrast')
+    add = parser.add_argument
+    add('config', help='config that learns by DualStreamContrast')
     options.experiment(parser, 'work_dirs/study_augmentations/CONFIG', seeds=5)
-    parser.add_argument('--epochs', type=int, default=15, help='of each run (default: 15)')
-    parser.add_argument(
-        '--recipe',
-        default='micro_gesture',
-        help='recipe out of which each augmentation is left (default: micro_gesture)',
-    )
-    parser.add_argument(
-        '--augmentations', nargs='+', metavar='NAME', help='those to try alone (default: all)'
-    )
-    parser.add_argument(
-        '--by',
-        choices=['linear', 'knn'],
-        default='linear',
-        help="probe of the model's main stream that ranks (default: linear)",
-    )
-    parser.add_argument(
-        '--stream', metavar='NAME', help='probe this stream too: fused, graph or sequence'
-    )
-    parser.add_argument(
-        '--require-data', action='store_true', help='fail where the data is missing'
-    )
+    add('--epochs', type=int, default=15, help='of each run (default: 15)')
+    what = 'recipe out of which each augmentation is left (default: micro_gesture)'
+    add('--recipe', default='micro_gesture', help=what)
+    add('--augmentations', nargs='+', metavar='NAME', help='those to try alone (default: all)')
+    what = "probe of the model's main stream that ranks (default: linear)"
+    add('--by', choices=['linear', 'knn'], default='linear', help=what)
+    add('--stream', metavar='NAME', help='probe this stream too: fused, graph or sequence')
+    add('--require-data', action='store_true', help='fail where the data is missing')
     return parser.parse_args()
 
 

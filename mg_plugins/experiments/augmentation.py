@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
-from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
+from mg_plugins.augment.base import AUGMENTATIONS
 from mg_plugins.augment.chain import Chain, build_steps, recipe_names
 from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.data.layouts import LayoutError
@@ -31,44 +31,25 @@ RECIPES, ALONE, PAIRS = 'Recipes', 'Alone', 'Pairs of the best alone'
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What a study tries and how it ranks.
+    """What a study tries and how it ranks."""
 
-    Attributes:
-        folds: Training subjects that are left out, a group a fold; `default_folds` if empty.
-        seeds: In the order in which they are run; all runs of a seed are a round.
-        recipe: The recipe out of which each augmentation is left.
-        augmentations: Names of those to try alone; all if None.
-        by: The probe that ranks, 'linear' or 'knn', of the model's main stream.
-        streams: Streams that are probed beside the main one.
-    """
-
-    folds: tuple[tuple[str, ...], ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    recipe: str = 'micro_gesture'
-    augmentations: tuple[str, ...] | None = None
-    by: str = 'linear'
-    streams: tuple[str, ...] = ()
+    folds: tuple[tuple[str, ...], ...] = ()  # subjects that are left out; `default_folds` if empty
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # in order; all runs of a seed are a round
+    recipe: str = 'micro_gesture'  # out of which each augmentation is left
+    augmentations: tuple[str, ...] | None = None  # to try alone; all if None
+    by: str = 'linear'  # the probe that ranks, or 'knn', of the model's main stream
+    streams: tuple[str, ...] = ()  # probed beside the main one
 
 
 class Study(Plan):
-    """A plan whose pairs follow from its first round.
-
-    Args:
-        cfg: From `prepare`.
-        folder: Where outcomes and reports go.
-        options: What is tried.
-        finished: Results saved earlier.
+    """A plan, over a config of `prepare`, whose pairs follow from its first round.
 
     Raises:
         UserError: An unknown recipe or augmentation, or folds that cannot be.
     """
 
     def __init__(
-        self,
-        cfg: Config,
-        folder: Path,
-        options: StudyOptions,
-        finished: Mapping | None = None,
+        self, cfg: Config, folder: Path, options: StudyOptions, finished: Mapping | None = None
     ) -> None:
         subjects = training_subjects(cfg)
         if '' in subjects:
@@ -79,8 +60,7 @@ class Study(Plan):
         self._configs = {fold: leave_out(cfg, fold) for fold in self.folds}
         self.left_out_of = f'Left out of {options.recipe}'
         rows, self.unfit = self._rows(cfg.model.data_preprocessor.layout)
-        planned = [run for seed in options.seeds for row in rows for run in self._of_row(seed, row)]
-        super().__init__(folder, planned, finished)
+        super().__init__(folder, self._of_rows(rows), finished)
 
     def _rows(self, layout: str | Mapping) -> tuple[list[tuple], dict[str, str]]:
         """Section, name, steps and base of each row but the pairs; and what does not fit."""
@@ -108,17 +88,17 @@ class Study(Plan):
                 unfit[row[1]] = str(error)
         return fitting, unfit
 
-    def _of_row(self, seed: int, row: tuple[str, str, Sequence[Augmentation], str]) -> list[Run]:
-        section, name, steps, base = row
-        chain = [dict(type=step.name, **asdict(step)) for step in steps]
+    def _of_rows(self, rows: Sequence[tuple]) -> list[Run]:
+        """Runs of rows as those of `_rows`, round after round."""
         measures = Measures(('linear', 'knn'), 0, streams=self.options.streams, keep=False)
         options = dict(asdict(measures), start='pre-training')
         runs = []
-        for fold, cfg in self._configs.items():
-            views = cfg.model.data_preprocessor.views
-            preprocessor = dict(cfg.model.data_preprocessor, views=[chain for _ in views])
-            own = dict(cfg.to_dict())
-            own['model'] = dict(own['model'], data_preprocessor=preprocessor)
+        for seed, row, fold in product(self.options.seeds, rows, self.folds):
+            section, name, steps, base = row
+            own = self._configs[fold].to_dict()
+            preprocessor = own['model']['data_preprocessor']
+            chain = [dict(type=step.name, **asdict(step)) for step in steps]
+            preprocessor['views'] = [chain for _ in preprocessor['views']]
             runs.append(Run(name, seed, own, pretrain_and_probe, '', fold, base, section, options))
         return runs
 
@@ -129,13 +109,12 @@ class Study(Plan):
 
     @cached_property
     def _pairs(self) -> list[Run]:
-        pairs = [
-            (PAIRS, f'{a} + {b}', (*build_steps(a), *build_steps(b)), NOTHING)
-            for a, b in combinations(self.best(), 2)
-        ]
-        return [
-            run for seed in self.options.seeds for row in pairs for run in self._of_row(seed, row)
-        ]
+        return self._of_rows(
+            [
+                (PAIRS, f'{a} + {b}', (*build_steps(a), *build_steps(b)), NOTHING)
+                for a, b in combinations(self.best(), 2)
+            ]
+        )
 
     def known(self) -> list[Run]:
         """All runs that were named so far: asking for the pairs would ask what is known."""
@@ -176,13 +155,11 @@ class Study(Plan):
         folds = ' | '.join(', '.join(fold) for fold in self.folds)
         notes = [f'Test subjects were not read. Folds of training subjects: {folds}.']
         best = ', '.join(self.best())
-        if best:
-            notes.append(
-                f'The best alone were chosen by the runs with seed {self.options.seeds[0]}: '
-                f'{best}. That seed is among those reported, which favours them a little.'
-            )
-        else:
-            notes.append('Pairs are not chosen yet.')
+        chosen = (
+            f'The best alone were chosen by the runs with seed {self.options.seeds[0]}: {best}. '
+            'That seed is among those reported, which favours them a little.'
+        )
+        notes.append(chosen if best else 'Pairs are not chosen yet.')
         if self.unfit:
             reasons = '; '.join(f'{name}: {reason}' for name, reason in self.unfit.items())
             notes.append(f'Not for this layout: {reasons}.')

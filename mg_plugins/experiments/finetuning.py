@@ -14,7 +14,7 @@ from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.experiments.training import Predicted, tested, train
 from mg_plugins.openmmlab.hooks import StartFrom
 from mg_plugins.openmmlab.settings import Config, enter_scope, only_dataset, use_bfloat16
-from mg_plugins.openmmlab.weights import load_whole
+from mg_plugins.openmmlab.weights import weights_in
 
 #: Mild augmentations of the clips that are learned from, drawn anew at every visit.
 MILD = (
@@ -93,13 +93,20 @@ def finetune(
         steps = epochs * -(-len(learned) // batch_size)
     model = recognizer(cfg, classes, stream, frozen, views)
     settings = _settings(model, data, steps, batch_size, cfg.test_dataloader.get('batch_size'))
-    settings.optim_wrapper = _optimizer(cfg, lr, 1.0 if checkpoint is None else backbone_lr_mult)
+    mult = 1.0 if checkpoint is None else backbone_lr_mult
+    # The decay rules of the config. The head is named, not the encoders: a name that matches takes
+    # a weight's other rules away.
+    rules = copy.deepcopy((cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {})
+    rules.setdefault('custom_keys', {})['cls_head'] = dict(lr_mult=1 / mult)
+    optimizer = dict(type='AdamW', lr=lr * mult, weight_decay=0.01)
+    settings.optim_wrapper = dict(
+        type='OptimWrapper', optimizer=optimizer, paramwise_cfg=dict(rules)
+    )
     if amp:
         use_bfloat16(settings)
     hooks = []
     if checkpoint is not None:
-        content = load_whole(checkpoint)
-        given = content.get('state_dict', content)
+        given = weights_in(checkpoint)
 
         def fitting(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
             check_encoders(wanted, given, checkpoint)
@@ -110,20 +117,11 @@ def finetune(
 
 
 def recognizer(
-    cfg: Config,
-    num_classes: int,
-    stream: str | None = None,
-    frozen: bool = False,
-    views: Mapping | None = None,
+    cfg: Config, num_classes: int, stream: str | None, frozen: bool, views: Mapping
 ) -> dict:
-    """Config of the recognizer over a pre-training's encoders, with a linear head.
+    """Config of the recognizer over the encoders of a config's model, with a linear head.
 
-    Args:
-        cfg: Config of a ``DualStreamContrast`` (or of any recognizer with a GCN backbone).
-        num_classes: Of the head.
-        stream: As for ``RecognizerDualStream``.
-        frozen: As for ``RecognizerDualStream``.
-        views: Options of the ``ContrastPreprocessor``; None for plain clips.
+    ``views`` are options of the ``ContrastPreprocessor``.
 
     Raises:
         ContrastError: The config has no backbone, or its width is not known.
@@ -145,7 +143,7 @@ def recognizer(
         stream=stream,
         frozen=frozen,
         cls_head=dict(type='GCNHead', num_classes=num_classes),
-        data_preprocessor=dict(type='ContrastPreprocessor', **(views or {})),
+        data_preprocessor=dict(type='ContrastPreprocessor', **views),
     )
 
 
@@ -196,22 +194,16 @@ def _settings(
     model: dict, data: Mapping[str, dict], steps: int, batch_size: int, test_size: int | None
 ) -> Config:
     """What the runner is told besides optimizer and seed."""
-    loaders = dict(
-        train_dataloader=dict(
-            batch_size=batch_size,
-            sampler=dict(type='InfiniteSampler', shuffle=True),
-        ),
-        test_dataloader=dict(
-            batch_size=test_size or batch_size,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-        ),
-    )
-    for loader, dataset in zip(loaders.values(), data.values(), strict=True):
-        loader.update(dataset=dataset, num_workers=0)
+
+    def loader(part: str, size: int, sampler: str) -> dict:
+        order = dict(type=sampler, shuffle=part == 'train')
+        return dict(dataset=data[part], batch_size=size, num_workers=0, sampler=order)
+
     return Config(
         dict(
-            **loaders,
             model=model,
+            train_dataloader=loader('train', batch_size, 'InfiniteSampler'),
+            test_dataloader=loader('test', test_size or batch_size, 'DefaultSampler'),
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=steps),
             test_cfg=dict(type='TestLoop'),
             test_evaluator=[dict(type='MGMetric')],
@@ -225,16 +217,4 @@ def _settings(
             log_level='ERROR',
             default_scope='mmaction',
         )
-    )
-
-
-def _optimizer(cfg: Config, lr: float, backbone_lr_mult: float) -> dict:
-    """AdamW with the decay rules of the config, and the head's own learning rate."""
-    options = copy.deepcopy((cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {})
-    # The head is named, not the encoders: a name that matches takes a weight's other rules away.
-    options.setdefault('custom_keys', {})['cls_head'] = dict(lr_mult=1 / backbone_lr_mult)
-    return dict(
-        type='OptimWrapper',
-        optimizer=dict(type='AdamW', lr=lr * backbone_lr_mult, weight_decay=0.01),
-        paramwise_cfg=dict(options),
     )

@@ -19,30 +19,21 @@ from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
 from mg_plugins.openmmlab.settings import Config, ConfigDict, datasets, datasets_of
 
-#: What the encoders of a pre-training start from.
+#: What the encoders of a pre-training start from: the config's own data, the synthetic set in the
+#: same layout, or first weights as they come, which makes fine-tuning a training from scratch.
 STARTS = ('pre-training', 'synthetic', 'nothing')
 ROW, CELL = {'name', 'config'}, {'cell', 'rows'}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a table: a config with settings of its own.
-
-    Attributes:
-        name: How tables call it.
-        config: Config path, or ``mmaction::PATH``.
-        options: ``KEY=VALUE`` settings, as for ``--cfg-options``.
-        start: For a pre-training, one of `STARTS`: the config's own data, the synthetic set in the
-            same layout, or first weights as they come, which makes fine-tuning a training from
-            scratch.
-        seeds: Number of seeds, at most the command's; None takes all of those.
-    """
+    """One row of a table: a config with settings of its own."""
 
     name: str
-    config: str
-    options: tuple[str, ...] = ()
-    start: str = 'pre-training'
-    seeds: int | None = None
+    config: str  # path, or ``mmaction::PATH``
+    options: tuple[str, ...] = ()  # ``KEY=VALUE``, as for ``--cfg-options``
+    start: str = STARTS[0]
+    seeds: int | None = None  # at most the command's; None takes all of those
 
     @classmethod
     def parse(cls, text: str) -> Entry:
@@ -54,27 +45,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """One table: rows on one set of data, compared with one of them.
-
-    Attributes:
-        entries: The rows.
-        name: How reports call it; empty where there is one.
-        ann_file: Annotation file that takes the place of the configs' own.
-        splits: Its splits to train and to test on.
-        layout: Its joint layout.
-        options: ``KEY=VALUE`` settings of all rows; a row's own have the last word.
-        reference: The row that is compared with the others.
-        require_data: Fail where the data is missing instead of taking the synthetic set.
-    """
+    """One table: rows on one set of data, compared with one of them."""
 
     entries: tuple[Entry, ...]
-    name: str = ''
-    ann_file: str | None = None
-    splits: tuple[str, str] | None = None
+    name: str = ''  # empty where there is one table
+    ann_file: str | None = None  # takes the place of the configs' own
+    splits: tuple[str, str] | None = None  # to train and to test on
     layout: str | None = None
-    options: tuple[str, ...] = ()
-    reference: str = ''
-    require_data: bool = True
+    options: tuple[str, ...] = ()  # of all rows; a row's own have the last word
+    reference: str = ''  # the row that is compared with the others
+    require_data: bool = True  # fail where data is missing instead of taking the synthetic set
 
     def config(self, entry: Entry) -> Config:
         """The config of a row, on this cell's data."""
@@ -92,11 +72,7 @@ def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
     A row has ``name`` and ``config``, and may have ``options``, ``start`` and ``seeds``, as
     `Entry`. A cell has ``cell``, its name, and ``rows``, and may have ``ann_file``, ``splits``,
     ``layout``, ``options`` and ``reference``, as `Cell`. Configs are relative to the file's own
-    folder, unless they stand relative to where one is.
-
-    Args:
-        path: The file.
-        defaults: What a cell does not say itself.
+    folder, unless they stand relative to where one is. ``defaults`` has what a cell does not say.
 
     Raises:
         UserError: The file is no such list; the message names the entry.
@@ -189,29 +165,20 @@ def folder_name(name: str) -> str:
 class Run:
     """One training and what is measured of it.
 
-    Attributes:
-        name: The row it belongs to.
-        seed: Of everything random.
-        cfg: The whole config, as ``Config.to_dict`` gives it.
-        task: What is done: a function of the run and a folder that returns the outcome, with
-            ``clips`` and ``subjects`` of the test clips and ``scores``, by measure one in [0, 1]
-            for each clip. It runs in another process, so it must be a module's own.
-        group: The table it belongs to.
-        left_out: Training subjects that are tested instead of the test split.
-        base: The row it is compared with.
-        section: Title of the part of the table that it belongs to.
-        options: Of the task, ready for JSON.
+    ``task`` is what is done: a function of the run and a folder that returns the outcome, with
+    ``clips`` and ``subjects`` of the test clips and ``scores``, by measure one in [0, 1] for each
+    clip. It runs in another process, so it must be a module's own.
     """
 
-    name: str
-    seed: int
-    cfg: dict
+    name: str  # of the row
+    seed: int  # of everything random
+    cfg: dict  # the whole config, as ``Config.to_dict`` gives it
     task: Callable[[Run, Path], dict]
-    group: str = ''
-    left_out: tuple[str, ...] = ()
-    base: str = ''
-    section: str = ''
-    options: Mapping = field(default_factory=dict)
+    group: str = ''  # the table
+    left_out: tuple[str, ...] = ()  # training subjects that are tested instead of the test split
+    base: str = ''  # the row it is compared with
+    section: str = ''  # title of its part of the table
+    options: Mapping = field(default_factory=dict)  # of the task, ready for JSON
 
     @property
     def path(self) -> Path:
@@ -221,11 +188,7 @@ class Run:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that the outcome follows from, but the seed.
-
-        That is the config with its recipes written out, the options, and the content of the
-        annotation files and of the checkpoint that it starts from.
-        """
+        """Hash of all that the outcome follows from, but the seed, files and recipes included."""
         cfg = Config(self.cfg)
         views = (cfg.model.get('data_preprocessor') or {}).get('views') or ()
         chains = [[[step.name, asdict(step)] for step in build_steps(view)] for view in views]
@@ -277,21 +240,12 @@ def leave_out(cfg: Config, subjects: Sequence[str]) -> Config:
 
 
 def plan_runs(
-    cells: Sequence[Cell],
-    seeds: Sequence[int],
-    folds: Sequence[tuple[str, ...]],
-    make: Make,
+    cells: Sequence[Cell], seeds: Sequence[int], folds: Sequence[tuple[str, ...]], make: Make
 ) -> list[Run]:
-    """All runs, seed by seed, so that what is done at any time compares fairly.
+    """All runs of checked cells, seed by seed: what is done at any time compares fairly.
 
-    Args:
-        cells: After `check_cells`; the first row is the reference where none is named.
-        seeds: Of every row that does not have a number of its own.
-        folds: Training subjects to leave out, a group a fold; none tests on the test split.
-        make: What a row's runs do.
-
-    Raises:
-        UserError: A config or its data does not fit, or no fold can be made.
+    The first row is the reference where none is named. ``folds`` are training subjects to leave
+    out, a group a fold; none tests on the test split.
     """
     rows = []
     for cell in cells:

@@ -18,7 +18,7 @@ from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.finetuning import finetune
 from mg_plugins.experiments.plan import Entry, Run
-from mg_plugins.experiments.probing import probe_scores
+from mg_plugins.experiments.probing import probe_scores, refuse_unknown
 from mg_plugins.experiments.training import train
 from mg_plugins.openmmlab.launch import build_model
 from mg_plugins.openmmlab.settings import Config, LaunchError, as_list, use_bfloat16
@@ -30,27 +30,16 @@ PROBES = ('knn', 'linear', 'linear_10%', 'retrieval')
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured of a pre-training.
+    """What is measured of a pre-training."""
 
-    Attributes:
-        probes: Probes of the frozen features, of `PROBES`.
-        steps: Length of fine-tuning with a tenth of the labels; 0 leaves it out.
-        lr: Its learning rate.
-        backbone_lr_mult: Learning rate of pre-trained encoders as a share of ``lr``.
-        full: Also train with all labels, where encoders start from nothing.
-        amp: Fine-tune in mixed precision.
-        streams: Streams that are probed beside the main one; None takes all.
-        keep: Keep checkpoints and logs. A run that does not begins anew after a kill.
-    """
-
-    probes: tuple[str, ...] = PROBES
-    steps: int = 200
-    lr: float = 1e-3
-    backbone_lr_mult: float = 1.0
-    full: bool = True
-    amp: bool = False
-    streams: tuple[str, ...] | None = None
-    keep: bool = True
+    probes: tuple[str, ...] = PROBES  # of the frozen features
+    steps: int = 200  # of fine-tuning with a tenth of the labels; 0 leaves it out
+    lr: float = 1e-3  # its learning rate
+    backbone_lr_mult: float = 1.0  # that of pre-trained encoders as a share of ``lr``
+    full: bool = True  # also train with all labels, where encoders start from nothing
+    amp: bool = False  # fine-tune in mixed precision
+    streams: tuple[str, ...] | None = None  # probed beside the main one; None takes all
+    keep: bool = True  # checkpoints and logs; a run without begins anew after a kill
 
     def __post_init__(self) -> None:
         rates = (self.lr, self.backbone_lr_mult)
@@ -124,9 +113,7 @@ def pretrain_and_probe(run: Run, folder: Path) -> dict:
     names = list(learned)
     if measures.streams is not None:
         names = list(dict.fromkeys([main, *measures.streams]))
-    unknown = [name for name in names if name not in learned]
-    if unknown:
-        raise UserError(f'the model has no stream {unknown[0]!r}; it has {", ".join(learned)}')
+    refuse_unknown(names, learned, 'the model has no stream', 'it has')
     kinds = ['semi' if name == 'linear_10%' else name for name in measures.probes]
     scores = {}
     for name in names:

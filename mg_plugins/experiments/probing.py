@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from mg_plugins.experiments.finetuning import TRAINED, check_encoders, finetune
 from mg_plugins.files import read_json, replacing, write_json
 from mg_plugins.openmmlab.launch import build_model
 from mg_plugins.openmmlab.settings import Config
-from mg_plugins.openmmlab.weights import load_whole
+from mg_plugins.openmmlab.weights import weights_in
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')
 SHARES = (0.01, 0.05, 0.1)
@@ -34,10 +35,8 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
         ContrastError: A weight of the encoders is missing in the checkpoint, or does not fit.
     """
     model = build_model(cfg)
-    content = load_whole(checkpoint)
-    given = content.get('state_dict', content)
-    check_encoders(model.state_dict(), given, checkpoint)
-    own = model.state_dict()
+    given, own = weights_in(checkpoint), model.state_dict()
+    check_encoders(own, given, checkpoint)
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
     return model
@@ -69,15 +68,9 @@ def config_beside(checkpoint: str | os.PathLike) -> Path:
 
 @dataclass(frozen=True)
 class Report:
-    """What the probes found of one stream.
+    """What the probes found of one stream, over the features of the test clips."""
 
-    Attributes:
-        scores: Name of a measure to the score of each test clip (N,), in [0, 1], in the order of
-            ``test``.
-        test: The test clips' features.
-    """
-
-    scores: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]  # by measure one in [0, 1] for each test clip (N,)
     test: Features
 
     @property
@@ -97,7 +90,8 @@ def probe_scores(
     """By measure the score of each test clip (N,), in [0, 1]; all is fitted on training clips.
 
     ``knn`` and ``linear`` say whether a clip's class was named, ``linear_10%`` (one a share of
-    ``'semi'``) in which part of the draws, ``mAP``, ``R1`` and ``R5`` are those of ``'retrieval'``.
+    ``'semi'``) in which part of the draws 0, 1, … of labelled clips, ``mAP``, ``R1`` and ``R5`` are
+    those of ``'retrieval'``.
     """
     guesses = {}
     if 'knn' in names:
@@ -116,7 +110,7 @@ def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, *
 
     Options are those of `probe_scores`. Features that have collapsed raise a ContrastError.
     """
-    _known(names, PROBES, 'there is no probe', 'known are')
+    refuse_unknown(names, PROBES, 'there is no probe', 'known are')
     if probes.is_collapsed(train.vectors):
         raise ContrastError(
             'the features have collapsed: all clips have the same, and no probe can tell them '
@@ -125,7 +119,8 @@ def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, *
     return Report(probe_scores(train, test, names, **options), test)
 
 
-def _known(names: Iterable[str], known: Iterable[str], what: str, there: str) -> None:
+def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str, there: str) -> None:
+    """Name the first of names that is not known; ``what`` and ``there`` begin the two halves."""
     for name in names:
         if name not in known:
             raise ContrastError(f'{what} {name!r}; {there} {", ".join(known)}')
@@ -155,9 +150,7 @@ def probe_checkpoint(
         progress: Show bars.
         work_dir: Folder for the logs of probes that train.
         training: Options of `finetune`, such as ``steps`` and ``lr``.
-        shares: Shares of labels of ``'semi'`` and of probes that train.
-        draws: Draws of labelled clips, whose mean counts; the seeds are 0, 1, …
-        neighbours: Of the kNN probe.
+        shares, draws, neighbours: As for `probe_scores`; the first two hold for probes that train.
 
     Returns:
         By stream the training features and the report; and what was probed on.
@@ -165,7 +158,7 @@ def probe_checkpoint(
     Raises:
         ContrastError: As its parts do, or a stream that the model does not have.
     """
-    _known(names, (*PROBES, *TRAINED), 'there is no probe', 'known are')
+    refuse_unknown(names, (*PROBES, *TRAINED), 'there is no probe', 'known are')
     model = load_model(cfg, checkpoint)
     about = dict(checkpoint=str(checkpoint), config=str(cfg.filename))
     taken = {}
@@ -176,7 +169,7 @@ def probe_checkpoint(
         meta = loader.dataset.metainfo
         about.update(classes=meta.get('classes'), source=meta.get('source', ''))
     present = list(taken['train'])
-    _known(streams or (), present, 'the model has no stream', 'it has')
+    refuse_unknown(streams or (), present, 'the model has no stream', 'it has')
     options = dict(shares=shares, draws=draws, neighbours=neighbours)
     frozen = [name for name in names if name in PROBES]
     found = {}
@@ -186,13 +179,7 @@ def probe_checkpoint(
     trained = [name for name in names if name in TRAINED]
     if trained:
         about['finetune'] = dict(training or {})
-    runs = [
-        (stream, name, share, seed)
-        for stream in (streams or present[-1:])
-        for name in trained
-        for share in shares
-        for seed in range(draws)
-    ]
+    runs = list(product(streams or present[-1:], trained, shares, range(draws)))
     if progress and runs:
         from rich.console import Console
         from rich.progress import track

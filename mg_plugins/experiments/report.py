@@ -35,35 +35,22 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a plan's results are shown.
+    """How a plan's results are shown."""
 
-    Attributes:
-        by: The measure whose difference stands in the first table; None gives every measure a
-            column in a second one.
-        lead: Tell the reference's lead over the rows, not the rows' gain over it.
-        ranked: Section titles to 1, most gained first, or −1, most lost first; others as planned.
-        drawn: Measures in the picture.
-    """
-
+    #: The measure whose difference stands in the first table; None gives each a column in a second.
     by: str | None = 'top1'
-    lead: bool = False
-    ranked: Mapping[str, int] | None = None
-    drawn: tuple[str, ...] = ('top1',)
+    lead: bool = False  # tell the reference's lead over the rows, not their gain over it
+    ranked: Mapping[str, int] | None = None  # section to 1, most gained first, or −1, most lost
+    drawn: tuple[str, ...] = ('top1',)  # measures in the picture
 
 
 def collect(plan: Plan) -> list[dict]:
     """Per table and row the sums of scores by seed and cluster, as `Plan.counts` has them.
 
-    Seeds of which a fold is missing are left out, and rows of which no seed is whole have no
-    ``sums``.
-
-    Returns:
-        A dict a table, ready for JSON: ``name``, what its rows were tested on (`TESTED`) and
-        ``rows``, each with ``name``, ``section``, ``base``, ``fingerprint``, ``seeds``, ``sums`` by
-        measure (seeds, clusters), ``missing`` runs, ``failed`` and what runs tell beside scores.
-
-    Raises:
-        UserError: Rows were tested on different clips.
+    A dict a table, ready for JSON: ``name``, what its rows were tested on (`TESTED`; different
+    clips are a UserError) and ``rows``, each with ``name``, ``section``, ``base``, ``fingerprint``,
+    ``seeds``, ``sums`` by measure (seeds, clusters), ``missing`` runs, ``failed`` and what runs
+    tell beside scores. Seeds of which a fold is missing are left out.
     """
     tables: dict[str, dict] = {}
     rows: dict[tuple[str, str], list[Run]] = {}
@@ -101,9 +88,9 @@ def collect(plan: Plan) -> list[dict]:
 def summarise(table: dict, style: Style) -> None:
     """Add figures to a table of `collect`, in place.
 
-    Rows get ``figures``: by measure ``mean``, ``deviation`` over seeds and ``seeds`` one by one, in
-    points of 100; and ``differences``: by measure ``value``, ``low`` and ``high``, in points, of
-    the row's gain over its base, or of the base's lead over the row (`Style.lead`).
+    All by measure and in points of 100: ``figures`` (``mean``, ``deviation`` over seeds and
+    ``seeds`` one by one), and ``differences`` (``value``, ``low`` and ``high`` of the row's gain
+    over its base, or of the base's lead over the row, `Style.lead`).
     """
     total = sum(table['totals'] or [])
     by_name = {row['name']: row for row in table['rows']}

@@ -31,12 +31,10 @@ TESTED = ('clusters', 'names', 'totals', 'clips', 'source')
 
 
 class Plan:
-    """Runs and what is known of them: in a folder, and in results that were saved earlier.
+    """Runs, in the order in which they are started, and what is known of them.
 
-    Args:
-        folder: Where outcomes and reports go; one command works in it at a time (`files.locked`).
-        planned: All runs, in the order in which they are started.
-        finished: Content of a ``results.json``, whose runs are not run again.
+    Outcomes and reports are in a folder, in which one command works at a time (`files.locked`).
+    Runs of ``finished``, the content of an earlier ``results.json``, are not run again.
     """
 
     def __init__(
@@ -105,12 +103,9 @@ class Plan:
     def counts(self, folds: Sequence[Run]) -> dict:
         """What the finished runs of one row and seed, a run a fold, come to.
 
-        Where clips have no subjects, the clips themselves are the clusters.
-
-        Returns:
-            ``clusters``, 'subjects' or 'clips'; ``names`` and ``totals``, the clips of each;
-            ``clips``, a hash of their ids; ``source``; ``sums`` of scores by measure, a number for
-            each cluster; and a list of the runs' ``minutes`` and ``step_ms``, and ``collapsed``.
+        ``clusters`` are 'subjects', or 'clips' where clips have none; ``names`` and ``totals`` of
+        these; ``clips``, a hash of their ids; ``source``; ``sums`` of scores by measure and
+        cluster; and a list of the runs' ``minutes`` and ``step_ms``, and ``collapsed``.
         """
         run = folds[0]
         if self.saved(run):
@@ -152,16 +147,11 @@ def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run,
     """Run what is not done yet, ``jobs`` at a time, sharing the processors evenly.
 
     The processes end with this one, whatever ends it; a smaller ``OMP_NUM_THREADS`` than the even
-    share is kept. What a run prints is in its folder's ``output.txt``.
-
-    Args:
-        plan: What to run.
-        jobs: Processes; each starts once and does many runs.
-        budget: Minutes after which no run is started any more; None for no limit.
+    share is kept. What a run prints is in its folder's ``output.txt``. After ``budget`` minutes, or
+    once runs of `MOST_FAILURES` rows failed, no more start.
 
     Returns:
-        The error of each run that failed; the next command tries those again. Once runs of
-        `MOST_FAILURES` rows failed no more start.
+        The error of each run that failed; the next command tries those again.
 
     Raises:
         UserError: A folder holds another version of a run, or a process ended by itself.

@@ -19,19 +19,12 @@ from mg_plugins.openmmlab.settings import Config, as_list, use_bfloat16
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model says about test clips.
+    """What a model says about N test clips."""
 
-    Attributes:
-        clips: Id of each clip (N,).
-        subjects: Subject of each clip (N,), empty texts where unknown.
-        labels: True class of each clip (N,).
-        scores: Score of each class (N, classes).
-    """
-
-    clips: np.ndarray
-    subjects: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
+    clips: np.ndarray  # ids
+    subjects: np.ndarray  # empty texts where unknown
+    labels: np.ndarray  # true classes
+    scores: np.ndarray  # (N, classes)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -54,18 +47,11 @@ def train(
 ) -> Any:
     """Train as a config says, from the last checkpoint in the folder on; returns the runner.
 
-    Nothing is validated on the way; the last checkpoint counts.
-
-    Args:
-        cfg: The config; it is not changed.
-        seed: Of everything random.
-        folder: Work directory.
-        test: Test at the end.
-        hooks: Hooks beside those of the config.
+    Nothing is validated on the way; the last checkpoint counts, and is tested where asked for.
     """
-    cfg = copy.deepcopy(cfg)
     known = folder / 'last_checkpoint'
     resume = known.is_file() and Path(known.read_text().strip()).is_file()
+    cfg = copy.deepcopy(cfg)
     cfg.update(
         work_dir=str(folder),
         randomness=dict(seed=seed),

@@ -31,9 +31,8 @@ def with_data(
             the config's, `MGRelayout` comes before ``MGNormalize``.
 
     Raises:
-        ContrastError: The pipeline has no one ``MGNormalize``.
-        AnnotationError: The file cannot be read.
-        LayoutError: The layouts have nothing in common, or one is in space and one in pictures.
+        UserError: The pipeline has no one ``MGNormalize``, the file cannot be read, or the layouts
+            have nothing in common, or one is in space and one in pictures.
     """
     cfg = copy.deepcopy(cfg)
     pipeline = cfg.test_dataloader.dataset.pipeline

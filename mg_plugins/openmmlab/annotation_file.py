@@ -62,15 +62,13 @@ def use_data(
         cfg: A RecognizerGCN, RecognizerDualStream or DualStreamContrast over this project's
             transforms, or an MGSpotter (`mg_plugins.spotting.mm.use_recordings`).
         path: The file, of ``tools/prepare_data.py`` or in MMAction2's form.
-        layout: Its joint layout, a name, a JSON file or a dict; None takes the one that the file
-            names.
+        layout: Its joint layout; None takes the one that the file names.
         splits: Its splits to train and to test on; None takes those of the config where the file
             has them, else the first of `PAIRS`.
 
     Raises:
         LaunchError: The config is of another kind, or layout or splits are missing.
-        AnnotationError: The file is missing or wrongly built.
-        LayoutError: There is no such layout, or it contradicts itself.
+        AnnotationError, LayoutError: The file or the layout is missing or wrongly built.
     """
     if (cfg.get('model') or {}).get('type') == 'MGSpotter':
         announce('YOUR DATA', use_recordings(cfg, path, layout, splits), 'cyan')
@@ -111,10 +109,7 @@ def use_data(
         + ', '.join(f'{n} in split {name!r}' for name in names for n in [about['splits'][name]]),
         f'{joints.num_joints} joints of layout {joints.name!r}, {about["dims"]} coordinates each',
         *([f'{classes} classes'] if 'cls_head' in cfg.model else []),
-        *_persons(cfg, about['persons']),
-        *_fit_queue(cfg, len(clips)),
-        *_few_steps(cfg, len(clips)),
-        *_fit_counts(cfg, [max(counts[k], 1) for k in range(classes)]),
+        *_fit_sizes(cfg, about['persons'], len(clips), [max(counts[k], 1) for k in range(classes)]),
         *_fit_augmentations(cfg, joints),
         *([] if again else _fit_folders(cfg, path)),
     ]
@@ -220,38 +215,29 @@ def _set_everywhere(node: Any, values: Mapping[str, Any]) -> None:
             _set_everywhere(value, values)
 
 
-def _persons(cfg: Config, present: int) -> Iterator[str]:
-    """Say so where clips hold more persons than the model looks at."""
+def _fit_sizes(cfg: Config, persons: int, clips: int, counts: list[int]) -> Iterator[str]:
+    """Fit what depends on numbers of persons, of training clips and of those of each class."""
     steps = [s for pipeline in pipelines(cfg) for s in pipeline if s['type'] == 'FormatGCNInput']
-    seen = min((step.get('num_person', 2) for step in steps), default=present)
-    if present > seen:
+    seen = min((step.get('num_person', 2) for step in steps), default=persons)
+    if persons > seen:
         yield (
-            f'{present} persons in some clips, of whom the model sees '
+            f'{persons} persons in some clips, of whom the model sees '
             f'{"the first" if seen == 1 else f"{seen}"}, as in the config (num_person)'
         )
-
-
-def _fit_queue(cfg: Config, clips: int) -> Iterator[str]:
-    """Fewer keys than there are clips, or a query's negatives would show all of them, old."""
+    # Fewer keys than there are clips, or a query's negatives would show all of them, old.
     head = cfg.model.get('head') or {}
     size = head.get('queue_size', 0)
     if size > 2 * clips / 3:
         head.queue_size = fitting_queue(clips)
         yield f'queue of {head.queue_size} keys instead of {size}, for {clips} training clips'
-
-
-def _few_steps(cfg: Config, clips: int) -> Iterator[str]:
-    """Learning without labels goes by steps: a large batch of a small set makes few."""
-    steps = -(-clips // cfg.train_dataloader.get('batch_size', 1))
-    if 'head' in cfg.model and steps < FEW_STEPS:
+    # Learning without labels goes by steps: a large batch of a small set makes few.
+    number = -(-clips // cfg.train_dataloader.get('batch_size', 1))
+    if 'head' in cfg.model and number < FEW_STEPS:
         yield (
-            f'only {steps} step{"s" * (steps > 1)} an epoch of {clips} clips with this batch size: '
-            'set train_dataloader.batch_size lower, or take configs/stbcl_stgcn_msr_action3d.py, '
-            'which is set for a few hundred clips'
+            f'only {number} step{"s" * (number > 1)} an epoch of {clips} clips with this batch '
+            'size: set train_dataloader.batch_size lower, or take '
+            'configs/stbcl_stgcn_msr_action3d.py, which is set for a few hundred clips'
         )
-
-
-def _fit_counts(cfg: Config, counts: list[int]) -> Iterator[str]:
     loss = (cfg.model.get('cls_head') or {}).get('loss_cls') or {}
     if 'counts' in loss:
         loss.counts = counts

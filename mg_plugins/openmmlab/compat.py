@@ -67,9 +67,7 @@ _LITE = ' "mmcv-lite>=2.0.0,<2.2.0"'
 def openmmlab_problem() -> str | None:
     """Why MMEngine, mmcv and MMAction2 cannot be used together, without importing them.
 
-    Returns:
-        None when they can; else one sentence that names what is missing or does not fit, and the
-        command that mends it.
+    One sentence that names what is missing or does not fit and the command that mends it, or None.
     """
     missing = [name for name in _ACCEPTED if _folder(name) is None]
     if missing:
@@ -168,9 +166,7 @@ class _AfterImport(MetaPathFinder):
 def after_import(name: str, mends: tuple[Callable[[ModuleType], None], ...]) -> None:
     """Mend the module ``name``: now if it is imported, else as soon as it is.
 
-    Args:
-        name: Full name of the module.
-        mends: Functions that take the module, in this order. They may be called again.
+    ``mends`` are functions that take the module, in this order; they may be called again.
     """
     if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())

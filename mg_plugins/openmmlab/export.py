@@ -6,8 +6,8 @@ import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from mg_plugins.data import dataset_names, get_classes, load_annotations
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab.launch import build_model
-from mg_plugins.openmmlab.weights import load_whole
+from mg_plugins.openmmlab.weights import weights_in
 
 INPUT, OUTPUT = 'keypoint', 'scores'
 #: What PyTorch and ONNX Runtime may differ by, over the largest score.
@@ -41,29 +41,17 @@ class Scores(nn.Module):
 
 @dataclass
 class Description:
-    """What an exported model takes and gives; in the file's metadata under ``mg_plugins``.
-
-    Attributes:
-        layout: Name of the joint layout.
-        persons: Persons M of a clip.
-        joints: Joints V.
-        channels: Channels C of a joint.
-        clip_len: Frames T of a clip as trained; the model takes any number.
-        classes: Class names in the order of the scores.
-        normalisation: The transforms that move, turn or scale coordinates.
-        pipeline: All transforms of the config's test pipeline, in order.
-        input: Order of axes of the input.
-    """
+    """What an exported model takes and gives; in the file's metadata under ``mg_plugins``."""
 
     layout: str
     persons: int
     joints: int
-    channels: int
-    clip_len: int
-    classes: list[str]
-    normalisation: list[dict]
-    pipeline: list[dict]
-    input: str = 'N clips, M persons, T frames, V joints, C channels'
+    channels: int  # of a joint
+    clip_len: int  # frames as trained; the model takes any number
+    classes: list[str]  # names in the order of the scores
+    normalisation: list[dict]  # the transforms that move, turn or scale coordinates
+    pipeline: list[dict]  # all transforms of the config's test pipeline, in order
+    input: str = 'N clips, M persons, T frames, V joints, C channels'  # order of axes
 
 
 def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
@@ -75,9 +63,9 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
             f'{config} builds a {type(recognizer).__name__}, which has no backbone with a '
             'classification head: give the config of a recognizer'
         )
-    content = load_whole(checkpoint)
+    given = weights_in(checkpoint)
     try:
-        recognizer.load_state_dict(content.get('state_dict', content))
+        recognizer.load_state_dict(given)
     except RuntimeError as error:
         raise UserError(
             f'{checkpoint} does not fit the model of {config}; the config that a run trained with '
@@ -98,7 +86,7 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
     Raises:
         UserError: The pipeline says no clip length, or the class names are not as many as scores.
     """
-    pipeline = json.loads(json.dumps(_plain(cfg.test_dataloader.dataset.pipeline)))
+    pipeline = json.loads(json.dumps(cfg.test_dataloader.dataset.pipeline, default=str))
     find = {key: value for step in pipeline for key, value in step.items()}
     graph = cfg.model.backbone
     while 'graph_cfg' not in graph and 'backbone' in graph:
@@ -134,22 +122,10 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
     )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
 def write_onnx(model: nn.Module, about: Description, out: Path, opset: int = 18) -> None:
-    """Write the model; the numbers of clips N and frames T stay free.
+    """Write a model of (N, M, T, V, C) with its metadata; N and T stay free.
 
-    Args:
-        model: Takes (N, M, T, V, C).
-        about: What it takes; written into the file's metadata.
-        out: The file.
-        opset: Version of ONNX's operators, 18 or later.
+    ``opset`` is the version of ONNX's operators, 18 or later.
     """
     import onnx
 
@@ -217,9 +193,8 @@ def latency(model: nn.Module, about: Description, path: Path, rounds: int = 30) 
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
-        for _ in range(rounds):
-            for name, call in calls.items():
-                begin = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - begin)
+        for _, (name, call) in product(range(rounds), calls.items()):
+            begin = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(taken[2:]) for name, taken in times.items()}

@@ -20,11 +20,9 @@ SYNTHETIC = 'synthetic'
 class FiniteHook(Hook):
     """Stops a training whose loss or weights are not finite, before such weights are saved.
 
-    On a GPU the loss is looked at every ``interval`` iterations and whenever a checkpoint is
-    saved, so that steps do not wait for each other.
-
-    Raises:
-        LaunchError: With the place in training and the last good checkpoint.
+    The LaunchError names the place in training and the last good checkpoint. On a GPU the loss is
+    looked at every ``interval`` iterations and whenever a checkpoint is saved, so that steps do not
+    wait for each other.
     """
 
     priority = 'HIGH'
@@ -101,8 +99,7 @@ class SyntheticHook(Hook):
 class StartFrom(Hook):
     """Puts weights into a model after all of it is initialised.
 
-    Args:
-        fitting: From the model's state to the weights that take the place of some of it.
+    ``fitting`` gives, of the model's state, the weights that take the place of some of it.
     """
 
     priority = 'HIGHEST'

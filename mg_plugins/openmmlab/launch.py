@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import difflib
 import importlib.util
 import logging
 import os
@@ -19,23 +20,10 @@ from mmengine.runner import Runner, set_random_seed
 from mmengine.utils import import_modules_from_strings
 
 from mg_plugins.files import locked
-from mg_plugins.openmmlab import annotation_file, synthetic_data, weights
+from mg_plugins.openmmlab import annotation_file, settings, synthetic_data, weights
 from mg_plugins.openmmlab.hooks import FiniteHook, SyntheticHook
 from mg_plugins.openmmlab.memory import keep_memory
-from mg_plugins.openmmlab.settings import (
-    LaunchError,
-    add_report,
-    as_list,
-    datasets,
-    datasets_of,
-    enter_scope,
-    keep_fields,
-    set_feature,
-    set_finetuning,
-    set_fusion,
-    set_retraining,
-    use_bfloat16,
-)
+from mg_plugins.openmmlab.settings import LaunchError, as_list
 
 
 def train(args: argparse.Namespace) -> None:
@@ -84,13 +72,8 @@ def config_path(name: str) -> Path:
     path = folder / inside
     if path.is_file():
         return path
-    import difflib
-
-    known = (
-        {str(p.relative_to(folder)) for p in folder.glob('skeleton/**/*.py')}
-        if package
-        else {str(p) for p in Path('configs').glob('*.py')}
-    )
+    known = folder.glob('skeleton/**/*.py' if package else 'configs/*.py')
+    known = [str(path.relative_to(folder)) for path in known]
     close = difflib.get_close_matches(inside, known, 3, 0.4)
     hint = f'; did you mean {" or ".join(close)}?' if close else ''
     raise LaunchError(f'there is no config {name}{hint}')
@@ -100,16 +83,12 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that a command line names and apply everything that it wishes for.
 
     Data that is missing is replaced by the synthetic set, unless ``--require-data`` is given.
-    ``--cfg-options`` have the last word over ``--ann-file``.
-
-    Raises:
-        LaunchError: If the config or its data does not exist or a wish does not fit the config.
-        AnnotationError: If ``--ann-file`` is missing or wrongly built.
-        LayoutError: If ``--layout`` is no layout.
+    ``--cfg-options`` have the last word over ``--ann-file``. What does not exist or does not fit is
+    a UserError.
     """
     wish = vars(args).get  # only the tools offer all of them
     given = wish('cfg_options') or {}
-    settings = given if isinstance(given, dict) else parse_settings(given)
+    chosen = given if isinstance(given, dict) else parse_settings(given)
     path = config_path(args.config)
     cfg = Config.fromfile(path)
     ann_file, launcher = wish('ann_file'), wish('launcher', 'none')
@@ -119,19 +98,19 @@ def load_config(args: argparse.Namespace) -> Config:
         raise LaunchError('--layout and --splits say more about --ann-file: give it')
     finetune = wish('finetune')
     if finetune is not None:
-        set_finetuning(cfg, finetune)
+        settings.set_finetuning(cfg, finetune)
     if wish('retrain_head'):
-        set_retraining(cfg, wish('retrain_head'))
-    if settings:
-        cfg.merge_from_dict(settings)
+        settings.set_retraining(cfg, wish('retrain_head'))
+    if chosen:
+        cfg.merge_from_dict(chosen)
     # A dumped config is run again by other tools: it must bring the plug-ins with it.
     imports = cfg.setdefault('custom_imports', dict(imports=[], allow_failed_imports=False))
     imports['imports'] = list(dict.fromkeys([*as_list(imports['imports']), 'mg_plugins']))
     if wish('fuse') or wish('no_fuse'):
-        set_fusion(cfg, bool(wish('fuse')))
+        settings.set_fusion(cfg, bool(wish('fuse')))
     if wish('feat') or 'feat' in cfg:
-        set_feature(cfg, wish('feat') or cfg.feat)
-    keep_fields(cfg)
+        settings.set_feature(cfg, wish('feat') or cfg.feat)
+    settings.keep_fields(cfg)
     cfg.launcher = launcher
     if wish('work_dir'):
         cfg.work_dir = args.work_dir
@@ -162,11 +141,11 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     os.environ.setdefault('LOCAL_RANK', str(wish('local_rank', 0)))
     missing = synthetic_data.missing_data(cfg)
-    present = {d['ann_file'] for d in datasets(cfg)} - set(missing)
+    present = {d['ann_file'] for d in settings.datasets(cfg)} - set(missing)
     if missing and (wish('require_data') or present):
         raise LaunchError(synthetic_data.how_to_get(cfg, missing))
     if missing:
-        synthetic_data.use_synthetic(cfg, missing, keep=set(settings))
+        synthetic_data.use_synthetic(cfg, missing, keep=set(chosen))
     return cfg
 
 
@@ -202,7 +181,7 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
 def keep_labelled(cfg: Config) -> None:
     """Leave clips without a label out of the training of a model that learns from labels."""
     if 'cls_head' in cfg.model:
-        for dataset in datasets_of(cfg.train_dataloader.dataset):
+        for dataset in settings.datasets_of(cfg.train_dataloader.dataset):
             if dataset.get('type') == 'MGPoseDataset':
                 dataset.setdefault('labelled', True)
 
@@ -229,7 +208,7 @@ def run_once(cfg: Config, test: bool = False, hooks: Sequence[Hook] = ()) -> Run
 
 def build_model(cfg: Config, seed: int | None = None) -> torch.nn.Module:
     """The model of a config in evaluation mode, with first weights by a seed where one is given."""
-    enter_scope()
+    settings.enter_scope()
     if seed is not None:
         set_random_seed(seed)
     model = MODELS.build(copy.deepcopy(cfg.model))
@@ -262,7 +241,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
-        use_bfloat16(cfg)
+        settings.use_bfloat16(cfg)
     if args.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
     elif args.resume:
@@ -286,7 +265,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
             seed=args.seed, diff_rank_seed=args.diff_rank_seed, deterministic=args.deterministic
         )
     if not args.no_test:
-        add_report(cfg)
+        settings.add_report(cfg)
 
 
 def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
@@ -302,7 +281,7 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     if not checkpoint.startswith(('http://', 'https://')) and not Path(checkpoint).is_file():
         raise LaunchError(f'there is no checkpoint {checkpoint}')
     cfg.load_from, cfg.resume = checkpoint, False
-    add_report(cfg)
+    settings.add_report(cfg)
     if args.dump:
         if not args.dump.endswith(('.pkl', '.pickle')):
             raise LaunchError(f'--dump writes a pickle: name it .pkl or .pickle, not {args.dump}')

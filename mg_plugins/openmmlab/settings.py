@@ -88,13 +88,10 @@ def pipelines(cfg: Config) -> Iterator[list]:
 
 
 def set_fusion(cfg: Config, wanted: bool) -> None:
-    """Wrap the backbone's config in ``MGFuse``, or unwrap it.
+    """Wrap the backbone's config in ``MGFuse``, or unwrap it; a LaunchError without a GCN backbone.
 
     A backbone that stays plain, whatever imports ``mg_plugins.autofuse``, is wrapped in ``MGPlain``
     where something has imported it or the config does.
-
-    Raises:
-        LaunchError: If the config has no GCN backbone.
     """
     model = cfg.model
     kinds = (*WITH_GCN, 'MGSpotter')
@@ -155,10 +152,8 @@ def set_feature(cfg: Config, feat: str) -> None:
     """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
 
     In pre-training the views that the data preprocessor makes show it, and the training pipeline,
-    which ends before there are features, stays.
-
-    Raises:
-        LaunchError: If a pipeline has neither MGSkeFeat nor MMAction2's GenSkeFeat.
+    which ends before there are features, stays. Elsewhere a pipeline without MGSkeFeat and
+    MMAction2's GenSkeFeat is a LaunchError.
     """
     short = dict(joint='j', bone='b', joint_motion='jm', bone_motion='bm')
     if feat not in short:

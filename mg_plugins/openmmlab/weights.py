@@ -47,6 +47,12 @@ def load_whole(path: str | os.PathLike) -> dict:
     return content
 
 
+def weights_in(path: str | os.PathLike) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint of `load_whole`."""
+    content = load_whole(path)
+    return content.get('state_dict', content)
+
+
 def not_finite(given: Mapping[str, Any]) -> str | None:
     """Name of the first weight that holds NaN or an infinity."""
     for name, value in given.items():
@@ -83,15 +89,9 @@ def check(
 ) -> None:
     """Refuse weights that would leave parts of a model random, or that learned from other inputs.
 
-    Args:
-        path: The checkpoint's file, for the message.
-        content: What `load_whole` has read.
-        model: The model that the weights are for.
-        complete: All weights must be there, as for a test; otherwise those of the backbone.
-        now: `inputs_of` the data that the model gets now.
-
-    Raises:
-        LaunchError: If the weights do not fit.
+    ``content`` is what `load_whole` has read of ``path``, ``now`` is `inputs_of` the data that the
+    model gets now. All weights must be there where ``complete``, as for a test, else those of the
+    backbone; what does not fit is a LaunchError.
     """
     own = getattr(model, 'module', model).state_dict()
     own = {name: value for name, value in own.items() if torch.is_tensor(value)}
@@ -137,9 +137,7 @@ def check(
 def check_start(runner: Runner) -> None:
     """Look at what a training starts or goes on from, before the runner loads it.
 
-    Raises:
-        CheckpointError: It is damaged or missing; the message names the last whole one.
-        LaunchError: It is of another model, or learned from other data.
+    What is damaged or missing is a CheckpointError that names the last whole one.
     """
     path, resume = runner._load_from, runner._resume
     if resume and path is None:
@@ -172,12 +170,7 @@ def _remedy(damaged: Path) -> str:
 
 
 def check_test(runner: Runner) -> None:
-    """Look at the checkpoint that a runner is to test, before it loads it.
-
-    Raises:
-        CheckpointError: It is damaged; the message names the file.
-        LaunchError: It is of another model, or learned from other data.
-    """
+    """Look at the checkpoint that a runner is to test, before it loads it."""
     path = runner._load_from
     now = inputs_of(runner.test_loop.dataloader.dataset)
     check(path, load_whole(path), runner.model, True, now)
