@@ -190,27 +190,20 @@ def _frombuffer(
     return array.reshape(shape, order=order)
 
 
-def _bytes(*content: Any) -> bytes:
-    """bytes() as old protocols call it, never with a size to allocate."""
-    if len(content) == 2:
-        return _encode(*content)
-    if not all(isinstance(part, (bytes, bytearray)) for part in content[:1]):
-        raise UnpicklingError('it makes bytes of something else')
-    return bytes(*content)
-
-
-def _encode(text: str, encoding: str = 'latin1') -> bytes:
-    """Protocols 0 to 2 write bytes as latin-1 text."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise UnpicklingError(f'it encodes text as {encoding!r}')
-    return text.encode('latin1')
+def _bytes(content: Any = b'', encoding: str | None = None) -> bytes:
+    """Bytes as protocols 0 to 2 write them, as latin-1 text; never of a size to allocate."""
+    if isinstance(content, str) and encoding in ('latin1', 'latin-1'):
+        return content.encode('latin1')
+    if isinstance(content, (bytes, bytearray)) and encoding is None:
+        return bytes(content)
+    raise UnpicklingError('it makes bytes of something else')
 
 
 # Module and name as written in a pickle, to what stands in for them.
 _NAMES: dict[tuple[str, str], Callable] = {
     ('numpy', 'ndarray'): reconstruct,
     ('numpy', 'dtype'): Dtype,
-    ('_codecs', 'encode'): _encode,
+    ('_codecs', 'encode'): _bytes,
 }
 for _core in CORES:
     _NAMES[f'{_core}.multiarray', '_reconstruct'] = reconstruct
@@ -276,20 +269,14 @@ class _Plain:
             raise UnpicklingError(f'it is nested more than {_DEEPEST} deep')
         # The container itself is kept, so that no other gets its id.
         self.done[id(value)] = value, None, 0
-        plain, size = value, 1
-        if kind is tuple:
-            items = [self.visit(item, depth + 1) for item in value]
-            plain, size = tuple(item for item, _ in items), 1 + sum(inner for _, inner in items)
-        elif kind in (set, frozenset):
-            size += len(value)
-        else:
+        plain, size = value, 1 + len(value)
+        if kind in (tuple, list, dict):
+            plain = list(value) if kind is tuple else value
             for key in list(value) if kind is dict else range(len(value)):
-                item = value[key]
-                if type(item) in _LEAVES:
-                    size += 1
-                    continue
-                value[key], inner = self.visit(item, depth + 1)
-                size += inner
+                if type(value[key]) not in _LEAVES:
+                    plain[key], inner = self.visit(value[key], depth + 1)
+                    size += inner - 1
+            plain = tuple(plain) if kind is tuple else plain
         if size > self.most:
             raise UnpicklingError('spelled out, it is too large for a file of its size')
         self.done[id(value)] = value, plain, size
