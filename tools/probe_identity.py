@@ -42,11 +42,8 @@ def main() -> None:
     from mg_plugins.emotion import identity
 
     samples, source = collect(args)
-    table = Table(title=f'Subjects told apart ({escape(source)})')
-    table.add_column('from', no_wrap=True)
-    for column in ('subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p'):
-        table.add_column(column, justify='right')
-    probes = []
+    columns = ('from', 'subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p')
+    table, probes = Table(*columns, title=f'Subjects told apart ({escape(source)})'), []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for part in samples:
             line = bar.add_task(part.name, total=args.shuffles)
@@ -56,12 +53,12 @@ def main() -> None:
                 seed=args.seed,
                 progress=lambda done, _, line=line: bar.update(line, completed=done),
             )
-            interval = f'{p.accuracy:.3f} ({p.low:.2f}-{p.high:.2f})'
-            figures = (f'{value:.3f}' for value in (p.chance, p.null_high, p.p))
-            table.add_row(p.name, f'{p.subjects}', interval, *figures)
+            interval = f'{p["accuracy"]:.3f} ({p["low"]:.2f}-{p["high"]:.2f})'
+            figures = (f'{p[key]:.3f}' for key in ('chance', 'null_high', 'p'))
+            table.add_row(p['name'], f'{p["subjects"]}', interval, *figures)
             probes.append(p)
     Console().print(table)
-    sessions = ', '.join(f'{probe.sessions} of {probe.name}' for probe in probes)
+    sessions = ', '.join(f'{p["sessions"]} of {p["name"]}' for p in probes)
     print(f'Held-out sessions named: {sessions}.')
     print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
     print('A lower bound: a better classifier may tell people apart better than this one.')
@@ -75,23 +72,23 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
 
-    if not (args.keypoints or args.features or args.scenarios):
+    keypoints, scenarios = args.keypoints, None
+    if not (keypoints or args.features or args.scenarios):
         from mg_plugins.data.synthetic import ensure_synthetic
 
         print('No source was given: this is the synthetic set, which says nothing about people.')
-        content = load_annotations(ensure_synthetic())
-        timelines = identity.timeline_samples(synthetic_scenarios(True))
-        return [identity.keypoint_samples(content), timelines], 'synthetic'
+        keypoints, scenarios = ensure_synthetic(), synthetic_scenarios(True)
     samples, sources = [], []
-    if args.keypoints:
-        content = load_annotations(args.keypoints)
+    if keypoints:
+        content = load_annotations(keypoints)
         samples.append(identity.keypoint_samples(content, args.layout))
-        sources.append(content['meta'].get('source') or args.keypoints.stem)
+        sources.append(content['meta'].get('source') or Path(keypoints).stem)
     if args.features:
         samples.append(identity.feature_samples(args.features))
         sources.append(args.features.stem)
     if args.scenarios:
         scenarios = load_scenarios(args.scenarios)
+    if scenarios:
         samples.append(identity.timeline_samples(scenarios))
         sources += [scenario.source for scenario in scenarios]
     return samples, ', '.join(dict.fromkeys(sources))

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         'arms': ['ARMS', 'Design', 'plan_questions'],
         'ask': ['Budget', 'ask_all'],
-        'baselines': ['bag_baseline', 'gru_baseline'],
+        'baselines': ['bag_baseline'],
         'build': ['build_scenarios', 'load_sessions'],
         'cache': ['Cache'],
         'evaluation': ['Evaluation', 'assess', 'evaluate'],

@@ -133,7 +133,7 @@ class Tally:
 
     def baselines(self, train: Sequence[Scenario], seed: int, notes: list[str]) -> dict[str, Any]:
         """What counting achieves on the same scenarios, fitted on the training ones."""
-        from .baselines import BaselineError, bag_baseline, gru_baseline
+        from .baselines import BaselineError, bag_baseline
 
         if not self.known or not train:
             notes.append('No baselines: they need labelled scenarios of split train, and of test.')
@@ -142,9 +142,9 @@ class Tally:
         common = Counter(s.state for s in train)
         favourite = max(self.states, key=lambda state: common[state])
         results = {'majority': ([favourite] * len(test), len(train))}
-        for title, fit in (('bag of gestures', bag_baseline), ('GRU', gru_baseline)):
+        for title, pairs in (('bag of gestures', False), ('gestures and pairs', True)):
             try:
-                result = fit(train, test, seed)
+                result = bag_baseline(train, test, seed, pairs)
             except (BaselineError, ImportError) as error:
                 notes.append(f'No baseline {title!r}: {error}')
                 continue

@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,43 +21,20 @@ from mg_plugins.files import replacing, write_json
 
 from .scenarios import Scenario
 
-FOLDS = 5
-LEVEL = 0.95
+FOLDS, LEVEL = 5, 0.95
 
 
 class IdentityError(UserError):
     """Data on which subjects cannot be probed; says why."""
 
 
-@dataclass(frozen=True)
-class Samples:
+class Samples(NamedTuple):
     """What the probe sees: of each session its features (sessions, D), subject and id."""
 
     name: str
     features: np.ndarray
     subjects: tuple[str, ...]
     sessions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """How well subjects were told apart."""
-
-    name: str  # what kind of data it was
-    # Share of held-out sessions whose subject was named, with its 95% interval by bootstrap over
-    # sessions (``low``, ``high``; both equal it at 0 and 1).
-    accuracy: float
-    low: float
-    high: float
-    chance: float  # 1 / number of subjects
-    # null_mean, null_high: Mean and 95th percentile of the accuracy with shuffled subjects.
-    null_mean: float
-    null_high: float
-    p: float  # how often shuffled subjects do as well, (1 + so many) / (1 + shuffles)
-    # subjects, sessions, features: Their numbers.
-    subjects: int
-    sessions: int
-    features: int
 
 
 def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> Samples:
@@ -135,79 +111,77 @@ def probe_subjects(
     bootstrap: int = 2000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Probe:
+) -> dict[str, Any]:
     """Measure how well the subjects of held-out sessions are named.
 
-    The null is made of ``shuffles`` of the subjects, the interval of ``bootstrap`` draws;
-    ``progress`` is called with shuffles done and in all. Two subjects or more with two sessions or
-    more are needed (`IdentityError`).
+    Two subjects or more with two sessions or more are needed (`IdentityError`).
+
+    Args:
+        samples: Whose, and what is known of them.
+        shuffles: How often subjects are shuffled for the null.
+        bootstrap: How often sessions are drawn for the interval.
+        seed: Of folds, shuffles and draws.
+        progress: Called with shuffles done and in all.
+
+    Returns:
+        ``name`` of the samples; ``accuracy``, the share of held-out sessions whose subject was
+        named, with its 95% interval ``low``, ``high`` (both equal it at 0 and 1); ``chance``;
+        ``null_mean`` and ``null_high``, mean and 95th percentile with shuffled subjects; ``p``, how
+        often these do as well, (1 + so many) / (1 + shuffles); numbers of ``subjects``,
+        ``sessions`` and ``features``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    subjects, counts = np.array(samples.subjects), Counter(samples.subjects)
+    name, features, names, _ = samples
+    subjects, counts = np.array(names), Counter(names)
     if len(counts) < 2:
-        raise IdentityError(
-            f'{samples.name}: two subjects or more were expected, not {list(counts)}'
-        )
-    single = sorted(subject for subject, count in counts.items() if count < 2)
-    if single:
+        raise IdentityError(f'{name}: two subjects or more were expected, not {list(counts)}')
+    if single := sorted(subject for subject, count in counts.items() if count < 2):
         shown = ', '.join(single[:10]) + ' …' * (len(single) > 10)
         raise IdentityError(
-            f'{samples.name}: {len(single)} subjects have one session only ({shown}); a subject '
-            'needs two, one to learn from and one to be recognised in: leave those subjects out'
+            f'{name}: {len(single)} subjects have one session only ({shown}); a subject needs two, '
+            'one to learn from and one to be recognised in: leave those subjects out'
         )
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     # A row is a whole session, so that no session is ever on both sides of a fold.
     folds = StratifiedKFold(min(FOLDS, *counts.values()), shuffle=True, random_state=seed)
 
     def named_rightly(labels: np.ndarray) -> np.ndarray:
-        return cross_val_predict(model, samples.features, labels, cv=folds) == labels
+        return cross_val_predict(model, features, labels, cv=folds) == labels
 
     correct, stream, null = named_rightly(subjects), np.random.default_rng(seed), []
     for done in range(shuffles):
         null.append(named_rightly(stream.permutation(subjects)).mean())
         if progress:
             progress(done + 1, shuffles)
-    draws = stream.choice(correct, (bootstrap, len(correct))).mean(1)
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    return Probe(
-        name=samples.name,
-        accuracy=float(correct.mean()),
-        low=low,
-        high=high,
-        chance=1 / len(counts),
-        null_mean=float(np.mean(null)) if null else float('nan'),
-        null_high=float(np.quantile(null, LEVEL)) if null else float('nan'),
-        p=(1 + sum(value >= correct.mean() for value in null)) / (1 + shuffles),
-        subjects=len(counts),
-        sessions=len(subjects),
-        features=samples.features.shape[1],
-    )
+    draws, accuracy = stream.choice(correct, (bootstrap, len(correct))).mean(1), correct.mean()
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    shares = dict(accuracy=accuracy, low=low, high=high, chance=1 / len(counts))
+    shares |= dict(null_mean=np.mean(null), null_high=np.quantile(null, LEVEL))
+    shares |= dict(p=(1 + sum(value >= accuracy for value in null)) / (1 + shuffles))
+    sizes = dict(subjects=len(counts), sessions=len(subjects), features=features.shape[1])
+    return {'name': name, **{key: float(share) for key, share in shares.items()}, **sizes}
 
 
-def write_probes(folder: str | os.PathLike, probes: Sequence[Probe], source: str) -> list[Path]:
+def write_probes(folder: str | os.PathLike, probes: Sequence[Mapping], source: str) -> list[Path]:
     """Write ``identity.json`` and ``identity.png``; each appears whole or not at all."""
     from matplotlib.figure import Figure
 
     paths = [Path(folder) / 'identity.json', Path(folder) / 'identity.png']
-    write_json(paths[0], {'version': 1, 'source': source, 'probes': list(map(asdict, probes))})
-
+    write_json(paths[0], {'version': 1, 'source': source, 'probes': list(probes)})
     figure = Figure(figsize=(6.5, 1.6 + 0.6 * len(probes)), layout='constrained')
-    axes = figure.subplots()
-    rows = np.arange(len(probes))[::-1]
-    value = np.array([probe.accuracy for probe in probes])
-    limits = np.array([[probe.low, probe.high] for probe in probes]).T
-    axes.barh(rows, value, 0.6, color='#4477aa', label='accuracy, 95% interval over sessions')
-    axes.errorbar(value, rows, xerr=np.abs(limits - value), fmt='none', ecolor='black', capsize=3)
+    axes, rows = figure.subplots(), np.arange(len(probes))[::-1]
+    of = {key: np.array([p[key] for p in probes]) for key in probes[0] if key != 'name'}
+    error = np.abs(np.array([of['low'], of['high']]) - of['accuracy'])
+    style = dict(xerr=error, capsize=3, color='#4477aa')
+    axes.barh(rows, of['accuracy'], 0.6, label='accuracy, 95% interval over sessions', **style)
     null = 'shuffled subjects, 95th percentile'
-    highs = [probe.null_high for probe in probes]
-    axes.barh(rows, highs, 0.6, color='#bbbbbb', alpha=0.85, label=null)
-    chance = [probe.chance for probe in probes]
-    axes.vlines(chance, rows - 0.3, rows + 0.3, color='#ee6677', label='chance')
-    axes.set_yticks(rows, [probe.name for probe in probes])
+    axes.barh(rows, of['null_high'], 0.6, color='#bbbbbb', alpha=0.85, label=null)
+    axes.vlines(of['chance'], rows - 0.3, rows + 0.3, color='#ee6677', label='chance')
+    axes.set_yticks(rows, [probe['name'] for probe in probes])
     axes.set(xlim=(0, 1), title=f'Subjects told apart, {source}', xlabel='sessions named rightly')
     figure.legend(loc='outside lower center', ncols=3, fontsize=7)
     with replacing(paths[1]) as path:
@@ -235,11 +209,9 @@ def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) ->
         raise IdentityError(f'{name}: there is nothing to probe')
     subjects: dict[str, str] = {}
     for subject, session in owners:
-        if subjects.setdefault(session, subject) != subject:
-            raise IdentityError(
-                f'{name}: session {session!r} is of the subjects {subjects[session]!r} and '
-                f'{subject!r}'
-            )
+        if (first := subjects.setdefault(session, subject)) != subject:
+            wrong = f'session {session!r} is of the subjects {first!r} and {subject!r}'
+            raise IdentityError(f'{name}: {wrong}')
     order = sorted(subjects)
     at = np.array([session for _, session in owners])
     features = np.stack([rows[at == session].mean(0) for session in order])

@@ -2,16 +2,16 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-import torch
 
-from mg_plugins.emotion import baselines
-from mg_plugins.emotion.baselines import BaselineError, bag_baseline, gru_baseline
+from mg_plugins.emotion.baselines import BaselineError, bag_baseline
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 
-BASELINES = [bag_baseline, gru_baseline]
+pairs_baseline = partial(bag_baseline, pairs=True)
+BASELINES = [bag_baseline, pairs_baseline]
 
 
 def scenario(number, subject, state, names):
@@ -76,31 +76,25 @@ def test_learns_a_link_and_finds_none_where_there_is_none(baseline):
     assert abs(accuracy(baseline(train, test), test) - 0.5) < 3 * 0.5 / 96**0.5
 
 
-def test_only_the_network_reads_order():
+def test_only_pairs_read_order():
     train, test = sessions(150, ordered, 1), sessions(96, ordered, 2)
-    assert accuracy(gru_baseline(train, test), test) > 0.9
+    assert accuracy(pairs_baseline(train, test), test) > 0.9
     assert accuracy(bag_baseline(train, test), test) < 0.7
 
 
 @pytest.mark.parametrize('baseline', BASELINES)
-def test_same_seed_same_figures_and_nobody_else_s_random_state(baseline, monkeypatch):
-    monkeypatch.setattr(baselines, 'EPOCHS', 6)
+def test_same_seed_same_figures(baseline):
     train, test = sessions(48, counted, 1), sessions(24, counted, 2)
-    before = torch.random.get_rng_state()
+    np.random.seed(98)
     first = baseline(train, test, seed=3)
-    assert torch.equal(before, torch.random.get_rng_state())
-    torch.manual_seed(99)
     np.random.seed(99)
     assert baseline(train, test, seed=3) == first
     # True states of the test scenarios play no part.
     assert baseline(train, [replace(s, state='') for s in test], seed=3) == first
-    with torch.no_grad():  # as inside a runner's validation
-        assert baseline(train, test, seed=3) == first
 
 
 @pytest.mark.parametrize('baseline', BASELINES)
-def test_odd_sessions(baseline, monkeypatch):
-    monkeypatch.setattr(baselines, 'EPOCHS', 6)
+def test_odd_sessions(baseline):
     train = sessions(48, counted, 1)
     # Twice the same session, asked in two ways, is one; without a state it is none.
     twice = [*train, *[replace(s, id=f'{s.id}b') for s in train], replace(train[0], session='u')]

@@ -63,7 +63,15 @@ def embedded(run_tool, tmp_path_factory):
 def test_embedded_run_says_what_it_is(embedded):
     text, folder = embedded
     assert text.count('SYNTHETIC data, lexicon judge (not a language model)') == 2
-    for word in ('without', 'with', 'placebo', 'McNemar', 'bag of gestures', 'GRU', 'majority'):
+    for word in (
+        'without',
+        'with',
+        'placebo',
+        'McNemar',
+        'bag of gestures',
+        'gestures and pairs',
+        'majority',
+    ):
         assert word in text
     assert sorted(p.name for p in folder.glob('[a-z]*.*')) == [
         'answers.jsonl', 'cache.sqlite', 'metrics.json', 'report.html',

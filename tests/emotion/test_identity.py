@@ -30,10 +30,11 @@ def samples(strength, people=6, sessions=5, seed=0):
 
 def test_people_who_differ_are_told_apart_and_others_are_not():
     clear = probe_subjects(samples(6.0), shuffles=10)
-    assert clear.accuracy > 0.9 and clear.low > clear.null_high and clear.p == pytest.approx(1 / 11)
-    assert (clear.subjects, clear.sessions, clear.features) == (6, 30, 8)
-    assert clear.chance == pytest.approx(1 / 6) and abs(clear.null_mean - clear.chance) < 0.06
-    p = [probe_subjects(samples(0.0, seed=s), shuffles=8).p for s in range(3)]
+    assert clear['accuracy'] > 0.9 and clear['low'] > clear['null_high']
+    assert clear['p'] == pytest.approx(1 / 11) and clear['chance'] == pytest.approx(1 / 6)
+    assert (clear['subjects'], clear['sessions'], clear['features']) == (6, 30, 8)
+    assert abs(clear['null_mean'] - clear['chance']) < 0.06
+    p = [probe_subjects(samples(0.0, seed=s), shuffles=8)['p'] for s in range(3)]
     assert np.mean(p) > 0.2
     assert probe_subjects(samples(1.0), shuffles=5) == probe_subjects(samples(1.0), shuffles=5)
 
@@ -53,7 +54,7 @@ def test_a_session_is_one_row_so_that_it_is_on_one_side_only(tmp_path):
     np.savez(tmp_path / 'f.npz', features=features, subject=subject, session=session)
     made = feature_samples(tmp_path / 'f.npz')
     assert made.features.shape == (32, 32)
-    assert probe_subjects(made, shuffles=10).accuracy < 0.3
+    assert probe_subjects(made, shuffles=10)['accuracy'] < 0.3
 
 
 def test_a_subject_with_one_session_is_named():
