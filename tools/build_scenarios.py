@@ -57,83 +57,73 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """List, show or build."""
     args = build_parser().parse_args()
-    from mg_plugins.emotion import load_scenarios, load_template, save_scenarios
-    from mg_plugins.emotion.template import template_names
+    from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
     if args.list_templates:
-        for template in map(load_template, template_names()):
+        for template in map(emotion.load_template, emotion.template_names()):
             states = '/'.join(s.name for s in template.states)
             print(f'{template.name} ({states}): {template.question}')
         return
     made = bool(args.sources) and args.sources[0].endswith('.jsonl')
-    sure, most = args.min_confidence, args.max_gestures
+    sure, most, out = args.min_confidence, args.max_gestures, args.out
     for wrong, message in (
         (not args.sources, 'no SOURCE was given; --help shows examples'),
-        (
-            args.out is None and args.show is None,
-            'give --out FILE to write scenarios, or --show to look at one',
-        ),
+        (not out and args.show is None, 'give --out FILE to write scenarios, or --show to see one'),
         (not 0 <= sure <= 1, f'--min-confidence {sure} is not from 0 to 1'),
         (most is not None and most < 1, f'--max-gestures {most} is not at least 1'),
         (
-            made and bool(len(args.sources) > 1 or args.out),
+            made and (len(args.sources) > 1 or out),
             'a scenarios file can only be shown, alone, with --show',
         ),
     ):
         if wrong:
             raise UserError(message)
     if made:
-        show(load_scenarios(args.sources[0]), args.show, args.template)
-        return
-    scenarios = build(args, load_template(args.template or 'post_match'))
-    if args.out:
-        save_scenarios(args.out, scenarios)
-        print(f'written: {args.out}')
+        scenarios = emotion.load_scenarios(args.sources[0])
+    else:
+        scenarios = build(args, emotion.load_template(args.template or 'post_match'))
+    if out:
+        emotion.save_scenarios(out, scenarios)
+        print(f'written: {out}')
     if args.show is not None:
         show(scenarios, args.show, args.template)
 
 
 def build(args: argparse.Namespace, template: object) -> list:
     """Sessions to scenarios, with a summary of both."""
-    from mg_plugins.emotion import build as package
-    from mg_plugins.emotion import sessions as steps
-    from mg_plugins.emotion.redact import Redactor, read_names
-    from mg_plugins.emotion.transcripts import read_transcripts
+    from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
     notes: list[str] = []
-    sessions, source = package.load_sessions(args.sources, args.split, notes=notes)
+    sessions, source = emotion.load_sessions(args.sources, args.split, notes=notes)
     if args.outcomes:
-        sessions, unused = steps.with_outcomes(sessions, args.outcomes)
+        sessions, unused = emotion.with_outcomes(sessions, args.outcomes)
         if unused:
             notes.append(f'{args.outcomes} has {len(unused)} sessions without gestures')
-    names = [*args.names, *(read_names(args.names_file) if args.names_file else ())]
+    names = [*args.names, *(emotion.read_names(args.names_file) if args.names_file else ())]
     if args.transcripts:
-        transcripts = read_transcripts(args.transcripts, notes)
+        transcripts = emotion.read_transcripts(args.transcripts, notes)
         ids = [session.id for session in sessions]
-        without = [name for name in ids if name not in transcripts]
-        unused = sorted(set(transcripts) - set(ids))
-        sessions, labels = steps.with_transcripts(sessions, transcripts)
-        given = Redactor(names)
+        sessions, labels = emotion.with_transcripts(sessions, transcripts)
+        given = emotion.Redactor(names)
         labels = [label for label in labels if given.mask(label) == label]
         names += labels
         if labels:
             notes.append(f'speakers, masked in what is said as well: {", ".join(labels)}')
-        if without:
+        if without := [name for name in ids if name not in transcripts]:
             notes.append(f'{len(without)} sessions have no transcript, such as {without[0]}')
-        if unused:
+        if unused := sorted(set(transcripts) - set(ids)):
             notes.append(f'{len(unused)} transcripts are of no session, such as {unused[0]}')
-    sessions = steps.choose_gestures(sessions, args.min_confidence, args.max_gestures)
-    sessions, left_out = package.fitting_sessions(sessions, template)
+    sessions = emotion.choose_gestures(sessions, args.min_confidence, args.max_gestures)
+    sessions, left_out = emotion.fitting_sessions(sessions, template)
     if not sessions:
         reason = next(iter(left_out), 'the source has no clip')
         raise UserError(f'no session is left: {reason}; is --template right?')
-    empty = sum(not session.gestures for session in sessions)
-    if empty:
+    if empty := sum(not session.gestures for session in sessions):
         notes.append(f'{empty} sessions have no gesture')
-    redactor, mapping = Redactor(names), {}
-    scenarios = package.build_scenarios(
+    redactor, mapping = emotion.Redactor(names), {}
+    scenarios = emotion.build_scenarios(
         sessions,
         template,
         open_ended=args.open_ended,
@@ -143,22 +133,28 @@ def build(args: argparse.Namespace, template: object) -> list:
         mapping=mapping,
         threshold=args.min_confidence or None,
     )
-    splits = {scenario.split for scenario in scenarios}
-    if args.split is None and not {'train', 'test'} <= splits:
+    if args.split is None and not {'train', 'test'} <= {scenario.split for scenario in scenarios}:
         notes.append(
             'built without --split: baselines and a fitted prior need scenarios of split train as '
             'well as test; build each with --split and the same --salt, and put the files together'
         )
     if args.keep_mapping:
-        package.save_mapping(args.keep_mapping, mapping, redactor.persons)
-    said = any(session.transcript for session in sessions)
-    summarise(scenarios, left_out, redactor, notes, said)
+        emotion.save_mapping(args.keep_mapping, mapping, redactor.persons)
+    if any(session.transcript for session in sessions):
+        notes.append(
+            'names that are not given are looked for among capitalised words only: those in lower '
+            'case cannot be spotted'
+        )
+    if redactor.uncased:
+        notes.append(
+            f'{len(redactor.uncased)} transcripts, such as {redactor.uncased[0]}, have no capital '
+            'letters or no others: nothing can be checked in them'
+        )
+    summarise(scenarios, left_out, redactor, notes)
     return scenarios
 
 
-def summarise(
-    scenarios: list, left_out: dict, redactor: object, notes: list[str], said: bool
-) -> None:
+def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str]) -> None:
     """Print what was made, what was masked, and what may be names still."""
     from rich.console import Console
     from rich.markup import escape
@@ -168,7 +164,6 @@ def summarise(
     first = scenarios[0]
     above = f', confidence of {first.threshold:g} or more' if first.threshold else ''
     print(f'{len(scenarios)} scenarios, source: {first.source} ({first.origin} gestures{above})')
-    table = Table('what', '')
     splits = Counter(s.split or 'none' for s in scenarios)
     states = Counter(s.state or 'not known' for s in scenarios).most_common()
     rows = {
@@ -179,6 +174,7 @@ def summarise(
         **{f'masked as {what}': count for what, count in sorted(redactor.masked.items())},
     }
     out = [('left out', f'{len(i)}, such as {i[0]}: {reason}') for reason, i in left_out.items()]
+    table = Table('what', '')
     for row in [*rows.items(), *out]:
         table.add_row(*(escape(str(cell)) for cell in row))
     Console().print(table)
@@ -188,31 +184,19 @@ def summarise(
         print(f'{len(found)} things may be names still; give those that are with --names-file:')
         more = [f'… and {len(found) - SHOWN} more'] * (len(found) > SHOWN)
         print('\n'.join(f'  {line}' for line in [*found[:SHOWN], *more]))
-    if said:
-        print(
-            'note: names that are not given are looked for among capitalised words only: those in '
-            'lower case cannot be spotted'
-        )
-    if redactor.uncased:
-        print(
-            f'note: {len(redactor.uncased)} transcripts, such as {redactor.uncased[0]}, have no '
-            'capital letters or no others: nothing can be checked in them'
-        )
 
 
 def show(scenarios: list, wanted: str, named: str | None) -> None:
     """Print the messages of the arm with gestures, as a judge would get them."""
-    from mg_plugins.emotion import load_template
-    from mg_plugins.emotion.prompts import render
-    from mg_plugins.emotion.sets import shipped_templates
+    from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
     scenario = next((s for s in scenarios if wanted in ('', s.id)), None)
     if scenario is None:
         raise UserError(f'no scenario has the id {wanted!r}; the first is {scenarios[0].id!r}')
-    own = shipped_templates([scenario]).get(scenario.domain)
-    template = load_template(named) if named else own
-    task = render(scenario, scenario.gestures, range(len(scenario.states)), template)
+    own = emotion.shipped_templates([scenario]).get(scenario.domain)
+    template = emotion.load_template(named) if named else own
+    task = emotion.render(scenario, scenario.gestures, range(len(scenario.states)), template)
     print(f'--- {scenario.id}: system message\n{task.system}')
     print(f'--- {scenario.id}: user message\n{task.user}\n---')
     print('Every arm, with the orders of the options: tools/eval_emotion.py --show')

@@ -95,15 +95,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Show or evaluate every set."""
     args = build_parser().parse_args()
-    from mg_plugins.emotion import Budget, Cache, evaluate, load_template, write_results
-    from mg_plugins.emotion.sets import judged, shipped_templates
-    from mg_plugins.emotion.tables import print_tables
+    from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
-    args.out = args.out or default_folder(args)
-    own = {t.name: t for t in map(load_template, args.template)}
+    parts = [Path(args.scenarios).stem, args.judge, args.model or '', 'open' * args.open_ended]
+    # A folder for each scenarios file, judge and model, so that no result replaces another's.
+    name = '_'.join(re.sub(r'[^\w.-]+', '_', part).strip('_.') for part in parts if part)
+    args.out = args.out or Path('work_dirs/emotion') / name
+    own = {t.name: t for t in map(emotion.load_template, args.template)}
     sets = load_sets(args)
-    if isinstance(args.arms, tuple) and any(len(judged(cases)) == 1 for cases in sets.values()):
+    if isinstance(args.arms, tuple) and any(
+        len(emotion.judged(cases)) == 1 for cases in sets.values()
+    ):
         args.arms = args.arms[:2]
         print('one scenario alone: judged without the placebo, which exchanges timelines')
     design = {name: getattr(args, name) for name in DESIGN}
@@ -116,20 +119,19 @@ def main() -> int:
     except (ValueError, ImportError) as error:
         raise UserError(str(error)) from error
     ask = {name: getattr(args, name) for name in ('concurrency', 'timeout', 'retries')}
-    ask['budget'] = Budget(args.max_calls, args.max_tokens)
-    evaluations = []
-    off = args.cache == 'none'
-    with nullcontext() if off else Cache(args.cache or args.out / 'cache.sqlite') as cache:
+    ask['budget'] = emotion.Budget(args.max_calls, args.max_tokens)
+    evaluations, off = [], args.cache == 'none'
+    with nullcontext() if off else emotion.Cache(args.cache or args.out / 'cache.sqlite') as cache:
         for (name, scenarios), (judge, rubric) in zip(sets.items(), judges, strict=True):
             with progress_bar(name) as progress:
-                evaluation = evaluate(
+                evaluation = emotion.evaluate(
                     scenarios,
                     judge,
                     name=name,
                     rubric_judge=rubric,
                     cache=cache,
                     ask={**ask, 'progress': progress},
-                    templates={**shipped_templates(scenarios), **own},
+                    templates={**emotion.shipped_templates(scenarios), **own},
                     **design,
                 )
             evaluations.append(evaluation)
@@ -137,34 +139,26 @@ def main() -> int:
     if not any(record['reply'] is not None for e in evaluations for record in e.records):
         why = stopped or [e.records[0]['text'] for e in evaluations]
         raise UserError(f'no question got a reply, so no figures were written: {why[0]}')
-    paths = write_results(args.out, evaluations)
+    paths = emotion.write_results(args.out, evaluations)
     for evaluation in evaluations:
-        print_tables(evaluation.metrics)
+        emotion.print_tables(evaluation.metrics)
     print('Written: ' + ', '.join(str(path) for path in paths.values()))
     if stopped:
         print(f'Stopped early: {stopped[0]}. {GO_ON}', file=sys.stderr)
     return STOPPED_EARLY if stopped else 0
 
 
-def default_folder(args: argparse.Namespace) -> Path:
-    """One for each scenarios file, judge and model, so that no result replaces another's."""
-    parts = [Path(args.scenarios).stem, args.judge, args.model or '', 'open' * args.open_ended]
-    name = '_'.join(re.sub(r'[^\w.-]+', '_', part).strip('_.') for part in parts if part)
-    return Path('work_dirs/emotion') / name
-
-
 def load_sets(args: argparse.Namespace) -> dict[str, list]:
     """Scenarios by the name of their set."""
-    from mg_plugins.emotion import load_scenarios, synthetic_scenarios
-    from mg_plugins.emotion.sets import split_by_kind
+    from mg_plugins.emotion import load_scenarios, split_by_kind, synthetic_scenarios
     from mg_plugins.errors import UserError
 
     if args.scenarios == 'synthetic':
         options = {'seed': args.seed, 'open_ended': args.open_ended, **SYNTHETIC}
         kind = ', open-ended' if args.open_ended else ''
         return {
-            f'synthetic, {name}{kind}': synthetic_scenarios(linked, **options)
-            for name, linked in (('linked', True), ('unlinked', False))
+            f'synthetic, {name}{kind}': synthetic_scenarios(name == 'linked', **options)
+            for name in ('linked', 'unlinked')
         }
     if args.open_ended:
         raise UserError(
@@ -175,13 +169,8 @@ def load_sets(args: argparse.Namespace) -> dict[str, list]:
 
 
 def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
-    """The judge of a set, and who scores free text (None for the keyword rubric).
-
-    Raises:
-        ValueError: Options that do not go together.
-    """
-    from mg_plugins.emotion import make_judge
-    from mg_plugins.emotion.sets import choose_prior
+    """The judge of a set, and who scores free text (None for the keyword rubric)."""
+    from mg_plugins.emotion import choose_prior, make_judge
 
     for key in ('prior',) if args.judge == 'openai' else OPENAI:
         if getattr(args, key):
@@ -222,7 +211,7 @@ def progress_bar(name: str):
 
 def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, design: dict) -> None:
     """Print the messages of one scenario, an arm after the other."""
-    from mg_plugins.emotion.sets import previews, shipped_templates
+    from mg_plugins.emotion import previews, shipped_templates
 
     # The first set that has it; exchanges of timelines stay within a set.
     having = [of for of in sets.values() if any(s.id == args.show for s in of)]

@@ -56,7 +56,7 @@ def main() -> int:
     if wrong := complaint(args):
         print(f'recognize.py: {wrong}', file=sys.stderr)
         return 1
-    from mg_plugins.emotion.template import load_template
+    from mg_plugins.emotion.build import load_template
     from mg_plugins.emotion.transcripts import read_transcript
     from mg_plugins.errors import UserError
 

@@ -5,21 +5,27 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        'arms': ['ARMS', 'Design', 'plan_questions'],
+        'arms': ['ARMS', 'Design', 'choose_prior', 'judged', 'plan_questions', 'previews']
+        + ['shipped_templates', 'split_by_kind'],
         'ask': ['Budget', 'ask_all'],
         'baselines': ['bag_baseline'],
-        'build': ['build_scenarios', 'load_sessions'],
+        'build': ['build_scenarios', 'fitting_sessions', 'load_template', 'save_mapping']
+        + ['template_names'],
         'cache': ['Cache'],
-        'evaluation': ['Evaluation', 'assess', 'evaluate'],
-        'evidence': ['score_evidence'],
+        'evaluation': ['Evaluation', 'evaluate'],
         'identity': ['probe_subjects'],
         'judges': ['make_judge'],
+        'judges.lexicon': ['fit_prior'],
         'parse': ['parse_reply'],
-        'report': ['write_results'],
-        'redact': ['Redactor'],
+        'redact': ['Redactor', 'read_names'],
+        'report': ['print_tables', 'write_results'],
         'scenarios': ['Gesture', 'Scenario', 'load_scenarios', 'save_scenarios'],
+        'scores': ['score_evidence'],
+        'sessions': ['choose_gestures', 'recording_sessions', 'sessions_from_clips']
+        + ['with_transcripts'],
+        'sources': ['load_sessions', 'with_outcomes'],
         'synthetic': ['synthetic_scenarios'],
-        'template': ['load_template'],
+        'tasks': ['render'],
         'transcripts': ['read_transcripts'],
     },
 )

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .prompts import render
-from .scenarios import Scenario, ScenarioError
-from .tasks import Task
+from .build import Template, load_template, template_names
+from .scenarios import Scenario, ScenarioError, load_scenarios
+from .tasks import Task, render
 
 if TYPE_CHECKING:
-    from .template import Template
+    from .judges.lexicon import Prior
 
 WITHOUT, WITH, PLACEBO = ARMS = ('without', 'with', 'placebo')
-# Options up to which every rotation is asked.
-ALL_ROTATIONS = 3
+ALL_ROTATIONS = 3  # options up to which every rotation is asked
+ENOUGH_TO_FIT = 20  # labelled training scenarios
 
 # What an exchange of timelines avoids, from the worst; one weighs as much as a hundred of the next
 # or more. LENGTH is for the whole range of lengths; chance weighs up to 1.
@@ -36,9 +36,8 @@ class Question:
     # scenario, gestures_of: Index of the scenario, and of that whose timeline is shown, if any.
     scenario: int
     arm: str
-    # draw, rotation: Numbers of the exchange of timelines and of the rotation of the options.
-    draw: int
-    rotation: int
+    draw: int  # number of the exchange of timelines
+    rotation: int  # of the options
     order: tuple[int, ...]  # the options in the order shown, as indices into the scenario's
     gestures_of: int | None
     task: Task
@@ -107,12 +106,11 @@ def rotate(options: int, rotations: int | None = None) -> list[tuple[int, ...]]:
 def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[np.ndarray]:
     """Permutations p (n,) in which scenario i is shown the timeline of p[i], none of its session.
 
-    Each is the cheapest assignment (``scipy.optimize.linear_sum_assignment``) under costs that
-    keep to the domain and the split, avoid the own subject and pairs of an earlier exchange, and
-    match the number of gestures loosely, with chance breaking the ties. The lengths are matched
-    so that the placebo's prompts are about as long as the real ones: otherwise a gain over the
-    placebo could come from length. What the mere number of gestures says therefore stays in
-    the placebo. Time and memory grow with n², to about a second and 100 MB for 2,000 scenarios.
+    Each is the cheapest assignment under costs that keep to the domain and the split, avoid the own
+    subject and pairs of an earlier exchange, and match the number of gestures loosely, with chance
+    breaking the ties. The lengths are matched so that the placebo's prompts are about as long as
+    the real ones: what the mere number of gestures says stays in the placebo. Time and memory grow
+    with n², to about a second and 100 MB for 2,000 scenarios.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.stats import rankdata
@@ -128,8 +126,7 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
     # As ranks: a session with very many gestures would otherwise rule the whole assignment.
     ranks = rankdata([len(s.gestures) for s in scenarios]) / n
     cost += LENGTH * abs(ranks[:, None] - ranks)
-    cost[_same(s.session for s in scenarios)] = OWN
-    np.fill_diagonal(cost, OWN)
+    cost[_same(s.session for s in scenarios)] = OWN  # the diagonal too
     random = np.random.default_rng((seed, n))
     draws = []
     for _ in range(number):
@@ -149,3 +146,78 @@ def _same(keys: Iterable[object]) -> np.ndarray:
     numbers: dict[object, int] = {}
     codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
     return codes[:, None] == codes
+
+
+def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those that judges are asked about: all but the ones for fitting."""
+    return [s for s in scenarios if s.split != 'train']
+
+
+def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those of split ``'train'`` whose state is known and whose session is not judged."""
+    sessions = {s.session for s in judged(scenarios)}
+    return [s for s in scenarios if s.split == 'train' and s.state and s.session not in sessions]
+
+
+def split_by_kind(scenarios: Sequence[Scenario], name: str) -> dict[str, list[Scenario]]:
+    """Multiple choice and open-ended apart, named so where there are both."""
+    choice = [s for s in scenarios if not s.open_ended]
+    free = [s for s in scenarios if s.open_ended]
+    if choice and free:
+        return {f'{name}, multiple choice': choice, f'{name}, open-ended': free}
+    return {name: list(scenarios)}
+
+
+def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prior:
+    """The lexicon judge's prior for a set.
+
+    ``wish`` is ``'fitted'`` (to its labelled training scenarios, the default where there are 20),
+    ``'documented'`` (else the default), or a scenarios file to fit to; of that, scenarios of
+    sessions or subjects that are judged are left out.
+    """
+    from .judges.lexicon import Prior, fit_prior
+
+    train, cases = for_fitting(scenarios), judged(scenarios)
+    if wish == 'documented' or wish is None and len(train) < ENOUGH_TO_FIT:
+        return Prior.documented()
+    if wish in ('fitted', None):
+        return fit_prior(train)
+    sessions, subjects = {s.session for s in cases}, {s.subject for s in cases}
+    given = load_scenarios(wish)
+    apart = [s for s in given if s.session not in sessions and s.subject not in subjects]
+    if not apart:
+        raise ValueError(
+            f'--prior {wish}: all of its {len(given)} scenarios are of sessions or subjects that '
+            'are judged; a prior must be fitted to others'
+        )
+    return fit_prior(apart)
+
+
+def previews(
+    scenarios: Sequence[Scenario], wanted: str = '', **design: Any
+) -> list[tuple[str, Task]]:
+    """What would be sent for one scenario (the first judged by default), as titles and tasks.
+
+    The whole set is needed, since the placebo exchanges timelines; ``design`` are arguments of
+    `plan_questions`.
+    """
+    cases = judged(scenarios)
+    ids = [case.id for case in cases]
+    if not cases or (wanted and wanted not in ids):
+        such = f'there are {len(ids)}, such as {", ".join(ids[:3])}'
+        raise ScenarioError(f'no scenario {wanted!r} would be judged; {such}')
+    place = ids.index(wanted) if wanted else 0
+    shown: dict[tuple[str, str], tuple[str, Task]] = {}
+    for q in plan_questions(cases, **design):
+        if q.scenario == place:
+            exchange = f', exchange {q.draw + 1}' if q.arm == PLACEBO else ''
+            order = f', order {q.rotation + 1} of the options' if q.task.options else ''
+            title = f'{cases[place].id}, {q.arm}{exchange}{order}'
+            shown.setdefault((q.task.system, q.task.user), (title, q.task))
+    return list(shown.values())
+
+
+def shipped_templates(scenarios: Sequence[Scenario]) -> dict[str, Template]:
+    """The package's own templates that these scenarios were built with, by domain."""
+    names = {s.domain for s in scenarios} & set(template_names())
+    return {name: load_template(name) for name in sorted(names)}

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from .cache import Cache, CacheError, task_key
-from .pace import Budget, Pace
 from .parse import parse_reply
 from .tasks import FAILED, NOT_ASKED, UNREAD, Answer, Judge, JudgeError, Reply, Task, Unreachable
 
@@ -31,7 +30,64 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of back-off: the first limit and
 PATIENCE = 300.0  # an endpoint that asks to wait longer ends the run; a later one goes on from here
 ANEW = 1_000_000  # added to a task's sample for each time that its reply could not be read
 CLOSING = 10.0  # seconds for connections to close
-Reader = Callable[[Reply, Task], Answer]
+
+
+@dataclass
+class Budget:
+    """Limits over one call of `ask_all`, or over all that are given the same object.
+
+    ``calls`` are requests, retries included. After ``tokens`` nothing new is asked, but what is
+    under way is awaited, so that a few answers more may come.
+    """
+
+    calls: int | None = None
+    tokens: int | None = None
+    used_calls: int = 0
+    used_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('calls', 'tokens'):
+            if (getattr(self, name) or 0) < 0:
+                limit = f'budget of {getattr(self, name)} {name}'
+                raise ValueError(f'{limit}: a number of at least 0 was expected')
+
+    def over(self) -> str:
+        """Which limit is reached, or an empty text."""
+        if self.calls is not None and self.used_calls >= self.calls:
+            return f'the budget of {self.calls} calls is used up'
+        if self.tokens is not None and self.used_tokens >= self.tokens:
+            return f'the budget of {self.tokens} tokens is used up ({self.used_tokens} used)'
+        return ''
+
+
+class Pace:
+    """How many requests may be under way (``allowed``): one at first, at last ``most``.
+
+    After each round (as many replies as may be under way) the median time of its replies is
+    compared with that of the fastest round so far: up to 1.5 times, the number doubles; above 3
+    times, it falls by one. A time-out or "too many requests" (`overloaded`) halves it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.allowed = most, 1
+        self._times: list[float] = []
+        self._fastest = float('inf')
+
+    def replied(self, seconds: float) -> None:
+        self._times.append(seconds)
+        if len(self._times) < self.allowed:
+            return
+        median = statistics.median(self._times)
+        self._times.clear()
+        self._fastest = min(self._fastest, max(median, 0.01))
+        if median <= 1.5 * self._fastest:
+            self.allowed = min(self.most, 2 * self.allowed)
+        elif median > 3 * self._fastest:
+            self.allowed = max(1, self.allowed - 1)
+
+    def overloaded(self) -> None:
+        self.allowed = max(1, self.allowed // 2)
+        self._times.clear()
 
 
 @dataclass
@@ -62,7 +118,7 @@ def ask_all(
     reask: int = 1,
     budget: Budget | None = None,
     progress: Callable[[int, int], None] | None = None,
-    read: Reader = parse_reply,
+    read: Callable[[Reply, Task], Answer] = parse_reply,
 ) -> Asked:
     """Ask all tasks and wait for their answers; the judge is closed at the end.
 
@@ -89,22 +145,14 @@ def ask_all(
         )
     run = _Run(judge, list(tasks), cache, Pace(concurrency), timeout, retries, reask,
                budget or Budget(), progress, read)  # fmt: skip
-    done: Future[Asked] = Future()
-
-    def work() -> None:
+    with ThreadPoolExecutor(1, 'ask') as pool:
+        asked = pool.submit(asyncio.run, run.main())
         try:
-            done.set_result(asyncio.run(run.main()))
-        except BaseException as error:  # noqa: BLE001  it belongs to the waiting thread
-            done.set_exception(error)
-
-    thread = threading.Thread(target=work, name='ask', daemon=True)
-    thread.start()
-    try:
-        return done.result()
-    except KeyboardInterrupt:
-        run.interrupt()
-        thread.join()
-        raise
+            return asked.result()
+        except KeyboardInterrupt:
+            with suppress(AttributeError, RuntimeError):  # not begun yet, or just over
+                run.loop.call_soon_threadsafe(run.current.cancel)
+            raise
 
 
 @dataclass
@@ -138,7 +186,7 @@ class _Run:
     reask: int
     budget: Budget
     progress: Callable[[int, int], None] | None
-    read: Reader
+    read: Callable[[Reply, Task], Answer]
     stopped: str = ''
     arrived: bool = False  # any reply at all
     # Since the last reply: questions given up, and, before any, connections refused.
@@ -152,15 +200,14 @@ class _Run:
 
     async def main(self) -> Asked:
         self.loop, self.current = asyncio.get_running_loop(), asyncio.current_task()
-        self.stop = asyncio.Event()
-        used = self.budget.used_calls, self.budget.used_tokens
-        questions: dict[str, _Question] = {}
+        self.stop, used = asyncio.Event(), (self.budget.used_calls, self.budget.used_tokens)
+        by_key: dict[str, _Question] = {}
         for place, task in enumerate(self.tasks):
-            question = questions.setdefault(task_key(self.judge, task), _Question(task))
+            question = by_key.setdefault(task_key(self.judge, task), _Question(task))
             if self.cache is not None and not question.places:
                 self._take(question, self.cache.replies(self.judge, task))
             question.places.append(place)
-        questions = list(questions.values())
+        questions = list(by_key.values())
         self.cached = sum(len(q.places) for q in questions if q.answer is not None)
         self._count(self.cached)
         self.waiting = deque(q for q in questions if q.answer is None)
@@ -177,28 +224,18 @@ class _Run:
             await asyncio.gather(*left, return_exceptions=True)
             with suppress(Exception):  # the answers are there; nothing depends on this
                 await asyncio.wait_for(self.judge.close(), CLOSING)
-        asked = Asked(
-            [Answer(NOT_ASKED, text=self.stopped)] * len(self.tasks),
-            [None] * len(self.tasks),
-            self.budget.used_calls - used[0],
-            self.budget.used_tokens - used[1],
-            self.cached,
-            self.stopped,
-            sum(len(q.read) for q in questions),
-            sum(reply.tokens for q in questions for reply, _ in q.read),
-        )
+        answers = [Answer(NOT_ASKED, text=self.stopped)] * len(self.tasks)
+        replies: list[Reply | None] = [None] * len(self.tasks)
         for question in questions:
             reply, answer = question.best()
             for place in question.places:
-                asked.answers[place] = question.answer or answer or asked.answers[place]
-                asked.replies[place] = reply
-        return asked
-
-    def interrupt(self) -> None:
-        """Cancel everything; called from another thread."""
-        if hasattr(self, 'loop'):
-            with suppress(RuntimeError):  # it has just ended by itself
-                self.loop.call_soon_threadsafe(self.current.cancel)
+                answers[place] = question.answer or answer or answers[place]
+                replies[place] = reply
+        calls, tokens = self.budget.used_calls - used[0], self.budget.used_tokens - used[1]
+        every = [reply.tokens for q in questions for reply, _ in q.read]
+        return Asked(
+            answers, replies, calls, tokens, self.cached, self.stopped, len(every), sum(every)
+        )
 
     async def _ask_waiting(self) -> None:
         """Keep as many questions under way as the pace allows, until all are done."""
@@ -301,8 +338,7 @@ class _Run:
         if error.busy:
             self.pace.overloaded()
         if error.after is not None and error.after > PATIENCE:
-            self._stop(f'the endpoint asks to wait {error.after:.0f} s; {error}')
-            return
+            return self._stop(f'the endpoint asks to wait {error.after:.0f} s; {error}')
         given_up = not error.retry or question.tries > self.retries
         if given_up:
             tries = f' (asked {question.tries} times)' if question.tries > 1 else ''
@@ -323,8 +359,7 @@ class _Run:
         self.budget.used_tokens += reply.tokens
         self.arrived, self.failures = True, 0
         if self.cache is None:
-            self._take(question, [*(kept for kept, _ in question.read), reply])
-            return
+            return self._take(question, [*(kept for kept, _ in question.read), reply])
         self.cache.put(self.judge, question.task, reply)
         self._take(question, self.cache.replies(self.judge, question.task))
         if len(question.read) > drawn + 1 and not self.shared:

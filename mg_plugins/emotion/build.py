@@ -1,68 +1,118 @@
 """Scenarios from sessions: a template asks, names, subjects and recordings are hidden.
 
-Nothing here draws a random number but the salt of the ids.
+Templates, such as ``templates/post_match.json``, say how a recording becomes a question; users copy
+and edit them. Nothing here draws a random number but the salt of the ids.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mg_plugins.files import write_text
+from mg_plugins.errors import UserError
+from mg_plugins.files import read_json, write_text
 
 from .redact import Redactor, new_salt, opaque_id
-from .scenarios import RECOGNISED, SYNTHETIC, Scenario, ScenarioError
-from .sessions import (
-    Session,
-    sessions_from_annotations,
-    sessions_from_predictions,
-    sessions_from_segments,
+from .scenarios import (
+    KNOWN_ONLY,
+    RECOGNISED,
+    SYNTHETIC,
+    Scenario,
+    ScenarioError,
+    Text,
+    Valence,
+    check,
 )
-from .template import Template
+from .sessions import Session
+
+FOLDER = Path(__file__).with_name('templates')
+SLOT = '{transcript}'
+NO_TRANSCRIPT = '(What was said is not known.)'
 
 
-def load_sessions(
-    paths: Sequence[str | os.PathLike], split: str | None = None, *, notes: list[str] | None = None
-) -> tuple[list[Session], str]:
-    """Sessions of an annotation file, or of files of predictions or segments, and their source.
+class TemplateError(UserError):
+    """A template that is not there or does not follow the schema; names file and field."""
 
-    Args:
-        paths: A .pkl or .npz file or a .mg folder, or .csv or .json files.
-        split: For annotations, the split to take; for predictions, 'train' or 'test', which they
-            are from then on.
-        notes: What had to be assumed is added to it.
 
-    Returns:
-        Sessions, and what to call their source: 'synthetic' where the files say so, else the name
-        of the first file or, for predictions, of its folder.
-    """
-    paths = [Path(path) for path in paths]
-    kinds = {path.suffix for path in paths}
-    if kinds == {'.csv'} or kinds == {'.json'}:
-        source = paths[0].resolve().parent.name
-        if split not in (None, 'train', 'test'):
-            raise ScenarioError(f'the split of predictions is train or test, not {split!r}')
-        if kinds == {'.json'} or 'start_s' in _header(paths[0]):
-            sessions, synthetic = sessions_from_segments(paths, split=split or '')
-        else:
-            sessions = sessions_from_predictions(paths, split=split or '', notes=notes)
-            synthetic = any(_says_synthetic(path.with_name('metrics.json')) for path in paths)
-    elif len(paths) == 1 and kinds <= {'.pkl', '.npz', '.mg'}:
-        from mg_plugins.data.annotations import load_annotations
+@dataclass(frozen=True)
+class State:
+    """One answer to the question."""
 
-        content, source = load_annotations(paths[0]), paths[0].stem
-        sessions = sessions_from_annotations(content, split, notes=notes)
-        synthetic = content['meta'].get('source') == 'synthetic'
-    else:
-        raise ScenarioError(
-            'expected one annotation file (.pkl, .npz or .mg), or one or several files of '
-            f'predictions or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
+    __pydantic_config__ = KNOWN_ONLY
+
+    name: Text  # what data sets call it
+    option: Text  # the answer that is offered
+    valence: Valence  # how pleasant it is, −1 to 1; read by the lexicon judge only
+
+
+@dataclass(frozen=True)
+class Template:
+    """How scenarios of one domain are asked."""
+
+    __pydantic_config__ = KNOWN_ONLY
+
+    name: Text
+    instruction: Text  # one or two sentences on the situation, for the system text
+    context: Text  # what was said takes the place of {transcript}
+    question: Text  # asked with the options of the states
+    open_question: Text  # asked without options
+    rubric: tuple[Text, ...]  # what a full answer to the open question mentions
+    states: tuple[State, ...]
+
+    def render_context(self, transcript: str) -> str:
+        """The context text with a redacted transcript, or a note where there is none, in it."""
+        return self.context.replace(SLOT, transcript.strip() or NO_TRANSCRIPT)
+
+    def state(self, name: str) -> str:
+        """The template's own spelling of a state, whatever its case; empty if it has none such."""
+        return {s.name.casefold(): s.name for s in self.states}.get(name.strip().casefold(), '')
+
+
+def template_names() -> list[str]:
+    """Names of the templates that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob('*.json'))
+
+
+def load_template(name_or_path: str | os.PathLike) -> Template:
+    """Read a template of the package by its name, or one's own by its path."""
+    text, names = os.fspath(name_or_path), template_names()
+    path = FOLDER / f'{text}.json' if text in names else Path(text)
+    if not path.is_file():
+        raise TemplateError(
+            f'there is no template {text!r}: expected one of {", ".join(names)}, or the path of a '
+            f'.json file (copy one from {FOLDER} to begin with)'
         )
-    return sessions, SYNTHETIC if synthetic else source
+    try:
+        content = read_json(path)
+    except UserError as error:
+        raise TemplateError(str(error)) from None
+    made = check(Template, content, str(path), TemplateError)
+    alike = [
+        part
+        for part in ('name', 'option')
+        if len({getattr(s, part).casefold() for s in made.states}) < max(len(made.states), 2)
+    ]
+    for wrong, what in (
+        (
+            not re.fullmatch(r'[\w.-]+', made.name),
+            f'name: letters, digits, _, - and . were expected, not {made.name!r}',
+        ),
+        (made.context.count(SLOT) != 1, f'context: {SLOT} must stand in it, once'),
+        (not made.rubric, 'rubric: one item or more was expected'),
+        (alike, f'states: two or more were expected, each with a {" ".join(alike)} of its own'),
+        (
+            made.name in names and path.resolve().parent != FOLDER,
+            f'name: {made.name!r} is a template of the package; give your copy a name of its own, '
+            'so that the two cannot be mixed up',
+        ),
+    ):
+        if wrong:
+            raise TemplateError(f'{path}, field {what}')
+    return made
 
 
 def fitting_sessions(
@@ -73,12 +123,11 @@ def fitting_sessions(
     left_out: dict[str, list[str]] = {}
     known = ', '.join(state.name for state in template.states)
     for session in sessions:
-        state = template.state(session.state)
-        if session.state and not state:
+        if session.state and not template.state(session.state):
             reason = f'state {session.state!r} is none of the template: {known}'
             left_out.setdefault(reason, []).append(session.id)
         else:
-            fitting.append(replace(session, state=state))
+            fitting.append(replace(session, state=template.state(session.state)))
     return fitting, left_out
 
 
@@ -124,9 +173,9 @@ def build_scenarios(
     for session in sessions:
         state = template.state(session.state)
         if session.state and not state:
+            has = f'{session.state!r}; it has {", ".join(fixed["states"])}'
             raise ScenarioError(
-                f'session {session.id!r}: the template {template.name} has no state '
-                f'{session.state!r}; it has {", ".join(fixed["states"])}'
+                f'session {session.id!r}: the template {template.name} has no state {has}'
             )
         if session.id in scenarios:
             raise ScenarioError(f'session {session.id!r} comes twice')
@@ -154,18 +203,3 @@ def save_mapping(
     """Write what ids and placeholders stand for, readable by its owner only. Never to be sent."""
     content = json.dumps({'ids': dict(ids), 'persons': dict(persons)}, ensure_ascii=False)
     write_text(path, content + '\n', private=True)
-
-
-def _header(path: Path) -> list[str]:
-    with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
-        with path.open(encoding='utf-8-sig') as file:
-            return file.readline(10_000).strip().split(',')
-    return []
-
-
-def _says_synthetic(metrics: Path) -> bool:
-    """Whether the metrics beside predictions are called synthetic."""
-    try:
-        return any(name.startswith('synthetic') for name in json.loads(metrics.read_text()))
-    except (OSError, ValueError):
-        return False

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import sqlite3
-import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,8 @@ from .tasks import Judge, Reply, Task
 # Marks the file as ours ('MGJC'); the version is that of the table and of what keys are made of.
 APPLICATION, VERSION = 0x4D474A43, 2
 WAIT = 30.0  # seconds for another process to finish its write
-TABLE = f"""BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
-CREATE TABLE IF NOT EXISTS replies (key TEXT, attempt INTEGER, reply TEXT,
-PRIMARY KEY (key, attempt)) WITHOUT ROWID; COMMIT"""
+TABLE = """CREATE TABLE IF NOT EXISTS replies
+(key TEXT, attempt INTEGER, reply TEXT, PRIMARY KEY (key, attempt)) WITHOUT ROWID"""
 
 
 class CacheError(UserError):
@@ -41,7 +40,7 @@ def task_key(judge: Judge, task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Cache:
+class Cache(AbstractContextManager):
     """Replies by question; what is put is on disk when `put` returns.
 
     Every reply that arrived is kept, also refusals and unreadable ones (so that a question is not
@@ -51,7 +50,6 @@ class Cache:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite would make the file as wide as the umask allows; its side files copy this mode.
@@ -59,14 +57,14 @@ class Cache:
             os.chmod(self.path, 0o600)
         except OSError as error:
             raise CacheError(f'the cache {self.path} cannot be written: {error}') from None
-        # The asking thread is not the one that opens the file; `_run` lets one in at a time.
+        # The asking thread is not the one that opens the file; they never use it at a time.
         self._connection = sqlite3.connect(
             self.path, timeout=WAIT, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare()
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
     def replies(self, judge: Judge, task: Task) -> list[Reply]:
@@ -81,27 +79,23 @@ class Cache:
 
     def close(self) -> None:
         """Close the file; the cache is not used afterwards."""
-        with self._lock:
-            self._connection.close()
-
-    def __enter__(self) -> Cache:
-        return self
+        self._connection.close()
 
     def __exit__(self, *_: Any) -> None:
         self.close()
 
     def __len__(self) -> int:
         """Number of replies."""
-        return self._run('SELECT COUNT(*) FROM replies')[0][0]
+        return self._number('SELECT COUNT(*) FROM replies')
 
     def _prepare(self) -> None:
-        ((tables,),) = self._run('SELECT COUNT(*) FROM sqlite_master')
-        ((application,),) = self._run('PRAGMA application_id')
+        tables = self._number('SELECT COUNT(*) FROM sqlite_master')
+        application = self._number('PRAGMA application_id')
         if (tables or application) and application != APPLICATION:
             raise CacheError(
                 f'{self.path} is the database of another program; name another file for the cache'
             )
-        ((version,),) = self._run('PRAGMA user_version')
+        version = self._number('PRAGMA user_version')
         if tables and version != VERSION:
             raise CacheError(
                 f'{self.path} is a cache of version {version}, but this program uses {VERSION}; '
@@ -111,23 +105,23 @@ class Cache:
         self._run('PRAGMA journal_mode = WAL', insist=WAIT)
         # After a kill everything that was committed is there; only a power cut may lose the end.
         self._run('PRAGMA synchronous = NORMAL')
-        if not tables:
-            self._run(TABLE)
+        # The table last: a file that has one has the marks already, whoever looks at it when.
+        marks = f'PRAGMA application_id = {APPLICATION}', f'PRAGMA user_version = {VERSION}'
+        for statement in () if tables else (*marks, TABLE):
+            self._run(statement)
+
+    def _number(self, query: str) -> int:
+        return self._run(query)[0][0]
 
     def _run(self, statement: str, *values: str, insist: float = 0) -> list[tuple]:
         until = time.monotonic() + insist
         while True:
             try:
-                with self._lock:
-                    if statement is TABLE:
-                        self._connection.executescript(TABLE)
-                        return []
-                    return self._connection.execute(statement, values).fetchall()
+                return self._connection.execute(statement, values).fetchall()
             except sqlite3.Error as error:
-                if 'locked' in str(error) and time.monotonic() < until:
-                    time.sleep(0.01)
-                    continue
-                raise CacheError(
-                    f'the cache {self.path} cannot be used ({error}); if it is no cache or '
-                    'broken, move it away or name another file'
-                ) from None
+                if 'locked' not in str(error) or time.monotonic() >= until:
+                    raise CacheError(
+                        f'the cache {self.path} cannot be used ({error}); if it is no cache or '
+                        'broken, move it away or name another file'
+                    ) from None
+            time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The answers of an evaluation, counted by scenario, and the figures that come of the counts.
+"""The records of an evaluation, counted by scenario, and the figures that come of the counts.
 
 docs/emotion.md describes the parts of ``metrics``. A scenario counts once in every figure but for
 ece, brier and positions, which count answers.
@@ -14,58 +14,48 @@ import numpy as np
 
 from mg_plugins.data.statistics import Bootstrap
 
-from .arms import ARMS, PLACEBO, WITH, WITHOUT, Question
-from .evidence import Evidence, score_evidence
-from .rubric import Score
+from .arms import ARMS, PLACEBO, WITH, WITHOUT
 from .scenarios import Scenario
-from .tasks import ANSWERED, NOT_ASKED, STATUSES, Answer
+from .tasks import ANSWERED, NOT_ASKED, STATUSES
 
 COMPARISONS = ((WITH, WITHOUT), (WITH, PLACEBO), (PLACEBO, WITHOUT))
 NO_INTERVAL = {'value': None, 'low': None, 'high': None}
 OPEN = ('completeness', 'depth', 'evidence')
 BINS = 10  # of the calibration error
+Record = Mapping[str, Any]
 
 
 class Tally:
-    """The answers of an evaluation, counted by scenario.
+    """Records of questions, one dict each (see `evaluation`), counted by scenario.
 
     Scenarios of unknown state, and those of which the budget left questions unasked, take no part
     in figures that need the truth. ``draws`` and ``seed`` are the bootstrap's.
     """
 
     def __init__(
-        self,
-        cases: Sequence[Scenario],
-        questions: Sequence[Question],
-        answers: Sequence[Answer],
-        draws: int,
-        seed: int,
+        self, cases: Sequence[Scenario], records: Sequence[Record], draws: int, seed: int
     ) -> None:
-        self.cases, self.draws, self.seed = cases, draws, seed
-        self.open_ended = cases[0].open_ended
-        self.classes = {gesture.name for case in cases for gesture in case.gestures}
-        self.pairs = list(zip(questions, answers, strict=True))
-        self.arms = [arm for arm in ARMS if any(q.arm == arm for q in questions)]
-        self.pairs_of_arms = [(a, b) for a, b in COMPARISONS if {a, b} <= set(self.arms)]
+        self.cases, self.draws, self.seed = {case.id: case for case in cases}, draws, seed
+        self.records, self.open_ended = records, cases[0].open_ended
+        self.of = {arm: [r for r in records if r['arm'] == arm] for arm in ARMS}
+        self.of = {arm: rows for arm, rows in self.of.items() if rows}
+        self.pairs = [(a, b) for a, b in COMPARISONS if {a, b} <= set(self.of)]
         self.states = list(dict.fromkeys(state for case in cases for state in case.states))
-        self.cut = {q.scenario for q, a in self.pairs if a.status == NOT_ASKED}
-        self.judged = sorted({q.scenario for q in questions} - self.cut)
-        self.known = [i for i in self.judged if cases[i].state]
-        self.truth = np.array([self.states.index(cases[i].state) for i in self.known], int)
+        asked = {r['scenario'] for r in records}
+        self.cut = {r['scenario'] for r in records if r['status'] == NOT_ASKED}
+        self.judged = [name for name in self.cases if name in asked - self.cut]
+        self.known = [name for name in self.judged if self.cases[name].state]
+        self.truth = np.array([self.states.index(self.cases[i].state) for i in self.known], int)
         self.boot = self._bootstrap(self.known)
-        self.evidence = [self._evidence(question, answer) for question, answer in self.pairs]
         # (known scenarios, states + 1) questions by state chosen; the last column: none.
-        shape = len(self.known), len(self.states) + 1
-        self.votes = {arm: np.zeros(shape) for arm in self.arms}
-        row = {i: k for k, i in enumerate(self.known)}
-        for question, answer in self.pairs:
-            if question.scenario in row:
-                state = chosen_state(question, answer)
-                column = self.states.index(state) if state else -1
-                self.votes[question.arm][row[question.scenario], column] += 1
-        rows = np.arange(len(self.known))
-        self.score, self.answered, self.right = {}, {}, {}
-        for arm, votes in self.votes.items():
+        rows, row = np.arange(len(self.known)), {name: k for k, name in enumerate(self.known)}
+        self.votes, self.score, self.answered, self.right = {}, {}, {}, {}
+        for arm, of_arm in self.of.items():
+            votes = self.votes[arm] = np.zeros((len(rows), len(self.states) + 1))
+            for r in of_arm:
+                if r['scenario'] in row:
+                    column = self.states.index(r['state']) if r['state'] else -1
+                    votes[row[r['scenario']], column] += 1
             total = np.maximum(votes.sum(1), 1)
             self.score[arm] = votes[rows, self.truth] / total
             self.answered[arm] = votes[:, :-1].sum(1) / total
@@ -73,15 +63,13 @@ class Tally:
 
     def arm(self, arm: str) -> dict[str, Any]:
         """Counts and figures of one arm."""
-        pairs = [(q, a) for q, a in self.pairs if q.arm == arm]
-        told = [(q, a) for q, a in pairs if a.choice is not None]
-        known = set(self.known)
-        sure = [(q, a) for q, a in told if a.confidence is not None and q.scenario in known]
-        confidence = np.array([a.confidence for _, a in sure])
-        right = [chosen_state(q, a) == self.cases[q.scenario].state for q, a in sure]
-        correct = np.array(right, float)
-        options = max(len(q.task.options) for q, _ in pairs)
-        positions = np.bincount([a.choice for _, a in told], minlength=options)
+        rows, known = self.of[arm], set(self.known)
+        told = [r for r in rows if r['choice'] is not None]
+        sure = [r for r in told if r['confidence'] is not None and r['scenario'] in known]
+        confidence = np.array([r['confidence'] for r in sure])
+        correct = np.array([r['correct'] for r in sure], float)
+        options = max(len(r['options']) for r in rows)
+        positions = np.bincount([r['choice'] for r in told], minlength=options)
         figures = dict.fromkeys(('accuracy', 'accuracy_when_answered', 'macro_f1'), NO_INTERVAL)
         if not self.open_ended:
             figures = {
@@ -89,16 +77,15 @@ class Tally:
                 'accuracy_when_answered': self.boot.ratio(self.score[arm], self.answered[arm]),
                 'macro_f1': self._macro_f1(self.votes[arm]),
             }
-        counts = Counter(a.status for _, a in pairs)
-        evidence = self._means(arm, lambda k: e.score if (e := self.evidence[k]) else None)
+        counts = Counter(r['status'] for r in rows)
         return {
-            'asked': len(pairs) - counts[NOT_ASKED],
+            'asked': len(rows) - counts[NOT_ASKED],
             **{status: counts[status] for status in STATUSES},
             **{key: dict(value) for key, value in figures.items()},
-            'evidence': self._interval(evidence),
+            'evidence': self._interval(self._means(arm, lambda r: r.get('grounded'))),
             'ece': expected_calibration_error(confidence, correct),
             'brier': brier_score(confidence, correct),
-            'mean_confidence': float(confidence.mean()) if len(confidence) else None,
+            'mean_confidence': float(confidence.mean()) if sure else None,
             'positions': (positions / max(len(told), 1)).tolist(),
         }
 
@@ -109,18 +96,19 @@ class Tally:
                 'gain': self.boot.mean(self.score[first] - self.score[second]),
                 'mcnemar': mcnemar(self.right[first], self.right[second]),
             }
-            for first, second in self.pairs_of_arms
+            for first, second in self.pairs
         }
 
     def gestures(self) -> list[dict[str, Any]]:
         """In how many scenarios with each gesture seeing the timeline made the choice right."""
-        if not {WITH, WITHOUT} <= set(self.arms):
+        if not {WITH, WITHOUT} <= set(self.of):
             return []
-        cited: set[tuple[int, str]] = set()
-        for (question, _), evidence in zip(self.pairs, self.evidence, strict=True):
-            if question.arm == WITH and evidence:
-                timeline = self.cases[question.scenario].gestures
-                cited |= {(question.scenario, timeline[i].name) for i in evidence.segments}
+        # A place that is cited rightly is a time and a name.
+        cited = {
+            (r['scenario'], place.partition(' ')[2])
+            for r in self.of[WITH]
+            for place in r.get('cited', ())
+        }
         table: dict[str, Counter] = {}
         for i, before, after in zip(self.known, self.right[WITHOUT], self.right[WITH], strict=True):
             change = 'unchanged' if before == after else 'to_right' if after else 'to_wrong'
@@ -131,50 +119,46 @@ class Tally:
         rows = [{'name': n, **{key: c[key] for key in keys}} for n, c in table.items()]
         return sorted(rows, key=lambda r: (-r['to_right'] - r['to_wrong'], -r['scenarios']))
 
-    def baselines(self, train: Sequence[Scenario], seed: int, notes: list[str]) -> dict[str, Any]:
+    def baselines(self, train: Sequence[Scenario], notes: list[str]) -> dict[str, Any]:
         """What counting achieves on the same scenarios, fitted on the training ones."""
         from .baselines import BaselineError, bag_baseline
 
         if not self.known or not train:
             notes.append('No baselines: they need labelled scenarios of split train, and of test.')
             return {}
-        test = [self.cases[i] for i in self.known]
-        common = Counter(s.state for s in train)
+        test, common = [self.cases[i] for i in self.known], Counter(s.state for s in train)
         favourite = max(self.states, key=lambda state: common[state])
         results = {'majority': ([favourite] * len(test), len(train))}
         for title, pairs in (('bag of gestures', False), ('gestures and pairs', True)):
             try:
-                result = bag_baseline(train, test, seed, pairs)
+                result = bag_baseline(train, test, self.seed, pairs)
+                results[title] = result['predictions'], result['train_sessions']
             except (BaselineError, ImportError) as error:
                 notes.append(f'No baseline {title!r}: {error}')
-                continue
-            results[title] = result['predictions'], result['train_sessions']
         figures = {}
         for title, (chosen, sessions) in results.items():
             columns = np.array([self.states.index(state) for state in chosen])
-            votes = np.eye(len(self.states) + 1)[columns]
             accuracy = self.boot.mean((columns == self.truth).astype(float))
-            f1 = self._macro_f1(votes)
+            f1 = self._macro_f1(np.eye(len(self.states) + 1)[columns])
             figures[title] = {'accuracy': accuracy, 'macro_f1': f1, 'train_sessions': sessions}
         return figures
 
-    def open(self, scores: Sequence[Score | None]) -> tuple[dict, dict]:
+    def open(self) -> tuple[dict, dict]:
         """Completeness, depth and evidence by arm, and their paired gains by pair of arms.
 
         A question without an answer has 0 in all; one that the rubric judge gave no score is left
         out. A gain runs over the scenarios that have scores in both arms.
         """
 
-        def three(k: int) -> tuple[float, ...] | None:
-            score = scores[k]
-            if score:
-                return score.completeness, score.depth, self.evidence[k].score
-            return None if self.pairs[k][1].status == ANSWERED else (0, 0, 0)
+        def three(r: Record) -> tuple[float, ...] | None:
+            if 'depth' in r:
+                return r['completeness'], r['depth'], r['grounded']
+            return None if r['status'] == ANSWERED else (0, 0, 0)
 
-        means = {arm: self._means(arm, three) for arm in self.arms}
+        means = {arm: self._means(arm, three) for arm in self.of}
         gains = {
             f'{a} - {b}': {i: means[a][i] - means[b][i] for i in means[a] if i in means[b]}
-            for a, b in self.pairs_of_arms
+            for a, b in self.pairs
         }
         return tuple(
             {
@@ -184,16 +168,15 @@ class Tally:
             for table in (means, gains)
         )
 
-    def _means(self, arm: str, value: Callable[[int], Any]) -> dict[int, np.ndarray]:
-        """Mean by scenario of what ``value`` has for the places of an arm's questions."""
-        values: dict[int, list] = {}
-        for k, (question, _) in enumerate(self.pairs):
-            if question.arm == arm and question.scenario not in self.cut:
-                if (found := value(k)) is not None:
-                    values.setdefault(question.scenario, []).append(found)
-        return {i: np.mean(found, 0) for i, found in values.items()}
+    def _means(self, arm: str, value: Callable[[Record], Any]) -> dict[str, np.ndarray]:
+        """Mean by scenario of what ``value`` has for an arm's records."""
+        values: dict[str, list] = {}
+        for r in self.of[arm]:
+            if r['scenario'] not in self.cut and (found := value(r)) is not None:
+                values.setdefault(r['scenario'], []).append(found)
+        return {name: np.mean(found, 0) for name, found in values.items()}
 
-    def _interval(self, means: Mapping[int, np.ndarray], column: int = 0) -> dict[str, Any]:
+    def _interval(self, means: Mapping[str, np.ndarray], column: int = 0) -> dict[str, Any]:
         values = np.array([np.atleast_1d(mean)[column] for mean in means.values()])
         return self._bootstrap(list(means)).mean(values)
 
@@ -203,21 +186,8 @@ class Tally:
         confusion[np.arange(len(self.known)), self.truth] = shares
         return self.boot.interval(confusion, macro_f1)
 
-    def _evidence(self, question: Question, answer: Answer) -> Evidence | None:
-        """What an answer cites, against its own scenario; the arm takes no part."""
-        if answer.status != ANSWERED:
-            return None
-        case = self.cases[question.scenario]
-        text, cited = answer.text, answer.evidence
-        return score_evidence(text, cited, case.gestures, case.context, self.classes)
-
-    def _bootstrap(self, rows: Sequence[int]) -> Bootstrap:
-        return Bootstrap([self.cases[i].subject for i in rows], self.draws, self.seed)
-
-
-def chosen_state(question: Question, answer: Answer) -> str:
-    """The state that was chosen; empty where none was."""
-    return '' if answer.choice is None else question.task.states[answer.choice]
+    def _bootstrap(self, names: Sequence[str]) -> Bootstrap:
+        return Bootstrap([self.cases[name].subject for name in names], self.draws, self.seed)
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:

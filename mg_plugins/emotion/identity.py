@@ -50,18 +50,15 @@ def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> S
     name = layout or content['meta'].get('layout')
     if not name:
         raise IdentityError('the annotation file does not say its joint layout; give --layout')
-    table = get_layout(name)
-    rows, owners = [], []
+    table, rows, owners = get_layout(name), [], []
     for clip in content['annotations']:
         where, keypoint = f'clip {clip["frame_dir"]!r} has', clip['keypoint']
         owner = [str(clip.get(key, '')).strip() for key in ('subject', 'session')]
         if not all(owner):
             raise IdentityError(f'{where} no {"session" if owner[0] else "subject"}')
         if keypoint.shape[2] != table.num_joints:
-            raise IdentityError(
-                f'{where} {keypoint.shape[2]} joints, but the layout {table.name} has '
-                f'{table.num_joints}; give another --layout'
-            )
+            has = f'the layout {table.name} has {table.num_joints}; give another --layout'
+            raise IdentityError(f'{where} {keypoint.shape[2]} joints, but {has}')
         detected = detected_joints(keypoint, clip.get('keypoint_score'))
         person = int(detected.sum((1, 2)).argmax())
         points = normalise(keypoint, detected, table)[person].astype(float)
@@ -191,16 +188,12 @@ def write_probes(folder: str | os.PathLike, probes: Sequence[Mapping], source: s
 
 def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:
     """Mean, spread and bone lengths of one person: points (T, V, C), seen (T, V)."""
-    weight = seen[..., None]
-    count = np.maximum(seen.sum(0), 1)[:, None]
-    mean = (points * weight).sum(0) / count
-    spread = np.sqrt((((points - mean) ** 2) * weight).sum(0) / count)
-    lengths = []
-    for a, b in bones:
-        both = seen[:, a] & seen[:, b]
-        length = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
-        lengths.append(float(np.median(length)) if length.size else 0.0)
-    return np.concatenate([mean.ravel(), spread.ravel(), lengths])
+    body = np.ma.array(points, mask=np.repeat(~seen[..., None], points.shape[-1], -1))
+    a, b = np.array(bones).T
+    length = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+    length = np.ma.median(np.ma.array(length, mask=~(seen[:, a] & seen[:, b])), 0)
+    parts = body.mean(0), body.std(0), length
+    return np.concatenate([np.ma.filled(part, 0).ravel() for part in parts])
 
 
 def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) -> Samples:

@@ -25,15 +25,13 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState, generate
 
 from mg_plugins.data.statistics import Bootstrap
-from mg_plugins.emotion.arms import plan_questions
+from mg_plugins.emotion.arms import Question, judged, plan_questions, shipped_templates
+from mg_plugins.emotion.build import load_template
 from mg_plugins.emotion.figures import COMPARISONS
 from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.scenarios import Scenario, ScenarioError, load_scenarios
-from mg_plugins.emotion.sets import judged, shipped_templates
 from mg_plugins.emotion.synthetic import synthetic_scenarios
-from mg_plugins.emotion.tasks import ANSWERED, Reply
-from mg_plugins.emotion.tasks import Task as Question
-from mg_plugins.emotion.template import load_template
+from mg_plugins.emotion.tasks import Reply
 
 FINISH = {'max_tokens': 'length', 'model_length': 'length'}
 
@@ -70,23 +68,14 @@ def emotion(
 
 def make_task(scenarios: Sequence[Scenario], template: str | None = None, **design: Any) -> Task:
     """A task over scenarios; arguments are those of `emotion`."""
-    templates = shipped_templates(scenarios)
-    if template:
-        own = load_template(template)
-        templates[own.name] = own
+    own = [load_template(template)] if template else []
+    templates = shipped_templates(scenarios) | {made.name: made for made in own}
     questions = plan_questions(scenarios, templates=templates, **design)
     samples = []
     for number, question in enumerate(questions):
         case, shown = scenarios[question.scenario], question.task
-        about = dict(
-            number=number,
-            scenario=case.id,
-            place=question.scenario,
-            subject=case.subject,
-            arm=question.arm,
-            truth=case.state,
-            source=case.source,
-        )
+        about = dict(number=number, scenario=case.id, place=question.scenario, arm=question.arm)
+        about |= dict(subject=case.subject, truth=case.state, source=case.source)
         messages = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
         samples.append(
             Sample(input=messages, target=case.state, id=f'{number:06d}', metadata=about)
@@ -95,7 +84,7 @@ def make_task(scenarios: Sequence[Scenario], template: str | None = None, **desi
     return Task(
         dataset=MemoryDataset(samples, name='emotion'),
         solver=generate(),
-        scorer=choice([question.task for question in questions]),
+        scorer=choice(questions),
         metrics=[paired(draws, seed)],
         config=GenerateConfig(temperature=0.0, seed=seed),
         name='emotion',
@@ -103,22 +92,21 @@ def make_task(scenarios: Sequence[Scenario], template: str | None = None, **desi
 
 
 @scorer(metrics=[], name='choice')
-def choice(asked: list[Question]) -> Scorer:
+def choice(questions: list[Question]) -> Scorer:
     """Whether the state of the chosen option is the true one; no answer counts as not right."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        question, output = asked[state.metadata['number']], state.output
-        thoughts, message = '', output.message.content if output.choices else ''
-        if not isinstance(message, str):
-            thoughts = '\n'.join(p.reasoning for p in message if isinstance(p, ContentReasoning))
+        question, output = questions[state.metadata['number']], state.output
+        message = output.message.content if output.choices else ''
+        parts = [] if isinstance(message, str) else message
+        thoughts = '\n'.join(p.reasoning for p in parts if isinstance(p, ContentReasoning))
         finish = FINISH.get(output.stop_reason, output.stop_reason or '')
         refused = finish == 'content_filter'
         reply = Reply(output.completion, refusal=refused, thoughts=thoughts, finish=finish)
-        answer = parse_reply(reply, question)
-        chosen = question.states[answer.choice] if answer.status == ANSWERED else ''
-        about = dict(
-            status=answer.status, confidence=answer.confidence, evidence=list(answer.evidence)
-        )
+        answer = parse_reply(reply, question.task)
+        chosen = '' if answer.choice is None else question.task.states[answer.choice]
+        about = dict(status=answer.status, confidence=answer.confidence)
+        about['evidence'] = list(answer.evidence)
         right, said = float(chosen == target.text), chosen or answer.status
         return Score(value=right, answer=said, explanation=answer.text, metadata=about)
 
@@ -142,10 +130,9 @@ def paired(draws: int = 2000, seed: int = 0) -> Metric:
         boot = Bootstrap([subjects[p] for p in places], draws, seed)
         means = {arm: np.array([np.mean(of[p]) for p in places]) for arm, of in shares.items()}
         figures = {f'accuracy_{arm}': boot.mean(of) for arm, of in means.items()}
-        for first, second in COMPARISONS:
-            if first in means and second in means:
-                gain = boot.mean(means[first] - means[second])
-                figures[f'gain_{first}_over_{second}'] = gain
+        for a, b in COMPARISONS:
+            if a in means and b in means:
+                figures[f'gain_{a}_over_{b}'] = boot.mean(means[a] - means[b])
         return {
             name + ending: math.nan if figure[key] is None else figure[key]
             for name, figure in figures.items()

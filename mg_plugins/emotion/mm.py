@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mmaction.registry import HOOKS, METRICS
+from mmaction.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 
+from mg_plugins import emotion
 from mg_plugins.data.mm.metrics import MGMetric
 from mg_plugins.data.mm.transforms import META_KEYS
 from mg_plugins.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
-
-    from mg_plugins.emotion.evaluation import Evaluation
-    from mg_plugins.emotion.judges.lexicon import Prior
-    from mg_plugins.emotion.scenarios import Scenario
 
 #: Figures that are logged, each after ``emotion/``, and where they stand in the metrics.
 FIGURES = {
@@ -41,22 +38,11 @@ FIGURES = {
     'answered': (),
     'failed': (),
 }
-NEEDED = (
-    'EmotionEvalHook reads the predictions that an MGMetric keeps, and {loop} has none: add '
-    "dict(type='MGMetric') to it, e.g. {loop} = [dict(type='MGMetric')], or leave {when!r} out of "
-    "the hook's argument `when`"
-)
-
 SUMMARY = (
     'Emotion ({name}; {judge}): {sessions} sessions, accuracy {acc_without_mg:.3f} without '
     'gestures, {acc_with_mg:.3f} with, {acc_placebo:.3f} with exchanged ones; gain {gain:+.3f} '
     '({gain_low:+.3f} to {gain_high:+.3f}). Report: {report}'
 )
-CHOICES = {
-    'prior': ('documented', 'fitted'),
-    'on_error': ('warn', 'raise'),
-    'when': ('val', 'test'),
-}
 
 
 class EmotionEvalError(UserError):
@@ -125,27 +111,27 @@ class EmotionEvalHook(Hook):
         on_error: str = 'warn',
         seed: int = 0,
     ) -> None:
-        from mg_plugins.emotion import Budget, load_template, make_judge, read_transcripts
-        from mg_plugins.emotion.redact import read_names
-
         self.judge = dict(judge or dict(kind='lexicon'))
         self.when = (when,) if isinstance(when, str) else tuple(when)
-        given = [('prior', prior), ('on_error', on_error), *(('when', part) for part in self.when)]
-        for argument, value in given:
-            if value not in CHOICES[argument]:
-                allowed = ', '.join(map(repr, CHOICES[argument]))
-                raise ValueError(f'{argument}={value!r}: one of {allowed} expected')
+        for argument, values, allowed in (
+            ('prior', (prior,), ('documented', 'fitted')),
+            ('on_error', (on_error,), ('warn', 'raise')),
+            ('when', self.when, ('val', 'test')),
+        ):
+            if wrong := [value for value in values if value not in allowed]:
+                expected = f'one of {", ".join(map(repr, allowed))} expected'
+                raise ValueError(f'{argument}={wrong[0]!r}: {expected}')
         if interval < 1 or time_limit <= 0:
             raise ValueError(f'interval={interval} and time_limit={time_limit} must be above 0')
         if prior == 'fitted' and self.judge.get('kind') != 'lexicon':
             raise ValueError(f"prior='fitted' is for the lexicon judge, not {self.judge!r}")
         # Mistakes in these show now, before training, and not after its first epoch.
-        make_judge(**self.judge)
-        self.template = load_template(template)
-        self.transcripts = read_transcripts(transcripts) if transcripts else {}
-        self.names = read_names(names) if names else []
+        emotion.make_judge(**self.judge)
+        self.template = emotion.load_template(template)
+        self.transcripts = emotion.read_transcripts(transcripts) if transcripts else {}
+        self.names = emotion.read_names(names) if names else []
         self.budget = dict(budget or {})
-        Budget(**self.budget)
+        emotion.Budget(**self.budget)
         self.prior, self.interval, self.min_confidence = prior, interval, min_confidence
         self.design = dict(derangements=derangements, bootstrap=bootstrap, seed=seed)
         self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
@@ -156,36 +142,38 @@ class EmotionEvalHook(Hook):
         """See that each loop in question has an MGMetric."""
         for when in self.when:
             evaluator = getattr(runner, f'_{when}_evaluator')
-            if evaluator is not None and not any(map(_is_ours, _metrics(evaluator))):
-                raise ValueError(NEEDED.format(loop=f'{when}_evaluator', when=when))
+            if evaluator is not None and _metric(runner.build_evaluator(evaluator)) is None:
+                loop = f'{when}_evaluator'
+                raise ValueError(
+                    f'EmotionEvalHook reads the predictions that an MGMetric keeps, and {loop} has '
+                    f"none: add dict(type='MGMetric') to it, e.g. {loop} = [dict(type='MGMetric')]"
+                    f", or leave {when!r} out of the hook's argument `when`"
+                )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Add the figures of a validation epoch to its metrics."""
         self._validations += 1
-        if 'val' in self.when:
-            due = self._validations % self.interval == 0
-            self._run(runner, runner.val_evaluator, 'val', metrics, due)
+        self._run(runner, 'val', metrics, self._validations % self.interval == 0)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Add the figures of a test epoch to its metrics."""
-        if 'test' in self.when:
-            self._run(runner, runner.test_evaluator, 'test', metrics)
+        self._run(runner, 'test', metrics, True)
 
-    def _run(
-        self, runner: Runner, evaluator: Any, mode: str, metrics: dict | None, due: bool = True
-    ) -> None:
+    def _run(self, runner: Runner, mode: str, metrics: dict | None, due: bool) -> None:
         """Evaluate on rank 0, tell every rank, and leave the figures in ``metrics``."""
-        metric = next(m for m in evaluator.metrics if isinstance(m, MGMetric))
+        if mode not in self.when:
+            return
+        metric = _metric(getattr(runner, f'{mode}_evaluator'))
         source = (metric.dataset_meta or {}).get('source')
         synthetic = source == 'synthetic' or str(metric.prefix).startswith('synthetic')
-        outcome: list = [None, '']
-        error: Exception | None = None
+        place, error = _place(runner, mode), None
+        outcome: list = [dict.fromkeys(FIGURES, math.nan), '']
         if due and is_main_process():
             try:
-                outcome[0] = self._evaluate(runner, metric, _place(runner, mode), synthetic)
+                outcome[0] = self._evaluate(runner, metric, place, synthetic)
             except Exception as problem:  # noqa: BLE001  training goes on, whatever it was
-                error = problem
-                outcome[1] = f'{type(problem).__name__}: {problem}'
+                error, outcome[1] = problem, f'{type(problem).__name__}: {problem}'
+                outcome[0]['failed'] = 1.0
         # Rank 0 comes here in any case, so nobody waits for good.
         broadcast_object_list(outcome)
         figures, message = outcome
@@ -193,12 +181,10 @@ class EmotionEvalHook(Hook):
             raise EmotionEvalError(f'emotion evaluation after {mode}: {message}') from error
         if message:
             runner.logger.warning(
-                f'Emotion evaluation ({_place(runner, mode)}) failed, the run goes on: {message}'
+                f'Emotion evaluation ({place}) failed, the run goes on: {message}'
             )
-        if figures is None:
-            # The runner's log would repeat the last figures as if they were this epoch's.
-            figures = dict.fromkeys(FIGURES, math.nan) | ({'failed': 1.0} if message else {})
         if metrics is not None:
+            # NaN where there are none: the runner's log would repeat the last ones as this epoch's.
             prefix = 'synthetic/emotion' if synthetic else 'emotion'
             metrics.update({f'{prefix}/{name}': figures[name] for name in FIGURES})
 
@@ -206,8 +192,6 @@ class EmotionEvalHook(Hook):
         self, runner: Runner, metric: MGMetric, place: str, synthetic: bool
     ) -> dict[str, float]:
         """Figures of one epoch; its files are written."""
-        from mg_plugins.emotion import Budget, Cache, evaluate, make_judge, write_results
-
         classes = list(map(str, (metric.dataset_meta or {}).get('classes') or ()))
         if not classes:
             raise EmotionEvalError(
@@ -228,16 +212,15 @@ class EmotionEvalHook(Hook):
         folder, clips = Path(runner.work_dir) / 'emotion', metric.latest['clips']
         scores, notes = _shares(metric.latest['scores']), []
         gestures = [classes[k] for k in scores.argmax(1)]
-        scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, notes=notes)
-        options = dict(self.judge)
+        scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, 'test', notes)
+        options, budget = dict(self.judge), emotion.Budget(**self.budget)
         if self.prior == 'fitted':
             sessions = {clip.get('session') for clip in clips}
             options['prior'] = self._fit(runner, classes, synthetic, sessions)
-        budget = Budget(**self.budget)
-        with Cache(folder / 'cache.sqlite') as cache:
-            evaluation = evaluate(
+        with emotion.Cache(folder / 'cache.sqlite') as cache:
+            evaluation = emotion.evaluate(
                 scenarios,
-                make_judge(**options),
+                emotion.make_judge(**options),
                 name=f'synthetic, {place}' if synthetic else place,
                 cache=cache,
                 ask=dict(self.ask, budget=budget, progress=progress),
@@ -246,26 +229,24 @@ class EmotionEvalHook(Hook):
                 templates={self.template.name: self.template},
                 **self.design,
             )
-        evaluation.metrics['notes'] += notes
-        write_results(folder / place, [evaluation])
-        figures, stopped = _figures(evaluation), evaluation.metrics['stopped']
+        metrics = evaluation.metrics
+        metrics['notes'] += notes
+        emotion.write_results(folder / place, [evaluation])
+        figures = {name: reduce(getitem, path, metrics) for name, path in FIGURES.items() if path}
+        answered = sum(arm['answered'] for arm in metrics['arms'].values())
+        figures |= {'answered': answered / len(evaluation.records), 'failed': 0}
+        figures = {name: math.nan if v is None else float(v) for name, v in figures.items()}
+        stopped = metrics['stopped']
         if stopped and not budget.over():
             raise EmotionEvalError(stopped)
         if math.isnan(figures['gain']):
             why = stopped or 'no session has an outcome that the template knows'
             raise EmotionEvalError(f'no figures: {why}; see {folder / place}')
-        judge = evaluation.metrics['judge']
-        lexicon = judge.get('kind') == 'lexicon'
-        named = 'lexicon judge, not a language model' if lexicon else judge['name']
-        runner.logger.info(
-            SUMMARY.format(
-                name=evaluation.metrics['name'],
-                judge=named,
-                sessions=evaluation.metrics['scenarios'],
-                report=folder / place / 'report.html',
-                **figures,
-            )
-        )
+        lexicon = metrics['judge'].get('kind') == 'lexicon'
+        judge = 'lexicon judge, not a language model' if lexicon else metrics['judge']['name']
+        told = dict(name=metrics['name'], sessions=metrics['scenarios'], judge=judge)
+        report = folder / place / 'report.html'
+        runner.logger.info(SUMMARY.format(report=report, **told, **figures))
         return figures
 
     def _scenarios(
@@ -274,28 +255,22 @@ class EmotionEvalHook(Hook):
         gestures: Sequence[str],
         confidences: Sequence[float] | None,
         synthetic: bool,
-        split: str = 'test',
-        notes: list[str] | None = None,
-    ) -> list[Scenario]:
+        split: str,
+        notes: list[str],
+    ) -> list[emotion.Scenario]:
         """Scenarios of the clips' sessions, in an order that does not depend on opaque ids."""
-        from mg_plugins.emotion.build import build_scenarios, fitting_sessions
-        from mg_plugins.emotion.sessions import (
-            choose_gestures,
-            sessions_from_clips,
-            with_transcripts,
+        sessions = emotion.sessions_from_clips(
+            clips, gestures, confidences, split=split, notes=notes
         )
-
-        notes = [] if notes is None else notes
-        sessions = sessions_from_clips(clips, gestures, confidences, split=split, notes=notes)
         if confidences is not None:
-            sessions = choose_gestures(sessions, self.min_confidence)
-        sessions, speakers = with_transcripts(sessions, self.transcripts)
-        sessions, left_out = fitting_sessions(sessions, self.template)
+            sessions = emotion.choose_gestures(sessions, self.min_confidence)
+        sessions, speakers = emotion.with_transcripts(sessions, self.transcripts)
+        sessions, left_out = emotion.fitting_sessions(sessions, self.template)
         notes += [f'{len(ids)} sessions left out: {reason}' for reason, ids in left_out.items()]
         if not sessions:
             raise EmotionEvalError('; '.join(notes) or 'the epoch had no clips')
         mapping: dict[str, str] = {}
-        scenarios = build_scenarios(
+        scenarios = emotion.build_scenarios(
             sessions,
             self.template,
             source='synthetic' if synthetic else 'epoch',
@@ -305,34 +280,23 @@ class EmotionEvalHook(Hook):
         )
         return sorted(scenarios, key=lambda scenario: mapping[scenario.session])
 
-    def _fit(self, runner: Runner, classes: Sequence[str], synthetic: bool, judged: set) -> Prior:
+    def _fit(self, runner: Runner, classes: Sequence[str], synthetic: bool, judged: set) -> Any:
         """The prior fitted to the true labels of training sessions that are not judged."""
-        from mg_plugins.emotion.judges.lexicon import fit_prior
-
         if self._fitted is None or judged != self._judged:
             self._judged, clips = judged, _training_clips(runner.train_dataloader.dataset)
             clips = [clip for clip in clips if clip[0].get('session') not in judged]
             if not clips:
                 raise EmotionEvalError('no training session is left to fit to: all are judged')
             names = [classes[label] for _, label in clips]
-            train = self._scenarios([c for c, _ in clips], names, None, synthetic, split='train')
-            prior = fit_prior(train, classes)
+            train = self._scenarios([c for c, _ in clips], names, None, synthetic, 'train', [])
+            prior = emotion.fit_prior(train, classes)
             self._fitted = replace(prior, name=f'{prior.name}, true labels of the training set')
             runner.logger.info(f'Emotion: prior {self._fitted.name}')
         return self._fitted
 
 
-def _metrics(evaluator: Any) -> list:
-    """Metrics of an evaluator, or of the config of one that is not built yet."""
-    inner = evaluator.get('metrics') if isinstance(evaluator, Mapping) else None
-    inner = inner or getattr(evaluator, 'metrics', None) or evaluator
-    return list(inner) if isinstance(inner, list | tuple) else [inner]
-
-
-def _is_ours(metric: Any) -> bool:
-    kind = metric.get('type') if isinstance(metric, Mapping) else type(metric)
-    kind = METRICS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, MGMetric)
+def _metric(evaluator: Any) -> MGMetric | None:
+    return next((m for m in evaluator.metrics if isinstance(m, MGMetric)), None)
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:
@@ -360,12 +324,4 @@ def _place(runner: Runner, mode: str) -> str:
     loop = runner._train_loop
     if mode == 'test' or loop is None or isinstance(loop, dict):
         return mode
-    by_epoch = runner.log_processor.by_epoch
-    return f'epoch_{loop.epoch}' if by_epoch else f'iter_{loop.iter}'
-
-
-def _figures(evaluation: Evaluation) -> dict[str, float]:
-    values = {name: reduce(getitem, path, evaluation.metrics) for name, path in FIGURES.items()}
-    answered = sum(arm['answered'] for arm in evaluation.metrics['arms'].values())
-    values |= {'answered': answered / len(evaluation.records), 'failed': 0}
-    return {name: math.nan if v is None else float(v) for name, v in values.items()}
+    return f'epoch_{loop.epoch}' if runner.log_processor.by_epoch else f'iter_{loop.iter}'

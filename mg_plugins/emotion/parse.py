@@ -14,8 +14,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .prompts import LETTERS, TEXTS
-from .tasks import ANSWERED, CUT, REFUSED, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE, Answer, Reply, Task
+from .tasks import (
+    ANSWERED,
+    CUT,
+    LETTERS,
+    REFUSED,
+    TEXTS,
+    THOUGHTS_ONLY,
+    TOOL_CALL,
+    UNREADABLE,
+    Answer,
+    Reply,
+    Task,
+)
 
 MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of them
 MOST_TEXT = 10_000  # characters of prose that are looked at, at the beginning and at the end
@@ -87,23 +98,16 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
         found = _read(thoughts, task, False, stated=True)
         answer = found if found.status == ANSWERED else answer
     status = answer.status
-    if status == UNREADABLE:
-        if reply.finish in ('tool_calls', 'function_call') and not text:
-            status = TOOL_CALL
-        elif cut:
-            status = CUT
-        elif thoughts and not text:
-            status = THOUGHTS_ONLY
-    elif status == ANSWERED and cut and not task.options:
+    if status == UNREADABLE and not text and reply.finish in ('tool_calls', 'function_call'):
+        status = TOOL_CALL
+    elif cut and (status == UNREADABLE or status == ANSWERED and not task.options):
         status = CUT
+    elif status == UNREADABLE and not text and thoughts:
+        status = THOUGHTS_ONLY
     # JSON may name half of a character ("\\ud83d"), which no file takes.
-    return replace(
-        answer,
-        status=status,
-        text=writable(answer.text),
-        evidence=tuple(map(writable, answer.evidence)),
-        thoughts=writable(thoughts),
-    )
+    said, thoughts = writable(answer.text), writable(thoughts)
+    evidence = tuple(map(writable, answer.evidence))
+    return replace(answer, status=status, text=said, evidence=evidence, thoughts=thoughts)
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
@@ -140,31 +144,29 @@ def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
     if refusal:
         return Answer(REFUSED, text=text)
     objects, plain, options = _objects(text), _plain(text), task.options
-    content = objects[-1] if objects else {}
+    content, sure = objects[-1] if objects else {}, _CONFIDENCE
     if not options:
         return _open_answer(text, plain, objects)
     if objects:
         choices = {_choice(found['answer'], options) for found in objects}
-        confidence = _confidence(content.get('confidence'))
     elif boxed := _BOXED.findall(plain):
         choices = {_choice(boxed[-1].strip(), options)}
-        confidence = _confidence_in(plain, _CONFIDENCE)
     elif stated:
         return Answer(UNREADABLE)
     elif found := _ANSWER_VALUE.findall(plain) or _CUT_ANSWER.findall(plain):
-        choices = {_choice(value, options) for _, value in found}
-        confidence = _confidence_in(plain, _WHOLE_CONFIDENCE)
+        choices, sure = {_choice(value, options) for _, value in found}, _WHOLE_CONFIDENCE
     else:
-        choices, confidence = _said(plain, options), _confidence_in(plain, _CONFIDENCE)
+        choices = _said(plain, options)
     if len(choices) == 1 and None not in choices:
+        confidence = content.get('confidence') if objects else _confidence_in(plain, sure)
         reason = content.get('reason')
         reason = reason if isinstance(reason, str) and reason else text
-        return Answer(ANSWERED, choices.pop(), confidence, reason, _evidence(content))
+        cited = _evidence(content.get('evidence'))
+        return Answer(ANSWERED, choices.pop(), _confidence(confidence), reason, cited)
     return Answer(REFUSED if _REFUSAL.search(plain) else UNREADABLE, text=text)
 
 
-def _evidence(content: dict[str, Any]) -> tuple[str, ...]:
-    value = content.get('evidence')
+def _evidence(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     texts = [v.strip()[:LONGEST_EVIDENCE] for v in values if isinstance(v, str) and v.strip()]
     return tuple(dict.fromkeys(texts))[:MOST_EVIDENCE]
@@ -195,14 +197,10 @@ def _plain(text: str) -> str:
 
 def _objects(text: str) -> list[dict[str, Any]]:
     """Every whole JSON object in the text that has an answer, its keys in lower case."""
-    found = []
-    for content in json_objects(text):
-        content = {str(key).lower(): value for key, value in content.items()}
-        if 'choice' in content:
-            content.setdefault('answer', content['choice'])
-        if 'answer' in content:
-            found.append(content)
-    return found
+    found = [{str(k).lower(): v for k, v in content.items()} for content in json_objects(text)]
+    found = [{'answer': content['choice']} | content if 'choice' in content else content
+             for content in found]  # fmt: skip
+    return [content for content in found if 'answer' in content]
 
 
 def json_objects(text: str, needed: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
@@ -278,8 +276,8 @@ def _confidence(value: Any) -> float | None:
     return share if 0 <= share <= 1 else None
 
 
-def _confidence_in(text: str, pattern: re.Pattern) -> float | None:
+def _confidence_in(text: str, pattern: re.Pattern) -> str | None:
     found = pattern.search(text)
     if found is None or (found[2] or '').startswith('/'):
         return None
-    return _confidence(found[1] + (found[2] or ''))
+    return found[1] + (found[2] or '')

@@ -14,7 +14,7 @@ import re
 import secrets
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mg_plugins.errors import UserError
@@ -27,8 +27,12 @@ PARTICLES, WORDS, CAPITALISED, ACRONYMS, OPENERS, NO_LABELS, ROLES, PRONOUNS = (
 )
 # Letters that have no base letter in Unicode's tables, or are others' equals.
 LETTERS = str.maketrans('łđðıħŧςæøœ', 'lddihtσäöö')
-# Letters that are also written as two, or as the first of the two.
-SPELLINGS = {'ä': 'ae', 'ö': 'oe', 'ü': 'ue', 'å': 'aa', 'ß': 'ss'}
+# Letters that are also written as two; names that have one are also written with its base letter.
+SPELLINGS = str.maketrans({'ä': 'ae', 'ö': 'oe', 'ü': 'ue', 'å': 'aa', 'ß': 'ss'})
+BASES = str.maketrans('äöüåß', 'aouas')
+# A run of letters or digits, or one letter of a script that has no spaces between words.
+TOKEN = re.compile(r'[\u2e80-\u9fff\uac00-\ud7ff]|[^\W\d_ʼ\u2e80-\u9fff\uac00-\ud7ff]+|\d+')
+WITHIN = re.compile(r"[\s'’ʼ`-]{0,3}|[.*]{1,2}\s?")  # what may stand between two tokens of one name
 PATTERNS = (
     ('[EMAIL]', re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")),
     (
@@ -57,7 +61,6 @@ TITLE = re.compile(
 CONTRACTION = re.compile(r"(?:['’](?:s|m|re|ve|ll|d)|(n['’]t))$", re.IGNORECASE)
 # What `transcripts.as_text` begins lines with.
 LINE_HEAD = re.compile(r'^\[\d+:\d\d\] (?:Speaker [A-Z]+: )?', re.MULTILINE)
-APOSTROPHES = "'’ʼ`"
 SHOWN_PLACES = 5
 FIRST = ', only as the first word of a sentence'
 KEPT = (
@@ -118,26 +121,24 @@ class Redactor:
         self.masked: Counter[str] = Counter()
         self.kept: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncased: list[str] = []
-        self._alone: set[str] = set()
         # What looks like a name: within sentences, and as their first word; words in lower case.
         self._within: dict[str, Counter[str]] = defaultdict(Counter)
         self._first: dict[str, Counter[str]] = defaultdict(Counter)
         self._lower: set[str] = set()
-        found: dict[str, set[str]] = defaultdict(set)
-        spoken: set[str] = set()
+        self._names: dict[str, set[str]] = defaultdict(set)  # placeholders by key
+        self._alone: set[str] = set()
+        self._longest = 0  # tokens of a name
         for entry in dict.fromkeys(' '.join(_clean(name).split()) for name in names):
             placeholder = f'[PERSON {len(self.persons) + 1}]'
-            self._alone.update(_key(name) for name in entry.split(','))
-            for name in _variants(entry):
-                found[_spelling(name)].add(placeholder)
-                spoken.add(_fold(name))
-                self.persons[placeholder] = entry
-        self._placeholder = {
-            key: next(iter(who)) if len(who) == 1 else '[PERSON]' for key, who in found.items()
-        }
-        # The longest first, so that a whole name is not taken for its parts.
-        patterns = [_pattern(name) for name in sorted(spoken, key=lambda n: (-len(n), n))]
-        self._names = re.compile('|'.join(patterns)) if patterns else None
+            for name in entry.split(','):
+                joined = re.sub(r'\b(\w) ', r'\1', name)  # "O Brien" is a part as well
+                parts = {*name.split(), *re.split(r'[\s-]+', f'{name} {joined}')}
+                keys = {key for part in parts for key in _keys(part) if len(key) > 1} - PARTICLES
+                for key in keys | _keys(name):
+                    self._names[key].add(placeholder)
+                    self.persons[placeholder] = entry
+                self._alone |= _keys(name)
+                self._longest = max(self._longest, len(TOKEN.findall(name)) + 1)
 
     def mask(self, text: str, where: str = '') -> str:
         """The text with placeholders; ``where`` is kept with what looks like a name."""
@@ -198,10 +199,16 @@ class Redactor:
     def mask_names(self, text: str, where: str = '') -> str:
         """The text with placeholders for given names only, such as that of a gesture."""
         text = _clean(text)
-        pieces, last = [], 0
-        for match in self._names.finditer(_fold(text)) if self._names else ():
-            first, end = match.span()
-            key = _key(match[0])
+        tokens = list(TOKEN.finditer(text)) if self._names else []
+        folded = [_fold(token[0]).translate(SPELLINGS) for token in tokens]
+        pieces, last, at = [], 0, 0
+        while at < len(tokens):
+            found = self._longest_name(text, tokens, folded, at)
+            at += 1
+            if found is None:
+                continue
+            key, count, end = found
+            first = tokens[at - 1].start()
             if key in WORDS or key in OPENERS:
                 if not text[first].isupper() or (key in OPENERS and text.isupper()):
                     continue
@@ -209,51 +216,35 @@ class Redactor:
                     if key in WORDS and where:
                         self.kept[text[first:end]][where] += 1
                     continue
-            placeholder = self._placeholder.get(_spelling(match[0]), '[PERSON]')
+            persons = self._names[key]
+            placeholder = next(iter(persons)) if len(persons) == 1 else '[PERSON]'
             self.masked[placeholder] += 1
             pieces += text[last:first], placeholder
-            last = end
+            last, at = end, at - 1 + count
         return ''.join(pieces) + text[last:]
 
-
-def _variants(entry: str) -> Iterator[str]:
-    """All names of one entry, and their parts."""
-    for name in map(str.strip, entry.split(',')):
-        # "O Brien" and "OBrien" as "O'Brien"; "Brien" is a part of the first one still.
-        joined = re.sub(r'\b([^\W\d_])\s(?=[^\W\d_]{2})|\b([OD])(?=[A-Z][a-z])', r"\1\2'", name)
-        if _key(name):
-            yield joined
-        parts = {part for n in (name, joined) for part in (*n.split(), *re.split(r'[\s-]+', n))}
-        yield from (p for p in parts - {name} if len(_key(p)) > 1 and _key(p) not in PARTICLES)
-
-
-def _pattern(name: str) -> str:
-    """Expression for a folded name, without the s of a possessive."""
-    words = [_letters(word) for word in re.split(r'[\s-]+', name) if word]
-    body = r'[\s-]+'.join(words)
-    if re.search(r'[\u2e80-\u9fff\uac00-\ud7ff]', name):
-        return body  # written without spaces between words
-    return rf'(?<![^\W\d_]){body}(?=s?(?![^\W\d_]))'
+    def _longest_name(
+        self, text: str, tokens: Sequence[re.Match], folded: Sequence[str], at: int
+    ) -> tuple[str, int, int] | None:
+        """Key, tokens and end of the longest name there, without the s of a possessive."""
+        found, key = None, ''
+        for i in range(at, min(at + self._longest, len(tokens))):
+            if i > at and not WITHIN.fullmatch(text, tokens[i - 1].end(), tokens[i].start()):
+                break
+            key += folded[i]
+            whole, end = key in self._names, tokens[i].end()
+            if whole or (folded[i][1:].endswith('s') and key[:-1] in self._names):
+                found = key if whole else key[:-1], i + 1 - at, end if whole else end - 1
+        return found
 
 
-def _letters(word: str) -> str:
-    """Expression for a folded word in all its spellings."""
-    pattern = ''
-    for piece in re.findall('|'.join(SPELLINGS.values()) + '|.', word):
-        if piece in APOSTROPHES:
-            pattern += rf'[{APOSTROPHES}\s]?'
-            continue
-        others = [letter for letter, two in SPELLINGS.items() if piece in (two, two[0])]
-        if piece in SPELLINGS:
-            others = [SPELLINGS[piece], SPELLINGS[piece][0]]
-        pattern += f'(?:{"|".join((re.escape(piece), *others))})' if others else re.escape(piece)
-    return pattern
-
-
-def _spelling(name: str) -> str:
-    """What all spellings of a name have in common."""
-    text = ''.join(SPELLINGS.get(c, c) for c in _key(name))
-    return re.sub(r'(a)[ae]+|([ou])e+|(s)s+', lambda letters: letters[0][0], text)
+def _keys(name: str) -> set[str]:
+    """The name in all its spellings, folded and without what stands between its tokens."""
+    keys = {''}
+    for letter in ''.join(TOKEN.findall(_fold(name))):
+        forms = {letter.translate(SPELLINGS), letter.translate(BASES)} if len(keys) < 64 else letter
+        keys = {key + form for key in keys for form in forms}
+    return keys - {''}
 
 
 def _begins_sentence(text: str, at: int) -> bool:
@@ -270,23 +261,10 @@ def _clean(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    """Lower case without accents but those of `SPELLINGS`, every character in its place."""
-
-    def fold(letter: str) -> str:
-        lower = letter.lower()
-        if letter.isascii() or lower in SPELLINGS:
-            return lower
-        base, *rest = unicodedata.normalize('NFKD', letter)
-        letter = base if all(map(unicodedata.combining, rest)) else letter
-        lower = letter.lower().translate(LETTERS)
-        return lower if len(lower) == 1 else letter
-
-    return ''.join(map(fold, text))
-
-
-def _key(name: str) -> str:
-    """What different spellings of a name have in common."""
-    return ''.join(c for c in _fold(name) if c.isalnum() and c not in APOSTROPHES)
+    """Lower case without accents but those of `SPELLINGS`."""
+    lower = text.lower().translate(LETTERS)
+    bases = (c if c in 'äöüåß' else unicodedata.normalize('NFKD', c) for c in lower)
+    return ''.join(c for c in ''.join(bases) if not unicodedata.combining(c))
 
 
 def _possible_names(text: str) -> Iterator[tuple[str, bool]]:

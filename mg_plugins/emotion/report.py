@@ -11,14 +11,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
 from mg_plugins.files import write_text
+
+from .tasks import STATUSES
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation
@@ -33,6 +38,14 @@ PLAIN = (
     'draw rotation sample options choice confidence correct completeness depth grounded cited '
     'prompt_cut'
 ).split()
+
+CHOICE = {
+    'accuracy': 'accuracy, %',
+    'accuracy_when_answered': 'if answered, %',
+    'macro_f1': 'macro F1, %',
+    'evidence': 'evidence, %',
+}
+OPEN = {'completeness': 'completeness, %', 'depth': 'depth, 0 to 4', 'evidence': 'evidence, %'}
 
 
 def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) -> dict[str, Path]:
@@ -85,32 +98,96 @@ def _content(evaluations: Sequence[Mapping], records: Sequence[Sequence[Mapping]
         [[number(r.get(k)) for k in TEXTS] + [r.get(k) for k in PLAIN] for r in of_set]
         for of_set in records
     ]
-    return {
-        'evaluations': list(evaluations),
-        'fields': [*TEXTS, *PLAIN],
-        'texts': len(TEXTS),
-        'strings': list(numbers),
-        'records': rows,
-    }
+    fields = {'fields': [*TEXTS, *PLAIN], 'texts': len(TEXTS), 'strings': list(numbers)}
+    return {'evaluations': list(evaluations), **fields, 'records': rows}
 
 
 def _json(value: Any) -> str:
-    """JSON for a script element: ASCII, no ``<``, ``>``, ``&``, no NaN."""
-    text = json.dumps(_finite(value), separators=(',', ':'), allow_nan=False)
+    """JSON for a script element: ASCII, no ``<``, ``>``, ``&``, null for NaN and infinities."""
+    text = json.dumps(value, default=lambda of_numpy: of_numpy.tolist())
+    value = json.loads(text, parse_constant=lambda name: None)
+    text = json.dumps(value, separators=(',', ':'))
     return re.sub('[<>&]', lambda match: f'\\u{ord(match[0]):04x}', text)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON does not have, and plain numbers for NumPy's."""
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if hasattr(value, 'tolist'):
-        return _finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _digest(text: str) -> str:
     """A text's hash as a Content-Security-Policy names it."""
     return 'sha256-' + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def print_tables(metrics: dict) -> None:
+    """Print one set's ``metrics``, whose parts `figures` describes."""
+    console = Console(highlight=False)
+    judge, open_ended = metrics['judge'], metrics['open_ended']
+    synthetic = 'SYNTHETIC data, ' if 'synthetic' in metrics['source'] else ''
+    lexicon = judge.get('kind') == 'lexicon'
+    who = 'lexicon judge (not a language model)' if lexicon else judge['name']
+    console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
+    counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
+    console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
+    if lexicon:
+        weights = judge['weights']
+        console.print(
+            f'prior: {judge["prior"]}; it weighs text by {weights["text"]:.2f}, '
+            f'gestures by {weights["gestures"]:.2f}'
+        )
+    arms = metrics['arms']
+    figures = metrics['open'] if open_ended else arms
+    rows = [
+        (title, *(_interval(figures[arm][figure], 1 if figure == 'depth' else 100) for arm in arms))
+        for figure, title in (OPEN if open_ended else CHOICE).items()
+    ]
+    for figure, title in () if open_ended else (('ece', 'calibr. error'), ('brier', 'Brier score')):
+        values = [of[figure] for of in arms.values()]
+        rows.append((title, *('–' if v is None else f'{v:.3f}' for v in values)))
+    for status in ('asked', *STATUSES[1:]):
+        counts = [of[status] for of in arms.values()]
+        rows += [(status, *map(str, counts))] * (status == 'asked' or any(counts))
+    _print(console, ['', *arms], rows)
+    rows = [
+        (title, _interval(of['gain'], sign='+'), f'{m["b"]} : {m["c"]}', f'{m["p"]:.2g}')
+        for title, of in metrics['comparisons'].items()
+        for m in [of['mcnemar']]
+    ]
+    if _print(console, ['paired', 'gain, points', 'b : c', 'McNemar p'], rows):
+        console.print('b : c = scenarios right in the first arm only : in the second only')
+    rows = [
+        (title, _interval(of['completeness'], sign='+'), _interval(of['depth'], 1, '+'))
+        for title, of in metrics['open_comparisons'].items()
+    ]
+    if _print(console, ['paired', 'gain in completeness, points', 'gain in depth'], rows):
+        console.print(f'scored by: {metrics["rubric_judge"]}', markup=False)
+    fitted = metrics['baselines'].items()
+    rows = [(title, _interval(of['accuracy']), _interval(of['macro_f1'])) for title, of in fitted]
+    _print(console, ['fitted on training sessions', 'accuracy, %', 'macro F1, %'], rows)
+    lines = [f'* {finding}' for finding in metrics['findings']]
+    for line in [*lines, *(f'note: {note}' for note in metrics['notes'])]:
+        console.print(line, markup=False)
+    if metrics['total_tokens']:
+        console.print(
+            f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies over all runs '
+            f'with this cache; this run: {metrics["tokens"]} in {metrics["calls"]} requests'
+        )
+
+
+def _print(console: Console, headers: list[str], rows: list[tuple[str, ...]]) -> bool:
+    """Print a table, and say whether there was anything to print."""
+    table = Table(*headers, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        console.print(table)
+    return bool(rows)
+
+
+def _interval(figure: dict, scale: float = 100, sign: str = '') -> str:
+    if figure['value'] is None:
+        return '–'
+    digits = 1 if scale > 1 else 2
+    # The sum turns -0.0 into 0.0.
+    value, *ends = (
+        f'{round(figure[key] * scale, digits) + 0.0:{sign}.{digits}f}'
+        for key in ('value', 'low', 'high')
+        if figure[key] is not None
+    )
+    return f'{value} [{", ".join(ends)}]' if ends else value

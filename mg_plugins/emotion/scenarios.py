@@ -5,25 +5,53 @@ One line of a scenarios file is one JSON object:
     {"version": 1, "id": "…", "subject": "p03", …, "options": ["won", "lost"], "state": "win",
      "gestures": [{"name": "rub hand", "start": 3.2, "end": 4.0, "confidence": 0.81}], …}
 
-A multiple-choice scenario has two options or more; an open-ended one has ``"options": []``.
+A multiple-choice scenario has two options or more; an open-ended one has ``"options": []``. The
+field types of the dataclasses are pydantic's: what a file may hold stands beside its name.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import write_text
 
-from .checks import KNOWN_ONLY, AnyText, Seconds, Share, Text, Valence, check, shown
-
 VERSION = 1
 ANNOTATED, RECOGNISED, SYNTHETIC = 'annotated', 'recognised', 'synthetic'
+T = TypeVar('T')
+LONGEST = 1e7  # seconds; a session of months is a mistake
+SHOWN = 80  # characters of a wrong value that a message repeats
+KNOWN_ONLY = ConfigDict(extra='forbid')
+
+Text = Annotated[str, Strict(), StringConstraints(pattern=r'\S')]
+# A pattern that everything matches: with one, half of a cut emoji is refused.
+AnyText = Annotated[str, Strict(), StringConstraints(pattern='')]
+Seconds = Annotated[float, Strict(), Field(ge=0, le=LONGEST)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Valence = Annotated[float, Strict(), Field(ge=-1, le=1)]
+
+NO_VALUE = {
+    'missing': 'missing',
+    'missing_argument': 'missing',
+    'unexpected_keyword_argument': 'not in the schema',
+}
+EXPECTED = {
+    'string_type': 'a text was expected',
+    'string_pattern_mismatch': 'a text was expected',
+    'string_unicode': 'a text that UTF-8 can write was expected',
+    'tuple_type': 'a list was expected',
+    'dataclass_type': 'a JSON object was expected',
+}
+_adapter = cache(TypeAdapter)
 
 
 class ScenarioError(UserError):
@@ -81,29 +109,72 @@ class Scenario:
         return {'version': VERSION, **asdict(self)}
 
 
+def check(kind: type[T], content: Any, where: str, error: type[UserError] = UserError) -> T:
+    """An instance of the dataclass ``kind`` made from JSON, every field checked.
+
+    ``where`` is what messages begin with, such as ``'file.jsonl, line 3'``; they name the first
+    wrong field. ``error`` is what is raised.
+    """
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_context=False)[0]
+    path = ''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in first['loc'])[1:]
+    said = NO_VALUE.get(first['type'])
+    if said is None:
+        said = EXPECTED.get(first['type'], first['msg'].replace('Input should', 'it should'))
+        said += f', not {_shown(first["input"])}'
+    raise error(f'{where}, field {path[:SHOWN]}: {said}' if path else f'{where}: {said}')
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut short."""
+    if isinstance(value, int) and abs(value) >= 10**SHOWN:
+        return 'a number of very many digits'
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'
+
+
+def text_of(fields: Mapping[str, Any], name: str) -> str:
+    """A cell of a table as text; empty where it is missing."""
+    return '' if fields.get(name) is None else str(fields[name]).strip()
+
+
+def number_of(
+    fields: Mapping[str, Any], name: str, where: str, default: float | None = None
+) -> float:
+    """A cell as a finite number; ``default``, if there is one, where it is missing."""
+    text = text_of(fields, name)
+    with suppress(ValueError):
+        value = float(default if default is not None and not text else text)
+        if abs(value) < float('inf'):
+            return value
+    raise ScenarioError(f'{where}, field {name}: a number was expected, not {text[:60]!r}')
+
+
 def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
     """Check one JSON object and make a scenario of it; errors begin with ``where``."""
     if isinstance(content, dict):
         content = dict(content)
         version = content.pop('version', None)
         if version != VERSION:
-            raise ScenarioError(
-                f'{where}, field version: {shown(version)}, but this program reads {VERSION}'
-            )
+            read = f'{_shown(version)}, but this program reads {VERSION}'
+            raise ScenarioError(f'{where}, field version: {read}')
     made = check(Scenario, content, where, ScenarioError)
     options, states, values = made.options, made.states, made.valences
     for i, g in enumerate(made.gestures):
         if g.end < g.start:
-            raise ScenarioError(
-                f'{where}, field gestures[{i}].end: {g.end} comes before start {g.start}'
-            )
-    different = 'two different ones or more'
+            back = f'gestures[{i}].end: {g.end} comes before start {g.start}'
+            raise ScenarioError(f'{where}, field {back}')
     for wrong, what in (
         (
             len(options) == 1 or len(set(options)) < len(options),
-            f'options: {different}, or none at all',
+            'options: two different ones or more, or none at all',
         ),
-        (len(states) < 2 or len(set(states)) < len(states), f'states: {different} were expected'),
+        (
+            len(states) < 2 or len(set(states)) < len(states),
+            'states: two different ones or more were expected',
+        ),
         (len(options) > 26, f'options: {len(options)}, and 26 letters at most name them'),
         (
             options and len(options) != len(states),

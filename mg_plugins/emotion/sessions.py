@@ -10,21 +10,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from .checks import LONGEST
-from .rows import csv_rows, json_rows, number_of, text_of
-from .scenarios import ANNOTATED, RECOGNISED, Gesture, ScenarioError, in_order
+from .scenarios import (
+    ANNOTATED,
+    LONGEST,
+    RECOGNISED,
+    Gesture,
+    ScenarioError,
+    in_order,
+    number_of,
+    text_of,
+)
 from .transcripts import Utterance, as_text, mask_speakers, read_transcript, speaker_names
 
 DEFAULT_FPS = 30.0
-# Splits by session come before splits by subject, which come before any other.
-PROTOCOLS = ('emotion', 'sessions', 'xsub')
-ENDINGS = {'train': 'train', 'val': 'test', 'test': 'test'}
-PREDICTIONS = ('session', 'start', 'end', 'predicted_class', 'score')
-SEGMENTS = ('recording', 'person', 'class', 'start_s', 'end_s', 'confidence')
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,17 @@ def sessions_from_clips(
                 f'{where} has no session: scenarios are made of sessions, so each clip must say '
                 'which recording it is from (field session of its annotation)'
             )
-        fps = number_of(clip, 'fps', where, 0.0)
-        if fps < 0:
-            raise ScenarioError(f'{where}, field fps: frames a second were expected, not {fps:g}')
-        if not fps:  # 0 is what video libraries say where they do not know
-            assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += 1
-            fps = DEFAULT_FPS
         start, end = number_of(clip, 'start', where), number_of(clip, 'end', where)
-        if not 0 <= start <= end:
-            raise ScenarioError(f'{where}: frames {start:g} to {end:g} are no span of time')
+        fps = number_of(clip, 'fps', where, 0.0)
+        for wrong, what in (
+            (fps < 0, f', field fps: frames a second were expected, not {fps:g}'),
+            (not 0 <= start <= end, f': frames {start:g} to {end:g} are no span of time'),
+        ):
+            if wrong:
+                raise ScenarioError(where + what)
+        # 0 is what video libraries say where they do not know.
+        assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += not fps
+        fps = fps or DEFAULT_FPS
         if not end / fps <= LONGEST:
             raise ScenarioError(
                 f'{where}: frame {end:g} at {fps:g} frames a second is {end / fps:g} s, which is '
@@ -97,15 +99,14 @@ def sessions_from_clips(
                     f'{where}: session {session!r} has the {field} {value!r} here and '
                     f'{fact[field]!r} before; give each person and each outcome a session'
                 )
-        if not text_of(clip, 'subject'):
-            assumed['without subject: their session stands for it'] += 1
+        assumed['without subject: their session stands for it'] += not text_of(clip, 'subject')
     if notes is not None:
-        notes += [f'{count} clips {what}' for what, count in sorted(assumed.items())]
+        notes += [f'{count} clips {what}' for what, count in sorted(assumed.items()) if count]
     return [
         Session(
-            id=session,
-            subject=facts[session].get('subject', session),
-            gestures=merge_windows(timeline) if recognised else in_order(timeline),
+            session,
+            facts[session].get('subject', session),
+            merge_windows(timeline) if recognised else in_order(timeline),
             state=facts[session].get('outcome', ''),
             split=split,
             origin=RECOGNISED if recognised else ANNOTATED,
@@ -124,11 +125,10 @@ def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
     last: dict[str, list[Gesture]] = {}  # group by class
     for gesture in in_order(gestures):
         group = last.get(gesture.name)
-        if group and gesture.start < max(g.end for g in group):
-            group.append(gesture)
-        else:
-            last[gesture.name] = [gesture]
-            groups.append(last[gesture.name])
+        if not group or gesture.start >= max(g.end for g in group):
+            groups.append(group := [])
+        last[gesture.name] = group
+        group.append(gesture)
     merged = []
     for group in groups:
         length = [max(g.end - g.start, 1e-6) for g in group]
@@ -138,135 +138,10 @@ def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
     return in_order(merged)
 
 
-def sessions_from_annotations(
-    path: str | os.PathLike | Mapping[str, Any],
-    split: str | None = None,
-    *,
-    notes: list[str] | None = None,
-) -> list[Session]:
-    """Sessions of an annotation file (or what it holds), with its true labels.
-
-    ``split`` takes the clips of this split only. Sessions whose clips are in one that ends in
-    train, val or test get the split 'train' or 'test' in either case.
-    """
-    from mg_plugins.data.annotations import load_annotations
-
-    content = path if isinstance(path, Mapping) else load_annotations(path)
-    path = 'the annotations' if isinstance(path, Mapping) else path
-    splits, classes = content['split'], content['meta'].get('classes')
-    clips = content['annotations']
-    if not classes:
-        raise ScenarioError(
-            f'{path} has no class names (meta: classes), without which gestures cannot be named; '
-            'tools/prepare_data.py writes them'
-        )
-    if split is not None:
-        if split not in splits:
-            raise ScenarioError(
-                f'{path} has no split {split!r}; it has {", ".join(splits) or "none"}'
-            )
-        splits = {split: set(splits[split])}
-        clips = [clip for clip in clips if clip['frame_dir'] in splits[split]]
-    wrong = [clip for clip in clips if clip['label'] >= len(classes)]
-    if wrong:
-        raise ScenarioError(
-            f'{path}: clip {wrong[0]["frame_dir"]!r} has label {wrong[0]["label"]}, but there are '
-            f'{len(classes)} class names'
-        )
-    names = [str(classes[clip['label']]) for clip in clips]
-    sides = _sides(clips, splits)
-    sessions = sessions_from_clips(clips, names, notes=notes)
-    return [replace(session, split=sides.get(session.id, '')) for session in sessions]
-
-
-def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Session to 'train' or 'test', where all its clips are on that side of one protocol."""
-    members: dict[str, dict[str, set[str]]] = {}  # clips by protocol and side
-    for name, within in splits.items():
-        protocol, _, ending = name.rpartition('_')
-        if ending in ENDINGS:
-            sides = members.setdefault(protocol, {})
-            sides.setdefault(ENDINGS[ending], set()).update(within)
-    # One protocol only: sides of several contradict each other.
-    chosen = next((p for p in PROTOCOLS if p in members), next(iter(members), None))
-    sessions: dict[str, set[str]] = {}
-    for clip in clips:
-        sessions.setdefault(str(clip['session']), set()).add(clip['frame_dir'])
-    return {
-        session: side
-        for side, within in members.get(chosen, {}).items()
-        for session, names in sessions.items()
-        if names <= within
-    }
-
-
-def sessions_from_predictions(
-    paths: Sequence[str | os.PathLike], *, split: str = '', notes: list[str] | None = None
-) -> list[Session]:
-    """Sessions of ``predictions.csv`` files that tests write.
-
-    Several must hold different clips, such as those of the left-out subjects of tools/compare.py.
-    """
-    rows: list[dict[str, str]] = []
-    seen: dict[str, str] = {}
-    for path in map(Path, paths):
-        for where, row in csv_rows(path, PREDICTIONS):
-            name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
-            if name in seen:
-                raise ScenarioError(
-                    f'{where}: clip {name!r} is already in {seen[name]}; give files of different '
-                    'clips only (one seed of each fold)'
-                )
-            seen[name] = where
-            if not row['predicted_class']:
-                raise ScenarioError(f'{where}, column predicted_class: it is empty')
-            score = number_of(row, 'score', where)
-            if not 0 <= score <= 1:
-                raise ScenarioError(
-                    f'{where}, column score: a probability was expected, not {score}; let the '
-                    "recogniser's head average with softmax (average_clips='prob')"
-                )
-            rows.append({**row, 'frame_dir': name})
-    names = [row['predicted_class'] for row in rows]
-    scores = [float(row['score']) for row in rows]
-    return sessions_from_clips(rows, names, scores, split=split, notes=notes)
-
-
-def sessions_from_segments(
-    paths: Sequence[str | os.PathLike], *, split: str = ''
-) -> tuple[list[Session], bool]:
-    """Sessions of segments.csv or .json of tools/recognize.py, one each person.
-
-    Also whether a file says that its model was trained on synthetic data.
-    """
-    found: dict[str, list[SimpleNamespace]] = {}
-    synthetic = False
-    for path in map(Path, paths):
-        rows = csv_rows(path, SEGMENTS) if path.suffix == '.csv' else json_rows(path)
-        for where, row in rows:
-            name, sure = text_of(row, 'class'), number_of(row, 'confidence', where, 1.0)
-            start, end = number_of(row, 'start_s', where), number_of(row, 'end_s', where)
-            if not name or not 0 <= start <= end <= LONGEST or not 0 <= sure <= 1:
-                raise ScenarioError(
-                    f'{where}: a class, a start from 0, an end after it and a confidence from 0 '
-                    f'to 1 were expected, not {name!r}, {start:g} to {end:g} s, {sure:g}'
-                )
-            segment = SimpleNamespace(label=name, start=start, end=end, confidence=sure)
-            segment.person = text_of(row, 'person') or '0'
-            found.setdefault(text_of(row, 'recording') or path.stem, []).append(segment)
-            synthetic |= row.get('source') == 'synthetic'
-    sessions = [
-        replace(session, gestures=merge_windows(session.gestures), split=split)
-        for name, rows in found.items()
-        for session in recording_sessions(name, rows, sorted({row.person for row in rows}))
-    ]
-    return sessions, synthetic
-
-
 def recording_sessions(
     name: str,
     segments: Iterable[Any],
-    persons: Sequence[int] = (),
+    persons: Iterable[Any] = (),
     transcript: str | os.PathLike | None = None,
 ) -> list[Session]:
     """One recording as a session for each person in it, also where no gesture was found.
@@ -284,31 +159,11 @@ def recording_sessions(
     for row in segments:
         gesture = Gesture(row.label, row.start, row.end, row.confidence)
         timelines.setdefault(row.person, []).append(gesture)
-    sessions = []
-    for person, gestures in sorted(timelines.items()):
-        own = name if len(timelines) == 1 else f'{name} person {person}'
-        sessions.append(Session(own, own, tuple(gestures), transcript=said, origin=RECOGNISED))
-    return sessions
-
-
-def with_outcomes(
-    sessions: Iterable[Session], path: str | os.PathLike
-) -> tuple[list[Session], list[str]]:
-    """States of a file with the header ``session,subject,state`` (or ``session,state``).
-
-    Returns:
-        The sessions, and those of the file that are not among them.
-    """
-    table: dict[str, dict[str, str]] = {}
-    for where, row in csv_rows(Path(path), ('session', 'state')):
-        if table.setdefault(row['session'], row) is not row:
-            raise ScenarioError(f'{where}: session {row["session"]!r} comes twice')
-    joined = []
-    for session in sessions:
-        row = table.pop(session.id, {})
-        given = {key: row[key] for key in ('state', 'subject') if row.get(key)}
-        joined.append(replace(session, **given))
-    return joined, sorted(table)
+    ids = {p: name if len(timelines) == 1 else f'{name} person {p}' for p in sorted(timelines)}
+    return [
+        Session(own, own, tuple(timelines[person]), transcript=said, origin=RECOGNISED)
+        for person, own in ids.items()
+    ]
 
 
 def with_transcripts(

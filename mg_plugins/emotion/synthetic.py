@@ -14,14 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .build import build_scenarios
+from .build import build_scenarios, load_template
 from .scenarios import SYNTHETIC, Gesture, Scenario
 from .sessions import Session
-from .template import load_template
 
 AGREEMENT = 0.65
-TONE, TEXT = range(2)  # streams of random numbers
-
 # What an invented player says.
 SENTENCES = json.loads(Path(__file__).with_name('sentences.json').read_text(encoding='utf-8'))
 
@@ -53,25 +50,25 @@ def synthetic_scenarios(
     task = make_task(options)
     plan = make_plan(options, task)
     seconds = 1 / plan.fps[plan.session]
-    start, end = plan.start * seconds, (plan.start + plan.frames - 1) * seconds
-    timeline: dict[int, list[Gesture]] = {}
-    for place, session in enumerate(plan.session.tolist()):
-        times = round(float(start[place]), 2), round(float(end[place]), 2)
-        gesture = Gesture(task.names[plan.label[place]], *times)
-        timeline.setdefault(session, []).append(gesture)
+    spans = np.stack([plan.start * seconds, (plan.start + plan.frames - 1) * seconds], 1).tolist()
+    timelines: dict[int, list[Gesture]] = {}
+    for session, label, (start, end) in zip(plan.session.tolist(), plan.label, spans, strict=True):
+        gesture = Gesture(task.names[label], round(start, 2), round(end, 2))
+        timelines.setdefault(session, []).append(gesture)
     held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
-    agrees = _agreements(plan.outcome, held_out, subjects, seed)
+    held = np.array([held_out.get(s % subjects, False) for s in range(len(plan.outcome))])
+    agrees = _agreements(plan.outcome, held, _stream(seed, 0))
     made = []
-    for session in sorted(timeline):
-        subject, won = session % subjects, bool(plan.outcome[session])
+    for session, timeline in sorted(timelines.items()):
+        won = bool(plan.outcome[session])
         made.append(
             Session(
                 id=f'V{session:04d}',
-                subject=f'S{subject:03d}',
-                gestures=tuple(timeline[session]),
+                subject=f'S{session % subjects:03d}',
+                gestures=tuple(timeline),
                 state='win' if won else 'lose',
-                transcript=_answer(won == agrees[session], _stream(seed, TEXT, session)),
-                split='test' if held_out[subject] else 'train',
+                transcript=_answer(won == agrees[session], _stream(seed, 1, session)),
+                split='test' if held[session] else 'train',
                 origin=SYNTHETIC,
             )
         )
@@ -83,17 +80,10 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(97, *key)))
 
 
-def _agreements(
-    outcome: np.ndarray, held_out: dict[int, bool], subjects: int, seed: int
-) -> np.ndarray:
-    """Whether tone and outcome agree, a bool a session, in the same share of every stratum.
-
-    A quota in each split and outcome instead of a draw for each session, so that the text alone
-    is worth as much in small sets as in large ones.
-    """
-    stream = _stream(seed, TONE)
+def _agreements(outcome: np.ndarray, held: np.ndarray, stream: np.random.Generator) -> np.ndarray:
+    """Whether tone and outcome agree, a bool a session: by quota in each split and outcome, so that
+    the text alone is worth as much in small sets as in large ones."""
     agrees = np.zeros(len(outcome), bool)
-    held = np.array([held_out.get(s % subjects, False) for s in range(len(outcome))])
     for test in (False, True):
         for won in (0, 1):
             members = stream.permutation(np.flatnonzero((held == test) & (outcome == won)))

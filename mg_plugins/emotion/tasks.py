@@ -1,12 +1,32 @@
-"""What is asked of a judge, what comes back, and how the answer is read from it."""
+"""What is asked of a judge, how a scenario is put into words, and what comes back.
+
+The arms of an evaluation differ in the timeline and in nothing else: the system text is the same
+in all of them and mentions no gestures, and the arm without them has no word about any. What is
+sent is the context, gesture names with times and confidences, the question and the options; ids,
+subject, session, states, valences and the truth never are.
+"""
 
 from __future__ import annotations
 
+import json
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .scenarios import Gesture
+from .scenarios import Gesture, Scenario
 
+if TYPE_CHECKING:
+    from .build import Template
+
+LETTERS = string.ascii_uppercase
+TEXTS, GLOSSARY = (
+    json.loads(Path(__file__).with_name(f'{name}.json').read_text(encoding='utf-8'))
+    for name in ('texts', 'glossary')  # the latter: class names that do not explain themselves
+)
+ROLE, CHOOSE, WRITE, TIMELINE, NO_GESTURES, SURE = TEXTS['prompts'].values()
+LONGEST_REASON, MOST_EVIDENCE, LONGEST_EVIDENCE = 1500, 5, 120
 # What became of a question. Every one of them is counted and shown.
 ANSWERED, REFUSED, FAILED = 'answered', 'refused', 'failed'
 CUT = 'cut'  # at the limit on the answer's length, before an answer could be read
@@ -56,23 +76,18 @@ class Reply:
     prompt_cut: bool = False
 
 
+@dataclass(eq=False)
 class JudgeError(RuntimeError):
-    """A question that got no reply; the message holds no key.
+    """A question that got no reply; the message holds no key."""
 
-    ``retry``: asking again may help; ``after``: seconds that the endpoint asked to wait; ``busy``:
-    it has too much to do; ``free``: the request was changed, ask at once and do not count a try.
-    """
+    message: str
+    retry: bool = False  # asking again may help
+    after: float | None = None  # seconds that the endpoint asked to wait
+    busy: bool = False  # it has too much to do
+    free: bool = False  # the request was changed: ask at once and do not count a try
 
-    def __init__(
-        self,
-        message: str,
-        retry: bool = False,
-        after: float | None = None,
-        busy: bool = False,
-        free: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.retry, self.after, self.busy, self.free = retry, after, busy, free
+    def __str__(self) -> str:
+        return self.message
 
 
 class Unreachable(JudgeError):
@@ -82,9 +97,9 @@ class Unreachable(JudgeError):
 class Judge(Protocol):
     """Answers tasks. ``name`` is for people (``'lexicon'``, ``'openai: qwen3-8b'``).
 
-    A judge may have three members more: ``reads(task)``, what its answer depends on where that is
-    not the messages and the schema (the cache's key is made of it); ``notes``, what a reader should
-    know of how it asked; and ``scrub(text)``, which takes a key out of a text.
+    It may also have ``reads(task)``, what its answer depends on where that is not the messages and
+    the schema (the cache's key is made of it); ``notes``, what a reader should know of how it
+    asked; and ``scrub(text)``, which takes a key out of a text.
     """
 
     name: str
@@ -110,3 +125,100 @@ class Answer:
     text: str = ''  # the judge's reason, or its open-ended answer, or the error
     evidence: tuple[str, ...] = ()  # what the judge cites of the scenario
     thoughts: str = ''  # what a reasoning model wrote before its answer
+
+
+def render(
+    scenario: Scenario,
+    gestures: Sequence[Gesture] | None,
+    order: Sequence[int],
+    template: Template | None = None,
+) -> Task:
+    """Turn a scenario into the question of one arm.
+
+    Args:
+        scenario: What is asked about.
+        gestures: The timeline to show, the scenario's own or another's; None shows none.
+        order: The options (open-ended: the states, which nobody is shown) in the order wanted, as
+            indices: a permutation.
+        template: The scenario's template, whose sentence on the domain begins the system text.
+    """
+    states, options = len(scenario.states), len(scenario.options)
+    if sorted(order) != list(range(states)):
+        what = f'order {list(order)} is no permutation of the {states} states'
+        raise ValueError(f'{what} of scenario {scenario.id!r}')
+    if options > len(LETTERS):
+        what = f'{options} options; at most {len(LETTERS)} can be lettered'
+        raise ValueError(f'scenario {scenario.id!r} has {what}')
+    options = () if scenario.open_ended else tuple(scenario.options[i] for i in order)
+    parts = [f'Context:\n{scenario.context.strip() or "(nothing is known)"}']
+    if gestures is not None:
+        parts.append(timeline(gestures))
+    parts.append(f'Question: {scenario.question.strip()}')
+    if options:
+        lettered = zip(LETTERS, options, strict=False)
+        parts.append('\n'.join(['Options:', *(f'{a}. {_line(text)}' for a, text in lettered)]))
+    domain = [template.instruction.strip()] if template else []
+    return Task(
+        '\n'.join([*domain, ROLE, CHOOSE if options else WRITE]),
+        '\n\n'.join(parts),
+        answer_schema(len(options)) if options else None,
+        scenario.context,
+        None if gestures is None else tuple(gestures),
+        options,
+        states=tuple(scenario.states[i] for i in order),
+        valences=tuple(scenario.valences[i] for i in order),
+        domain=scenario.domain,
+    )
+
+
+def timeline(gestures: Sequence[Gesture]) -> str:
+    """A line each, ``00:03.2-00:04.0 rub hand (confidence 0.81)``; of truth without confidence."""
+    if not gestures:
+        return NO_GESTURES
+    lines = [
+        f'{clock(g.start)}-{clock(g.end)} {_line(g.name)}'
+        + (f' (confidence {g.confidence:.2f})' if g.confidence < 1 else '')
+        for g in gestures
+    ]
+    names = sorted({g.name for g in gestures} & set(GLOSSARY))
+    explained = '; '.join(f'{name}: {GLOSSARY[name]}' for name in names)
+    notes = [f'What the names mean: {explained}.'] if names else []
+    notes += [SURE] if any(g.confidence < 1 for g in gestures) else []
+    return '\n'.join([TIMELINE, *lines, *notes])
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``mm:ss.s``."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    return f'{minutes:02d}:{tenths // 10:02d}.{tenths % 10}'
+
+
+def answer_schema(options: int) -> dict[str, Any]:
+    """JSON schema of a choice among so many options; the reason first, as room to think."""
+    return object_schema(
+        reason=text_of_at_most(LONGEST_REASON),
+        evidence=list_of_at_most(MOST_EVIDENCE, text_of_at_most(LONGEST_EVIDENCE)),
+        answer={'type': 'string', 'enum': list(LETTERS[:options])},
+        confidence={'type': 'number', 'minimum': 0, 'maximum': 1},
+    )
+
+
+def object_schema(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Strict JSON schema of an object with these fields and no others."""
+    strict = {'required': list(fields), 'additionalProperties': False}
+    return {'type': 'object', 'properties': fields, **strict}
+
+
+def text_of_at_most(characters: int) -> dict[str, Any]:
+    """JSON schema of a bounded text."""
+    return {'type': 'string', 'maxLength': characters}
+
+
+def list_of_at_most(entries: int, items: dict[str, Any]) -> dict[str, Any]:
+    """JSON schema of a bounded list of different entries."""
+    return {'type': 'array', 'items': items, 'maxItems': entries, 'uniqueItems': True}
+
+
+def _line(text: str) -> str:
+    """Without line breaks: a class name must not be able to begin a part of its own."""
+    return ' '.join(text.split())

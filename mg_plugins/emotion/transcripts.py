@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, product
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import Any
 
 from mg_plugins.errors import UserError
 
-from .checks import LONGEST, AnyText, Seconds, check
 from .redact import NO_LABELS, OPENERS, PRONOUNS, ROLES, without_contraction
+from .scenarios import LONGEST, AnyText, Seconds, check
 
 SUFFIXES = ('.srt', '.vtt', '.json')
 EXPECTED = 'SESSION.srt, SESSION.vtt or SESSION.json'
@@ -96,13 +96,11 @@ def read_transcripts(
             found[path.stem] = read_transcript(path)
     kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(others.items()))
     if not found:
-        raise TranscriptError(
-            f'{folder} has no transcript (it has {kinds or "nothing"}); expected {EXPECTED}'
-        )
+        has = f'has no transcript (it has {kinds or "nothing"})'
+        raise TranscriptError(f'{folder} {has}; expected {EXPECTED}')
     if others and notes is not None:
-        notes.append(
-            f'{folder}: {others.total()} of another kind not read ({kinds}); expected {EXPECTED}'
-        )
+        unread = f'{others.total()} of another kind not read ({kinds})'
+        notes.append(f'{folder}: {unread}; expected {EXPECTED}')
     return found
 
 
@@ -133,40 +131,35 @@ def as_text(utterances: Iterable[Utterance]) -> str:
     )
 
 
-def _cues(lines: Sequence[str], path: Path) -> list[Utterance]:
+def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
     """Cues of both formats: an optional number or name, a line with times, lines of text."""
-    cues: list[Utterance] = []
-    number, at = 1, 0
-    while at < len(lines):
-        line, where = lines[at].strip(), f'{path}, cue {number}, line {at + 1}'
-        at += 1
-        if ARROW in line:
-            start, end = _times(line, where)
-            first = at
-            while at < len(lines) and lines[at].strip() and not _begins_cue(lines, at):
-                at += 1
-            number += 1
-            # One utterance, or one for each of its voices.
-            before, *voices = VOICE.split(' '.join(lines[first:at]))
-            parts = [('', before), *zip(voices[::2], voices[1::2], strict=True)]
-            cues += [Utterance(start, end, _plain(said), _plain(who)) for who, said in parts]
-        elif SKIPPED_BLOCK.match(line):
-            while at < len(lines) and lines[at].strip():
-                at += 1
-        elif line and not _begins_cue(lines, at - 1):
+    cues: list[tuple[tuple[float, float], list[str]]] = []
+    said: list[str] | None = None  # the text of a cue that goes on
+    skipping = False
+    for at, line in enumerate(map(str.strip, lines)):
+        where = f'{path}, cue {len(cues) + 1}, line {at + 1}'
+        above = ARROW in ''.join(lines[at + 1 : at + 2])
+        if not line:
+            said, skipping = None, False
+        elif skipping or said is None and SKIPPED_BLOCK.match(line):
+            skipping = True
+        elif ARROW in line:
+            said = []
+            cues.append((_times(line, where), said))
+        elif above and (said is None or line.isdecimal()):
+            said = None  # the number or name of a cue
+        elif said is not None:
+            said.append(line)
+        else:
             raise TranscriptError(
                 f'{where}: a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected, '
                 f'not {line[:60]!r}'
             )
-    return cues
-
-
-def _begins_cue(lines: Sequence[str], at: int) -> bool:
-    """Whether a line has the times of a cue, or is the number or name above them."""
-    if ARROW in lines[at]:
-        return True
-    named = not at or not lines[at - 1].strip() or lines[at].strip().isdecimal()
-    return named and ARROW in ''.join(lines[at + 1 : at + 2])
+    for (start, end), text in cues:
+        # One utterance, or one for each of its voices.
+        before, *voices = VOICE.split(' '.join(text))
+        for who, words in [('', before), *zip(voices[::2], voices[1::2], strict=True)]:
+            yield Utterance(start, end, _plain(words), _plain(who))
 
 
 def _times(line: str, where: str) -> tuple[float, float]:
@@ -176,16 +169,15 @@ def _times(line: str, where: str) -> tuple[float, float]:
     for text in (left.strip(), (right.split() or [''])[0]):
         match = CLOCK.fullmatch(text)
         if not match:
-            raise TranscriptError(
-                f'{where}: a time such as 00:01:02.500 was expected, not {text[:60]!r}'
-            )
+            wanted = 'a time such as 00:01:02.500 was expected'
+            raise TranscriptError(f'{where}: {wanted}, not {text[:60]!r}')
         hours, minutes, seconds, fraction = match.groups()
         whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
         if whole >= LONGEST:
             raise TranscriptError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
         times.append(whole + int((fraction or '0').ljust(3, '0')) / 1000)
-        if times[-1] < times[0]:
-            raise TranscriptError(f'{where}: the end {text} comes before the start {left.strip()}')
+    if times[1] < times[0]:
+        raise TranscriptError(f'{where}: the end {text} comes before the start {left.strip()}')
     return times[0], times[1]
 
 
@@ -202,11 +194,8 @@ def _labelled(cue: Utterance) -> Utterance:
 
 
 def _is_label(text: str) -> bool:
-    """Whether one to three words before a colon say who speaks.
-
-    In capitals they do, else not with a word that is common there ("Look:", "the last set:"),
-    unless it is part of a name ("He Bingjiao:").
-    """
+    """Whether one to three words before a colon say who speaks: in capitals they do, else not with
+    a common word ("Look:", "the last set:"), unless it is part of a name ("He Bingjiao:")."""
     words = [word for word in text.split() if not word.isdecimal()]
     bare = [without_contraction(word).rstrip('.').casefold() for word in words]
     common = [word in OPENERS or word in NO_LABELS for word in bare]
@@ -225,17 +214,13 @@ def _json(text: str, path: Path) -> Iterable[Utterance]:
     if isinstance(content, dict):
         content = content.get('segments')
     if not isinstance(content, list):
-        raise TranscriptError(
-            f'{path}: a list of segments, or an object with a list "segments", was expected'
-        )
+        wanted = 'a list of segments, or an object with a list "segments", was expected'
+        raise TranscriptError(f'{path}: {wanted}')
     for number, item in enumerate(content, 1):
         where = f'{path}, segment {number}'
-        if isinstance(item, dict):
-            item = {k: v for k, v in item.items() if k in Utterance.__dataclass_fields__}
         said = check(Utterance, item, where, TranscriptError)
         if said.end < said.start:
-            raise TranscriptError(
-                f'{where}, field end: {said.end} comes before the start {said.start}'
-            )
+            back = f'{said.end} comes before the start {said.start}'
+            raise TranscriptError(f'{where}, field end: {back}')
         speaker = '' if said.speaker is None else str(said.speaker).strip()
         yield replace(said, text=' '.join(said.text.split()), speaker=speaker)

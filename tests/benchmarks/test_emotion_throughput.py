@@ -11,9 +11,8 @@ import pytest
 from mg_plugins.emotion.ask import ask_all
 from mg_plugins.emotion.cache import Cache
 from mg_plugins.emotion.judges import make_judge
-from mg_plugins.emotion.prompts import render
 from mg_plugins.emotion.scenarios import Gesture, Scenario
-from mg_plugins.emotion.tasks import ANSWERED
+from mg_plugins.emotion.tasks import ANSWERED, render
 
 import fake_server
 

@@ -20,7 +20,6 @@ from mg_plugins.emotion.ask import Budget, Pace, ask_all
 from mg_plugins.emotion.cache import Cache, CacheError
 from mg_plugins.emotion.judges import make_judge
 from mg_plugins.emotion.parse import parse_reply
-from mg_plugins.emotion.prompts import answer_schema
 from mg_plugins.emotion.tasks import (
     ANSWERED,
     FAILED,
@@ -31,6 +30,7 @@ from mg_plugins.emotion.tasks import (
     Reply,
     Task,
     Unreachable,
+    answer_schema,
 )
 
 from fake_server import serve

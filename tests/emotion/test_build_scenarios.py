@@ -7,19 +7,21 @@ import pytest
 from tools_here import tool
 
 from mg_plugins.data.annotations import save_annotations
-from mg_plugins.emotion.build import build_scenarios, fitting_sessions, load_sessions
+from mg_plugins.emotion.build import FOLDER, build_scenarios, fitting_sessions, load_template
 from mg_plugins.emotion.redact import Redactor
 from mg_plugins.emotion.scenarios import Gesture, ScenarioError, load_scenarios
 from mg_plugins.emotion.sessions import (
     Session,
     choose_gestures,
-    sessions_from_annotations,
     sessions_from_clips,
-    sessions_from_predictions,
-    with_outcomes,
     with_transcripts,
 )
-from mg_plugins.emotion.template import FOLDER, load_template
+from mg_plugins.emotion.sources import (
+    load_sessions,
+    sessions_from_annotations,
+    sessions_from_predictions,
+    with_outcomes,
+)
 from mg_plugins.emotion.transcripts import Utterance
 from mg_plugins.errors import UserError
 
@@ -108,12 +110,12 @@ def test_clips_that_make_no_session(clips, message):
 @pytest.mark.parametrize('suffix', ['pkl', 'npz'])
 def test_annotations(tmp_path, suffix):
     path = annotations(tmp_path / f'set.{suffix}')
-    sessions = sessions_from_annotations(path)
+    sessions, _ = sessions_from_annotations(path)
     assert [(s.id, s.split) for s in sessions] == [('a', 'train'), ('b', 'train'), ('c', 'test')]
     assert [g.name for s in sessions for g in s.gestures] == CLASSES * 2
     # A split holds its own clips only, even of half a session.
-    assert [len(s.gestures) for s in sessions_from_annotations(path, 'xsub_val')] == [2, 1]
-    assert {s.split for s in sessions_from_annotations(path, 'xsub_val')} == {'test'}
+    assert [len(s.gestures) for s in sessions_from_annotations(path, 'xsub_val')[0]] == [2, 1]
+    assert {s.split for s in sessions_from_annotations(path, 'xsub_val')[0]} == {'test'}
     with pytest.raises(ScenarioError, match="no split 'nope'; it has sessions_train"):
         sessions_from_annotations(path, 'nope')
 
@@ -152,7 +154,7 @@ def test_the_predictions_that_a_test_writes(tmp_path):
 def test_predictions_of_several_folds(tmp_path):
     one = predictions(tmp_path / '1' / 'p.csv', ['c1,a,Ann,0,30,30,win,0,1,head up,0.9'])
     two = predictions(tmp_path / '2' / 'p.csv', ['c2,b,Bob,0,30,30,,0,0,rub hand,0.5'])
-    sessions = sessions_from_predictions([one, two])
+    sessions, _ = sessions_from_predictions([one, two])
     assert [(s.id, s.state) for s in sessions] == [('a', 'win'), ('b', '')]
     with pytest.raises(
         ScenarioError, match=r"2/p\.csv, line 2: clip 'c2' is already in .*2/p\.csv"

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from mg_plugins import files
-from mg_plugins.emotion.arms import plan_questions
+from mg_plugins.emotion.arms import (
+    choose_prior,
+    for_fitting,
+    plan_questions,
+    previews,
+    split_by_kind,
+)
 from mg_plugins.emotion.ask import Budget
 from mg_plugins.emotion.evaluation import evaluate
 from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
 from mg_plugins.emotion.report import write_results
 from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError, save_scenarios
-from mg_plugins.emotion.sets import choose_prior, for_fitting, previews, split_by_kind
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import JudgeError, Reply
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from mg_plugins.emotion import evaluate, make_judge, score_evidence, synthetic_scenarios
-from mg_plugins.emotion.build import build_scenarios, load_sessions
+from mg_plugins.emotion.arms import judged
+from mg_plugins.emotion.build import build_scenarios, load_template
 from mg_plugins.emotion.scenarios import Gesture, ScenarioError
 from mg_plugins.emotion.sessions import choose_gestures, merge_windows
-from mg_plugins.emotion.sets import judged
+from mg_plugins.emotion.sources import load_sessions
 from mg_plugins.emotion.tasks import Reply
-from mg_plugins.emotion.template import load_template
 
 GESTURES = (
     Gesture('rub hand', 3.2, 4.0),

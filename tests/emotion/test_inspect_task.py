@@ -11,8 +11,8 @@ from mg_plugins.emotion import (  # noqa: E402
     save_scenarios,
     synthetic_scenarios,
 )
+from mg_plugins.emotion.arms import judged  # noqa: E402
 from mg_plugins.emotion.scenarios import ScenarioError  # noqa: E402
-from mg_plugins.emotion.sets import judged  # noqa: E402
 
 from fake_server import serve  # noqa: E402
 

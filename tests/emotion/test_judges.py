@@ -21,9 +21,8 @@ from mg_plugins.emotion.judges import lexicon, make_judge, openai_api
 from mg_plugins.emotion.judges.endpoints import is_loopback, retry_after
 from mg_plugins.emotion.judges.lexicon import Prior, fit_prior, sentiment
 from mg_plugins.emotion.parse import parse_reply
-from mg_plugins.emotion.prompts import answer_schema
 from mg_plugins.emotion.scenarios import Gesture, Scenario
-from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task, Unreachable
+from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task, Unreachable, answer_schema
 
 from fake_server import ENDPOINTS, serve
 from paths import ROOT

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from mg_plugins.emotion.prompts import NO_GESTURES, SURE, TIMELINE, clock, render
+from mg_plugins.emotion.build import load_template, template_names
 from mg_plugins.emotion.scenarios import Gesture, Scenario
-from mg_plugins.emotion.template import load_template, template_names
+from mg_plugins.emotion.tasks import NO_GESTURES, SURE, TIMELINE, clock, render
 
 SECRET = {
     'id': 'SECRETID', 'subject': 'SECRETSUBJECT', 'session': 'SECRETSESSION',

@@ -16,7 +16,7 @@ import pytest
 import real_server
 
 from mg_plugins.emotion import save_scenarios, synthetic_scenarios
-from mg_plugins.emotion.sets import judged
+from mg_plugins.emotion.arms import judged
 
 from paths import HELPERS, ROOT
 

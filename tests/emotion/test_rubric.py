@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mg_plugins.emotion.rubric import (
+from mg_plugins.emotion.scores import (
     OpenAnswer,
     Score,
     grade,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mg_plugins.emotion.template import (
+from mg_plugins.emotion.build import (
     FOLDER,
     NO_TRANSCRIPT,
     TemplateError,

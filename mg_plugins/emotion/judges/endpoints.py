@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,18 +19,17 @@ BOUNDS = ('maxLength', 'maxItems', 'uniqueItems', 'minimum', 'maximum')
 BOUND = re.compile(rf'\b({"|".join(BOUNDS)})\b', re.I)
 OPTIONAL = ('seed', 'temperature')
 FEWEST_TOKENS = 256
+MOST_PARTS, DEEPEST = 20, 6  # of an error that are read
 LIMIT = re.compile(r'max_(?:completion_)?tokens|context (?:length|window|size)|n_ctx')
 
 
 def host_of(url: str) -> str:
     """The host of an http(s) base URL that holds no user and no query."""
-    try:
+    host = None
+    with suppress(ValueError):
         parts = urlsplit(url)
-        host = parts.hostname
-        usable = parts.scheme in ('http', 'https') and host and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+        host = parts.hostname if parts.scheme in ('http', 'https') and parts.port != 0 else None
+    if not host:
         raise ValueError(f'the base URL {url!r} cannot be used: http://HOST:PORT/v1 was expected')
     if parts.username or parts.password or parts.query:
         raise ValueError(
@@ -54,16 +54,11 @@ def is_loopback(host: str) -> bool:
 
 def retry_after(headers: Any) -> float | None:
     """Seconds that a response asks to wait (a number, or the date until when), or None."""
-    value = headers.get('retry-after')
-    if value is None:
-        return None
-    try:
+    value, seconds = headers.get('retry-after', ''), math.inf
+    with suppress(TypeError, ValueError, OverflowError):
+        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    with suppress(ValueError):
         seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (TypeError, ValueError, OverflowError):
-            return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
@@ -112,32 +107,31 @@ class Form:
 
 
 def named_parameter(content: Any) -> tuple[str, str]:
-    """An error's sentence, with the parameter that it names, and its code, from a body's JSON.
+    """An error's sentences, with the parameters that they name, and its code, from a body's JSON.
 
     OpenAI has ``{"error": {"message", "param", "code"}}``, Gemini a list of such objects, FastAPI
     (vLLM, TGI) ``{"detail": [{"loc", "msg"}]}``, others ``{"error": "…"}``, ``{"message": "…"}``
     or a bare text.
     """
-    if isinstance(content, list):
-        content = content[0] if content else ''
-    if not isinstance(content, Mapping):
-        return str(content), ''
-    inner = next((content[k] for k in ('error', 'detail', 'message') if content.get(k)), content)
-    if isinstance(inner, list):
-        parts = [
-            f'{".".join(map(str, part.get("loc") or []))}: {part.get("msg", "")}'
-            if isinstance(part, Mapping)
-            else str(part)
-            for part in inner
-        ]
-        return '; '.join(parts), ''
-    if not isinstance(inner, Mapping):
-        return str(inner), str(content.get('code') or '')
-    said = str(inner.get('message') or inner.get('msg') or json.dumps(dict(inner))[:1000])
-    parameter = inner.get('param')
-    if isinstance(parameter, str) and parameter not in said:
-        said = f'{parameter}: {said}'
-    return said, str(inner.get('code') or '')
+    found: dict[str, None] = {}
+    codes: list[str] = []
+
+    def look(part: Any, deep: int = DEEPEST) -> None:
+        if not deep:
+            return
+        if isinstance(part, Mapping):
+            codes.append(str(part.get('code') or ''))
+            for name in ('loc', 'param', 'message', 'msg', 'error', 'detail'):
+                look(part.get(name), deep - 1)
+        elif isinstance(part, list):
+            for inner in part[:MOST_PARTS]:
+                look(inner, deep - 1)
+        elif part is not None:
+            found[str(part)] = None
+
+    look(content)
+    said = ': '.join(found) or json.dumps(content)[:1000]
+    return said, next(filter(None, reversed(codes)), '')
 
 
 def without_bounds(schema: Any) -> Any:

@@ -19,18 +19,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..prompts import LETTERS
 from ..scenarios import Gesture, Scenario
-from ..tasks import Reply, Task
+from ..tasks import LETTERS, Reply, Task
 
 TABLE = Path(__file__).with_name('affect.json')
-# Of the documented prior: words decide, gestures tip the balance where words say little.
-TEXT, GESTURES = 2.0, 1.0
 FOLDS, C = 5, 1.0  # of `fit_prior`; C is scikit-learn's inverse strength of the L2 penalty
 
 
@@ -43,8 +40,8 @@ class Prior:
     affect: Mapping[str, float]
     usual: float  # mean affect in an average timeline
     # text, gestures: Weights of the text's sentiment and of the timeline.
-    text: float = TEXT
-    gestures: float = GESTURES
+    text: float = 2.0  # of the documented prior: words decide,
+    gestures: float = 1.0  # gestures tip the balance where words say little
     bias: float = 0.0  # log-odds of the more pleasant state with neither
 
     @staticmethod
@@ -87,12 +84,8 @@ def sentiment(text: str) -> float:
 
 @lru_cache
 def _analyzer():
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError:
-        raise ImportError(
-            'the lexicon judge needs vaderSentiment: pip install -e ".[emotion]"'
-        ) from None
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
     return SentimentIntensityAnalyzer()
 
 
@@ -172,26 +165,33 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
     sessions earns no weight; a negative weight of the gestures becomes 0. Scenarios of split
     ``'test'``, or without a state, are left out.
     """
-    try:
-        import numpy as np
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GroupKFold
-    except ImportError:
-        raise ImportError(
-            'fitting a prior needs scikit-learn: pip install -e ".[emotion]"'
-        ) from None
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.naive_bayes import MultinomialNB
+
     labelled = [(s, _pleasant(s)) for s in scenarios if s.split != 'test' and s.state]
     labelled = [(s, pleasant) for s, pleasant in labelled if pleasant is not None]
-    pleasant, groups = [of for _, of in labelled], [s.subject for s, _ in labelled]
+    pleasant, groups = np.array([of for _, of in labelled]), [s.subject for s, _ in labelled]
     if len(set(pleasant)) < 2 or len(set(groups)) < 2:
         raise ValueError(
             f'a prior cannot be fitted to {len(labelled)} labelled training scenarios of '
             f'{len(set(groups))} subjects: two subjects or more and both kinds of state are needed'
         )
     names = classes or sorted({g.name for s, _ in labelled for g in s.gestures})
+    seen = [[(g.name, g.confidence) for g in s.gestures] for s, _ in labelled]
+    bags = np.array([[sum(c for n, c in of if n == name) for name in names] for of in seen])
+
+    def affect(of: np.ndarray) -> Prior:
+        overall = (bags[of].sum(0) + 1) / (bags[of].sum() + len(names))
+        model = MultinomialNB(alpha=len(names) * overall)
+        model.partial_fit(bags[of], pleasant[of], classes=[False, True])
+        values = model.feature_log_prob_[1] - model.feature_log_prob_[0]
+        return Prior('fitted', dict(zip(names, values.tolist(), strict=True)), overall @ values)
+
     features = np.array([[sentiment(s.context), 0.0] for s, _ in labelled])
     for train, test in GroupKFold(min(FOLDS, len(set(groups)))).split(features, groups=groups):
-        fold = _affect([labelled[i] for i in train], names)
+        fold = affect(train)
         features[test, 1] = [fold.lean(labelled[i][0].gestures) for i in test]
     scale = features.std(axis=0)
     # The same text everywhere has a deviation of rounding noise, not of 0.
@@ -200,13 +200,9 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
     if model.coef_[0, 1] < 0:  # against their own log-odds: the sign of no link at all
         model.fit(features / scale * [1, 0], pleasant)
     text, gestures = (model.coef_[0] / scale).tolist()
-    return replace(
-        _affect(labelled, names),
-        name=f'fitted on {len(labelled)} sessions',
-        text=text,
-        gestures=gestures,
-        bias=float(model.intercept_[0]),
-    )
+    name, whole = f'fitted on {len(labelled)} sessions', affect(np.arange(len(labelled)))
+    usual, bias = float(whole.usual), float(model.intercept_[0])
+    return Prior(name, whole.affect, usual, text=text, gestures=gestures, bias=bias)
 
 
 def _pleasant(scenario: Scenario) -> bool | None:
@@ -214,20 +210,3 @@ def _pleasant(scenario: Scenario) -> bool | None:
     middle = (min(scenario.valences) + max(scenario.valences)) / 2
     valence = scenario.valences[scenario.states.index(scenario.state)]
     return None if valence == middle else valence > middle
-
-
-def _affect(labelled: Sequence[tuple[Scenario, bool]], names: Sequence[str]) -> Prior:
-    counts = {True: Counter(), False: Counter()}
-    for scenario, pleasant in labelled:
-        for gesture in scenario.gestures:
-            if gesture.name in names:
-                counts[pleasant][gesture.name] += gesture.confidence
-    totals, smooth = {kind: sum(counts[kind].values()) for kind in counts}, len(names)
-    everything = sum(totals.values()) + smooth
-    overall = {n: (counts[True][n] + counts[False][n] + 1) / everything for n in names}
-
-    def share(kind: bool, name: str) -> float:
-        return (counts[kind][name] + smooth * overall[name]) / (totals[kind] + smooth)
-
-    affect = {name: math.log(share(True, name)) - math.log(share(False, name)) for name in names}
-    return Prior('fitted', affect, sum(overall[name] * affect[name] for name in names))

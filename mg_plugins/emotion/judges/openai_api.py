@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
+
 from ..tasks import JudgeError, Reply, Task, Unreachable
 from .endpoints import Form, host_of, is_loopback, named_parameter, retry_after
 
@@ -40,9 +42,8 @@ _reminded: set[str] = set()
 class Sampling:
     """How answers are drawn."""
 
-    # temperature, further: Of the first draw (`Task.sample` 0) and of further ones.
-    temperature: float = 0.0
-    further: float = 0.7
+    temperature: float = 0.0  # of the first draw (`Task.sample` 0)
+    further: float = 0.7  # and of further ones
     seed: int = 0  # of the first draw; the draw's number is added to it
     answer_tokens: int = 4096  # longest answer, thoughts included
     reasoning_effort: str = ''  # such as ``'low'``, for models that take it; not sent if empty
@@ -78,32 +79,37 @@ class OpenAIJudge:
         allow_remote: bool = False,
         **sampling: Any,
     ) -> None:
-        _aiohttp()
         if not model:
             raise ValueError('no model was given: --model NAME, as the endpoint calls it')
         self.model, self.key_env, self.name = model, key_env, f'openai: {model}'
         self.base_url = (base_url or os.environ.get('OPENAI_BASE_URL') or OPENAI).rstrip('/')
         self.sampling = Sampling(**sampling)
-        if self.sampling.answer_tokens < 1:
-            raise ValueError(f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected')
         host, key = host_of(self.base_url), self._key()
         self.loopback, self._is_openai = is_loopback(host), host == urlsplit(OPENAI).hostname
-        if not self.loopback and not allow_remote:
-            raise ValueError(
+        for wrong, what in (
+            (
+                self.sampling.answer_tokens < 1,
+                f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected',
+            ),
+            (
+                not self.loopback and not allow_remote,
                 f'{host} is not this machine, and nothing is sent elsewhere unless you say so: '
                 '--allow-remote (in a config: allow_remote=True), if the data agreement of your '
-                'recordings allows it; --show prints what would be sent'
-            )
-        if not all('!' <= character <= '~' for character in key):
-            raise ValueError(
+                'recordings allows it; --show prints what would be sent',
+            ),
+            (
+                not all('!' <= character <= '~' for character in key),
                 f'the key in the environment variable {key_env} has white space, control '
-                'characters or others than ASCII in it: put it there as it was given'
-            )
-        if not self.loopback and not key:
-            raise ValueError(
+                'characters or others than ASCII in it: put it there as it was given',
+            ),
+            (
+                not self.loopback and not key,
                 f'no key: put it into the environment variable {key_env}, or name the variable '
-                'that has it: --key-env NAME'
-            )
+                'that has it: --key-env NAME',
+            ),
+        ):
+            if wrong:
+                raise ValueError(what)
         if not self.loopback and host not in _reminded:
             _reminded.add(host)
             clear = self.base_url.startswith('http:')
@@ -114,14 +120,11 @@ class OpenAIJudge:
 
     def identity(self) -> dict[str, Any]:
         """Endpoint, model and parameters."""
-        chosen = {
-            key: value for key, value in vars(self.sampling).items() if value not in ('', None)
-        }
+        chosen = {key: of for key, of in vars(self.sampling).items() if of not in ('', None)}
         return {'kind': 'openai', 'model': self.model, 'base_url': self.base_url, **chosen}
 
     async def reply(self, task: Task) -> Reply:
         """Make one request; a `JudgeError` says whether to try again."""
-        aiohttp = _aiohttp()
         if self._session is None:
             self._session = self._connect()
         form = self._form
@@ -169,7 +172,6 @@ class OpenAIJudge:
         return os.environ.get(self.key_env, '').strip()
 
     def _connect(self):
-        aiohttp = _aiohttp()
         headers = {'Authorization': f'Bearer {self._key()}'} if self._key() else {}
         if self._is_openai:
             for header, name in (('Organization', 'ORG'), ('Project', 'PROJECT')):
@@ -297,11 +299,3 @@ def _key_pattern(key: str) -> re.Pattern:
             for letter in key
         )
     )
-
-
-def _aiohttp():
-    try:
-        import aiohttp
-    except ImportError:
-        raise ImportError('this judge needs aiohttp: pip install -e ".[llm]"') from None
-    return aiohttp

@@ -1,0 +1,257 @@
+"""Scores of answers: what an answer cites, and of open-ended ones how complete and deep they are.
+
+**Evidence** is held against the scenario's own timeline and context, in every arm the same; the
+scorer does not see the arm. A gesture is cited where its class is named, in any inflection
+("rubbing her hands" for ``rub hand``), with a time if one stands in the same sentence; words where
+they are quoted. A citation is supported where the class occurs in the timeline (a time that is
+given within half a second of such a segment), or the quoted words stand in the context.
+
+    score = supported / cited * min(1, supported / 3)
+
+so that an answer that cites nothing scores 0 however fluent it is, one that cites somebody else's
+gestures scores low, and three supported citations without a wrong one score 1.
+
+**Completeness** is the share of a rubric's items that an answer covers. **Depth** runs from 0,
+nothing about the person's state, to 4, evidence that is tied to a verdict and weighed (see
+``texts.json``). Who scores sees the question, the rubric and one answer; never the arm, the
+scenario or the true state, and answers come in shuffled order. One limit cannot be removed: an
+answer that speaks of gestures gives away that it saw some. It does not give away whose, so the
+comparison of the arm with gestures against the placebo stays blind. The scores come from a language
+model, or from the embedded *keyword rubric*, which counts words: it knows no meaning, and an answer
+can please it with the right words in any order. It is there to try the machinery without a model,
+not to be cited.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .parse import json_objects, parse_reply
+from .scenarios import Gesture
+from .tasks import (
+    ANSWERED,
+    CUT,
+    LONGEST_REASON,
+    TEXTS,
+    UNREADABLE,
+    Answer,
+    Judge,
+    Reply,
+    Task,
+    list_of_at_most,
+    object_schema,
+    text_of_at_most,
+)
+
+ENOUGH = 3  # supported citations
+TOLERANCE = 0.5  # seconds
+MOST_TEXT = 20_000  # characters that are looked at
+CLOCK = r'(\d{1,4}):(\d{2}(?:\.\d{1,3})?)'
+TIME = re.compile(rf'(?<!\d){CLOCK}(?:\s?[-–]\s?{CLOCK})?(?!\d)')  # or a span, which begins there
+QUOTED = re.compile(r'["“„«]([^"”“»\n]{4,300})["”“»]')
+SENTENCE = re.compile(r'[.!?;](?=\s)|\n')
+ENDINGS = re.compile(r'(?:ing|ed|es|s|e)$')
+
+KEYWORD = 'keyword rubric'
+DEPTHS = 4
+GENERAL_RUBRIC, COMMON = tuple(TEXTS['general']), frozenset(TEXTS['common'].split())
+STEM = 5  # letters that two forms of a word share
+LINKS, HEDGES = (
+    re.compile(rf'\b({"|".join(TEXTS[name])})\b', re.I) for name in ('links', 'hedges')
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one answer; ``score`` is the module's formula."""
+
+    # cited, supported: Number of citations, and how many the scenario supports.
+    cited: int
+    supported: int
+    segments: tuple[int, ...]  # indices of the scenario's gestures that are cited rightly
+
+    @property
+    def score(self) -> float:
+        return self.supported / max(self.cited, 1) * min(1.0, self.supported / ENOUGH)
+
+
+def score_evidence(
+    text: str,
+    cited: Iterable[str],
+    gestures: Sequence[Gesture],
+    context: str,
+    vocabulary: Iterable[str],
+) -> Evidence:
+    """Hold what an answer cites against its scenario.
+
+    Args:
+        text: The answer, or its reason.
+        cited: Places that the answer lists as evidence; each counts as one sentence.
+        gestures, context: The scenario's own, whatever the answer was shown.
+        vocabulary: Class names that may be cited, beside those of the timeline.
+    """
+    classes = tuple(sorted({*vocabulary, *(g.name for g in gestures)}))
+    named: set[tuple[str, float | None]] = set()  # classes, each with a time or None
+    quotes: set[str] = set()
+    listed = [entry for entry in cited if entry.strip()]
+    for sentence in [*SENTENCE.split(text[:MOST_TEXT]), *listed]:
+        found = _named(sentence, classes)
+        dated = set()
+        for match in TIME.finditer(sentence) if found else ():
+            # A time belongs to the class named nearest to it.
+            at = match.start()
+            name = min(found, key=lambda item, at=at: max(item[0] - at, at - item[1]))[2]
+            dated.add((name, int(match[1]) * 60 + float(match[2])))
+        named |= dated | {(name, None) for *_, name in found} - {(name, None) for name, _ in dated}
+        words = [match[1] for match in QUOTED.finditer(sentence)]
+        if not found and not words and sentence in listed:
+            words = [sentence]
+        plain = (_plain(quote) for quote in words if not _named(quote, classes))
+        quotes |= {quote for quote in plain if ' ' in quote}
+    # A class cited with a time needs no further mention without one.
+    named -= {(name, None) for name, time in named if time is not None}
+    places = [
+        [
+            i
+            for i, g in enumerate(gestures)
+            if g.name == name and (time is None or g.start - TOLERANCE <= time <= g.end + TOLERANCE)
+        ]
+        for name, time in named
+    ]
+    said = _plain(context)
+    supported = sum(map(bool, places)) + sum(quote in said for quote in quotes)
+    return Evidence(len(places) + len(quotes), supported, tuple(sorted(set(sum(places, [])))))
+
+
+def _named(sentence: str, classes: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """Places and names of the classes in a sentence; a longer name hides a shorter one in it."""
+    found: list[tuple[int, int, str]] = []
+    for name in sorted(classes, key=lambda n: -len(n)):
+        for match in _pattern(name).finditer(sentence):
+            if all(match.end() <= a or match.start() >= b for a, b, _ in found):
+                found.append((*match.span(), name))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _pattern(name: str) -> re.Pattern:
+    """The words of a name in any inflection, with at most one word between two of them."""
+    stems = [ENDINGS.sub('', word) or word for word in re.findall(r'\w+', name.lower())]
+    words = [rf'{re.escape(stem)}\w{{0,5}}' for stem in stems if stem not in ('or', 'and')]
+    between = r'\W{1,3}(?:\w{1,12}\W{1,3})?'
+    return re.compile(rf'\b{between.join(words)}\b', re.I)
+
+
+def _plain(text: str) -> str:
+    return ' '.join(re.findall(r'\w+', text.lower()))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one answer: ``completeness`` in [0, 1] and ``depth`` in [0, 4]."""
+
+    completeness: float
+    depth: float
+
+
+@dataclass(frozen=True)
+class OpenAnswer:
+    """What the rubric sees of an answer."""
+
+    question: str
+    rubric: tuple[str, ...]
+    text: str
+
+
+def keyword_rubric(answer: OpenAnswer) -> Score:
+    """Score an answer by counting words.
+
+    An item is covered when any of its words of three letters or more, but for common ones and those
+    of the question, occurs in the answer with the same first five letters; items without a word of
+    their own do not count. Depth is 0 for an empty answer; else 1, and 1 more each for the first
+    and the second linking word (because, suggests, …), and for a hedge (although, might, …).
+    """
+    text = answer.text.strip()
+    if not text:
+        return Score(0.0, 0)
+    said, asked = _stems(text), _stems(answer.question)
+    items = [words for words in (_stems(item) - asked for item in answer.rubric) if words]
+    covered = sum(bool(words & said) for words in items)
+    depth = 1 + min(2, len(LINKS.findall(text))) + bool(HEDGES.search(text))
+    return Score(covered / max(len(items), 1), depth)
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r'[a-z]{3,}', text.lower())
+    return {word[:STEM] for word in words if word not in COMMON}
+
+
+def grade(
+    answers: Sequence[OpenAnswer],
+    judge: Judge | None = None,
+    *,
+    seed: int = 0,
+    cache: Any = None,
+    ask: Mapping[str, Any] | None = None,
+) -> tuple[list[Score | None], Any]:
+    """Score answers, blind and in an order shuffled by ``seed``; equal answers once.
+
+    ``judge`` is a language model, None for the keyword rubric; ``cache`` and ``ask`` are arguments
+    of `ask.ask_all`. Returns a score an answer, None where the judge gave none, and what
+    `ask.ask_all` returned (None with the keyword rubric).
+    """
+    if judge is None:
+        return [keyword_rubric(answer) for answer in answers], None
+    from .ask import ask_all
+
+    different = list(dict.fromkeys(answers))
+    order = np.random.default_rng(seed).permutation(len(different))
+    tasks = [rubric_task(different[i]) for i in order]
+    asked = ask_all(judge, tasks, cache=cache, **{**(ask or {}), 'read': _read_score})
+    scores = {
+        different[i]: parse_score(told.text, len(different[i].rubric))
+        for i, told in zip(order, asked.answers, strict=True)
+        if told.status == ANSWERED
+    }
+    return [scores.get(answer) for answer in answers], asked
+
+
+def _read_score(reply: Reply, task: Task) -> Answer:
+    """Unreadable where it has no score, so that it is asked again and counted."""
+    answer = parse_reply(reply, task)
+    if answer.status in (ANSWERED, CUT):
+        items = task.schema['properties']['covered']['maxItems']
+        found = parse_score(answer.text, items) is not None
+        answer = replace(answer, status=ANSWERED if found else UNREADABLE)
+    return answer
+
+
+def rubric_task(answer: OpenAnswer) -> Task:
+    """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
+    numbers = list(range(1, len(answer.rubric) + 1))
+    items = '\n'.join(f'{i}. {item}' for i, item in zip(numbers, answer.rubric, strict=True))
+    schema = object_schema(
+        reason=text_of_at_most(LONGEST_REASON),
+        covered=list_of_at_most(len(numbers), {'type': 'integer', 'enum': numbers}),
+        depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
+    )
+    user = f'Question: {answer.question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer.text}'
+    return Task(TEXTS['grading'], user, schema, '', None, (), (), (), 'rubric')
+
+
+def parse_score(text: str, items: int) -> Score | None:
+    """Read a rubric judge's reply: the first JSON object in it with both fields, if any."""
+    for content in json_objects(text, ('covered', 'depth')):
+        covered, depth = content['covered'], content['depth']
+        numbers = [*covered, depth] if isinstance(covered, list) else [None]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+            continue
+        if 0 <= depth <= DEPTHS and all(1 <= i <= items for i in covered):
+            return Score(len(set(covered)) / items, float(depth))
+    return None

@@ -1,0 +1,242 @@
+"""Where sessions come from: annotation files, predictions of tests, segments of recordings.
+
+Every reader returns its sessions, and whether the data say that they are synthetic.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from mg_plugins.errors import UserError
+from mg_plugins.files import read_json
+
+from .scenarios import LONGEST, SYNTHETIC, ScenarioError, number_of, text_of
+from .sessions import Session, merge_windows, recording_sessions, sessions_from_clips
+
+# Splits by session come before splits by subject, which come before any other.
+PROTOCOLS = ('emotion', 'sessions', 'xsub')
+ENDINGS = {'train': 'train', 'val': 'test', 'test': 'test'}
+PREDICTIONS = ('session', 'start', 'end', 'predicted_class', 'score')
+SEGMENTS = ('recording', 'person', 'class', 'start_s', 'end_s', 'confidence')
+Found = tuple[list[Session], bool]
+
+
+def load_sessions(
+    paths: Sequence[str | os.PathLike], split: str | None = None, *, notes: list[str] | None = None
+) -> tuple[list[Session], str]:
+    """Sessions of an annotation file, or of files of predictions or segments, and their source.
+
+    Args:
+        paths: A .pkl or .npz file or a .mg folder, or .csv or .json files.
+        split: For annotations, the split to take; for predictions, 'train' or 'test', which they
+            are from then on.
+        notes: What had to be assumed is added to it.
+
+    Returns:
+        Sessions, and what to call their source: 'synthetic' where the files say so, else the name
+        of the first file or, for predictions, of its folder.
+    """
+    paths = [Path(path) for path in paths]
+    kinds = {path.suffix for path in paths}
+    if kinds == {'.csv'} or kinds == {'.json'}:
+        source = paths[0].resolve().parent.name
+        if split not in (None, 'train', 'test'):
+            raise ScenarioError(f'the split of predictions is train or test, not {split!r}')
+        spotted = kinds == {'.json'} or 'start_s' in _header(paths[0])
+        read = sessions_from_segments if spotted else sessions_from_predictions
+        sessions, synthetic = read(paths, split or '', notes)
+    elif len(paths) == 1 and kinds <= {'.pkl', '.npz', '.mg'}:
+        source = paths[0].stem
+        sessions, synthetic = sessions_from_annotations(paths[0], split, notes)
+    else:
+        raise ScenarioError(
+            'expected one annotation file (.pkl, .npz or .mg), or one or several files of '
+            f'predictions or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
+        )
+    return sessions, SYNTHETIC if synthetic else source
+
+
+def sessions_from_annotations(
+    path: str | os.PathLike, split: str | None = None, notes: list[str] | None = None
+) -> Found:
+    """Sessions of an annotation file, with its true labels.
+
+    ``split`` takes the clips of this split only. Sessions whose clips are in one that ends in
+    train, val or test get the split 'train' or 'test' in either case.
+    """
+    from mg_plugins.data.annotations import load_annotations
+
+    content = load_annotations(path)
+    splits, meta, clips = content['split'], content['meta'], content['annotations']
+    classes = meta.get('classes')
+    if not classes:
+        raise ScenarioError(
+            f'{path} has no class names (meta: classes), without which gestures cannot be named; '
+            'tools/prepare_data.py writes them'
+        )
+    if split is not None:
+        if split not in splits:
+            has = ', '.join(splits) or 'none'
+            raise ScenarioError(f'{path} has no split {split!r}; it has {has}')
+        splits = {split: set(splits[split])}
+        clips = [clip for clip in clips if clip['frame_dir'] in splits[split]]
+    for clip in clips:
+        if clip['label'] >= len(classes):
+            what = f'clip {clip["frame_dir"]!r} has label {clip["label"]}'
+            raise ScenarioError(f'{path}: {what}, but there are {len(classes)} class names')
+    names, sides = [str(classes[clip['label']]) for clip in clips], _sides(clips, splits)
+    sessions = sessions_from_clips(clips, names, notes=notes)
+    sessions = [replace(session, split=sides.get(session.id, '')) for session in sessions]
+    return sessions, meta.get('source') == SYNTHETIC
+
+
+def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Session to 'train' or 'test', where all its clips are on that side of one protocol."""
+    members: dict[str, dict[str, set[str]]] = {}  # clips by protocol and side
+    for name, within in splits.items():
+        protocol, _, ending = name.rpartition('_')
+        if ending in ENDINGS:
+            sides = members.setdefault(protocol, {})
+            sides.setdefault(ENDINGS[ending], set()).update(within)
+    # One protocol only: sides of several contradict each other.
+    chosen = next((p for p in PROTOCOLS if p in members), next(iter(members), None))
+    sessions: dict[str, set[str]] = {}
+    for clip in clips:
+        sessions.setdefault(str(clip['session']), set()).add(clip['frame_dir'])
+    sides = members.get(chosen, {}).items()
+    return {s: side for side, within in sides for s, names in sessions.items() if names <= within}
+
+
+def sessions_from_predictions(
+    paths: Sequence[str | os.PathLike], split: str = '', notes: list[str] | None = None
+) -> Found:
+    """Sessions of ``predictions.csv`` files that tests write.
+
+    Several must hold different clips, such as those of the left-out subjects of tools/compare.py.
+    """
+    clips: dict[str, dict[str, Any]] = {}
+    for path in map(Path, paths):
+        for where, row in csv_rows(path, PREDICTIONS):
+            name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
+            if name in clips:
+                raise ScenarioError(
+                    f'{where}: clip {name!r} is already in {clips[name]["where"]}; give files of '
+                    'different clips only (one seed of each fold)'
+                )
+            if not row['predicted_class']:
+                raise ScenarioError(f'{where}, column predicted_class: it is empty')
+            score = number_of(row, 'score', where)
+            if not 0 <= score <= 1:
+                raise ScenarioError(
+                    f'{where}, column score: a probability was expected, not {score}; let the '
+                    "recogniser's head average with softmax (average_clips='prob')"
+                )
+            clips[name] = {**row, 'frame_dir': name, 'score': score, 'where': where}
+    rows = list(clips.values())
+    names, scores = ([row[key] for row in rows] for key in ('predicted_class', 'score'))
+    sessions = sessions_from_clips(rows, names, scores, split=split, notes=notes)
+    return sessions, any(_says_synthetic(Path(path).with_name('metrics.json')) for path in paths)
+
+
+def sessions_from_segments(
+    paths: Sequence[str | os.PathLike], split: str = '', notes: list[str] | None = None
+) -> Found:
+    """Sessions of segments.csv or .json of tools/recognize.py, one each person."""
+    found: dict[str, list[SimpleNamespace]] = {}
+    synthetic = False
+    for path in map(Path, paths):
+        for where, row in csv_rows(path, SEGMENTS) if path.suffix == '.csv' else _json_rows(path):
+            name, sure = text_of(row, 'class'), number_of(row, 'confidence', where, 1.0)
+            start, end = number_of(row, 'start_s', where), number_of(row, 'end_s', where)
+            if not name or not 0 <= start <= end <= LONGEST or not 0 <= sure <= 1:
+                raise ScenarioError(
+                    f'{where}: a class, a start from 0, an end after it and a confidence from 0 '
+                    f'to 1 were expected, not {name!r}, {start:g} to {end:g} s, {sure:g}'
+                )
+            segment = SimpleNamespace(label=name, start=start, end=end, confidence=sure)
+            segment.person = text_of(row, 'person') or '0'
+            found.setdefault(text_of(row, 'recording') or path.stem, []).append(segment)
+            synthetic |= row.get('source') == SYNTHETIC
+    sessions = [
+        replace(session, gestures=merge_windows(session.gestures), split=split)
+        for name, rows in found.items()
+        for session in recording_sessions(name, rows, {row.person for row in rows})
+    ]
+    return sessions, synthetic
+
+
+def with_outcomes(
+    sessions: Iterable[Session], path: str | os.PathLike
+) -> tuple[list[Session], list[str]]:
+    """States of a file with the header ``session,subject,state`` (or ``session,state``).
+
+    Returns:
+        The sessions, and those of the file that are not among them.
+    """
+    table: dict[str, dict[str, str]] = {}
+    for where, row in csv_rows(Path(path), ('session', 'state')):
+        if table.setdefault(row['session'], row) is not row:
+            raise ScenarioError(f'{where}: session {row["session"]!r} comes twice')
+    joined = []
+    for session in sessions:
+        row = table.pop(session.id, {})
+        given = {key: row[key] for key in ('state', 'subject') if row.get(key)}
+        joined.append(replace(session, **given))
+    return joined, sorted(table)
+
+
+def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
+    """Where each row stands ("FILE, line 2"), and its cells; every row must be whole."""
+    columns = ', '.join(needed)
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            reader = csv.DictReader(file)
+            if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+                raise ScenarioError(
+                    f'{path}: the column {missing[0]} is missing; expected {columns}, as '
+                    'tools/recognize.py (segments.csv) or tools/test.py (predictions.csv) writes it'
+                )
+            for row in reader:
+                where = f'{path}, line {reader.line_num}'
+                if None in row or None in row.values():
+                    raise ScenarioError(f'{where}: {len(reader.fieldnames)} cells expected')
+                yield where, {name: cell.strip() for name, cell in row.items()}
+    except FileNotFoundError:
+        expected = f'a .csv file with the columns {columns} was expected'
+        raise ScenarioError(f'{path} does not exist; {expected}') from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise ScenarioError(f'{path} cannot be read: {reason}') from None
+
+
+def _json_rows(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Where each segment stands, and its fields by their names in the .csv."""
+    content = read_json(path)
+    content = content if isinstance(content, dict) else {'segments': content}
+    rows = content.get('segments')
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ScenarioError(f'{path}: an object with a list "segments" of objects was expected')
+    names = {'label': 'class', 'start': 'start_s', 'end': 'end_s'}
+    for number, row in enumerate(rows, 1):
+        fields = {names.get(key, key): value for key, value in row.items()}
+        yield f'{path}, segment {number}', fields | {'source': content.get('source')}
+
+
+def _header(path: Path) -> list[str]:
+    with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
+        with path.open(encoding='utf-8-sig') as file:
+            return file.readline(10_000).strip().split(',')
+    return []
+
+
+def _says_synthetic(metrics: Path) -> bool:
+    with suppress(UserError):  # there are predictions without metrics beside them
+        return any(name.startswith(SYNTHETIC) for name in read_json(metrics))
+    return False
