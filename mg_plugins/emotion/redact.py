@@ -32,7 +32,8 @@ SPELLINGS = str.maketrans({'ä': 'ae', 'ö': 'oe', 'ü': 'ue', 'å': 'aa', 'ß':
 BASES = str.maketrans('äöüåß', 'aouas')
 # A run of letters or digits, or one letter of a script that has no spaces between words.
 TOKEN = re.compile(r'[\u2e80-\u9fff\uac00-\ud7ff]|[^\W\d_ʼ\u2e80-\u9fff\uac00-\ud7ff]+|\d+')
-WITHIN = re.compile(r"[\s'’ʼ`-]{0,3}|[.*]{1,2}\s?")  # what may stand between two tokens of one name
+# What may stand between two tokens of one name; an end of sentence only after "St" and the like.
+WITHIN = re.compile(r"[\s'’ʼ`-]{0,3}|[.*]{1,2}|(?<![^\W\d_]{4})\.\s")
 PATTERNS = (
     ('[EMAIL]', re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")),
     (
