@@ -133,11 +133,16 @@ def run(args: argparse.Namespace, options: dict) -> Report:
 
 
 def print_rejects(rejects: list[Reject], limit: int, rest: str = '') -> None:
-    """List rejected clips on stderr."""
-    for reject in rejects[:limit]:
-        print(f'rejected {reject}', file=sys.stderr)
-    if len(rejects) > limit:
-        print(f'… and {len(rejects) - limit} more; {rest}', file=sys.stderr)
+    """List rejected clips on stderr; what holds for several clips is said once, with the first."""
+    same: dict[tuple, list[Reject]] = {}
+    for reject in rejects:
+        same.setdefault((reject.reason, reject.detail), []).append(reject)
+    groups = list(same.values())
+    for first, *others in groups[:limit]:
+        many = f'{1 + len(others)} clips, the first ' if others else ''
+        print(f'rejected {many}{first}', file=sys.stderr)
+    if left := sum(map(len, groups[limit:])):
+        print(f'… and {left} more; {rest}', file=sys.stderr)
 
 
 def print_report(report: Report) -> None:

@@ -37,7 +37,7 @@ from mg_plugins.files import write_json
 from .annotations import SUFFIXES, save_annotations, summarise
 from .layouts import get_layout
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
-from .readers.common import DUPLICATE
+from .readers.common import DUPLICATE, require
 from .readers.detect import detect
 from .readers.sources import Source
 from .storage import ARRAYS
@@ -130,45 +130,40 @@ def prepare(
     began = time.perf_counter()
     source = None if source is None else Path(source)
     if format_name == 'auto':
-        if source is None:
-            raise FormatError('a source is needed: a file, folder or archive')
+        require(source is not None, 'a source is needed: a file, folder or archive')
         own = [] if out is None else [Path(out), log_of(Path(out))]
         format_name, why = detect(Source(source, own))
         if announce:
             announce(f'{format_name}: {why}')
-    if format_name not in READERS:
-        raise FormatError(f'{format_name!r} is no format; known: {", ".join(READERS)}')
+    known = ', '.join(READERS)
+    require(format_name in READERS, f'{format_name!r} is no format; known: {known}')
     reader = READERS[format_name]
-    unknown = sorted(set(options) - set(reader.options))
-    if unknown:
-        known = ', '.join(sorted(reader.options)) or 'none'
-        raise FormatError(f'{reader.name} has no option {", ".join(unknown)}; its options: {known}')
+    unknown = ', '.join(sorted(set(options) - set(reader.options)))
+    known = ', '.join(sorted(reader.options)) or 'none'
+    require(not unknown, f'{reader.name} has no option {unknown}; its options: {known}')
     options = {**reader.options, **options}
-    if reader.needs_source and source is None:
-        raise FormatError(f'{reader.name} needs a source. Expected: {reader.expects}')
+    fine = source is not None or not reader.needs_source
+    require(fine, f'{reader.name} needs a source. Expected: {reader.expects}')
     out = check_out(out, reader, source)
-    if workers is not None and workers < 1:
-        raise FormatError(f'--workers {workers} must be at least 1')
+    require(workers is None or workers > 0, f'--workers {workers} must be at least 1')
 
     given = dict(options, format=reader.name)
     outputs = [out, log_of(out)]
     plan = reader.plan(None if source is None else Source(source, outputs), given)
     rejects, notes = list(plan.rejects), list(plan.notes)
-    extras, counts, clips, twice = [], Counter(), {}, []
+    counts, clips, twice = Counter(), {}, []
     spool = Spool(existing_parent(out)) if out.suffix == '.mg' else None
     for parsed in run_jobs(reader, plan, workers, progress):
         for clip in parsed.clips:
-            first = clips.setdefault(clip.annotation['frame_dir'], clip)
+            first = clips.setdefault(clip.name, clip)
             if first is not clip:
                 where = first.file if first.line is None else f'{first.file}, line {first.line}'
-                name = clip.annotation['frame_dir']
-                twice.append(Reject(name, clip.file, clip.line, DUPLICATE, f'kept: {where}'))
+                twice.append(Reject(clip.name, clip.file, clip.line, DUPLICATE, f'kept: {where}'))
             elif spool:
                 with writing(out, rejects):
                     spool.put(clip.annotation)
         rejects += parsed.rejects
         counts += parsed.counts
-        extras.append(parsed.extra)
     rejects += twice
     notes += [f'{count} {what}' for what, count in counts.items() if count]
     clips = list(clips.values())
@@ -177,16 +172,16 @@ def prepare(
     if spool:
         with writing(out, rejects):
             spool.open(clip.annotation for clip in clips)
-    dataset = reader.collect(clips, extras, plan, given)
+    dataset = reader.collect(clips, plan, given)
     rejects += dataset.rejects
     if strict and rejects:
         message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
         raise PrepareError(message, rejects)
 
-    layout, note = dataset.layout, '; '.join([*dataset.about, *dataset.notes])
+    layout, note = dataset.layout, '; '.join([reader.unit] * bool(reader.unit) + dataset.notes)
     meta = dict(layout=layout, classes=list(dataset.classes), source=reader.name, note=note)
     meta |= dataset.meta
-    split, said = check_splits(dataset.split, {clip.annotation['frame_dir'] for clip in clips})
+    split, said = check_splits(dataset.split, {clip.name for clip in clips})
     notes += dataset.notes + said + one_sided(passing(clips, spool), layout)
     with writing(out, rejects):
         save_annotations(out, split, passing(clips, spool), meta)
@@ -282,13 +277,13 @@ def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None
         name = reader.name if source is None else source.resolve().name.split('.')[0]
         out = reader.out or f'data/{name}/{name}.pkl'
     out = Path(out)
-    if out.suffix not in SUFFIXES:
-        expected = ', '.join(SUFFIXES)
-        raise FormatError(f'--out {out} must end in one of {expected}, which says how to write it')
-    if out.is_dir() and out.suffix != '.mg':
-        raise FormatError(f'--out {out} is a folder; give a file name in it')
-    if source is not None and out.resolve() == source.resolve():
-        raise FormatError(f'--out {out} is the source itself; give another file')
+    suffixes = ', '.join(SUFFIXES)
+    detail = f'--out {out} must end in one of {suffixes}, which says how to write it'
+    require(out.suffix in SUFFIXES, detail)
+    fine = out.suffix == '.mg' or not out.is_dir()
+    require(fine, f'--out {out} is a folder; give a file name in it')
+    other = source is None or out.resolve() != source.resolve()
+    require(other, f'--out {out} is the source itself; give another file')
     # Found out before the reading, which may take long.
     folder = existing_parent(out)
     try:
@@ -324,11 +319,8 @@ def check_splits(
         for other in ('val', 'test'):
             beside = name.removesuffix('train') + other
             both = set(split[name]) & set(split.get(beside, ())) if name.endswith('train') else ()
-            if both:
-                raise FormatError(
-                    f'{len(both)} clips are in the split {name} and in {beside}, such as '
-                    f'{min(both)}: take them out of one'
-                )
+            detail = f'{len(both)} clips are in the split {name} and in {beside}, such as'
+            require(not both, f'{detail} {min(both, default="")}: take them out of one')
     return checked, notes
 
 

@@ -17,6 +17,7 @@ from mg_plugins.data import prepare as driver
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.prepare import PrepareError, prepare
 from mg_plugins.data.readers import READERS, FormatError, Plan
+from mg_plugins.data.readers.common import format_entry
 
 import make_raw as raw
 
@@ -128,10 +129,9 @@ def die(job):
 
 
 def test_a_worker_that_dies_is_an_error(tmp_path, monkeypatch):
-    reader = driver.Reader(
-        **{**vars(READERS['imigue']), 'plan': lambda source, options: Plan([1, 2, 3]), 'read': die}
-    )
-    monkeypatch.setitem(READERS, 'imigue', reader)
+    reader = READERS['imigue']
+    monkeypatch.setattr(reader, 'plan', lambda source, options: Plan([1, 2, 3]))
+    monkeypatch.setattr(reader, 'read', die)
     with pytest.raises(PrepareError, match='a worker process died.*--workers 1'):
         prepare('imigue', tmp_path, tmp_path / 'set.pkl', workers=2)
 
@@ -202,13 +202,14 @@ def test_default_paths_are_those_of_the_configs(tmp_path, source, monkeypatch):
 
 
 def test_every_format_documents_itself(tool, capsys):
-    for name, reader in READERS.items():
+    for name in READERS:
         with pytest.raises(SystemExit) as caught:
             tool.main([name, '--help'])
         text = capsys.readouterr().out
         assert caught.value.code == 0
-        assert reader.example in text and reader.doc.strip().splitlines()[0] in text
-        example = reader.example.split()
+        entry = format_entry(name)
+        assert entry['example'] in text and entry['doc'][0] in text
+        example = entry['example'].split()
         assert example[:3] == ['python', 'tools/prepare_data.py', name]
         args = tool.build_parser().parse_args(example[2:])
         assert args.format == name
@@ -357,6 +358,18 @@ def test_many_rejects_are_cut_short_on_screen_only(tool, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.count('rejected ') == tool.SHOWN_REJECTS and '… and 21 more' in err
     assert len(json.loads((tmp_path / 'set.pkl.log.json').read_text())['rejects']) == 71
+
+
+def test_what_holds_for_several_clips_is_said_once(tool, tmp_path, capsys):
+    for name in ('a', 'b', 'c'):
+        raw.write_openpose_clip(tmp_path / 'raw' / name, [[raw.openpose_person(raw.body(0))]])
+    arguments = [str(tmp_path / 'raw'), '--out', str(tmp_path / 'set.pkl'), '--workers', '1']
+    assert tool.main([*arguments, '--quiet']) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if 'rejected' in line]
+    assert line == (
+        'rejected 3 clips, the first a: unreadable (a): the size of the picture is not known: '
+        'give --size WIDTHxHEIGHT'
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs named pipes')

@@ -5,7 +5,7 @@ import pytest
 
 from mg_plugins.data.classes import get_classes, protocol
 from mg_plugins.data.prepare import PrepareError
-from mg_plugins.data.readers import FormatError, common, parsing
+from mg_plugins.data.readers import FormatError, common, sources
 
 import make_raw as raw
 from make_raw import by_name, run, where
@@ -38,21 +38,21 @@ def test_a_bad_row_is_named(bad, reason, detail, position):
     lines = ['1,2,3', '4,5.5,-6e-1', ' 7 , 8 , 9']
     lines[position] = bad
     with pytest.raises(common.ClipError) as caught:
-        parsing.parse_rows(lines, 3, first_line=10)
+        sources.parse_rows(lines, 3, first_line=10)
     assert (caught.value.reason, caught.value.line) == (reason, 10 + position)
     assert detail in caught.value.detail
 
 
 def test_good_rows_are_parsed():
-    rows = parsing.parse_rows(['1,2,3', '4,5.5,-6e-1', ' 7 , 8 , 9'], 3)
+    rows = sources.parse_rows(['1,2,3', '4,5.5,-6e-1', ' 7 , 8 , 9'], 3)
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, np.float32([[1, 2, 3], [4, 5.5, -0.6], [7, 8, 9]]))
-    np.testing.assert_array_equal(parsing.parse_rows(['1 2', '3\t4'], 2, 1, None), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(sources.parse_rows(['1 2', '3\t4'], 2, 1, None), [[1, 2], [3, 4]])
 
 
 def test_all_rows_wide_in_the_same_way_are_refused():
     with pytest.raises(common.ClipError) as caught:
-        parsing.parse_rows(['1,2,3,4', '1,2,3,4'], 3, first_line=5)
+        sources.parse_rows(['1,2,3,4', '1,2,3,4'], 3, first_line=5)
     assert (caught.value.reason, caught.value.line) == (common.LONG_ROW, 5)
 
 
@@ -70,14 +70,14 @@ def test_all_rows_wide_in_the_same_way_are_refused():
 )
 def test_some_columns_of_a_bad_row(lines, line, reason):
     with pytest.raises(common.ClipError) as caught:
-        parsing.parse_rows(lines, 3, first_line=5, used=[0])
+        sources.parse_rows(lines, 3, first_line=5, used=[0])
     assert (caught.value.reason, caught.value.line) == (reason, line)
 
 
 def test_some_columns_of_good_rows():
-    rows = parsing.parse_rows(['1,x,3', '4,,6'], 3, used=[0])
+    rows = sources.parse_rows(['1,x,3', '4,,6'], 3, used=[0])
     np.testing.assert_array_equal(rows, [[1], [4]])
-    rows = parsing.parse_rows(['1,2,3', '4,5,6'], 3, used=[2, 0])
+    rows = sources.parse_rows(['1,2,3', '4,5,6'], 3, used=[2, 0])
     np.testing.assert_array_equal(rows, [[3, 1], [6, 4]])
 
 
@@ -86,7 +86,7 @@ def test_some_columns_of_good_rows():
     [b'1,2\n3,4\n', b'1,2\r\n3,4\r\n', b'1,2\r3,4', b'\xef\xbb\xbf1,2\n3,4\n\n \n', b'1,2\n3,4'],
 )
 def test_line_ends_and_marks_do_not_matter(content):
-    assert parsing.split_lines(content) == ['1,2', '3,4']
+    assert sources.split_lines(content) == ['1,2', '3,4']
 
 
 # ---- iMiGUE

@@ -7,7 +7,7 @@ from mg_plugins.data.layouts import get_layout
 from mg_plugins.data.readers import FormatError
 
 import make_raw as raw
-from make_raw import by_name, labels, run
+from make_raw import by_name, labels, run, where
 
 # ---- MediaPipe
 
@@ -106,6 +106,35 @@ def test_mediapipe_long_csv_rejects(tmp_path, row, line, reason):
     assert (reject.clip, reject.line, reject.reason) == ('bad', line, reason)
 
 
+def test_mediapipe_a_broken_row_costs_the_clips_that_hold_it(tmp_path):
+    lines = raw.wide_csv([raw.landmarks(n) for n in range(4)])
+    lines = [line.partition(',')[2] for line in lines]  # without a column of numbers
+    lines[2] = 'x' + lines[2]
+    source = tmp_path / 'poses'
+    raw.write_lines(source / 'a.csv', lines)
+    windows = labels(tmp_path, 'a,0,0,0', 'a,0,1,1', 'a,0,2,3', header='clip,label,start,end')
+    report, content = run(
+        tmp_path, 'mediapipe', source, labels=windows, size='640x480', keep_recordings=True
+    )
+    assert where(report.rejects) == [('a_00001_00001_00', 'a.csv', 3, 'non-numeric')]
+    clips = by_name(content)
+    assert list(clips) == ['a_00000_00000_00', 'a_00002_00003_00', 'a']
+    assert not clips['a']['keypoint'][0, 1].any()
+    assert [segment['start'] for segment in clips['a']['segments']] == [0, 1, 2]
+
+
+def test_windows_that_are_refused_are_no_segments(tmp_path):
+    source = tmp_path / 'poses'
+    raw.write_lines(source / 'a.csv', raw.wide_csv([raw.landmarks(n) for n in range(4)]))
+    rows = ('a,0,0,1', 'a,0,3,2', 'a,0,2,9')
+    windows = labels(tmp_path, *rows, header='clip,label,start,end')
+    report, content = run(
+        tmp_path, 'mediapipe', source, labels=windows, size='640x480', keep_recordings=True
+    )
+    assert [r.reason for r in report.rejects] == ['end before start', 'frames beyond the file']
+    assert by_name(content)['a']['segments'] == [dict(label=0, start=0, end=2)]
+
+
 # ---- npz
 
 
@@ -181,6 +210,7 @@ def test_npz_rejects(tmp_path):
         (dict(keypoint=np.ones((5, 6))), r'shape \(5, 6\), expected numbers of shape'),
         (dict(label=np.arange(4)), r'label has shape \(4,\), expected \(5,\)'),
         (dict(label=np.ones(5)), 'label is float64, expected integers'),
+        (dict(keypoint=np.ones((0, 1, 4, 17, 2)), label=None), 'holds no annotation'),
         (dict(layout='body25'), 'keypoint has 17 joints, the layout body25 25'),
         (dict(layout='nobody'), '--layout: no layout is called'),
         (dict(layout=''), '--layout is needed'),

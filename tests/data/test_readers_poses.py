@@ -150,6 +150,33 @@ def test_pixels_need_a_size(tmp_path):
     assert content['annotations'][0]['img_shape'] == (480, 640)
 
 
+def test_a_folder_of_two_kinds_of_files_says_what_each_holds(tmp_path):
+    hands = raw.body(1, 21), raw.body(2, 21)
+    persons = [raw.openpose_person(raw.body(0, 18)), raw.openpose_person(raw.body(0))]
+    persons.append(raw.openpose_person(raw.body(0), *hands))
+    raw.write_openpose_clip(tmp_path / 'poses' / 'one', [[person] for person in persons])
+    raw.write_openpose_clip(tmp_path / 'poses' / 'two', [[persons[1]], [persons[2]]])
+    report, content = run(tmp_path, 'openpose', tmp_path / 'poses', size='640x480')
+    assert list(by_name(content)) == ['two'] and report.layout == 'openpose67'
+    (reject,) = report.rejects
+    found = '18 joints x 2 and 25 joints x 2 and 67 joints x 2'
+    assert reject.clip == 'one' and reject.detail == f'persons have {found}'
+
+
+def test_recordings_of_one_name_and_tables_among_json(tmp_path):
+    source = tmp_path / 'poses'
+    raw.write_openpose_clip(source / 'one', [[raw.openpose_person(raw.body(0))]])
+    raw.write_json(source / 'one.json', [dict(people=[raw.openpose_person(raw.body(1))])])
+    raw.write_lines(source / 'two.csv', raw.wide_csv([raw.landmarks(0)]))
+    report, content = run(
+        tmp_path, 'openpose', source, size='640x480', layout='coco17', min_score=0
+    )
+    assert list(by_name(content)) == ['one', 'two'] and not report.rejects
+    first = by_name(content)['one']['keypoint'][0, 0, 0]
+    np.testing.assert_array_equal(first, np.float32(raw.body(1)[0, :2]))
+    assert any('keypoints.json was left out: one.json has' in note for note in report.notes)
+
+
 # ---- COCO
 
 

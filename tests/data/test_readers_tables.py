@@ -26,14 +26,14 @@ def test_labels_rejects(tmp_path):
         header='clip,label,start,end,fps',
     )
     classes = str(raw.write_lines(tmp_path / 'classes.txt', ['wave', 'nod', '']))
-    table = tables.read_labels(path, classes)
-    assert table.classes == ['wave', 'nod']
-    assert [(r.line, r.label, r.start, r.frame_dir) for r in table.rows['a']] == [
+    rows, names, rejects, _ = tables.read_labels(path, classes)
+    assert names == ['wave', 'nod']
+    assert [(r.line, r.label, r.start, r.frame_dir) for r in rows['a']] == [
         (2, 0, None, 'a'),
         (10, 0, 3, 'a_00003_00009_00'),
     ]
-    assert list(table.rows) == ['a', 'b'] and table.rows['b'][0].label is None
-    assert where(table.rejects) == [
+    assert list(rows) == ['a', 'b'] and rows['b'][0].label is None
+    assert where(rejects) == [
         ('labels.csv line 3', 'labels.csv', 3, 'empty'),
         ('c', 'labels.csv', 5, 'label out of range'),
         ('d', 'labels.csv', 6, 'label out of range'),
@@ -44,10 +44,10 @@ def test_labels_rejects(tmp_path):
 
 
 def test_labels_classes_by_inference(tmp_path):
-    assert tables.read_labels(labels(tmp_path, 'a,wave', 'b,nod'), None).classes == ['nod', 'wave']
-    numbered = tables.read_labels(labels(tmp_path, 'a,2', 'b,0'), None)
-    assert numbered.classes == ['class 0', 'class 1', 'class 2']
-    assert tables.read_labels(labels(tmp_path, 'a,touch hat'), 'imigue').rows['a'][0].label == 2
+    assert tables.read_labels(labels(tmp_path, 'a,wave', 'b,nod'), None)[1] == ['nod', 'wave']
+    _, names, _, _ = tables.read_labels(labels(tmp_path, 'a,2', 'b,0'), None)
+    assert names == ['class 0', 'class 1', 'class 2']
+    assert tables.read_labels(labels(tmp_path, 'a,touch hat'), 'imigue')[0]['a'][0].label == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ by one rule.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Set
 from typing import Any
@@ -16,12 +15,11 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from . import parsing
-from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError, Options, words
-from .parsing import plain_name, shorten
-from .takes import LONGEST, Take, by_count
+from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError, Options, expect, table
+from .sources import delimiter_of, parse_float, parse_int, plain_name, read_cells, shorten
+from .takes import LONGEST, Take
 
-WORDS = words('table')
+WORDS = table('words')['table']
 AXES: dict[str, int] = WORDS['axes']
 PARTS: dict[str, str] = WORDS['parts']
 HOLISTIC, HAND = 'holistic75', 'hand21'
@@ -29,34 +27,13 @@ HOLISTIC, HAND = 'holistic75', 'hand21'
 Joint = tuple[str, str]  # part of the body ('' where none is named), name or number
 
 
-def read_cells(lines: list[str]) -> list[list[str]]:
-    """Cells of a table's rows; quotes count, and in a table with ; a comma is a decimal point."""
-    delimiter = parsing.delimiter_of(lines[0])
-    if delimiter == ';':
-        lines = [line.replace(',', '.') for line in lines]
-    if '"' not in lines[-1] and not any('"' in line for line in lines[:2]):
-        return [line.split(delimiter) for line in lines]
-    try:
-        return list(csv.reader(lines, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ClipError(f'no table: {error}') from None
-
-
 def column_key(name: str) -> tuple[Joint, int] | None:
     """Joint and axis of a plain column name, or None."""
-    words = name.split('_')
-    if match := re.fullmatch(r'([a-z]+?)(\d+)', name):
-        words = [*match.groups()]
-    if len(words) < 2:
-        return None
-    if words[-1] in AXES and not (words[0] in AXES and words[-1].isdigit()):
-        axis, rest = AXES[words[-1]], words[:-1]
-    elif words[0] in AXES:
-        axis, rest = AXES[words[0]], words[1:]
-    else:
-        return None
+    match = re.fullmatch(r'([a-z]+?)(\d+)', name)
+    words = list(match.groups()) if match else name.split('_')
+    axis, rest = (words[-1], words[:-1]) if words[-1] in AXES else (words[0], words[1:])
     joint = joint_of(rest)
-    return (joint, axis) if joint[1] else None
+    return (joint, AXES[axis]) if axis in AXES and joint[1] else None
 
 
 def joint_of(words: list[str]) -> Joint:
@@ -72,159 +49,119 @@ def joint_of(words: list[str]) -> Joint:
 
 def parse_table(lines: list[str], options: Options) -> Take:
     """The take of a table with a header; a row or frame that cannot be read is a broken frame."""
-    if not lines:
-        raise ClipError('the file is empty', EMPTY)
-    head, *rows = read_cells(lines)
-    table = Table([plain_name(cell) for cell in head])
-    named = table.column(WORDS['joint'])
-    long = named is not None and {'x', 'y'} <= set(table.header)
-    part = table.column(WORDS['part'])
+    expect(lines, 'the file is empty', EMPTY)
+    if delimiter_of(lines[0]) == ';':  # then a comma is a decimal point
+        lines = [line.replace(',', '.') for line in lines]
+    (_, head), *rows = read_cells(lines)
+    header = [plain_name(cell) for cell in head]
+    column = {
+        what: next((header.index(name) for name in names if name in header), None)
+        for what, names in WORDS['columns'].items()
+    }
+    long = column['joint'] is not None and {'x', 'y'} <= set(header)
     if long:
-        axes = {k: AXES[name] for k, name in enumerate(table.header) if name in AXES}
-        seen = {table.joint(row, named, part) for row in rows if len(row) > named}
-        found = {joint for joint in seen if joint[1]}
+        keys = {k: AXES[name] for k, name in enumerate(header) if name in AXES}
+        found = {joint for _, row in rows if (joint := row_joint(row, column))[1]}
         layout, index = find_joints(found, len(found), None, options['layout'])
     else:
-        keys = {k: key for k, name in enumerate(table.header) if (key := column_key(name))}
+        keys = {k: key for k, name in enumerate(header) if (key := column_key(name))}
         given = set(keys.values())
         found = {joint for joint, _ in given if {(joint, 0), (joint, 1)} <= given}
-        wanted = len({joint for joint, _ in given})
-        if len(given) < len(keys):  # a column is there twice
-            found, wanted = set(), -wanted
-        layout, index = find_joints(found, wanted, 1, options['layout'])
-        where = np.array([(index.get(joint, -1), axis) for joint, axis in keys.values()]).T
-        scored = [index[joint] for joint, axis in given if axis == 3 and joint in index]
-    take = Take(layout=layout, family='mediapipe', numbered=table.frame is not None)
-    if layout not in ('mediapipe33', HOLISTIC, HAND):
-        take.family = 'coco'
-    elif not options['world']:
-        take.unit = 'fractions'
-    joints = get_layout(layout).num_joints
+        once = found if len(given) == len(keys) else set()
+        named = len({joint for joint, _ in given})
+        layout, index = find_joints(once, named, 1, options['layout'])
+        where = tuple(np.array([(index.get(joint, -1), axis) for joint, axis in keys.values()]).T)
+    own = layout in ('mediapipe33', HOLISTIC, HAND)
+    unit = 'fractions' if own and not options.get('world') else None
+    take = Take(options, 'mediapipe' if own else 'coco', layout, column['frame'] is not None, unit)
+
+    def place(row: list[str], line: int, count: int) -> tuple[int, Any]:
+        """Frame number (`count` where the table has none) and track id of a row."""
+        expect(row not in ([], ['']), 'blank line among the rows', EMPTY, line)
+        reason = SHORT_ROW if len(row) < len(header) else LONG_ROW
+        expect(len(row) == len(header), f'{len(row)} cells, expected {len(header)}', reason, line)
+        identity = None if column['track'] is None else row[column['track']].strip() or None
+        if column['frame'] is None:
+            return count, identity
+        text = row[column['frame']].strip()
+        match, at = re.search(r'(\d+)(\.\w+)?$', text), parse_int(text)
+        at = int(match[1]) if at is None and match else at
+        fine = at is not None and abs(at) <= 10 * LONGEST
+        expect(fine, f'{shorten(text)!r} is no number of a frame', NON_NUMERIC, line)
+        return at, identity
+
+    empty = np.float32([[np.nan, np.nan, 0, 1]] * (get_layout(layout).num_joints + 1))
     persons: dict[tuple[int, Any], np.ndarray] = {}
-    numbers: set[int] = set()
     current = -1
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
+        current = max(current, 0) if long else current + 1  # where the row does not say
         try:
-            current, identity = table.place(row, line, 0 if long else line - 2)
-            numbers.add(current)
+            current, identity = place(row, line, current)
             if long:
-                at = index.get(table.joint(row, named, part), -1)
-                where = np.array([(at, axis) for axis in axes.values()]).T
-                cells, scored = [row[k] for k in axes], [at] if 3 in axes.values() else []
-            else:
-                cells = [row[k] for k in keys]
-            values = np.full((joints + 1, 4), np.nan, np.float32)  # the last is of no joint
-            values[tuple(where)] = [number(cell, line) for cell in cells]
-            person = persons.setdefault((current, identity), np.zeros((joints, 4), np.float32))
-            fill(person, values[:-1], scored)
-            time = None if table.time is None else parsing.parse_float(row[table.time])
+                where = index.get(row_joint(row, column), -1), list(keys.values())
+            values = empty.copy()  # the last is of no joint
+            values[where] = [number(row[k], line) for k in keys]
+            there = np.isfinite(values[:-1, :2]).all(1)
+            person = persons.setdefault((current, identity), np.zeros((len(there), 4), np.float32))
+            person[there] = np.nan_to_num(values[:-1][there])
+            time = None if column['time'] is None else parse_float(row[column['time']])
             if time is not None:
                 take.times.setdefault(current, time)
         except ClipError as error:
-            current = max(current, 0) if long else current + 1
-            take.broken[current] = error
-            numbers.add(current)
-    dims = 3 if options['world'] or layout in WORDS['metric'] else 2
-    take.persons = [
-        (at, person[:, :dims], person[:, 3], identity)
-        for (at, identity), person in persons.items()
-        if person.any()
-    ]
-    take.numbers = sorted(numbers)
+            take.broken.setdefault(current, error)
+        take.numbers.add(current)
+    dims = 3 if options.get('world') or layout in WORDS['metric'] else 2
+    for (at, identity), person in persons.items():
+        if person.any():
+            take.add(at, [(person[:, :dims], person[:, 3], identity)])
     return take
 
 
-class Table:
-    """What the columns of a table are."""
-
-    def __init__(self, header: list[str]):
-        self.header = header
-        self.frame, self.time = self.column(WORDS['frame']), self.column(words('json')['time'])
-        self.track = self.column(words('json')['track'])
-
-    def column(self, names: list[str]) -> int | None:
-        return next((self.header.index(name) for name in names if name in self.header), None)
-
-    def place(self, row: list[str], line: int, count: int) -> tuple[int, Any]:
-        """Frame number (`count` where the table has none) and track id of a row."""
-        if row in ([], ['']):
-            raise ClipError('blank line among the rows', EMPTY, line)
-        if len(row) != len(self.header):
-            reason = SHORT_ROW if len(row) < len(self.header) else LONG_ROW
-            raise ClipError(f'{len(row)} cells, expected {len(self.header)}', reason, line)
-        identity = None if self.track is None else row[self.track].strip() or None
-        if self.frame is None:
-            return count, identity
-        text = row[self.frame].strip()
-        at = parsing.parse_int(text)
-        if at is None and (match := re.search(r'(\d+)(\.\w+)?$', text)):
-            at = int(match[1])
-        if at is None or abs(at) > 10 * LONGEST:
-            raise ClipError(f'{shorten(text)!r} is no number of a frame', NON_NUMERIC, line)
-        return at, identity
-
-    def joint(self, row: list[str], named: int, part: int | None) -> Joint:
-        """The joint of a row of a long table."""
-        own, joint = joint_of(plain_name(row[named]).split('_'))
-        if part is not None and part < len(row):
-            own = PARTS.get(plain_name(row[part]), own)
-        return own, joint
+def row_joint(row: list[str], column: dict[str, int | None]) -> Joint:
+    """The joint of a row of a long table; its name is '' where the row is too short for one."""
+    name, part = (
+        plain_name(row[k]) if (k := column[what]) is not None and k < len(row) else ''
+        for what in ('joint', 'part')
+    )
+    own, joint = joint_of(name.split('_'))
+    return PARTS.get(part, own), joint
 
 
 def number(cell: str, line: int) -> float:
     """The number in a cell, NaN for a missing one."""
-    value = parsing.parse_float(cell)
+    value = parse_float(cell)
     if value is None:
-        if cell.strip().lower() in WORDS['missing']:
-            return np.nan
-        raise ClipError(f'{shorten(cell.strip())!r} is not a number', NON_NUMERIC, line)
-    return value if abs(value) < 1e30 else np.nan
-
-
-def fill(person: np.ndarray, values: np.ndarray, scored: list[int]) -> None:
-    """Put x, y, z, score of a row in its person; an empty cell is a missing joint."""
-    there = np.isfinite(values[:, :2]).all(1)
-    usual = np.ones(len(values), np.float32)
-    usual[scored] = 0
-    values[:, 2] = np.nan_to_num(values[:, 2])
-    values[:, 3] = np.where(np.isfinite(values[:, 3]), values[:, 3], usual)
-    person[there] = values[there]
-
-
-def holistic_joints() -> dict[Joint, int]:
-    """Index in `holistic75` by part of the body and joint, by number or by name."""
-    body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
-    parts = (('pose', 0, body), ('', 0, body), ('left', 33, hand), ('right', 54, hand))
-    return {
-        (part, key): first + at
-        for part, first, names in parts
-        for at, name in enumerate(names)
-        for key in (str(at), name)
-    }
+        missing = cell.strip().lower() in WORDS['missing']
+        expect(missing, f'{shorten(cell.strip())!r} is not a number', NON_NUMERIC, line)
+    return value if value is not None and abs(value) < 1e30 else np.nan
 
 
 def find_joints(
-    found: Set[Joint], wanted: int, line: int | None, given: str | None
+    found: Set[Joint], named: int, line: int | None, given: str | None
 ) -> tuple[str, dict[Joint, int]]:
-    """The layout of these joints, and the index of each.
+    """The layout of these joints, and the index of each; `given` is --layout.
 
-    The header names `wanted` of them (below 0: one twice) in this `line` of a wide table; a long
-    one, where it is None, may leave out joints that were never seen. `given` is --layout.
+    The header, in this `line`, names so many; a long table (None) may lack joints never seen.
     """
-    if {part for part, _ in found} & {'left', 'right'}:
-        index = holistic_joints()
-        if all(key in index for key in found if key[0] != 'face'):
-            return HOLISTIC, index
-    plain = {
-        f'{part}_hand_{joint}' if part in ('left', 'right') else joint: (part, joint)
-        for part, joint in found
-        if part != 'face'
-    }
+    body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
+    index = {
+        (part, key): first + at
+        for part, first, names in (('pose', 0, body), ('', 0, body), ('left', 33, hand),
+                                   ('right', 54, hand))
+        for at, name in enumerate(names)
+        for key in (str(at), name)
+    }  # fmt: skip
+    joints = {key for key in found if key[0] != 'face'}
+    hands = {'left', 'right'}
+    if joints <= index.keys() and hands & {part for part, _ in joints}:
+        return HOLISTIC, index
+    plain = {f'{key[0]}_hand_{key[1]}' if key[0] in hands else key[1]: key for key in joints}
     counted = {int(joint) for joint in plain if joint.isdigit()}
     if counted and len(counted) == len(plain):
         first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0
         count = max(counted) + 1 - first
-        layout = by_count('mediapipe', count) or by_count('coco', count)
+        layouts = table('words')['layouts']
+        layout = layouts['mediapipe'].get(str(count)) or layouts['coco'].get(str(count))
         if given and get_layout(given).num_joints == count:
             layout = given
         if line is None and layout is None and count < 33:
@@ -239,6 +176,6 @@ def find_joints(
     shown = ', '.join(sorted(joint for _, joint in found)[:4]) or 'none'
     raise ClipError(
         'the header must give x and y of the joints of a layout once each (x0,y0,… or '
-        f'nose_x,nose_y,…) or be frame,landmark,x,y; found {abs(wanted)} joints ({shown})',
+        f'nose_x,nose_y,…) or be frame,landmark,x,y; found {named} joints ({shown})',
         line=line,
     )

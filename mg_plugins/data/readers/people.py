@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .common import ALL_ZERO, expect
+
 # A person moves less than this share of its own extent between two frames in which it is seen;
 # further away, it is someone else. The share grows with the frames between, up to GROWTH times.
 REACH, GROWTH = 0.5, 3.0
@@ -22,19 +24,12 @@ CHOICES = ('score', 'size', 'centre')
 
 @dataclass
 class Detections:
-    """K detected persons of one recording.
+    """K detected persons of one recording, in the order of their frames."""
 
-    Attributes:
-        points: float32 (K, V, C); a missing joint is all 0.
-        scores: float32 (K, V), 0 for a missing joint.
-        frame: int64 (K,), frame numbers, sorted.
-        ids: K track ids of the estimator, or None.
-    """
-
-    points: np.ndarray
-    scores: np.ndarray
-    frame: np.ndarray
-    ids: list | None = None
+    points: np.ndarray  # float32 (K, V, C); a missing joint is all 0
+    scores: np.ndarray  # float32 (K, V), 0 for a missing joint
+    frame: np.ndarray  # int64 (K,), frame numbers
+    ids: list | None = None  # of the estimator's tracks
 
     def between(self, start: int, end: int) -> Detections:
         """Those of frames `start` to `end` (included)."""
@@ -51,23 +46,14 @@ def assemble(
     keep: str = 'score',
     size: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
-    """Tracks of the persons that stay.
+    """Tracks of the persons that stay in frames `start` to `start + frames - 1`, `most` at most.
 
-    Args:
-        found: Detections of frames `start` to `start + frames - 1`, at least one.
-        most: Persons to keep.
-        keep: 'score' (largest sum of scores), 'size' (largest sum of extents), 'centre' (nearest
-            the middle of the picture), or a track id; the other persons follow by score.
-        size: (width, height) of the picture, for 'centre'.
-
-    Returns:
-        keypoint float32 (M, T, V, C), keypoint_score (M, T, V) with 1 <= M <= most, and what there
-        is to say, as counts.
+    `keep` is 'score' (largest sum of scores), 'size' (largest sum of extents), 'centre' (nearest
+    the middle of the picture of (width, height) `size`), or a track id; others follow by score.
+    Gives keypoint float32 (M, T, V, C), its scores (M, T, V), and what there is to say, as counts.
     """
-    tracks = follow(found)
+    tracks, kept, counts = follow(found), [], Counter()
     value = rank(found, tracks, keep, size)
-    kept: list[list[int]] = []
-    counts: Counter[str] = Counter()
     for i in sorted(range(len(tracks)), key=lambda i: -value[i]):
         for track in kept[:most]:
             if keep in CHOICES and continues(found, track, tracks[i], anywhere=most == 1):
@@ -89,14 +75,11 @@ def assemble(
 
 def follow(found: Detections) -> list[list[int]]:
     """Tracks as lists of detections, at most one a frame."""
-    if found.ids is not None:
-        named: dict = {}
-        for k, identity in enumerate(found.ids):
-            named.setdefault(identity, []).append(k)
-        if all(len(set(found.frame[track].tolist())) == len(track) for track in named.values()):
-            return list(named.values())
-    if len(np.unique(found.frame)) == len(found.frame):
-        return [list(range(len(found.frame)))]
+    named: dict = {}
+    for k, identity in enumerate(found.ids or [None] * len(found.frame)):
+        named.setdefault(identity, []).append(k)
+    if all(len(set(found.frame[track].tolist())) == len(track) for track in named.values()):
+        return list(named.values())  # by their ids, or one person in all
     tracks: list[list[int]] = []
     for frame in np.unique(found.frame):
         here = np.flatnonzero(found.frame == frame).tolist()
@@ -107,15 +90,13 @@ def follow(found: Detections) -> list[list[int]]:
             for n, track in enumerate(alive)
             if (distance := reach(found, track[-1], k)) is not None
         )
-        taken: dict[int, int] = {}
+        free = set(range(len(alive)))
         for _, k, n in pairs:
-            if k not in taken and n not in taken.values():
-                taken[k] = n
-        for k in here:
-            if k in taken:
-                alive[taken[k]].append(k)
-            else:
-                tracks.append([k])
+            if k in here and n in free:
+                alive[n].append(k)
+                here.remove(k)
+                free.remove(n)
+        tracks += [[k] for k in here]
     return tracks
 
 
@@ -148,22 +129,23 @@ def rank(
     found: Detections, tracks: list[list[int]], keep: str, size: tuple[int, int] | None
 ) -> list[float]:
     """How much each track is wanted."""
-    each = found.scores.sum(1)
-    if keep in ('size', 'centre'):
-        seen = found.scores > 0
-        low = np.where(seen[..., None], found.points, np.inf).min(1)
-        high = np.where(seen[..., None], found.points, -np.inf).max(1)
-        if keep == 'size':
-            each = np.linalg.norm(high - low, axis=-1)
-        else:
-            middle = np.divide(size, 2) if size else np.median(found.points[seen], axis=0)
-            away = np.linalg.norm((low + high)[:, : len(middle)] / 2 - middle, axis=-1)
-            each = 1 / (1 + away / np.linalg.norm(middle))
-        each = np.where(seen.any(1), each, 0)
+    each, seen = found.scores.sum(1), found.scores > 0
+    low, high = bounds(found.points, seen)
+    if keep == 'size':
+        each = np.where(seen.any(1), np.linalg.norm(high - low, axis=-1), 0)
+    elif keep == 'centre':
+        middle = np.divide(size, 2) if size else np.median(found.points[seen], axis=0)
+        away = np.linalg.norm((low + high)[:, : len(middle)] / 2 - middle, axis=-1)
+        each = np.where(seen.any(1), 1 / (1 + away / np.linalg.norm(middle)), 0)
     values = [float(each[track].sum()) for track in tracks]
     if keep in CHOICES:
         return values
     chosen = [bool(found.ids) and str(found.ids[track[0]]) == keep for track in tracks]
-    if not any(chosen):
-        raise ValueError(f'no person has the track id {keep} (--person)')
+    expect(any(chosen), f'no person has the track id {keep} (--person)', ALL_ZERO)
     return [value + 1e9 * own for value, own in zip(values, chosen, strict=True)]
+
+
+def bounds(points: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest coordinates (K, C) of the joints seen; inf and -inf where none is."""
+    low = np.where(seen[..., None], points, np.inf).min(1)
+    return low, np.where(seen[..., None], points, -np.inf).max(1)

@@ -1,68 +1,59 @@
 """Persons in JSON, in whatever way the usual estimators nest them.
 
 One walk serves OpenPose, AlphaPose, PoseFlow, MMPose, COCO results, YOLO-pose, Kinetics-skeleton
-and MediaPipe: their keys are listed here, and what a value is shows in its form.
+and MediaPipe: their keys are listed in `words.json`, and what a value is shows in its form.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, Options, reading, words
-from .parsing import plain_name, shorten
-from .takes import LONGEST, Take
+from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, Options, expect, table
+from .sources import plain_name, shorten
+from .takes import LONGEST, Person, Take
 
-WORDS = words('json')
+WORDS = table('words')['json']
 # Keys of the parts of a person (body, left hand, right hand), which are joined in this order.
 PARTS: dict[str, list[list[str]]] = WORDS['parts']
 PERSON_KEYS = {key for parts in PARTS.values() for keys in parts for key in keys}
 HAND_KEYS = {key for keys in PARTS['mediapipe'] for key in keys}
-EMPTY_FRAME = {*WORDS['frame'], *WORDS['time']}
-HAND = 21
+WHOLE_BODY = {key for keys in PARTS['wholebody'][1:] for key in keys}
 IMAGE_NAME = re.compile(r'(\d+)(\.(jpe?g|png|bmp|json))?$', re.I)
 
 
 def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
     """The take of one file's parsed JSON; bare lists of joints are of this family."""
-    if content is None or content in ([], {}):
-        raise ClipError('there are no frames', EMPTY)
-    take = Take(family=family)
-    walk = Walk(options, take)
+    expect(content is not None and content not in ([], {}), 'there are no frames', EMPTY)
+    take = Take(options, family)
+    walk = Walk(take)
     if isinstance(content, Mapping):
         walk.about(content)
     frames = list(walk.frames(content))
-    numbers = [number for number, _, _ in frames]
-    take.numbered = bool(frames) and None not in numbers
+    take.numbered = bool(frames) and all(number is not None for number, _, _ in frames)
     for place, (number, time, frame) in enumerate(frames):
         at = number if take.numbered else place
-        if not -1 < at < 10 * LONGEST:
-            raise ClipError(f'frame {shorten(str(at))} is no number of a frame')
+        expect(-1 < at < 10 * LONGEST, f'frame {shorten(str(at))} is no number of a frame')
         if time is not None:
             take.times[at] = time
-        try:
-            with reading(''):
-                take.persons += [(at, *person) for person in walk.persons(frame)]
-        except ClipError as error:
-            take.broken[at] = ClipError(f'frame {at}: {error.detail}', error.reason)
-    take.numbers = numbers if take.numbered else range(len(frames))
-    if take.broken and not take.persons:
-        raise next(iter(take.broken.values()))
+        take.add(at, walk.persons(frame))
+    for at, error in take.broken.items():
+        error.detail = f'frame {at}: {error.detail}'
     return take
 
 
 class Walk:
     """What one recording turns out to be while its files are walked through."""
 
-    def __init__(self, options: Options, take: Take):
+    def __init__(self, take: Take):
         self.family, self.take, self.order = take.family, take, None
-        self.world, self.wanted = options.get('world'), options.get('layout')
+        self.world, self.wanted = take.options.get('world'), take.options.get('layout')
+        self.parts = PARTS | ({'mediapipe': [WORDS['world']]} if self.world else {})
 
     def about(self, content: Mapping) -> None:
         """What a file says of itself: joint names, size, rate, label."""
@@ -73,19 +64,19 @@ class Walk:
                 names = {index: name for name, index in numbers.items()}
             if isinstance(names, Mapping):
                 self.joints_named([names[key] for key in sorted(names, key=int)])
-        if isinstance(content.get('label'), str):
-            self.take.label = content['label']
-        fps, width, height = (content.get(key) for key in ('fps', 'width', 'height'))
-        if isinstance(fps, (int, float)) and 0 < fps < 10_000:
+        label, fps, *size = (content.get(key) for key in ('label', 'fps', 'width', 'height'))
+        if isinstance(label, str):
+            self.take.label = label
+        if is_number(fps) and 0 < fps < 10_000:
             self.take.fps = float(fps)
-        if isinstance(width, int) and isinstance(height, int) and 0 < width * height < 1e10:
-            self.take.size = (width, height)
+        if all(isinstance(side, int) for side in size) and 0 < size[0] * size[1] < 1e10:
+            self.take.size = tuple(size)
 
     def frames(self, content: Any) -> Iterator[tuple[int | None, float | None, Any]]:
         """(number, time, persons) of every frame; None where the file does not say."""
         if isinstance(content, Mapping):
             names = [IMAGE_NAME.search(str(key)) for key in content]
-            if content and all(names):
+            if all(names):
                 for name, frame in zip(names, content.values(), strict=True):
                     yield int(name[1]), None, frame
                 return
@@ -94,112 +85,92 @@ class Walk:
             if isinstance(content, Mapping):
                 yield from self.frames(content)
                 return
-        if not isinstance(content, list):
-            raise ClipError('there is no list of frames')
-        dicts = [item for item in content if isinstance(item, Mapping)]
-        if dicts and all('image_id' in item and PERSON_KEYS & set(item) for item in dicts):
-            yield from self.by_image(dicts)
-            return
-        if (
-            len(dicts) == len(content) > 0
-            and all(isinstance(item.get('keypoints'), (list, Mapping)) for item in dicts)
-            and all(number_of(item) is None for item in dicts)
-        ):
-            raise ClipError('these are the persons of one picture; a clip needs frames')
-        if content and is_landmark(content[0]) and is_landmark(content[-1]):
-            raise ClipError('these are the joints of one picture; a clip needs frames')
-        for item in content:
-            known = item if isinstance(item, Mapping) else {}
+        expect(isinstance(content, list), 'there is no list of frames')
+        dicts = [item if isinstance(item, Mapping) else {} for item in content]
+        numbers = [number_of(item) for item in dicts]
+        joints = content and is_landmark(content[0]) and is_landmark(content[-1])
+        listed = all(isinstance(item.get('keypoints'), (list, Mapping)) for item in dicts)
+        what = 'joints' if joints else 'persons'
+        alone = joints or (listed and set(numbers) == {None})
+        expect(not alone, f'these are the {what} of one picture; a clip needs frames')
+        for number, known, item in zip(numbers, dicts, content, strict=True):
             time = next((known[key] for key in WORDS['time'] if is_number(known.get(key))), None)
-            yield number_of(known), time, item
+            yield number, time, item
 
-    def by_image(self, results: list) -> Iterator[tuple[int, None, list]]:
-        """Results of one picture each, whose ids are frame numbers."""
-        frames: dict[int, list] = {}
-        for result in results:
-            identity = result['image_id']
-            match = IMAGE_NAME.search(PurePosixPath(str(identity)).name)
-            if match is None:
-                raise ClipError(f'image_id {identity!r} is no frame number; give --images')
-            frames.setdefault(int(match[1]), []).append(result)
-        for number, found in frames.items():
-            yield number, None, found
-
-    def persons(self, frame: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None, Any]]:
-        """(points, scores, track id) of every person of a frame."""
-        if frame is None or (isinstance(frame, (list, Mapping)) and not frame):
+    def persons(self, frame: Any) -> Iterator[Person]:
+        """Every person of a frame."""
+        if frame is None or frame in ([], {}):
             return
         if isinstance(frame, Mapping):
-            for kind, parts in PARTS.items():
-                keys = [WORDS['world']] if self.world and kind == 'mediapipe' else parts
-                if any(key in frame for key in keys[0]):
-                    yield from self.person(frame, kind, keys)
-                    return
-            for key in WORDS['person_lists']:
-                if key in frame:
-                    if not isinstance(frame[key], (list, Mapping)):
-                        raise ClipError(f'"{key}" is no list of persons')
-                    yield from self.persons(frame[key])
-                    return
-            if HAND_KEYS & set(frame):  # hands alone
+            keys = set(frame)
+            kind = next((kind for kind, parts in self.parts.items() if keys & {*parts[0]}), None)
+            inner = next((key for key in WORDS['person_lists'] if key in frame), None)
+            if kind == 'coco' and WHOLE_BODY & keys:
+                kind = 'wholebody'
+            if kind:
+                yield from self.person(frame, kind, self.parts[kind])
+            elif inner:
+                fine = isinstance(frame[inner], (list, Mapping))
+                expect(fine, f'"{inner}" is no list of persons')
+                yield from self.persons(frame[inner])
+            elif HAND_KEYS & keys:  # hands alone
                 yield from self.person(frame, 'mediapipe', PARTS['mediapipe'])
-            elif not ({'x', 'y'} & set(frame) or set(frame) <= EMPTY_FRAME):
-                keys = ', '.join(map(str, list(frame)[:5]))
-                raise ClipError(f'no joints under the keys {keys}')
-            return
-        if not isinstance(frame, list):
+            else:
+                empty = {'x', 'y'} & keys or keys <= {*WORDS['frame'], *WORDS['time']}
+                expect(empty, f'no joints under the keys {", ".join(map(str, list(frame)[:5]))}')
+        elif not isinstance(frame, list):
             raise ClipError(f'expected persons, found {shorten(repr(frame))}')
-        if is_landmark(frame[0]):
-            bare = 'mediapipe' if isinstance(frame[0], Mapping) or len(frame) == 33 else 'coco'
-            kind = 'mediapipe' if self.family == 'mediapipe' else bare
-            yield from self.person({'keypoints': frame}, kind, (('keypoints',),))
-            return
-        for part in frame:
-            if not isinstance(part, (list, Mapping)):
-                raise ClipError(f'a person is {shorten(repr(part))}, not an object')
-            yield from self.persons(part)
+        elif is_landmark(frame[0]):
+            bare = isinstance(frame[0], Mapping) or len(frame) == 33 or self.family == 'mediapipe'
+            kind = 'mediapipe' if bare else 'coco'
+            yield from self.person({'keypoints': frame}, kind, [['keypoints']])
+        else:
+            for part in frame:
+                fine = isinstance(part, (list, Mapping))
+                expect(fine, fine or f'a person is {shorten(repr(part))}, not an object')
+                yield from self.persons(part)
 
-    def person(self, item: Mapping, kind: str, parts: Sequence) -> Iterator[tuple]:
+    def person(self, item: Mapping, kind: str, parts: Sequence) -> Iterator[Person]:
         """One person, or several where a part is a list of persons."""
         values = [next((item[key] for key in keys if item.get(key)), None) for keys in parts]
-        if kind == 'coco' and WORDS['wholebody'].keys() & item.keys():
-            values = [whole_body(item, values[0])]
         body = values[0]
-        if isinstance(body, list) and isinstance(body[0], list) and body[0] and (
-            is_landmark(body[0][0])
-        ):  # MediaPipe Tasks: a list of persons  # fmt: skip
+        first = body[0] if isinstance(body, list) else None
+        if first and isinstance(first, list) and is_landmark(first[0]):  # a list of persons
             for one in body:
                 yield from self.person({parts[0][0]: one}, kind, parts[:1])
             return
-        values = [
-            value['landmark'] if isinstance(value, Mapping) and 'landmark' in value else value
-            for value in values
-        ]
-        if kind == 'mediapipe' and not any(values):
-            return
+        values = [v.get('landmark', v) if isinstance(v, Mapping) else v for v in values]
         scores = None
-        if kind == 'coco':
+        if kind in ('coco', 'wholebody'):
             listed = (item[key] for key in WORDS['scores'] if isinstance(item.get(key), list))
             scores = next((numbers_of(value).reshape(-1) for value in listed), None)
+        elif kind == 'mediapipe' and not any(values):
+            return
         count = None if scores is None else scores.size
         arrays = [None if value is None else self.joints(value, kind, count) for value in values]
-        if arrays[0] is None and kind != 'mediapipe':
-            raise ClipError(f'"{parts[0][0]}" is empty', SHORT_ROW)
-        if kind != 'mediapipe' and len(arrays[0]) == 18:
-            arrays[1:] = []  # no layout has COCO's 18 joints with hands
+        there = arrays[0] is not None or kind in ('mediapipe', 'wholebody')
+        expect(there, f'"{parts[0][0]}" is empty', SHORT_ROW)
         joints = join_parts(arrays, kind)
-        if scores is not None and scores.size != len(joints):
-            raise ClipError(f'{scores.size} scores for {len(joints)} joints', SHORT_ROW)
+        expect(count in (None, len(joints)), f'{count} scores for {len(joints)} joints', SHORT_ROW)
         if self.order is not None and len(joints) > max(self.order):
             joints = joints[self.order]
             scores = None if scores is None else scores[self.order]
-        self.take.family = kind.removesuffix('3d')
+        self.take.family = WORDS['families'].get(kind, kind)
         identity = next((item[key] for key in WORDS['track'] if key in item), None)
         while isinstance(identity, list):
             identity = identity[0] if len(identity) == 1 else None
         if identity in (-1, '-1') or not isinstance(identity, (int, str)):
             identity = None
-        yield *self.split(joints, scores, kind), identity
+        # The third column is a coordinate beside scores of their own.
+        dims = joints.shape[1]
+        if kind == 'mediapipe':
+            scores = joints[:, 3] if dims > 3 else None
+            self.take.unit, dims = ('m', 3) if self.world else ('fractions', 2)
+        elif kind == 'openpose3d' or dims == 4:
+            scores, dims = joints[:, 3], 3
+        elif dims == 3 and scores is None:
+            scores, dims = joints[:, 2], 2
+        yield joints[:, :dims], scores, identity
 
     def joints_named(self, names: list[str]) -> None:
         """Find the layout of joints by their names, whatever their order."""
@@ -209,10 +180,8 @@ class Walk:
             if set(joints) == set(plain) or (known == self.wanted and set(joints) <= set(plain)):
                 self.take.layout, self.order = known, [plain.index(joint) for joint in joints]
                 return
-        shown = ', '.join(names[:6])
-        raise ClipError(
-            f'no layout has the joints {shown} …: give --layout FILE.json that names and links them'
-        )
+        remedy = 'give --layout FILE.json that names and links them'
+        raise ClipError(f'no layout has the joints {", ".join(names[:6])} …: {remedy}')
 
     def joints(self, value: Any, kind: str, count: int | None) -> np.ndarray:
         """float32 (V, 2 to 4) of whatever holds joints; `count` is their number, if known."""
@@ -222,83 +191,60 @@ class Walk:
         if isinstance(value, Mapping):
             self.joints_named(list(value))
             value = list(value.values())
-        if not isinstance(value, list):
-            raise ClipError(f'joints are {shorten(repr(value))}, not a list')
+        fine = isinstance(value, list)
+        expect(fine, fine or f'joints are {shorten(repr(value))}, not a list')
         if value and isinstance(value[0], Mapping):
             for index, joint in enumerate(value):
-                if not isinstance(joint, Mapping) or not {'x', 'y'} <= set(joint):
-                    raise ClipError(f'landmark {index} has no x and y')
-            value = [[j['x'], j['y'], j.get('z', 0), visibility(j)] for j in value]
+                fine = isinstance(joint, Mapping) and {'x', 'y'} <= set(joint)
+                expect(fine, f'landmark {index} has no x and y')
+            seen = WORDS['visibility']
+            value = [
+                [j['x'], j['y'], j.get('z', 0),
+                 next((j[key] for key in seen if j.get(key) is not None), 1)]
+                for j in value
+            ]  # fmt: skip
         array = numbers_of(value)
         if array.ndim == 1:
             each = 4 if kind == 'openpose3d' else 2 if count and array.size == 2 * count else 3
-            if array.size % each:
-                raise ClipError(f'{array.size} numbers are not {each} a joint', SHORT_ROW)
+            detail = f'{array.size} numbers are not {each} a joint'
+            expect(array.size % each == 0, detail, SHORT_ROW)
             array = array.reshape(-1, each)
-        if array.ndim != 2 or array.shape[1] not in (2, 3, 4):
-            raise ClipError(f'joints have the shape {array.shape}, expected (joints, 2 to 4)')
+        fine = array.ndim == 2 and array.shape[1] in (2, 3, 4)
+        expect(fine, f'joints have the shape {array.shape}, expected (joints, 2 to 4)')
         return array
-
-    def split(
-        self, joints: np.ndarray, scores: np.ndarray | None, kind: str
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Coordinates and scores; the third column is a coordinate beside scores of their own."""
-        if kind == 'mediapipe':
-            self.take.unit = 'm' if self.world else 'fractions'
-            visible = joints[:, 3] if joints.shape[1] > 3 else np.ones(len(joints), np.float32)
-            return joints[:, : 3 if self.world else 2], visible
-        if kind == 'openpose3d' or joints.shape[1] == 4:
-            return joints[:, :3], joints[:, 3]
-        if joints.shape[1] == 2 or scores is not None:
-            return joints, scores
-        return joints[:, :2], joints[:, 2]
-
-
-def whole_body(item: Mapping, body: Any) -> list:
-    """The 133 joints of COCO-WholeBody, (133, 3), of its lists for each part of the body."""
-    joined = []
-    for key, count in {'body': 17, **WORDS['wholebody']}.items():
-        value = body if key == 'body' else item.get(key)
-        part = numbers_of(value).reshape(-1, 3) if value else np.zeros((count, 3), np.float32)
-        if len(part) != count:
-            raise ClipError(f'"{key}" has {len(part)} joints, expected {count}', SHORT_ROW)
-        flags = part[:, 2]  # a person's own annotation: 0, 1 and 2 for one that is seen
-        joined.append(part if flags.max() != 2 else part / [1, 1, 2])
-    return np.concatenate(joined).tolist()
 
 
 def join_parts(arrays: list[np.ndarray | None], kind: str) -> np.ndarray:
-    """Body and hands one after the other; zeros for those that are missing beside others."""
-    if all(array is None for array in arrays[1:]):
+    """Body, hands and others in a row; zeros for those that are missing beside others."""
+    alone = all(array is None for array in arrays[1:])
+    # No layout has COCO's 18 joints with hands.
+    if kind != 'wholebody' and (alone or kind != 'mediapipe' and len(arrays[0]) == 18):
         return arrays[0]
-    width = max(array.shape[1] for array in arrays if array is not None)
-    joined = []
-    for place, array in enumerate(arrays):
-        usual = HAND if place else 33 if kind == 'mediapipe' else 25
-        if place and array is not None and len(array) != HAND:
-            raise ClipError(f'{len(array)} joints of a hand, expected {HAND}')
+    width, joined = max((a.shape[1] for a in arrays if a is not None), default=3), []
+    for array, usual in zip(arrays, WORDS['sizes'][kind], strict=True):
         whole = np.zeros((usual if array is None else len(array), width), np.float32)
+        fine = not joined or len(whole) == usual
+        expect(fine, f'{len(whole)} joints of a part, expected {usual}', SHORT_ROW)
         if array is not None:
             whole[:, : array.shape[1]] = array
-            if kind == 'mediapipe' and place:  # hands have no visibility
+            if joined and kind == 'mediapipe':  # hands have no visibility
                 whole[:, 3:] = 1
+            if kind == 'wholebody' and whole[:, 2].max() == 2:  # flags: 2 for one that is seen
+                whole[:, 2] /= 2
         joined.append(whole)
     return np.concatenate(joined)
 
 
-def visibility(joint: Mapping) -> Any:
-    values = (joint.get(key) for key in WORDS['visibility'])
-    return next((value for value in values if value is not None), 1)
-
-
 def number_of(item: Mapping) -> int | None:
-    """The frame number of a frame."""
+    """The frame number of a frame, or of the picture that a COCO result is of."""
     for key in WORDS['frame']:
         value = item.get(key)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         if isinstance(value, str) and (match := IMAGE_NAME.search(value)):
             return int(match[1])
+    named = 'image_id' in item and PERSON_KEYS & set(item)
+    expect(not named, f'image_id {item.get("image_id")!r} is no frame number; give --images')
     return None
 
 
@@ -317,6 +263,5 @@ def numbers_of(value: Any) -> np.ndarray:
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError):
-        detail = 'a joint is not a number, or lacks a coordinate'
-        raise ClipError(detail, NON_NUMERIC) from None
+        raise ClipError('a joint is not a number, or lacks a coordinate', NON_NUMERIC) from None
     return np.where(np.abs(array) < 1e30, array, np.nan).astype(np.float32)

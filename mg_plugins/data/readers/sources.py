@@ -1,26 +1,32 @@
-"""Where data come from: a file, a folder or an archive, listed and read in bounded memory."""
+"""Files, folders and archives, listed and read in bounded memory, and the text in them.
+
+Encodings, rows of numbers, cells and names are parsed here for every format.
+"""
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import os
 import re
 import tarfile
 import zipfile
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import parsing
-from .common import EMPTY, MISSING_FILE, ClipError, FormatError, format_entry
+import numpy as np
+
+from . import common
+from .common import EMPTY, MISSING_FILE, ClipError, FormatError, expect, require
 
 # A text file or a member of an archive larger than this is no skeleton file.
 LARGEST_FILE, LARGEST_MEMBER, LARGEST_ARCHIVE = 2 << 30, 256 << 20, 4 << 30
-# More entries than this are not described in a refusal.
-DESCRIBED = 20_000
+LARGEST = float(np.finfo(np.float32).max)
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.tar.bz2', '.zip')
 
 
@@ -28,9 +34,8 @@ ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.tar.bz2', '.zip')
 class Entry:
     """One file of a source. It can be pickled, and read in another process.
 
-    Attributes:
-        name: Path relative to the source, with `/`, as messages call it.
-        place: The file, the content of an archive's member, or a zip file of which `name` is one.
+    `name` is its path relative to the source, with `/`, as messages call it; `place` is the file,
+    the content of an archive's member, or a zip file in which it is called `zipped`.
     """
 
     name: str
@@ -45,47 +50,37 @@ class Entry:
         """The content, or its first `limit` bytes."""
         if isinstance(self.place, bytes):
             return self.place[:limit]
-        try:
+        with common.reading(self.name):
+            expect(self.place.exists(), 'no such file', MISSING_FILE)
             if self.zipped is not None:
                 with zipfile.ZipFile(self.place) as archive, archive.open(self.zipped) as file:
                     return file.read(LARGEST_MEMBER if limit is None else limit)
             size = self.place.stat().st_size
-            if limit is None and size > LARGEST_FILE:
-                raise ClipError(f'{size} bytes are too many for a skeleton file', file=self.name)
+            fine = limit is not None or size <= LARGEST_FILE
+            expect(fine, f'{size} bytes are too many for a skeleton file')
             with self.place.open('rb') as file:
-                return file.read(-1 if limit is None else limit)
-        except FileNotFoundError:
-            raise ClipError('no such file', MISSING_FILE, file=self.name) from None
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            detail = getattr(error, 'strerror', None) or str(error)
-            raise ClipError(detail, file=self.name) from None
+                return file.read(limit)
 
     def lines(self) -> list[str]:
-        """Its lines of text; see `parsing.split_lines`."""
-        return parsing.split_lines(self.read())
+        """Its lines of text; see `split_lines`."""
+        return split_lines(self.read())
 
     def json(self) -> Any:
         """Its content as JSON; errors give the line."""
-        text = parsing.decode(self.read())
-        if not text.strip():
-            raise ClipError('the file is empty', EMPTY, file=self.name)
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ClipError(f'not JSON: {error.msg}', line=error.lineno, file=self.name) from None
-        except RecursionError:
-            raise ClipError('lists are nested too deep', file=self.name) from None
-        except ValueError as error:
-            raise ClipError(f'not JSON: {error}', file=self.name) from None
+        text = decode(self.read())
+        with common.reading(self.name):
+            expect(text.strip(), 'the file is empty', EMPTY)
+            try:
+                return json.loads(text)
+            except RecursionError:
+                raise ClipError('lists are nested too deep') from None
+            except ValueError as error:  # of the syntax, or a number with too many digits
+                line, detail = getattr(error, 'lineno', None), getattr(error, 'msg', error)
+                raise ClipError(f'not JSON: {detail}', line=line) from None
 
 
 class Source:
-    """A file, a folder or an archive (tar in any compression, zip).
-
-    Args:
-        path: What the user gave.
-        skip: Files that are no part of it, such as an output inside of the folder.
-    """
+    """A file, a folder or an archive (tar in any compression, zip), without the files to `skip`."""
 
     def __init__(self, path: str | os.PathLike, skip: Iterable[Path] = ()):
         self.path = Path(path)
@@ -104,86 +99,175 @@ class Source:
         """Every file, by name."""
         if self.is_file:
             return [Entry(shown(self.path.name), self.path)]
-        if self.path.is_file():
-            found = self._zip() if self.path.suffix.lower() == '.zip' else self._tar()
-        else:
-            found = self._folder()
+        found = self._archived() if self.path.is_file() else self._folder()
         return sorted(found, key=lambda entry: entry.name)
 
     def find(self, pattern: str) -> list[Entry]:
         """Entries whose name matches a regular expression somewhere."""
         return [entry for entry in self.entries if re.search(pattern, entry.name)]
 
-    def refuse(self, format_name: str) -> FormatError:
-        """The error for a source of another format: what was expected, what is there."""
-        expects = format_entry(format_name)['expects']
-        if not self.path.exists():
-            return FormatError(f'{self} does not exist. Expected: {expects}')
-        return FormatError(f'Expected: {expects}\nFound: {self.describe()}')
+    def need(self, found: Any, format_name: str) -> None:
+        """Refuse a source in which nothing of its format was found; say what is there."""
+        expects = f'Expected: {common.format_entry(format_name)["expects"]}'
+        require(found or self.path.exists(), f'{self} does not exist. {expects}')
+        require(found, found or f'{expects}\nFound: {self.describe()}')
 
     def describe(self) -> str:
         """What it holds, in one line."""
         if self.is_file:
             return f'{self} is a file of {self.path.stat().st_size} bytes.'
-        suffixes: Counter[str] = Counter()
-        examples: dict[str, str] = {}
-        for entry in self.entries[:DESCRIBED]:
-            suffix = entry.path.suffix or 'no suffix'
-            suffixes[suffix] += 1
-            examples.setdefault(suffix, entry.name)
-        if not suffixes:
-            return f'{self} holds no files.'
-        kinds = [f'{n} {kind} (such as {examples[kind]})' for kind, n in suffixes.most_common(3)]
-        return f'{self} holds {", ".join(kinds)}.'
+        names: dict[str, list[str]] = {}
+        for entry in self.entries:
+            names.setdefault(entry.path.suffix or 'no suffix', []).append(entry.name)
+        most = sorted(names.items(), key=lambda kind: -len(kind[1]))[:3]
+        kinds = (f'{len(found)} {kind} (such as {found[0]})' for kind, found in most)
+        return f'{self} holds {", ".join(kinds) or "no files"}.'
 
-    def _folder(self) -> list[Entry]:
-        found = []
+    def _folder(self) -> Iterator[Entry]:
         for folder, folders, names in os.walk(self.path):
             if self.skip:
                 folders[:] = [n for n in folders if Path(folder, n).resolve() not in self.skip]
             for name in names:
                 path = Path(folder, name)
                 if not self.skip or path.resolve() not in self.skip:
-                    found.append(Entry(shown(path.relative_to(self.path).as_posix()), path))
-        return found
+                    yield Entry(shown(path.relative_to(self.path).as_posix()), path)
 
-    def _zip(self) -> list[Entry]:
+    def _archived(self) -> Iterator[Entry]:
+        """Members of an archive; those of a tar file in memory, as nothing is unpacked to disk."""
+        is_zip, total = self.path.suffix.lower() == '.zip', 0
+        kind, opened = ('zip', zipfile.ZipFile) if is_zip else ('tar', tarfile.open)
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()]
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
-            raise FormatError(f'{self} cannot be read as a zip archive: {error}') from None
-        total = 0
-        for member in members:
-            total = self._add(total, member.filename, member.file_size)
-        return [Entry(shown(member.filename), self.path, member.filename) for member in members]
-
-    def _tar(self) -> list[Entry]:
-        """Members in memory; nothing is unpacked to disk."""
-        found, total = [], 0
-        try:
-            with tarfile.open(self.path) as archive:
-                for member in archive:
-                    if member.isfile():
-                        total = self._add(total, member.name, member.size)
-                        content = archive.extractfile(member).read()
-                        found.append(Entry(shown(member.name), content))
+            with opened(self.path) as archive:
+                for m in archive.infolist() if is_zip else archive:
+                    name, size = (m.filename, m.file_size) if is_zip else (m.name, m.size)
+                    if m.is_dir() if is_zip else not m.isfile():
+                        continue
+                    total += size
+                    require(
+                        size <= LARGEST_MEMBER and total <= LARGEST_ARCHIVE,
+                        f'{self} unpacks to more than this reads from an archive ({shown(name)} '
+                        f'alone has {size} bytes): unpack it and give the folder',
+                    )
+                    where = (self.path, name) if is_zip else (archive.extractfile(m).read(),)
+                    yield Entry(shown(name), *where)
         except FormatError:
             raise
         except Exception as error:  # each compression has errors of its own
-            raise FormatError(f'{self} cannot be read as a tar archive: {error}') from None
-        return found
-
-    def _add(self, total: int, name: str, size: int) -> int:
-        """The bytes unpacked so far with this member's; refuses what is too large."""
-        if size > LARGEST_MEMBER or total + size > LARGEST_ARCHIVE:
-            raise FormatError(
-                f'{self} unpacks to more than this reads from an archive ({shown(name)} alone has '
-                f'{size} bytes): unpack it and give the folder'
-            )
-        return total + size
+            raise FormatError(f'{self} cannot be read as a {kind} archive: {error}') from None
 
 
 def shown(name: str) -> str:
     """A file name that can be printed and written, whatever bytes it is made of."""
     return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
+
+
+def decode(content: bytes) -> str:
+    """Text in UTF-8, UTF-16 or Latin-1.
+
+    UTF-16 is known by its byte order mark, or by a zero in every second byte. Latin-1 is taken for
+    text whose bytes are not UTF-8 and that holds no control characters; other bytes become U+FFFD,
+    so that the parsers can name the line they are on.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode('utf-16', 'replace')
+    head = content[:200]
+    for start, encoding in ((1, 'utf-16-le'), (0, 'utf-16-be')):
+        if len(head) > 3 and not any(head[start::2]) and all(head[1 - start :: 2]):
+            return content.decode(encoding, 'replace')
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        # A few bytes above 0x9f among plain text are accented letters; anything else is damage.
+        odd = content[error.start : error.start + 4096]
+        if not any(byte < 9 or 0x7F <= byte < 0xA0 for byte in odd) and odd[:1] < b'\xfe':
+            return content.decode('latin-1')
+        return content.decode('utf-8-sig', 'replace')
+
+
+def split_lines(content: bytes) -> list[str]:
+    """Lines without line ends, byte order mark and trailing blank lines; CRLF and CR count."""
+    lines = decode(content).replace('\r\n', '\n').replace('\r', '\n').split('\n')
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def delimiter_of(header: str) -> str:
+    """The separator of a table: comma, semicolon or tab, whichever its header has most of."""
+    return max(',;\t', key=header.count)
+
+
+def read_cells(lines: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """(1-based line, cells) of the rows of a table; quotes count."""
+    delimiter = delimiter_of(lines[0])
+    if not any('"' in line for line in lines):
+        return list(enumerate((line.split(delimiter) for line in lines), 1))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        return [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise ClipError(f'no table: {error}', line=reader.line_num) from None
+
+
+def parse_rows(
+    lines: Sequence[str],
+    columns: int,
+    first_line: int = 1,
+    delimiter: str | None = ',',
+    used: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Lines of so many finite numbers, as float32 (lines, columns or used).
+
+    The whole block goes through `numpy.loadtxt` (C speed); only when something is wrong are the
+    lines walked one by one, to name the first that is: `lines[0]` is `first_line` in its file. With
+    `used` (columns from 0), the other columns may hold anything; this needs a delimiter. Without
+    one, numbers are parted by white space.
+    """
+    # With the last column among those parsed, loadtxt finds short rows. Rows that are too long are
+    # then the only reason for more delimiters than there should be.
+    parsed = range(columns) if used is None else (*used, columns - 1)
+    usecols = None if used is None else parsed
+    right_width = used is None or ''.join(lines).count(delimiter) == len(lines) * (columns - 1)
+    # A blank first line is left to the slow path: loadtxt skips blank lines, and warns if all are.
+    if right_width and lines and lines[0].strip():
+        with suppress(ValueError):
+            rows = np.loadtxt(
+                lines, np.float32, comments=None, delimiter=delimiter, usecols=usecols, ndmin=2
+            )
+            if rows.shape == (len(lines), len(parsed)) and np.isfinite(rows).all():
+                return rows if used is None else rows[:, :-1]
+    for number, line in enumerate(lines, first_line):
+        fields = line.split(delimiter)
+        expect(line.strip(), 'blank line among the rows', EMPTY, number)
+        reason = common.SHORT_ROW if len(fields) < columns else common.LONG_ROW
+        expect(len(fields) == columns, f'{len(fields)} numbers, expected {columns}', reason, number)
+        for column in sorted(parsed):
+            value = parse_float(fields[column])
+            where = f'{shorten(fields[column])!r} in column {column + 1}'
+            expect(value is not None, f'{where} is not a number', common.NON_NUMERIC, number)
+            expect(abs(value) <= LARGEST, f'{where} is not finite in float32', common.NAN, number)
+    expect(lines, 'the file holds no rows', EMPTY)
+    raise ClipError('the rows from this line on cannot be parsed', line=first_line)
+
+
+def parse_float(text: str) -> float | None:
+    """A float, or None. Underscores, which `float` would take, are not digits here."""
+    try:
+        return None if '_' in text else float(text)
+    except ValueError:
+        return None
+
+
+def parse_int(text: str) -> int | None:
+    """An integer, also when written as `3.0`, or None."""
+    value = parse_float(text)
+    return int(value) if value is not None and value.is_integer() else None
+
+
+def shorten(text: str, limit: int = 24) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + '…'
+
+
+def plain_name(name: Any) -> str:
+    """A name in small letters, with `_` for whatever is neither letter nor digit."""
+    return re.sub(r'[^a-z0-9]+', '_', str(name).lower()).strip('_')

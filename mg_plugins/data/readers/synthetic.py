@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from .common import Clip, Dataset, FormatError, Options, Parsed, Plan
+from .common import Clip, Dataset, FormatError, Options, Parsed, Plan, require
 from .sources import Source
 
 
 def plan(source: Source | None, options: Options) -> Plan:
-    """One job: the whole set."""
-    if source is not None:
-        raise FormatError(f'synthetic reads nothing, but the source {source} was given')
-    wanted = {name: value for name, value in options.items() if name not in ('unlinked', 'format')}
-    return Plan([dict(wanted, linked=not options['unlinked'])])
-
-
-def read(job: dict) -> Parsed:
-    """Generate the set."""
+    """One job: all the annotations."""
     from mg_plugins.data.synthetic import make_synthetic
 
+    require(source is None, f'synthetic reads nothing, but the source {source} was given')
+    wanted = {name: value for name, value in options.items() if name not in ('unlinked', 'format')}
     try:
-        split, annotations, meta = make_synthetic(**job)
+        split, annotations, meta = make_synthetic(**wanted, linked=not options['unlinked'])
     except ValueError as error:
         raise FormatError(str(error)) from None
-    return Parsed(
-        [Clip(annotation, 'synthetic') for annotation in annotations], extra=(split, meta)
-    )
+    return Plan([annotations], context=dict(split=split, meta=meta))
 
 
-def collect(clips: list[Clip], extras: list, plan: Plan, options: Options) -> Dataset:
+def read(job: list[dict]) -> Parsed:
+    """Clips of the set."""
+    return Parsed([Clip(annotation, 'synthetic') for annotation in job])
+
+
+def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     """The set's own splits and meta."""
-    split, meta = extras[0]
-    config = f'configs/stgcn_mgfuse_{options["dataset"]}.py'
-    layout, classes = meta['layout'], meta['classes']
-    return Dataset(split, layout, classes, [meta['note']], config=config, meta=meta)
+    meta, config = plan.context['meta'], f'configs/stgcn_mgfuse_{options["dataset"]}.py'
+    return Dataset(
+        plan.context['split'], meta['layout'], meta['classes'], [meta['note']], config, meta
+    )

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from mg_plugins.data.classes import dataset_names, get_classes
+from mg_plugins.data.layouts import get_layout
 
-from . import common, parsing
-from .common import Clip, ClipError, FormatError, Reject
-from .sources import Entry
+from . import common, takes
+from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan, expect, require
+from .sources import Entry, parse_float, parse_int, read_cells, shorten
 
 # A label beyond this is no class.
 MOST_CLASSES = 10_000
 # Wider and higher than any picture.
 LARGEST_SIDE = 100_000
-TEXTS = ('subject', 'session', 'outcome')
+TEXTS, NUMBERS = ('subject', 'session', 'outcome'), ('start', 'end', 'width', 'height', 'fps')
+OPTIONAL = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
 
 
 def read_table(
@@ -35,37 +36,26 @@ def read_table(
     Columns have other names by `aliases`; those that are none of them are then ignored.
     """
     try:
-        lines = Entry(str(path), Path(path)).lines()
+        rows = read_cells(Entry(str(path), Path(path)).lines() or [''])
     except ClipError as error:
-        raise FormatError(f'{path}: {error.detail}') from None
-    delimiter = parsing.delimiter_of((lines or [''])[0])
-    reader = csv.reader(io.StringIO('\n'.join(lines)), delimiter=delimiter, strict=True)
-    try:
-        rows = [(reader.line_num, cells) for cells in reader]
-    except csv.Error as error:
-        raise FormatError(f'{path}, line {reader.line_num}: {error}') from None
-    header = [name.strip().lower() for name in rows[0][1]] if rows else []
+        where = path if error.line is None else f'{path}, line {error.line}'
+        raise FormatError(f'{where}: {error.detail}') from None
+    rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows]
+    header = columns = [name.lower() for name in rows[0][1]]
     found = ','.join(header) or 'nothing'
     if aliases:
         known = {name: column for column, names in aliases.items() for name in names}
         header = [known.get(name, '') for name in header]
-    columns = [name for name in header if name or not aliases]
-    if (
-        not set(required) <= set(columns) <= {*required, *optional}
-        or len(set(columns)) != len(columns)
-    ):  # fmt: skip
-        expected = ','.join(required) + ''.join(f'[,{name}]' for name in optional)
-        raise FormatError(f'{path} must begin with the header {expected}; found {found}')
-    table = []
-    for line, cells in rows[1:]:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) > len(header):
-            detail = f'{len(cells)} cells under {len(header)} columns'
-            raise FormatError(f'{path}, line {line}: {detail}')
-        cells += [''] * (len(header) - len(cells))
-        table.append((line, {n: cell.strip() for n, cell in zip(header, cells, strict=True)}))
-    return table
+        columns = [name for name in header if name]
+    fine = set(required) <= set(columns) <= {*required, *optional}
+    expected = ','.join(required) + ''.join(f'[,{name}]' for name in optional)
+    once = len(set(columns)) == len(columns)
+    require(fine and once, f'{path} must begin with the header {expected}; found {found}')
+    rows = [(line, cells) for line, cells in rows[1:] if any(cells)]
+    for line, cells in rows:
+        detail = f'{len(cells)} cells under {len(header)} columns'
+        require(len(cells) <= len(header), f'{path}, line {line}: {detail}')
+    return [(line, dict(zip_longest(header, cells, fillvalue=''))) for line, cells in rows]
 
 
 def read_classes(name_or_file: str) -> list[str]:
@@ -73,22 +63,20 @@ def read_classes(name_or_file: str) -> list[str]:
     if name_or_file in dataset_names():
         return list(get_classes(name_or_file))
     path = Path(name_or_file)
+    entry, known = Entry(f'--classes {path}', path), ', '.join(dataset_names())
     try:
-        lines = Entry(str(path), path).lines()
-        names = [line.strip() for line in lines if line.strip()]
         if path.suffix == '.json':
-            names = json.loads('\n'.join(lines))
+            names = entry.json()
+        else:
+            names = [name for line in entry.lines() if (name := line.strip())]
     except ClipError as error:
-        known = ', '.join(dataset_names())
-        raise FormatError(f'--classes {path}: {error.detail}; or give one of {known}') from None
-    except json.JSONDecodeError as error:
-        raise FormatError(f'--classes {path}, line {error.lineno}: {error.msg}') from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise FormatError(f'--classes {path} must hold a JSON list of names')
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated or not names:
-        detail = f'repeats {", ".join(repeated)}' if repeated else 'holds no name'
-        raise FormatError(f'--classes {path} {detail}')
+        where = entry.name if error.line is None else f'{entry.name}, line {error.line}'
+        raise FormatError(f'{where}: {error.detail}; or give one of {known}') from None
+    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    require(fine, f'{entry.name} must hold a JSON list of names')
+    repeated = ', '.join(sorted({name for name in names if names.count(name) > 1}))
+    require(not repeated, f'{entry.name} repeats {repeated}')
+    require(names, f'{entry.name} holds no name')
     return names
 
 
@@ -96,11 +84,11 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """(width, height) of '1280x720'."""
     if text is None:
         return None
-    match = re.fullmatch(r'(\d+)\s*[x×]\s*(\d+)', text.strip().lower())
-    sides = [int(side) for side in match.groups()] if match and len(text) < 40 else [0]
-    if not all(0 < side <= LARGEST_SIDE for side in sides):
-        raise FormatError(f'--size {text!r} must be WIDTHxHEIGHT in pixels, such as 1280x720')
-    return sides[0], sides[1]
+    match = re.fullmatch(r'(\d{1,9})\s*[x×]\s*(\d{1,9})', text.strip().lower())
+    sides = tuple(map(int, match.groups())) if match else (0,)
+    fine = all(0 < side <= LARGEST_SIDE for side in sides)
+    require(fine, f'--size {text!r} must be WIDTHxHEIGHT in pixels, such as 1280x720')
+    return sides
 
 
 @dataclass(frozen=True)
@@ -125,112 +113,150 @@ class LabelRow:
         return f'{self.clip}_{self.start:05d}_{self.end:05d}{label}'
 
 
-@dataclass
-class LabelTable:
-    """A labels CSV: usable rows by recording, class names, and rows that were rejected."""
+def read_labels(
+    path: str, classes: str | None, first_label: int | None = None
+) -> tuple[dict[str, list[LabelRow]], list[str], list[common.Reject], list[str]]:
+    """Rows of a labels CSV by recording, class names, rows that were rejected, and notes.
 
-    file: str
-    rows: dict[str, list[LabelRow]]
-    classes: list[str]
-    rejects: list[Reject]
-    notes: list[str]
-
-
-def read_labels(path: str, classes: str | None, first_label: int | None = None) -> LabelTable:
-    """Read a labels CSV: columns clip and label, and those of `LabelRow` as far as known.
-
-    `label` is a class name, or an index counted from `first_label` (None to find out). An empty one
-    is an unlabelled clip. Without `classes` (see `read_classes`), names are those of the column in
-    alphabetical order, and indices are called 'class 0' …
+    Columns are clip and label, and those of `LabelRow` as far as known. `label` is a class name, or
+    an index counted from `first_label` (None to find out). An empty one is an unlabelled clip.
     """
-    optional = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
-    table = read_table(path, ('clip',), optional)
-    if not table:
-        raise FormatError(f'{path} holds a header and no rows')
-    names = read_classes(classes) if classes else None
-    cells = [row.get('label', '') for _, row in table]
-    first, notes = count_from(cells, names, first_label, path)
-    names = infer_classes(cells, first) if names is None else names
-    labels = LabelTable(Path(path).name, {}, names, [], notes)
+    table, file, notes = read_table(path, ('clip',), OPTIONAL), Path(path).name, []
+    require(table, f'{path} holds a header and no rows')
+    cells = {row.get('label', '') for _, row in table} - {''}
+    own = read_classes(classes) if classes else None
+    names, first = class_names(cells, own, first_label, path, notes)
+    rows, rejected = {}, Parsed()
     for line, row in table:
-        try:
-            with common.reading(labels.file):
-                parsed = parse_label_row(row, names, labels.file, line, first)
-                labels.rows.setdefault(parsed.clip, []).append(parsed)
-        except ClipError as error:
-            error.line = line
-            labels.rejects.append(error.reject(row['clip'] or f'{labels.file} line {line}'))
-    return labels
+        with rejected.listing(row['clip'] or f'{file} line {line}', file):
+            parsed = parse_label_row(row, names, file, line, first)
+            rows.setdefault(parsed.clip, []).append(parsed)
+    return rows, names, rejected.rejects, notes
 
 
-def count_from(
-    cells: Sequence[str], names: list[str] | None, given: int | None, path: str
-) -> tuple[int, list[str]]:
-    """What label indices are counted from, and notes on it."""
-    found = {parsing.parse_int(cell) for cell in cells if cell and cell not in (names or ())}
-    if given is not None or not found or None in found or min(found) != 1:
-        return given or 0, []
-    if names and max(found) == len(names):
-        return 1, [f'labels go from 1 to {len(names)}, the number of classes: counted from 1']
-    if not names and len(found) > 1 and found == set(range(1, len(found) + 1)):
-        raise FormatError(
+def class_names(
+    cells: Set[str], names: list[str] | None, first: int | None, path: Any, notes: list[str]
+) -> tuple[list[str], int]:
+    """Class names, and what label indices are counted from (`first`, or found out with a note).
+
+    Without names, they are the labels in alphabetical order, or 'class 0' … of indices.
+    """
+    indices = {cell: parse_int(cell) for cell in cells if cell not in (names or ())}
+    found = set(indices.values())
+    if first is None and found and None not in found and min(found) == 1:
+        if names and max(found) == len(names):
+            notes.append(f'labels go from 1 to {len(names)}, the number of classes: counted from 1')
+            first = 1
+        gapless = not names and len(found) > 1 and max(found) == len(found)
+        require(
+            not gapless,
             f'labels in {path} go from 1 to {len(found)} without a 0: give --first-label 1 if they '
-            'are counted from 1, --first-label 0 if class 0 has no clip'
+            'are counted from 1, --first-label 0 if class 0 has no clip',
         )
-    return 0, []
-
-
-def infer_classes(cells: Sequence[str], first: int = 0) -> list[str]:
-    """Class names from a label column whose indices are counted from `first`."""
-    indices = {cell: parsing.parse_int(cell) for cell in cells if cell}
-    if None in indices.values():
-        return sorted(cell for cell, index in indices.items() if index is None)
-    count = max([*indices.values(), first - 1]) + 1 - first
-    return [f'class {index}' for index in range(min(count, MOST_CLASSES))]
+    first = first or 0
+    if names is None and None in found:
+        names = sorted(cell for cell, index in indices.items() if index is None)
+    elif names is None:
+        count = max(found, default=first - 1) + 1 - first
+        names = [f'class {index}' for index in range(min(count, MOST_CLASSES))]
+    return names, first
 
 
 def parse_label_row(
-    row: Mapping[str, str], names: list[str], file: str, line: int, first: int = 0
+    row: Mapping[str, str], names: list[str], file: str, line: int, first: int
 ) -> LabelRow:
     """Check one row."""
-
-    def number(column: str, parse=parsing.parse_int):
-        text = row.get(column, '')
-        value = parse(text)
-        if text and value is None:
-            detail = f'{column} {parsing.shorten(text)!r} is not a number'
-            raise ClipError(detail, common.NON_NUMERIC)
-        return value
-
-    def pair(one: str, two: str) -> tuple[int | None, int | None]:
-        values = number(one), number(two)
-        if values.count(None) == 1:
-            raise ClipError(f'{one} and {two} must both be given, or neither', common.EMPTY)
-        return values
-
-    if not row['clip']:
-        raise ClipError('the column clip is empty', common.EMPTY)
+    expect(row['clip'], 'the column clip is empty', common.EMPTY, line)
     text, label = row.get('label', ''), None
     if text:
-        index = parsing.parse_int(text)
-        label = names.index(text) if text in names else None if index is None else index - first
-        if label is None or not 0 <= label < len(names):
-            last = len(names) - 1 + first
-            detail = f'{text!r} is neither a class name nor an index from {first} to {last}'
-            raise ClipError(detail, common.LABEL_RANGE)
-    start, end = pair('start', 'end')
-    size = pair('width', 'height')
-    size = None if None in size else size
-    if size and not all(0 < side <= LARGEST_SIDE for side in size):
-        raise ClipError(f'width {size[0]} and height {size[1]} are no size of a picture')
-    known = {name: row[name] for name in TEXTS if row.get(name)}
-    fps = number('fps', parsing.parse_float)
-    if fps is not None:
-        if not 0 < fps < 1e6:
-            raise ClipError(f'fps {fps:g} is no frame rate')
-        known['fps'] = fps
-    split = row.get('split') or None
-    return LabelRow(row['clip'], label, file, line, start, end, size, split, known)
+        index = parse_int(text)
+        label = names.index(text) if text in names else -1 if index is None else index - first
+        last = len(names) - 1 + first
+        detail = f'{text!r} is neither a class name nor an index from {first} to {last}'
+        expect(0 <= label < len(names), detail, common.LABEL_RANGE, line)
+    values: dict[str, Any] = dict.fromkeys(NUMBERS)
+    for column in NUMBERS:
+        if text := row.get(column):
+            values[column] = parse_float(text) if column == 'fps' else parse_int(text)
+            detail = f'{column} {shorten(text)!r} is not a number'
+            expect(values[column] is not None, detail, common.NON_NUMERIC, line)
+    start, end, width, height, fps = values.values()
+    for one, two in (('start', 'end'), ('width', 'height')):
+        both = (values[one] is None) == (values[two] is None)
+        expect(both, f'{one} and {two} must both be given, or neither', common.EMPTY, line)
+    size = None if width is None else (width, height)
+    fine = size is None or all(0 < side <= LARGEST_SIDE for side in size)
+    expect(fine, f'width {width} and height {height} are no size of a picture', line=line)
+    expect(fps is None or 0 < fps < 1e6, f'fps {fps} is no frame rate', line=line)
+    known = {name: row[name] for name in TEXTS if row.get(name)} | ({'fps': fps} if fps else {})
+    return LabelRow(row['clip'], label, file, line, start, end, size, row.get('split'), known)
+
+
+def cut(
+    parsed: Parsed,
+    rows: Iterable[LabelRow],
+    span: tuple[int, int],
+    make: Callable[[LabelRow, bool], dict],
+    whole: LabelRow | None,
+) -> None:
+    """Add the clips of a recording to `parsed`; its first frame and their number are the span.
+
+    `make` makes the annotation of a row; given True, it takes broken frames for empty ones. `whole`
+    is the whole recording as a row: it is kept with its segments where windows were cut from it.
+    """
+    windows, (first, frames) = [], span
+    there = f'only frames {first} to {first + frames - 1}' if frames else 'no frames'
+    for row in rows:
+        with parsed.listing(row.frame_dir, row.file):
+            if (start := row.start) is not None:
+                detail = f'start {start}, end {row.end}'
+                expect(start <= row.end, detail, common.END_BEFORE_START, row.line)
+                detail = f'frames {start} to {row.end}, but there are {there}'
+                fine = start >= 0 and row.end < first + frames
+                expect(fine, detail, common.BEYOND_FILE, row.line)
+                windows.append((row.label, start - first, row.end - first))
+            parsed.clips.append(Clip(make(row, False), row.file, row.line, row.split))
+    if whole and windows:
+        with parsed.listing(whole.clip, whole.file):
+            annotation = make(whole, True)
+            annotation['segments'] = common.make_segments(windows, frames)
+            parsed.clips.append(Clip(annotation, whole.file, None, whole.split))
+
+
+def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
+    """Layout, classes and splits of a user's own set, as the plan or the files say.
+
+    Recordings with other joints than most are rejected, unless --layout brings all to one.
+    """
+    rejects, notes, asked = [], [], not options.get('labels', True)
+    layout, classes, split = (plan.context.get(key) for key in ('layout', 'classes', 'split'))
+    if layout is None:
+        usual = Counter(clip.layout for clip in clips).most_common(1)[0][0]
+        layout = takes.check_layout(usual)
+        remedy = 'give --layout with one that all can be brought to, or convert it apart'
+        for clip in clips:
+            if clip.layout != usual:
+                own, most = get_layout(clip.layout).name, get_layout(usual).name
+                detail = f'its joints are {own}, those of most clips {most}: {remedy}'
+                rejects.append(ClipError(detail, line=clip.line, file=clip.file).reject(clip.name))
+        clips[:] = [clip for clip in clips if clip.layout == usual]
+    if split:
+        named = {name for members in split.values() for name in members}
+        left = sum(clip.name not in named for clip in clips)
+        notes += [f'{left} clips are in no split of the file'] * (left > 0)
+    else:
+        split, notes = user_splits(clips, options['val_subjects'])
+    if classes is None:  # as the files name them
+        labels = [clip.annotation.pop('label', None) for clip in clips]
+        given = options['classes']
+        classes = read_classes(given) if given else sorted({*labels} - {None})
+        for clip, label in zip(clips, labels, strict=True):
+            if label in classes:
+                clip.annotation['label'] = classes.index(label)
+    bare = sum(not {'label', 'segments'} & clip.annotation.keys() for clip in clips)
+    remedy = ': give --labels CSV to train on them' if asked else ''
+    notes += [f'{bare} clips have no label{remedy}'] * (bare > 0)
+    return Dataset(split, layout, classes, notes, rejects=rejects)
 
 
 def user_splits(
@@ -240,26 +266,19 @@ def user_splits(
 
     By `--val-subjects` (`xsub_train`, `xsub_val`), by the `split` column, or one split `all`.
     """
-    named = any(clip.split for clip in clips)
-    if val_subjects and named:
-        raise FormatError('give either --val-subjects or a split column, not both')
     split: dict[str, list[str]] = {}
-    if not val_subjects and not named:
+    if any(clip.split for clip in clips):
+        require(not val_subjects, 'give either --val-subjects or a split column, not both')
+        return split, common.split_clips(clips, lambda clip: clip.split or None, split)
+    if not val_subjects:
         common.split_clips(clips, lambda _: 'all', split)
         remedy = 'add a column split to the labels, or give --val-subjects'
         return split, [f'there is one split, "all": {remedy}']
-    wanted = {name.strip() for name in (val_subjects or '').split(',') if name.strip()}
+    wanted = {name.strip() for name in val_subjects.split(',')} - {''}
     known = {clip.annotation['subject'] for clip in clips if 'subject' in clip.annotation}
-    if wanted - known:
-        raise FormatError(
-            f'--val-subjects: no clip has the subject {", ".join(sorted(wanted - known))}; '
-            f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
-        )
-    if val_subjects:
-        split = dict(xsub_train=[], xsub_val=[])
-        parts = dict.fromkeys(known, 'xsub_train') | dict.fromkeys(wanted, 'xsub_val')
-        left = common.split_clips(clips, lambda c: parts.get(c.annotation.get('subject')), split)
-    else:
-        left = common.split_clips(clips, lambda clip: clip.split or None, split)
-    note = f'{left} clips are in no split: their subject or split is not given'
-    return split, [note] * (left > 0)
+    lacking = ', '.join(sorted(wanted - known))
+    subjects = f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
+    require(not lacking, f'--val-subjects: no clip has the subject {lacking}; {subjects}')
+    return split, common.split_by_subject(
+        clips, dict(train_subjects=known, test_subjects=wanted), split
+    )
