@@ -12,19 +12,18 @@ Parsers raise `ClipError` without the file; `reading` and `Parsed.listing` add i
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import read_table
 
 # Options of a format by name, with underscores; `format` is its own name.
 Options = Mapping[str, Any]
@@ -183,10 +182,9 @@ class Reader:
         vars(self).update(entry, name=name, options=options)
 
 
-@cache
 def table(name: str) -> dict[str, Any]:
     """A table beside this module: `formats`, or `words` that files of all sorts use."""
-    return json.loads(Path(__file__).with_name(f'{name}.json').read_text(encoding='utf-8'))
+    return read_table(f'data/readers/{name}.json')
 
 
 def format_entry(name: str) -> dict[str, Any]:
