@@ -197,7 +197,7 @@ def read_bodies(lines: list[str]) -> tuple[list[Body], int]:
         for _ in range(bodies):
             joints = count(at + 1, NTU_JOINTS, 'joints')
             expect(joints == NTU_JOINTS, f'expected {NTU_JOINTS} joints', SHORT_ROW, at + 2)
-            identity = lines[at].partition(' ')[0]
+            identity = ''.join(lines[at].split()[:1])
             block = [line.strip() for line in lines[at + 2 : at + 2 + NTU_JOINTS]]
             expect(block[NTU_JOINTS - 1 :], 'the file ends within a body', SHORT_ROW, len(lines))
             rows = parse_rows(block, NTU_NUMBERS, at + 3, ' ', (0, 1, 2))
