@@ -133,7 +133,7 @@ def recognizer(
             f'{cfg.filename} has a {model.get("type")}: a model with backbone and in_channels was '
             'expected, such as DualStreamContrast'
         )
-    joined = {name: model[name] for name in ('segments', 'fusion') if name in model}
+    joined = {name: model[name] for name in ('segments', 'layout', 'fusion') if name in model}
     return dict(
         type='RecognizerDualStream',
         backbone=copy.deepcopy(model.backbone),

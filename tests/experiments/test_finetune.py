@@ -157,6 +157,16 @@ def test_the_head_learns_faster_than_what_is_pretrained(cfg, checkpoint, tmp_pat
         assert rate == pytest.approx(1e-2 if name.startswith('cls_head') else 1e-3), name
 
 
+def test_the_limbs_are_those_of_the_pretraining(cfg, tmp_path, runners):
+    changed = Config(cfg.to_dict())
+    changed.model.update(layout='msr_action3d', segments=2)
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict=build(layout='msr_action3d', segments=2).state_dict()), path)
+    finetune(changed, path, work_dir=tmp_path / 'work', steps=1)
+    pool = runners[0].model.pool
+    assert pool.limbs > 1 and pool.segments == 2
+
+
 @pytest.mark.parametrize('stream', ['graph', 'sequence'])
 def test_one_stream_alone(stream, cfg, checkpoint, tmp_path, runners):
     found = finetune(cfg, checkpoint, work_dir=tmp_path, steps=1, stream=stream)
