@@ -47,8 +47,8 @@ def supported(x: torch.Tensor, heads: int = 1) -> str | None:
     return None
 
 
-def _takes_triton(x: torch.Tensor, heads: int, backend: str | None) -> bool:
-    """Whether the Triton kernels compute x, from what is asked for and what is possible."""
+def _chosen(x: torch.Tensor, heads: int, backend: str | None) -> tuple[bool, bool]:
+    """Whether the Triton kernels compute x, and whether nothing else may."""
     if backend in (None, 'auto'):
         backend = os.environ.get('MG_KERNELS', 'auto')
     if backend not in BACKENDS:
@@ -56,20 +56,14 @@ def _takes_triton(x: torch.Tensor, heads: int, backend: str | None) -> bool:
             f'backend (or MG_KERNELS) must be one of {", ".join(BACKENDS)}, got {backend!r}'
         )
     if backend == 'torch' or backend == 'auto' and (x.device.type != 'cuda' or interpreted()):
-        return False
+        return False, False
     if _transformed() or torch.compiler.is_exporting():
         reason = 'torch.func, jit.trace and torch.export see plain operators of PyTorch alone'
     else:
         reason = supported(x, heads)
     if backend == 'triton' and reason:
         raise ValueError(f'the Triton kernels were asked for, but {reason}')
-    return reason is None
-
-
-def _strict(backend: str | None) -> bool:
-    """Whether Triton alone will do."""
-    asked = os.environ.get('MG_KERNELS', 'auto') if backend in (None, 'auto') else backend
-    return asked == 'triton'
+    return reason is None, backend == 'triton'
 
 
 def _transformed() -> bool:
@@ -101,8 +95,9 @@ def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, tor
             f'pool expects a feature map (N, C, T, V), got a tensor of shape {tuple(x.shape)}'
         )
     _refuse_other_numbers('pool', x)
-    if _takes_triton(x, 1, backend):
-        return torch.ops.mg_plugins.pool(x, _strict(backend))
+    triton, strict = _chosen(x, 1, backend)
+    if triton:
+        return torch.ops.mg_plugins.pool(x, strict)
     return pool_reference(x)
 
 
@@ -132,7 +127,7 @@ class _PoolThrough(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         pools = pool(x, backend)
         ctx.shape = x.shape
-        ctx.triton, ctx.strict = _takes_triton(x, 1, backend), _strict(backend)
+        ctx.triton, ctx.strict = _chosen(x, 1, backend)
         return x.view_as(x), *pools
 
     @staticmethod
@@ -190,8 +185,9 @@ def mix(
     if not torch.jit.is_tracing() and (h == 0 or c % h):
         raise ValueError(f'mix: {h} heads do not divide the {c} channels of x {tuple(x.shape)}')
     As, At, a, b = (tensor.to(x.dtype) for tensor in (As, At, a, b))
-    if _takes_triton(x, h, backend):
-        return torch.ops.mg_plugins.mix(x, As, At, a, b, _strict(backend))
+    triton, strict = _chosen(x, h, backend)
+    if triton:
+        return torch.ops.mg_plugins.mix(x, As, At, a, b, strict)
     if x.device.type == 'cpu' and not torch.compiler.is_compiling() and not _transformed():
         return MixOnCPU.apply(x, As, At, a, b)
     return mix_reference(x, As, At, a, b)

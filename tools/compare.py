@@ -35,6 +35,8 @@ def main() -> int:
     """Run the command."""
     args = parse_args()
     options.need_openmmlab()
+    from functools import partial
+
     from mg_plugins.experiments import commands, plan, report, training
 
     commands.check_arguments(args)
@@ -42,7 +44,7 @@ def main() -> int:
         cells = plan.read_cells(args.variants[0], commands.cell_of(args))
     else:
         cells = [commands.cell_of(args, *map(plan.Entry.parse, args.variants))]
-    make = training.fields_of_amp if args.amp else training.fields_of
+    make = partial(training.fields_of, amp=args.amp)
     made = commands.plan_of(args, cells, plan.parse_folds(args.leave_out), make)
     return commands.run_and_report(made, args, report.Style())
 

@@ -22,7 +22,7 @@ from mg_plugins.experiments.augmentation import default_folds, training_subjects
 from mg_plugins.experiments.commands import cell_of, check_arguments, plan_of, run
 from mg_plugins.experiments.plan import Entry, check_cells, parse_folds
 from mg_plugins.experiments.report import Style, write_tables
-from mg_plugins.experiments.training import Predicted, fields_of, fields_of_amp
+from mg_plugins.experiments.training import Predicted, fields_of
 from mg_plugins.files import read_json, replacing
 from mg_plugins.openmmlab.settings import Config, set_feature
 
@@ -84,7 +84,7 @@ def train_streams(args: argparse.Namespace) -> int:
 
     def make(entry: Entry, cfg: Config) -> dict:
         set_feature(cfg, entries[entry])
-        return (fields_of_amp if args.amp else fields_of)(entry, cfg)
+        return fields_of(entry, cfg, args.amp)
 
     def report() -> None:
         done = sum(plan.done(run) for run in plan.runs())

@@ -112,12 +112,8 @@ def _step_time(runner: Any) -> float | None:
     return 1000 * float(np.median(steps)) if len(steps) else None
 
 
-def fields_of(entry: Entry, cfg: Config) -> dict:
-    """Fields of a row's `Run`."""
+def fields_of(entry: Entry, cfg: Config, amp: bool = False) -> dict:
+    """Fields of a row's `Run`, whose config is brought to mixed precision in place."""
+    if amp:
+        use_bfloat16(cfg)
     return dict(task=train_and_test)
-
-
-def fields_of_amp(entry: Entry, cfg: Config) -> dict:
-    """The same in mixed precision."""
-    use_bfloat16(cfg)
-    return fields_of(entry, cfg)

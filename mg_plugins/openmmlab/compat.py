@@ -74,12 +74,15 @@ def openmmlab_problem() -> str | None:
         lite = 'mmcv' in missing or _mmcv_package() == 'mmcv-lite'
         verb = 'is' if len(missing) == 1 else 'are'
         return f'{" and ".join(missing)} {verb} not installed: run {_EXTRA}{_LITE * lite}'
+    # mmcv requires packaging, numpy and torch do not: it may be missing until mmcv is there.
+    from packaging.specifiers import SpecifierSet
+
     for name, accepted in _ACCEPTED.items():
         # As the package itself states it, which is what MMAction2 compares.
         path = _folder(name) / 'version.py'
         text = path.read_text(encoding='utf-8') if path.is_file() else ''
         found = re.search(r"""^__version__ = ['"]([^'"]+)['"]""", text, flags=re.MULTILINE)
-        if found and not _accepts(accepted, found[1]):
+        if found and not SpecifierSet(accepted).contains(found[1], prereleases=True):
             return (
                 f'{name} {found[1]} is installed, but MMAction2 1.2.0 and mg_plugins need '
                 f'{name} {accepted}: run {_replace(name, accepted)}'
@@ -109,13 +112,6 @@ def _folder(name: str) -> Path | None:
         return None
     # A folder without __init__.py, as a removed package leaves behind, has no origin.
     return Path(spec.origin).parent if spec is not None and spec.origin else None
-
-
-def _accepts(accepted: str, version: str) -> bool:
-    # mmcv requires packaging, numpy and torch do not: it may be missing until mmcv is there.
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(accepted).contains(version, prereleases=True)
 
 
 def _mmcv_package() -> str | None:

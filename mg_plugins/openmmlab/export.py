@@ -149,11 +149,10 @@ def write_onnx(model: nn.Module, about: Description, out: Path, opset: int = 18)
         onnx.save(proto, temporary)
 
 
-def clips(about: Description, n: int, frames: int, seed: int = 0) -> torch.Tensor:
-    """Random clips (N, M, T, V, C) of the size that a model takes."""
-    generator = torch.Generator().manual_seed(seed)
+def clips(about: Description, n: int, frames: int) -> torch.Tensor:
+    """Random clips (N, M, T, V, C) of the size that a model takes, the same each time."""
     size = n, about.persons, frames, about.joints, about.channels
-    return torch.randn(size, generator=generator)
+    return torch.randn(size, generator=torch.Generator().manual_seed(0))
 
 
 def session(path: Path, threads: int = 1):

@@ -196,7 +196,7 @@ def use_bfloat16(cfg: Config) -> None:
             cfg.optim_wrapper.pop(option, None)
 
 
-def add_report(cfg: Config, folder: str = 'test') -> None:
+def add_report(cfg: Config) -> None:
     """Have the test epoch of a single-label recognizer write its report, by an MGMetric."""
     evaluator = cfg.get('test_evaluator')
     model = cfg.get('model', {})
@@ -210,4 +210,4 @@ def add_report(cfg: Config, folder: str = 'test') -> None:
     cfg.test_evaluator = metrics
     hooks = cfg.get('custom_hooks') or []
     if not any(h.get('type') == 'ReportHook' for h in hooks):
-        cfg.custom_hooks = [*hooks, dict(type='ReportHook', folder=folder)]
+        cfg.custom_hooks = [*hooks, dict(type='ReportHook', folder='test')]
