@@ -71,7 +71,7 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
             f'{checkpoint} does not fit the model of {config}; the config that a run trained with '
             f'lies in its work directory: {" ".join(str(error).split())[:300]}'
         ) from error
-    return cfg, Scores(recognizer)
+    return cfg, Scores(recognizer).eval()
 
 
 def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> Description:

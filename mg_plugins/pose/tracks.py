@@ -120,7 +120,11 @@ def skeleton_tracks(
         layout = layout or content['meta'].get('layout')
         for lacking, name, what in (
             (not layout, 'layout', 'name its joint layout'),
-            (not fps and not all(c.get('fps') for c in clips), 'fps', 'say its frames a second'),
+            (
+                not fps and not all(c.get('fps') for c in clips),
+                'fps',
+                'say how many frames a second it has',
+            ),
         ):
             if lacking:
                 raise UserError(f'{source} does not {what}: give --{name}')
