@@ -68,7 +68,9 @@ def attach_hands(
             f'{wrists["left"]} and {fingers["left"]} at joint {wrists["right"]}.'
         )
         moved = dict(
-            name=f'{layout.name}_hands_exchanged', joints=[layout.joints[j] for j in move], note=note
+            name=f'{layout.name}_hands_exchanged',
+            joints=[layout.joints[j] for j in move],
+            note=note,
         )
         layout = get_layout(layout.as_dict() | moved)
     return layout, report

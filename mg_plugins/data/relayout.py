@@ -20,6 +20,7 @@ from mg_plugins.files import read_table
 
 from .layouts import Layout, LayoutError
 
+
 @cache
 def _table() -> dict:
     table = copy.deepcopy(read_table('data/relayout.json'))

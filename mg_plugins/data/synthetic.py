@@ -228,7 +228,8 @@ def _draws(streams: list[np.random.Generator]) -> list[np.ndarray]:
     """What each clip draws: records of ``NORMALS`` and of ``UNIFORMS``."""
     sizes = [kind.itemsize // 8 for kind in (NORMALS, UNIFORMS)]
     drawn = [(s.standard_normal(sizes[0]), s.random(sizes[1])) for s in streams]
-    return [np.stack(d).view(k)[:, 0] for d, k in zip(zip(*drawn), (NORMALS, UNIFORMS))]
+    kinds = zip(zip(*drawn, strict=True), (NORMALS, UNIFORMS), strict=True)
+    return [np.stack(numbers).view(kind)[:, 0] for numbers, kind in kinds]
 
 
 def _joined(events: np.ndarray, frames: np.ndarray, fade: int) -> np.ndarray:

@@ -197,7 +197,8 @@ def generic_movements(number: int) -> list[dict]:
     targets, rhythms = table['targets'], table['rhythms']
     simple = [{'near': a, **rhythm} for a in targets for rhythm in rhythms]
     simple += [{'far': entry['near'], **entry} for entry in simple]
-    simple += [{**body, 'hz': rhythm['hz']} for body in table['whole_body'] for rhythm in rhythms[1:]]
+    whole = itertools.product(table['whole_body'], rhythms[1:])
+    simple += [{**body, 'hz': rhythm['hz']} for body, rhythm in whole]
     both = itertools.product(itertools.permutations(targets, 2), rhythms)
     pairs = [{'near': near, 'far': far, **rhythm} for (near, far), rhythm in both]
     most = len(simple) + len(pairs)

@@ -125,7 +125,7 @@ class Dtype:
     def __init__(self, text: str, *_: Any) -> None:
         self.value = np.dtype(text) if isinstance(text, str) else np.dtype(object)
         if self.value.kind not in _NUMBERS_AND_TEXT or self.value.names or self.value.shape:
-            raise UnpicklingError(f'an array of {text!r} was refused, only numbers and text are read')
+            raise UnpicklingError(f'an array of {text!r} was refused, numbers and text are read')
 
     def __setstate__(self, state: tuple) -> None:
         self.value = self.value.newbyteorder(state[1])

@@ -99,4 +99,3 @@ class MGClassBalancedSampler(DefaultSampler):
         else:
             drawn = np.sort(drawn)
         return iter(np.resize(drawn, self.total_size)[self.rank :: self.world_size].tolist())
-
