@@ -212,7 +212,7 @@ def test_npz_rejects(tmp_path):
         (dict(label=np.ones(5)), 'label is float64, expected integers'),
         (dict(keypoint=np.ones((0, 1, 4, 17, 2)), label=None), 'holds no annotation'),
         (dict(layout='body25'), 'keypoint has 17 joints, the layout body25 25'),
-        (dict(layout='nobody'), '--layout: no layout is called'),
+        (dict(layout='nobody'), 'own.npz: no layout is called'),
         (dict(layout=''), '--layout is needed'),
         (dict(keypoint=None), 'lacks keypoint; it holds label'),
         (dict(size=None), '--size WIDTHxHEIGHT is needed'),

@@ -1,7 +1,6 @@
 """Clips that are arrays already: `.npz` and `.npy` files, pickles of PYSKL and MMAction2.
 
-Both kinds become rows, dicts of a clip's arrays and what else is known of it; axes, channels,
-scores, units and labels are then settled in one way.
+Both become rows, dicts of a clip's arrays and what else is known; the rest is settled in one way.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from .tables import collect as collect
 
 CLIPS_A_JOB = 512
 INTEGER = (int, np.integer)
+LISTS = (list, tuple, np.ndarray)
 PLAIN = (str, int, float, bool, np.generic)
 NUMBERS = ('label', 'total_frames', 'start', 'end')
 PER_CLIP = ('keypoint', 'keypoint_score', 'clip', 'split', 'fps', *NUMBERS, *tables.TEXTS)
@@ -52,7 +52,7 @@ def plan(source: Source, options: Options) -> Plan:
     guess = 'ntu25' if usual == (25, 3) else table('words')['layouts']['arrays'].get(str(joints))
     wanted = options['layout'] or said.get('layout') or (None if npz else guess)
     require(wanted, f'--layout is needed: {source} does not say what its {joints} joints are')
-    layout = takes.check_layout(wanted)
+    layout = takes.check_layout(wanted, '--layout' if options['layout'] else str(source))
     known = get_layout(layout)
     detail = f'keypoint has {joints} joints, the layout {known.name} {known.num_joints}'
     require(known.num_joints == joints, f'{source}: {detail}')
@@ -170,35 +170,36 @@ def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
 
 
 def load_pickles(source: Source) -> tuple[list[tuple[str, str, dict]], dict[str, Any]]:
-    """(name, place, row) of all clips in one pickle or several; what these say beside.
-
-    Of several, those without splits are one each.
-    """
+    """(name, place, row) of all clips; what the pickles say beside. Several are a split each."""
     files = source.find(r'\.(pkl|pickle)$')
     source.need(files, 'pickle')
-    rows, split, said = [], {}, dict(rejects=[])
+    rows, split, said = [], {}, dict(rejects=[], notes=[])
     for entry in files:
         try:
             content = load_pickle(entry.place)
+            content = content if isinstance(content, dict) else dict(annotations=content)
+            found = content.get('annotations')
+            fine = isinstance(found, list) and all(isinstance(row, dict) for row in found)
+            expected = 'expected a list of dicts, or a dict with "annotations"'
+            expect(fine, f'{entry.name} holds no annotations: {expected}', error=AnnotationError)
         except AnnotationError as error:
             require(len(files) > 1, str(error))
             said['rejects'].append(ClipError(str(error), file=entry.name).reject(entry.path.stem))
             continue
-        content = content if isinstance(content, dict) else dict(annotations=content)
-        found = content.get('annotations')
-        fine = isinstance(found, list) and all(isinstance(row, dict) for row in found)
-        expected = 'expected a list of dicts, or a dict with "annotations"'
-        require(fine, f'{entry.name} holds no annotations: {expected}')
         named = [str(row.get('frame_dir', f'clip_{n:05d}')) for n, row in enumerate(found)]
         if {name for name, _, _ in rows} & set(named):  # two files that count their clips alike
             named = [f'{entry.path.stem}/{name}' for name in named]
         own = content.get('split')
-        if not isinstance(own, dict) or not all(isinstance(m, (list, tuple)) for m in own.values()):
+        if not isinstance(own, dict) or not all(isinstance(m, LISTS) for m in own.values()):
+            if own is not None:
+                said['notes'].append(f'{entry.name}: "split" holds no lists of clips; not used')
             own = {entry.path.stem: named} if len(files) > 1 else {}
         for name, members in own.items():
             split.setdefault(str(name), []).extend(map(str, members))
         if isinstance(meta := content.get('meta'), dict):
             said |= {key: meta[key] for key in ('layout', 'classes') if key in meta}
+            fine = isinstance(said.get('classes', []), (list, tuple))
+            require(fine, f'{entry.name}: the classes of its meta are no list of names')
         rows += zip(named, (f'{entry.name}, clip {name}' for name in named), found, strict=True)
     return rows, dict(said, split=split)
 
@@ -231,12 +232,14 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
         keypoint = keypoint[:, :frames]  # shorter clips are padded at the end
         score = score[:, :frames] if isinstance(score, np.ndarray) else None
     layout = takes.check_joints(about['layout'], shape[2])
-    label, start, end = (row.get(key) for key in ('label', 'start', 'end'))
+    label, start, end, fps = (row.get(key) for key in ('label', 'start', 'end', 'fps'))
     if label is not None:
         detail = f'label is {label!r:.40}, expected a whole number'
         expect(isinstance(label, INTEGER), detail, common.NON_NUMERIC)
         label, most = int(label) - about['first'], about['classes'] - 1
         expect(0 <= label <= most, f'label {label}, expected 0 to {most}', common.LABEL_RANGE)
+    fine = fps is None or isinstance(fps, (int, float, np.number)) and 0 < fps < 1e6
+    expect(fine, f'fps is {fps!s:.40}, expected frames a second')
     backwards = None not in (start, end) and end < start
     expect(not backwards, f'start {start}, end {end}', common.END_BEFORE_START)
     keypoint = keypoint.astype(np.float32)
@@ -248,7 +251,8 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
     score = score[..., 0] if score.shape == (*shape[:3], 1) else score
     fine = score.shape == shape[:3] and score.dtype.kind in 'fiub'
     expect(fine, f'keypoint_score is {score.dtype} of shape {score.shape}, not {shape[:3]}')
-    picture = row.get('img_shape') or row.get('original_shape') or ()
+    shapes = (row.get(key) for key in ('img_shape', 'original_shape'))
+    picture = next((p for p in shapes if isinstance(p, LISTS) and len(p) > 1), ())
     size = about['size'] or tuple(int(side) for side in picture[1::-1])
     size = size if len(size) == 2 and min(size) > 0 else None
     take = takes.Take(about['options'], 'arrays', layout, size=size, counts=counts)
@@ -259,6 +263,9 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
         for key, value in row.items()
         if key not in KEPT_APART and isinstance(value, PLAIN)
     }
+    for key in row.keys() - KEPT_APART - known.keys():
+        if row[key] is not None:
+            counts[f'clips have "{key}" that is neither number nor text; not kept'] += 1
     points, score = points.reshape(shape), score.reshape(shape[:3])
     there = score.any((1, 2))  # absent persons are padded with zeros
     return common.make_annotation(name, label, points[there], score[there], take.size, **known)

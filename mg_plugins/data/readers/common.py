@@ -43,7 +43,7 @@ class FormatError(UserError):
 class ClipError(UserError):
     """One clip (or one file) cannot be used: what was found and expected, a reason, line and file.
 
-    The file is '' for the one that is being read, the line None where the format has none.
+    The file is '' for the one that is being read, the line None where there is none.
     """
 
     def __init__(self, detail: str, reason: str = UNREADABLE, line: int | None = None, file=''):
@@ -233,7 +233,7 @@ def make_segments(windows: Iterable[tuple[int, int, int]], frames: int) -> list[
     """Segments of a recording from (label, first, last frame): `end` is excluded, in its frames."""
     return [
         dict(label=label, start=max(first, 0), end=min(last + 1, frames))
-        for label, first, last in sorted(windows, key=lambda window: window[1:])
+        for label, first, last in sorted({*windows}, key=lambda window: (*window[1:], window[0]))
         if last >= 0 and first < frames
     ]
 

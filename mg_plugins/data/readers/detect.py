@@ -63,6 +63,5 @@ def _keys(content: Any, depth: int = 0) -> Iterator[str]:
         return
     if isinstance(content, Mapping):
         yield from map(str, list(content)[:50])
-    values = list(content.values())[:50] if isinstance(content, Mapping) else content[:20]
-    for value in values:
+    for value in list(content.values())[:50] if isinstance(content, Mapping) else content[:20]:
         yield from _keys(value, depth + 1)

@@ -1,8 +1,7 @@
 """Joints in tables: a row a frame with a column a number, or a row a joint.
 
-Column names are taken apart into a part of the body, a joint and an axis, so that `x0`, `0_x`,
-`nose_x`, `x_nose`, `landmark_0_x`, `pose_0_x`, `left_hand_4_y` and `PoseLandmark.NOSE_x` are read
-by one rule.
+Column names are taken apart into a part of the body, a joint and an axis: one rule reads `x0`,
+`0_x`, `nose_x`, `x_nose`, `pose_0_x`, `left_hand_4_y` and `PoseLandmark.NOSE_x`.
 """
 
 from __future__ import annotations
@@ -68,8 +67,7 @@ def parse_table(lines: list[str], options: Options) -> Take:
         given = set(keys.values())
         found = {joint for joint, _ in given if {(joint, 0), (joint, 1)} <= given}
         once = found if len(given) == len(keys) else set()
-        named = len({joint for joint, _ in given})
-        layout, index = find_joints(once, named, 1, options['layout'])
+        layout, index = find_joints(once, len({j for j, _ in given}), 1, options['layout'])
         where = tuple(np.array([(index.get(joint, -1), axis) for joint, axis in keys.values()]).T)
     own = layout in ('mediapipe33', HOLISTIC, HAND)
     unit = 'fractions' if own and not options.get('world') else None
@@ -82,6 +80,8 @@ def parse_table(lines: list[str], options: Options) -> Take:
         expect(len(row) == len(header), f'{len(row)} cells, expected {len(header)}', reason, line)
         identity = None if column['track'] is None else row[column['track']].strip() or None
         if column['frame'] is None:
+            if long and column['time'] is not None:
+                count = moments.setdefault(row[column['time']], len(moments))
             return count, identity
         text = row[column['frame']].strip()
         match, at = re.search(r'(\d+)(\.\w+)?$', text), parse_int(text)
@@ -91,7 +91,8 @@ def parse_table(lines: list[str], options: Options) -> Take:
         return at, identity
 
     empty = np.float32([[np.nan, np.nan, 0, 1]] * (get_layout(layout).num_joints + 1))
-    persons: dict[tuple[int, Any], np.ndarray] = {}
+    persons: dict[tuple[int, Any, int], np.ndarray] = {}
+    moments: dict[str, int] = {}
     current = -1
     for line, row in rows:
         current = max(current, 0) if long else current + 1  # where the row does not say
@@ -102,16 +103,20 @@ def parse_table(lines: list[str], options: Options) -> Take:
             values = empty.copy()  # the last is of no joint
             values[where] = [number(row[k], line) for k in keys]
             there = np.isfinite(values[:-1, :2]).all(1)
-            person = persons.setdefault((current, identity), np.zeros((len(there), 4), np.float32))
+            key = current, identity, 0 if long else line
+            person = persons.setdefault(key, np.zeros((len(there), 4), np.float32))
+            detail = f'frame {current} has a joint twice: name frame, person_id and hand in columns'
+            expect(not person[there].any(), detail, line=line)
             person[there] = np.nan_to_num(values[:-1][there])
-            time = None if column['time'] is None else parse_float(row[column['time']])
-            if time is not None:
-                take.times.setdefault(current, time)
+            if column['time'] is not None:
+                if (time := parse_float(row[column['time']])) is not None:
+                    take.times.setdefault(current, time)
+                take.counts['rows have a time that is no number'] += time is None
         except ClipError as error:
             take.broken.setdefault(current, error)
         take.numbers.add(current)
     dims = 3 if options.get('world') or layout in WORDS['metric'] else 2
-    for (at, identity), person in persons.items():
+    for (at, identity, _), person in persons.items():
         if person.any():
             take.add(at, [(person[:, :dims], person[:, 3], identity)])
     return take

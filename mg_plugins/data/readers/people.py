@@ -105,8 +105,7 @@ def reach(found: Detections, before: int, after: int) -> float | None:
     both = (found.scores[before] > 0) & (found.scores[after] > 0)
     if not both.any():
         return None
-    known = found.points[before][found.scores[before] > 0]
-    extent = np.linalg.norm(np.ptp(known, axis=0))
+    extent = np.linalg.norm(np.ptp(found.points[before][found.scores[before] > 0], axis=0))
     away = found.points[before][both] - found.points[after][both]
     distance = float(np.linalg.norm(away, axis=-1).mean())
     gap = int(found.frame[after] - found.frame[before])

@@ -35,9 +35,11 @@ def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
     if isinstance(content, Mapping):
         walk.about(content)
     frames = list(walk.frames(content))
-    take.numbered = bool(frames) and all(number is not None for number, _, _ in frames)
-    for place, (number, time, frame) in enumerate(frames):
-        at = number if take.numbered else place
+    lacking, at = sum(number is None for number, _, _ in frames), -1
+    take.numbered = lacking < len(frames)
+    take.counts['frames lack a number: each follows the last'] += lacking * take.numbered
+    for number, time, frame in frames:
+        at = at + 1 if number is None else number
         expect(-1 < at < 10 * LONGEST, f'frame {shorten(str(at))} is no number of a frame')
         if time is not None:
             take.times[at] = time
@@ -103,7 +105,8 @@ class Walk:
             return
         if isinstance(frame, Mapping):
             keys = set(frame)
-            kind = next((kind for kind, parts in self.parts.items() if keys & {*parts[0]}), None)
+            kinds = (kind for kind, parts in self.parts.items() if keys & {*parts[0]})
+            kind = max(kinds, key=lambda k: any(map(frame.get, self.parts[k][0])), default=None)
             inner = next((key for key in WORDS['person_lists'] if key in frame), None)
             if kind == 'coco' and WHOLE_BODY & keys:
                 kind = 'wholebody'

@@ -1,7 +1,6 @@
 """Users' own recordings from a pose estimator: JSON, tables, text; clips are cut by frame number.
 
-What a file holds decides how it is read. The formats openpose, coco, mediapipe, yolo … differ in
-what they expect and assume where a file leaves it open.
+What a file holds decides how it is read; formats differ in what they assume where it is open.
 """
 
 from __future__ import annotations
@@ -52,9 +51,9 @@ def plan(source: Source, options: Options) -> Plan:
     plan.notes += notes
     mentioned = {reject.clip for reject in plan.rejects}
     for row in (row for name in rows if name not in found for row in rows[name]):
-        detail = f'there is no recording {row.clip!r} in {source.path.name or source}'
-        reject = Reject(row.frame_dir, row.file, row.line, common.MISSING_FILE, detail)
-        plan.rejects.append(reject)
+        detail = f'there is no recording {row.clip!r}; there is {next(iter(found))!r}'
+        missing = ClipError(detail, common.MISSING_FILE, row.line, row.file)
+        plan.rejects.append(missing.reject(row.frame_dir))
     for name, content in found.items():
         if name in rows:
             plan.jobs.append(Job(name, content, rows[name], options))
@@ -166,8 +165,7 @@ def read_take(content: Any, options: dict) -> Take:
         suffix = content.path.suffix.lower()
         if suffix == '.json':
             return posejson.parse_poses(content.json(), options, family)
-        parse = bvh.parse if suffix == '.bvh' else landmarks.parse_table
-        return parse(content.lines(), options)
+        return (bvh.parse if suffix == '.bvh' else landmarks.parse_table)(content.lines(), options)
     if isinstance(content[0], dict):
         return posejson.parse_poses(content, options, family)
     take = Take(options, family, numbered=True)
@@ -180,7 +178,7 @@ def read_take(content: Any, options: dict) -> Take:
 def read(job: Job) -> Parsed:
     """Cut the clips out of one recording."""
     parsed, file, whole = Parsed(), getattr(job.content, 'name', job.name), None
-    rows = job.known or [LabelRow(job.name, None, job.name, None)]
+    rows = job.known or [LabelRow(job.name, None, file, None)]
     try:
         with common.reading(file):
             take = read_take(job.content, job.options)
@@ -203,8 +201,7 @@ def read(job: Job) -> Parsed:
 def annotate(job: Job, take: Take, file: str, row: LabelRow, whole: bool) -> dict:
     """The annotation of one row of the labels; frames that the files leave out have no joints."""
     start, end = (take.first, take.last) if row.start is None else (row.start, row.end)
-    broken = () if whole else (n for n in sorted(take.broken) if start <= n <= end)
-    for number in broken:
+    for number in () if whole else sorted(n for n in take.broken if start <= n <= end):
         with common.reading(file):
             raise take.broken[number]
     frames, found = end - start + 1, take.found.between(start, end)

@@ -1,8 +1,8 @@
 """Data sets whose files are a clip each: MSR-Action3D, NTU RGB+D, NW-UCLA, SFINGE3D.
 
-`formats.json` declares a set: what its file names say (the groups clip and session, and the numbers
-label, subject, camera …), its classes, layout and splits (the numbers of the training part). A
-parser gives the keypoint (M, T, V, 3) of a file, and adds to what its name says.
+`formats.json` declares a set: what its file names say (the groups clip and session, and numbers),
+its classes, layout and splits (the numbers of the training part). A parser gives the keypoint
+(M, T, V, 3) of a file, and adds to what its name says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from mg_plugins.data.classes import get_classes, protocol
 
 from . import common
-from .common import ALL_ZERO, SHORT_ROW, Clip, Dataset, Job, Options, Parsed, Plan, expect
+from .common import ALL_ZERO, SHORT_ROW, Clip, Dataset, Job, Options, Parsed, Plan, expect, require
 from .sources import Entry, Source, parse_int, parse_rows, shorten
 
 MSR_JOINTS, UCLA_JOINTS = 20, 20
@@ -32,6 +32,7 @@ Body = tuple[np.ndarray, np.ndarray]  # its frames, joints (T', 25, 3) in them
 def plan(source: Source, options: Options) -> Plan:
     """Jobs of some files each."""
     name = options['format']
+    require(options.get('max_persons', 1) > 0, '--max-persons must be at least 1')
     spec, truth, found = common.format_entry(name)['set'], {}, Parsed()
     files, step = source.find(spec['name']), spec['files']
     for entry in source.find(TRUTH) if name == 'sfinge3d' else ():
@@ -91,8 +92,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
         common.split_clips(clips, lambda clip: clip.split, split)
     dropped = [clip.annotation.get('dropped_frames', 0) for clip in clips]
     if any(dropped):
-        counts = sum(dropped), np.count_nonzero(dropped)
-        notes.append(entry['dropped'].format(*counts))
+        notes.append(entry['dropped'].format(sum(dropped), np.count_nonzero(dropped)))
     return Dataset(split, entry['layout'], classes, notes)
 
 
@@ -156,17 +156,13 @@ def parse_hand(entry: Entry, known: dict, job: Job, counts: Counter[str]) -> np.
 
 
 def parse_ntu(entry: Entry, known: dict, job: Job, counts: Counter[str]) -> np.ndarray:
-    """NTU RGB+D: bodies by their ids, those that move most first.
-
-    A body takes the first place that no other body holds in its frames.
-    """
+    """NTU RGB+D: bodies by their ids, the most moving first, each in the first free place."""
     bodies, frames = read_bodies(entry.lines())
     expect(bodies, f'no body in any of the {frames} frames', ALL_ZERO)
     if not job.options['keep_all_bodies']:
         # Those that are seen long enough and upright; never none.
         clean = [body for body in bodies if len(body[0]) > SHORTEST] or bodies
-        upright = [body for body in clean if is_flat(body[1]).mean() < FLAT_SHARE]
-        clean = upright or clean[-1:]
+        clean = [b for b in clean if is_flat(b[1]).mean() < FLAT_SHARE] or clean[-1:]
         counts['bodies were dropped as noise (--keep-all-bodies)'] += len(bodies) - len(clean)
         bodies = clean
     most = job.options['max_persons']

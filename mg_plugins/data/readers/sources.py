@@ -164,9 +164,8 @@ def shown(name: str) -> str:
 def decode(content: bytes) -> str:
     """Text in UTF-8, UTF-16 or Latin-1.
 
-    UTF-16 is known by its byte order mark, or by a zero in every second byte. Latin-1 is taken for
-    text whose bytes are not UTF-8 and that holds no control characters; other bytes become U+FFFD,
-    so that the parsers can name the line they are on.
+    UTF-16 has a byte order mark, or a zero in every second byte. Latin-1 is text that is not UTF-8
+    and has no control characters; other bytes become U+FFFD, so that parsers can name their line.
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode('utf-16', 'replace')
@@ -218,10 +217,9 @@ def parse_rows(
 ) -> np.ndarray:
     """Lines of so many finite numbers, as float32 (lines, columns or used).
 
-    The whole block goes through `numpy.loadtxt` (C speed); only when something is wrong are the
-    lines walked one by one, to name the first that is: `lines[0]` is `first_line` in its file. With
-    `used` (columns from 0), the other columns may hold anything; this needs a delimiter. Without
-    one, numbers are parted by white space.
+    All go through `numpy.loadtxt` (C speed); only when something is wrong are the lines walked one
+    by one, to name it: `lines[0]` is `first_line` in its file. With `used` (columns from 0), other
+    columns may hold anything; this needs a delimiter. Without one, white space parts numbers.
     """
     # With the last column among those parsed, loadtxt finds short rows. Rows that are too long are
     # then the only reason for more delimiters than there should be.

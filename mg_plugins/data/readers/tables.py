@@ -177,7 +177,7 @@ def parse_label_row(
     values: dict[str, Any] = dict.fromkeys(NUMBERS)
     for column in NUMBERS:
         if text := row.get(column):
-            values[column] = parse_float(text) if column == 'fps' else parse_int(text)
+            values[column] = (parse_float if column == 'fps' else parse_int)(text.replace(',', '.'))
             detail = f'{column} {shorten(text)!r} is not a number'
             expect(values[column] is not None, detail, common.NON_NUMERIC, line)
     start, end, width, height, fps = values.values()
@@ -214,7 +214,7 @@ def cut(
                 detail = f'frames {start} to {row.end}, but there are {there}'
                 fine = start >= 0 and row.end < first + frames
                 expect(fine, detail, common.BEYOND_FILE, row.line)
-                windows.append((row.label, start - first, row.end - first))
+                windows += [(row.label, start - first, row.end - first)] * (row.label is not None)
             parsed.clips.append(Clip(make(row, False), row.file, row.line, row.split))
     if whole and windows:
         with parsed.listing(whole.clip, whole.file):
@@ -250,6 +250,8 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
         labels = [clip.annotation.pop('label', None) for clip in clips]
         given = options['classes']
         classes = read_classes(given) if given else sorted({*labels} - {None})
+        lacking = ', '.join(sorted({*labels} - {None, *classes}))
+        notes += [f'--classes lacks {lacking}: clips of these have no label'] * bool(lacking)
         for clip, label in zip(clips, labels, strict=True):
             if label in classes:
                 clip.annotation['label'] = classes.index(label)
@@ -262,10 +264,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
 def user_splits(
     clips: Sequence[Clip], val_subjects: str | None
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Splits of a user's own set, and notes on them.
-
-    By `--val-subjects` (`xsub_train`, `xsub_val`), by the `split` column, or one split `all`.
-    """
+    """Splits by `--val-subjects` (`xsub_…`), the column `split`, or one, `all`; notes on them."""
     split: dict[str, list[str]] = {}
     if any(clip.split for clip in clips):
         require(not val_subjects, 'give either --val-subjects or a split column, not both')

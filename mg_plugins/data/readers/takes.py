@@ -1,7 +1,6 @@
 """One recording as a parser found it, and what makes it fit for training: units, scores, times.
 
-What is certain is converted and counted, what is not is refused with the remedy; nothing is passed
-through in another unit.
+What is certain is converted and counted, what is not is refused with the remedy.
 """
 
 from __future__ import annotations
@@ -157,12 +156,12 @@ def check_joints(layout: Any, joints: int) -> Layout:
     return layout
 
 
-def check_layout(given: Any) -> str | dict | None:
+def check_layout(given: Any, where: str = '--layout') -> str | dict | None:
     """A layout asked for, as an annotation file carries it: whole where it is not built in."""
     try:
         layout = None if given is None else get_layout(given)
     except LayoutError as error:
-        raise FormatError(f'--layout: {error}') from None
+        raise FormatError(f'{where}: {error}') from None
     return layout and (layout.name if layout.name in layout_names() else layout.as_dict())
 
 
@@ -211,10 +210,10 @@ def use_times(take: Take) -> None:
     times = np.array([take.times[number] for number in numbers])
     steps = np.diff(times)
     if len(times) < 3 or not (steps > 0).all():
+        take.counts['recordings have times that do not increase, which were not used'] += 1
         return
     step = float(np.median(steps))
-    unit = 1.0 if step < 1 else 1e-3 if step < 1000 else 1e-6
-    take.fps = round(1 / (step * unit), 3)
+    take.fps = round((1 if step < 1 else 1e3 if step < 1000 else 1e6) / step, 3)
     place = (times - times[0]) / step
     slots = np.rint(place).astype(np.int64)
     if take.numbered or slots[-1] >= LONGEST:
