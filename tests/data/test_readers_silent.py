@@ -181,3 +181,13 @@ def test_ntu_without_persons_is_refused(tmp_path):
 def write_ntu(tmp_path):
     write(tmp_path / 'raw' / 'S001C001P001R001A001.skeleton', '1\n0\n')
     return tmp_path / 'raw'
+
+
+def test_a_clip_in_3d_beside_clips_in_2d_is_listed(tmp_path):
+    files = {f'{name}.json': mmpose(*[coco(f) for f in P17]) for name in 'ab'}
+    body = np.concatenate([P17[..., :2] / 400, P17[..., :1] * 0 + 2], -1)
+    files['c.json'] = mmpose(*[dict(keypoints=f.tolist(), keypoint_scores=[1] * 17) for f in body])
+    report, content = convert(tmp_path, files, layout='coco17')
+    assert [(r.clip, r.file) for r in report.rejects] == [('c', 'c.json')]
+    assert 'coco17 in 3D, those of most clips coco17 in 2D' in report.rejects[0].detail
+    assert [row['frame_dir'] for row in content['annotations']] == ['a', 'b']

@@ -230,16 +230,16 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     """
     rejects, notes, asked = [], [], not options.get('labels', True)
     layout, classes, split = (plan.context.get(key) for key in ('layout', 'classes', 'split'))
-    if layout is None:
-        usual = Counter(clip.layout for clip in clips).most_common(1)[0][0]
-        layout = takes.check_layout(usual)
-        remedy = 'give --layout with one that all can be brought to, or convert it apart'
-        for clip in clips:
-            if clip.layout != usual:
-                own, most = get_layout(clip.layout).name, get_layout(usual).name
-                detail = f'its joints are {own}, those of most clips {most}: {remedy}'
-                rejects.append(ClipError(detail, line=clip.line, file=clip.file).reject(clip.name))
-        clips[:] = [clip for clip in clips if clip.layout == usual]
+    kinds = [(layout is None and c.layout, c.annotation['keypoint'].shape[-1]) for c in clips]
+    usual = Counter(kinds).most_common(1)[0][0]
+    layout = layout or takes.check_layout(usual[0])
+    remedy = 'give --layout with one that all can be brought to, or convert it apart'
+    for clip, kind in zip(clips, kinds, strict=True):
+        if kind != usual:
+            own, most = (f'{get_layout(k[0] or layout).name} in {k[1]}D' for k in (kind, usual))
+            detail = f'its joints are {own}, those of most clips {most}: {remedy}'
+            rejects.append(ClipError(detail, line=clip.line, file=clip.file).reject(clip.name))
+    clips[:] = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == usual]
     if split:
         named = {name for members in split.values() for name in members}
         left = sum(clip.name not in named for clip in clips)
