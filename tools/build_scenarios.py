@@ -6,6 +6,7 @@ python tools/build_scenarios.py SOURCE [SOURCE …] --template NAME --out FILE [
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -19,43 +20,37 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Make scenarios (JSON lines), which tools/eval_emotion.py asks a judge about.\n'
-        'What leaves a machine later is what --show prints, and nothing else.',
+        'What leaves a machine later is what its --show prints, and nothing else.',
         epilog='examples:\n'
         '  python tools/build_scenarios.py data/imigue/imigue.pkl --transcripts transcripts/ \\\n'
         '      --names-file players.txt --out scenarios.jsonl\n'
         '  python tools/build_scenarios.py work_dirs/compare/a/*/s0/test/predictions.csv \\\n'
         '      --split train --salt "a secret" --out train.jsonl\n'
-        '  python tools/build_scenarios.py scenarios.jsonl --show\n'
         'Files that were built with one --salt can be put together: cat train.jsonl test.jsonl',
     )
     add = parser.add_argument
     add('sources', nargs='*', metavar='SOURCE',
         help='an annotation file (.pkl, .npz: true labels), one or several predictions.csv of a '
         'test (several: of different clips), or segments.csv / segments.json of '
-        'tools/recognize.py; with --show also a scenarios file (.jsonl)')  # fmt: skip
+        'tools/recognize.py')  # fmt: skip
     add('--out', type=Path, help='scenarios file to write (.jsonl)')
-    add('--template', help="name or path (default: post_match; to show: the scenario's own)")
+    add('--template', default='post_match', help='name or path (default: post_match)')
     add('--list-templates', action='store_true', help='print the templates and end')
     add('--open-ended', action='store_true', help='ask for free text instead of an option')
     add('--transcripts', type=Path, metavar='DIR', help='folder of SESSION.srt, .vtt or .json')
     add('--outcomes', type=Path, metavar='CSV', help='file with session,subject,state')
-    add('--names', nargs='+', default=[], metavar='NAME', help='names to mask, one word or quoted')
     add('--names-file', type=Path, help='names to mask: a person a line, aliases after commas')
     add('--split',
         help='annotations: take this split only; predictions: train or test, which they then '
         'are')  # fmt: skip
     add('--min-confidence', type=float, default=0.0, help='leave out less confident gestures')
-    add('--max-gestures', type=int, help='keep the most confident ones of each session')
-    add('--source-name', help="what reports call the source (default: the file's own name)")
     add('--salt', help='of the opaque ids; random by default, so that ids differ in every build')
     add('--keep-mapping', type=Path, metavar='FILE', help='write what ids and placeholders hide')
-    add('--show', nargs='?', const='', metavar='ID',
-        help='print exactly what would be sent for a scenario (default: the first)')  # fmt: skip
     return parser
 
 
 def main() -> None:
-    """List, show or build."""
+    """List or build."""
     args = build_parser().parse_args()
     from mg_plugins import emotion
     from mg_plugins.errors import UserError
@@ -65,35 +60,19 @@ def main() -> None:
             states = '/'.join(s.name for s in template.states)
             print(f'{template.name} ({states}): {template.question}')
         return
-    made = bool(args.sources) and args.sources[0].endswith('.jsonl')
-    sure, most, out = args.min_confidence, args.max_gestures, args.out
-    for wrong, message in (
-        (not args.sources, 'no SOURCE was given; --help shows examples'),
-        (not out and args.show is None, 'give --out FILE to write scenarios, or --show to see one'),
-        (not 0 <= sure <= 1, f'--min-confidence {sure} is not from 0 to 1'),
-        (most is not None and most < 1, f'--max-gestures {most} is not at least 1'),
-        (
-            made and (len(args.sources) > 1 or out),
-            'a scenarios file can only be shown, alone, with --show',
-        ),
-    ):
-        if wrong:
-            raise UserError(message)
-    if made:
-        scenarios = emotion.load_scenarios(args.sources[0])
-    else:
-        scenarios = build(args, emotion.load_template(args.template or 'post_match'))
-    if out:
-        emotion.save_scenarios(out, scenarios)
-        print(f'written: {out}')
-    if args.show is not None:
-        show(scenarios, args.show, args.template)
+    if not args.sources or not args.out:
+        raise UserError('SOURCE and --out FILE are needed; --help shows examples')
+    if not 0 <= args.min_confidence <= 1:
+        raise UserError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
+    emotion.save_scenarios(args.out, build(args, emotion.load_template(args.template)))
+    print(f'written: {args.out}; tools/eval_emotion.py --show prints what would be sent')
 
 
 def build(args: argparse.Namespace, template: object) -> list:
     """Sessions to scenarios, with a summary of both."""
     from mg_plugins import emotion
     from mg_plugins.errors import UserError
+    from mg_plugins.files import write_text
 
     notes: list[str] = []
     sessions, source = emotion.load_sessions(args.sources, args.split, notes=notes)
@@ -101,9 +80,9 @@ def build(args: argparse.Namespace, template: object) -> list:
         sessions, unused = emotion.with_outcomes(sessions, args.outcomes)
         if unused:
             notes.append(f'{args.outcomes} has {len(unused)} sessions without gestures')
-    names = [*args.names, *(emotion.read_names(args.names_file) if args.names_file else ())]
+    names = emotion.read_names(args.names_file) if args.names_file else []
     if args.transcripts:
-        transcripts = emotion.read_transcripts(args.transcripts, notes)
+        transcripts = emotion.read_transcripts(args.transcripts)
         ids = [session.id for session in sessions]
         sessions, labels = emotion.with_transcripts(sessions, transcripts)
         given = emotion.Redactor(names)
@@ -115,31 +94,32 @@ def build(args: argparse.Namespace, template: object) -> list:
             notes.append(f'{len(without)} sessions have no transcript, such as {without[0]}')
         if unused := sorted(set(transcripts) - set(ids)):
             notes.append(f'{len(unused)} transcripts are of no session, such as {unused[0]}')
-    sessions = emotion.choose_gestures(sessions, args.min_confidence, args.max_gestures)
     sessions, left_out = emotion.fitting_sessions(sessions, template)
     if not sessions:
         reason = next(iter(left_out), 'the source has no clip')
         raise UserError(f'no session is left: {reason}; is --template right?')
-    if empty := sum(not session.gestures for session in sessions):
-        notes.append(f'{empty} sessions have no gesture')
-    redactor, mapping = emotion.Redactor(names), {}
+    redactor = emotion.Redactor(names)
     scenarios = emotion.build_scenarios(
         sessions,
         template,
         open_ended=args.open_ended,
-        source=args.source_name or source,
+        source=source,
         redactor=redactor,
         salt=args.salt,
-        mapping=mapping,
         threshold=args.min_confidence or None,
     )
+    if empty := sum(not scenario.gestures for scenario in scenarios):
+        notes.append(f'{empty} sessions have no gesture')
     if args.split is None and not {'train', 'test'} <= {scenario.split for scenario in scenarios}:
         notes.append(
             'built without --split: baselines and a fitted prior need scenarios of split train as '
             'well as test; build each with --split and the same --salt, and put the files together'
         )
     if args.keep_mapping:
-        emotion.save_mapping(args.keep_mapping, mapping, redactor.persons)
+        ids = {made.session: session.id for made, session in zip(scenarios, sessions, strict=True)}
+        ids |= {m.subject: session.subject for m, session in zip(scenarios, sessions, strict=True)}
+        content = json.dumps({'ids': ids, 'persons': redactor.persons}, ensure_ascii=False)
+        write_text(args.keep_mapping, content + '\n', private=True)
     if any(session.transcript for session in sessions):
         notes.append(
             'names that are not given are looked for among capitalised words only: those in lower '
@@ -184,22 +164,6 @@ def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str
         print(f'{len(found)} things may be names still; give those that are with --names-file:')
         more = [f'… and {len(found) - SHOWN} more'] * (len(found) > SHOWN)
         print('\n'.join(f'  {line}' for line in [*found[:SHOWN], *more]))
-
-
-def show(scenarios: list, wanted: str, named: str | None) -> None:
-    """Print the messages of the arm with gestures, as a judge would get them."""
-    from mg_plugins import emotion
-    from mg_plugins.errors import UserError
-
-    scenario = next((s for s in scenarios if wanted in ('', s.id)), None)
-    if scenario is None:
-        raise UserError(f'no scenario has the id {wanted!r}; the first is {scenarios[0].id!r}')
-    own = emotion.shipped_templates([scenario]).get(scenario.domain)
-    template = emotion.load_template(named) if named else own
-    task = emotion.render(scenario, scenario.gestures, range(len(scenario.states)), template)
-    print(f'--- {scenario.id}: system message\n{task.system}')
-    print(f'--- {scenario.id}: user message\n{task.user}\n---')
-    print('Every arm, with the orders of the options: tools/eval_emotion.py --show')
 
 
 if __name__ == '__main__':

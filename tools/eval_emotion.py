@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group('output').add_argument
     add('--out', type=Path, help='folder (default: work_dirs/emotion/SCENARIOS_JUDGE)')
-    add('--cache', metavar='FILE|none', help='of replies (default: OUT/cache.sqlite)')
+    add('--cache', metavar='FILE|none', help='of replies (default: OUT/cache.jsonl)')
     return parser
 
 
@@ -121,7 +121,7 @@ def main() -> int:
     ask = {name: getattr(args, name) for name in ('concurrency', 'timeout', 'retries')}
     ask['budget'] = emotion.Budget(args.max_calls, args.max_tokens)
     evaluations, off = [], args.cache == 'none'
-    with nullcontext() if off else emotion.Cache(args.cache or args.out / 'cache.sqlite') as cache:
+    with nullcontext() if off else emotion.Cache(args.cache or args.out / 'cache.jsonl') as cache:
         for (name, scenarios), (judge, rubric) in zip(sets.items(), judges, strict=True):
             with progress_bar(name) as progress:
                 evaluation = emotion.evaluate(

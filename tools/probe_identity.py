@@ -1,6 +1,6 @@
-"""Measure how well people can be told apart from key points, features and gesture timelines.
+"""Measure how well people can be told apart from key points and gesture timelines.
 
-python tools/probe_identity.py [--keypoints FILE] [--features FILE] [--scenarios FILE] [--out DIR]
+python tools/probe_identity.py [--keypoints FILE] [--scenarios FILE] [--out DIR]
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add('--keypoints', type=Path, help='annotation file (.pkl, .npz)')
-    add('--layout', help="joint layout of the key points (default: the file's own)")
-    add('--features', type=Path, help='.npz with the arrays features, subject and session')
     add('--scenarios', type=Path, help='scenarios file (.jsonl) with gesture timelines')
-    add('--out', type=Path, help='folder for identity.json and identity.png')
+    add('--out', type=Path, help='folder for identity.json')
     add('--shuffles', type=at_least(1), default=200, help='of the null (default: 200)')
     add('--seed', type=int, default=0, help='of folds, shuffles and intervals (default: 0)')
     return parser
@@ -40,6 +38,7 @@ def main() -> None:
     from rich.table import Table
 
     from mg_plugins.emotion import identity
+    from mg_plugins.files import write_json
 
     samples, source = collect(args)
     columns = ('from', 'subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p')
@@ -63,8 +62,8 @@ def main() -> None:
     print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
     print('A lower bound: a better classifier may tell people apart better than this one.')
     if args.out:
-        for path in identity.write_probes(args.out, probes, source):
-            print(f'written: {path}')
+        write_json(args.out / 'identity.json', {'version': 1, 'source': source, 'probes': probes})
+        print(f'written: {args.out / "identity.json"}')
 
 
 def collect(args: argparse.Namespace) -> tuple[list, str]:
@@ -73,7 +72,7 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
     from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
 
     keypoints, scenarios = args.keypoints, None
-    if not (keypoints or args.features or args.scenarios):
+    if not (keypoints or args.scenarios):
         from mg_plugins.data.synthetic import ensure_synthetic
 
         print('No source was given: this is the synthetic set, which says nothing about people.')
@@ -81,11 +80,8 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
     samples, sources = [], []
     if keypoints:
         content = load_annotations(keypoints)
-        samples.append(identity.keypoint_samples(content, args.layout))
+        samples.append(identity.keypoint_samples(content))
         sources.append(content['meta'].get('source') or Path(keypoints).stem)
-    if args.features:
-        samples.append(identity.feature_samples(args.features))
-        sources.append(args.features.stem)
     if args.scenarios:
         scenarios = load_scenarios(args.scenarios)
     if scenarios:

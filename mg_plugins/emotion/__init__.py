@@ -9,8 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         + ['shipped_templates', 'split_by_kind'],
         'ask': ['Budget', 'ask_all'],
         'baselines': ['bag_baseline'],
-        'build': ['build_scenarios', 'fitting_sessions', 'load_template', 'save_mapping']
-        + ['template_names'],
+        'build': ['build_scenarios', 'fitting_sessions', 'load_template', 'template_names'],
         'cache': ['Cache'],
         'evaluation': ['Evaluation', 'evaluate'],
         'identity': ['probe_subjects'],
@@ -21,8 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'report': ['print_tables', 'write_results'],
         'scenarios': ['Gesture', 'Scenario', 'load_scenarios', 'save_scenarios'],
         'scores': ['score_evidence'],
-        'sessions': ['choose_gestures', 'recording_sessions', 'sessions_from_clips']
-        + ['with_transcripts'],
+        'sessions': ['recording_sessions', 'sessions_from_clips', 'with_transcripts'],
         'sources': ['load_sessions', 'with_outcomes'],
         'synthetic': ['synthetic_scenarios'],
         'tasks': ['render'],

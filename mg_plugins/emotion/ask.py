@@ -1,8 +1,7 @@
 """Asking many questions at a time, without losing, repeating or hammering.
 
 Every question ends as one `Answer`, whatever happens to it. A reply is in the cache before anything
-is done with it, so that no question is asked again after its answer has arrived, be it in another
-process with the same cache.
+is done with it, so that no question is asked again after its answer has arrived.
 
 How many requests are under way adapts to the endpoint: `Pace` begins with one, so that a refused
 parameter costs one request. A request's time counts from when the endpoint can serve it, which is
@@ -22,7 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from .cache import Cache, CacheError, task_key
+from mg_plugins.errors import UserError
+
+from .cache import Cache, task_key
 from .parse import parse_reply
 from .tasks import FAILED, NOT_ASKED, UNREAD, Answer, Judge, JudgeError, Reply, Task, Unreachable
 
@@ -193,7 +194,6 @@ class _Run:
     failures: int = 0
     done: int = 0
     cached: int = 0
-    shared: bool = False  # another process asks the same questions
     jitter: random.Random = field(default_factory=lambda: random.Random(0))
     # Requests under way, in the order of their start, with the time from when each is served.
     served: dict[asyncio.Task, float] = field(default_factory=dict)
@@ -250,8 +250,8 @@ class _Run:
                 task.result()
 
     def _take(self, question: _Question, replies: list[Reply]) -> None:
-        """Read what is new among all replies; one that cannot be read counts where no more come."""
-        for reply in replies[len(question.read) :]:
+        """Read replies; one that cannot be read counts where no more come."""
+        for reply in replies:
             answer = self.read(reply, question.task)
             question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
             question.tries, question.error = 0, None
@@ -299,11 +299,6 @@ class _Run:
                 await asyncio.wait_for(self.stop.wait(), pause)
         if self._over():
             return False  # not asked, as far as its outcome goes
-        if self.cache is not None:
-            self._take(question, self.cache.replies(self.judge, question.task))
-        if question.answer is not None:  # another process has asked meanwhile
-            self.cached += len(question.places)
-            return False
         self.budget.used_calls += 1
         question.tries += 1
         return True
@@ -328,7 +323,7 @@ class _Run:
 
     def _failed(self, question: _Question, error: BaseException) -> None:
         """Take an error into account."""
-        if isinstance(error, CacheError):
+        if isinstance(error, UserError):  # of the cache
             raise error
         if not isinstance(error, JudgeError):
             # No question is lost to a judge's mistake.
@@ -351,21 +346,16 @@ class _Run:
 
     async def _once(self, question: _Question) -> None:
         # Another number for another draw: the same one would bring the same text back.
-        drawn, started = len(question.read), time.monotonic()
-        task = replace(question.task, sample=question.task.sample + ANEW * drawn)
+        started, sample = time.monotonic(), question.task.sample + ANEW * len(question.read)
+        task = replace(question.task, sample=sample)
         reply = await self.judge.reply(task)
         # No await from here on: what has arrived is kept.
         self.pace.replied(time.monotonic() - started)
         self.budget.used_tokens += reply.tokens
         self.arrived, self.failures = True, 0
-        if self.cache is None:
-            return self._take(question, [*(kept for kept, _ in question.read), reply])
-        self.cache.put(self.judge, question.task, reply)
-        self._take(question, self.cache.replies(self.judge, question.task))
-        if len(question.read) > drawn + 1 and not self.shared:
-            # Another process is at the same questions in the same order: leave its path.
-            self.shared = True
-            random.SystemRandom().shuffle(self.waiting)
+        if self.cache is not None:
+            self.cache.put(self.judge, question.task, reply)
+        self._take(question, [reply])
 
     def _over(self) -> bool:
         if not self.stopped and self.budget.over():

@@ -1,9 +1,8 @@
-"""Learned baselines over recognised gestures: what a judge has to beat.
+"""A learned baseline over recognised gestures: what a judge has to beat.
 
-Both follow the protocol published with iMiGUE: from the gestures that a recogniser found in a
-session to the state (win or lose), fitted on training sessions, tested on others. Both are
-regularised logistic regressions: `bag_baseline` counts gestures, and how often each occurs a
-minute; with ``pairs`` it counts which gesture follows which as well, and so reads order.
+It follows the protocol published with iMiGUE: from the gestures that a recogniser found in a
+session to the state (win or lose), fitted on training sessions, tested on others. It is a
+regularised logistic regression on counts of gestures, and how often each occurs a minute.
 
 **Where test timelines come from a recogniser, feed out-of-fold predictions for training too.** A
 recogniser names the clips that it was trained on far better than new ones; a baseline fitted on
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,13 +26,7 @@ from .scenarios import Gesture, Scenario
 STRENGTHS = tuple(10.0**k for k in np.arange(-4, 1.5, 0.5))
 
 
-class BaselineError(UserError):
-    """The training scenarios do not allow a baseline; the message says why."""
-
-
-def bag_baseline(
-    train: Sequence[Scenario], test: Sequence[Scenario], seed: int = 0, pairs: bool = False
-) -> dict:
+def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int = 0) -> dict:
     """Fit to training sessions, and predict others.
 
     What occurs in a single training session has no feature of its own. The strength of the L2
@@ -43,11 +35,11 @@ def bag_baseline(
     ``test`` are not looked at; ``seed`` is that of the folds.
 
     Returns:
-        ``predictions``, the likeliest state of each test scenario; ``probabilities``, a dict from
-        state to probability for each; ``train_sessions``, the number fitted on.
+        ``predictions``, the likeliest state of each test scenario; ``train_sessions``, the number
+        fitted on.
 
     Raises:
-        BaselineError: No labelled training session, or only one state among them.
+        UserError: No labelled training session, or only one state among them.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
@@ -56,31 +48,27 @@ def bag_baseline(
 
     sessions = list({(s.subject, s.session): s for s in train if s.state}.values())
     if not sessions:
-        raise BaselineError(
+        raise UserError(
             "no training session with a known state: baselines need scenarios of split 'train' "
             'whose field state is filled'
         )
     states = np.array([s.state for s in sessions])
     if len(set(states)) < 2:
-        raise BaselineError(
+        raise UserError(
             f'all {len(states)} training sessions have the state {str(states[0])!r}: a baseline '
             'needs sessions of two states or more to learn from'
         )
-    seen = Counter(item for s in sessions for item in set(_items(s.gestures, pairs)))
-    known = sorted(item for item in seen if seen[item] > 1)
+    seen = Counter(name for s in sessions for name in {g.name for g in s.gestures})
+    known = sorted(name for name in seen if seen[name] > 1)
     # Too few subjects to choose by have the weakest trust.
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.01))
     if folds := _folds(states, [s.subject for s in sessions], seed):
         grid = {'logisticregression__C': STRENGTHS}
         model = GridSearchCV(model, grid, scoring=_log_likelihood, cv=folds)
-    model.fit([_bag(s.gestures, known, pairs) for s in sessions], states)
-    classes, bags = model.classes_.tolist(), [_bag(s.gestures, known, pairs) for s in test]
-    shares = model.predict_proba(bags) if bags else np.zeros((0, len(classes)))
-    return {
-        'predictions': [classes[k] for k in shares.argmax(1)],
-        'probabilities': [dict(zip(classes, row, strict=True)) for row in shares.tolist()],
-        'train_sessions': len(sessions),
-    }
+    model.fit([_bag(s.gestures, known) for s in sessions], states)
+    bags = [_bag(s.gestures, known) for s in test]
+    predictions = model.predict(bags).tolist() if bags else []
+    return {'predictions': predictions, 'train_sessions': len(sessions)}
 
 
 def _folds(states: np.ndarray, subjects: Sequence[str], seed: int) -> list[tuple]:
@@ -97,17 +85,11 @@ def _folds(states: np.ndarray, subjects: Sequence[str], seed: int) -> list[tuple
     return [(a, b) for a, b in folds if set(states[a]) == set(states) and len(b)]
 
 
-def _items(gestures: Sequence[Gesture], pairs: bool) -> list[tuple[str, ...]]:
-    """What is counted: names, and with ``pairs`` names that follow each other."""
-    names = [g.name for g in gestures]
-    return [*((name,) for name in names), *(pairwise(names) if pairs else ())]
-
-
-def _bag(gestures: Sequence[Gesture], known: list[tuple], pairs: bool) -> np.ndarray:
-    """Counts of all other names and of each known item, rates of these a minute, and of all."""
-    found = Counter(_items(gestures, pairs))
-    counts = np.array([0.0, *(found[item] for item in known)])
-    counts[0] = len(gestures) - sum(found[item] for item in known if len(item) == 1)
+def _bag(gestures: Sequence[Gesture], known: list[str]) -> np.ndarray:
+    """Counts of all other names and of each known one, rates of these a minute, and of all."""
+    found = Counter(g.name for g in gestures)
+    counts = np.array([0.0, *(found[name] for name in known)])
+    counts[0] = len(gestures) - counts.sum()
     minutes = max(max((g.end for g in gestures), default=0.0) / 60, 0.25)
     return np.concatenate([counts, counts / minutes, [len(gestures) / minutes]])
 

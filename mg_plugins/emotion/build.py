@@ -6,15 +6,14 @@ and edit them. Nothing here draws a random number but the salt of the ids.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mg_plugins.errors import UserError
-from mg_plugins.files import read_json, write_text
+from mg_plugins.files import read_json
 
 from .redact import Redactor, new_salt, opaque_id
 from .scenarios import (
@@ -32,10 +31,6 @@ from .sessions import Session
 FOLDER = Path(__file__).with_name('templates')
 SLOT = '{transcript}'
 NO_TRANSCRIPT = '(What was said is not known.)'
-
-
-class TemplateError(UserError):
-    """A template that is not there or does not follow the schema; names file and field."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +73,18 @@ def template_names() -> list[str]:
 
 
 def load_template(name_or_path: str | os.PathLike) -> Template:
-    """Read a template of the package by its name, or one's own by its path."""
+    """Read a template of the package by its name, or one's own by its path.
+
+    One that is not there or does not follow the schema is a `UserError` with file and field.
+    """
     text, names = os.fspath(name_or_path), template_names()
     path = FOLDER / f'{text}.json' if text in names else Path(text)
     if not path.is_file():
-        raise TemplateError(
+        raise UserError(
             f'there is no template {text!r}: expected one of {", ".join(names)}, or the path of a '
             f'.json file (copy one from {FOLDER} to begin with)'
         )
-    try:
-        content = read_json(path)
-    except UserError as error:
-        raise TemplateError(str(error)) from None
-    made = check(Template, content, str(path), TemplateError)
+    made = check(Template, read_json(path), str(path))
     alike = [
         part
         for part in ('name', 'option')
@@ -111,7 +105,7 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
         ),
     ):
         if wrong:
-            raise TemplateError(f'{path}, field {what}')
+            raise UserError(f'{path}, field {what}')
     return made
 
 
@@ -137,10 +131,8 @@ def build_scenarios(
     *,
     open_ended: bool = False,
     source: str,
-    names: Iterable[str] = (),
     redactor: Redactor | None = None,
     salt: str | None = None,
-    mapping: dict[str, str] | None = None,
     threshold: float | None = None,
 ) -> list[Scenario]:
     """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
@@ -154,13 +146,11 @@ def build_scenarios(
         template: How to ask.
         open_ended: Ask for free text instead of an option.
         source: Where the sessions come from, for reports; it is not sent.
-        names: Names to mask; or ``redactor``, whose counts can be read.
+        redactor: Masks the names that it was given; its counts can be read.
         salt: Of the ids; random by default, so that nobody can recompute them from known names.
-        mapping: What each opaque id stands for is added to it. Never to be sent.
-        threshold: Confidence below which recognised gestures were left out.
+        threshold: Confidence below which gestures are left out.
     """
-    redactor, salt = redactor or Redactor(names), salt or new_salt()
-    mapping = {} if mapping is None else mapping
+    redactor, salt = redactor or Redactor(), salt or new_salt()
     scenarios: dict[str, Scenario] = {}
     fixed = {
         'domain': template.name,
@@ -181,13 +171,13 @@ def build_scenarios(
             raise ScenarioError(f'session {session.id!r} comes twice')
         person = opaque_id('person', session.subject, salt)
         recording = opaque_id('recording', session.id, salt)
-        mapping |= {person: session.subject, recording: session.id}
+        gestures = [g for g in session.gestures if g.confidence >= (threshold or 0)]
         scenarios[session.id] = Scenario(
             id=f'{template.name}-{recording}' + '-open' * open_ended,
             subject=person,
             session=recording,
             context=template.render_context(redactor.mask(session.transcript, session.id)),
-            gestures=tuple(replace(g, name=redactor.mask_names(g.name)) for g in session.gestures),
+            gestures=tuple(replace(g, name=redactor.mask_names(g.name)) for g in gestures),
             state=state,
             split=session.split,
             origin=SYNTHETIC if source == SYNTHETIC else session.origin,
@@ -195,11 +185,3 @@ def build_scenarios(
             **fixed,
         )
     return list(scenarios.values())
-
-
-def save_mapping(
-    path: str | os.PathLike, ids: Mapping[str, str], persons: Mapping[str, str]
-) -> None:
-    """Write what ids and placeholders stand for, readable by its owner only. Never to be sent."""
-    content = json.dumps({'ids': dict(ids), 'persons': dict(persons)}, ensure_ascii=False)
-    write_text(path, content + '\n', private=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.data.statistics import Bootstrap
+from mg_plugins.errors import UserError
 
 from .arms import ARMS, PLACEBO, WITH, WITHOUT
 from .scenarios import Scenario
@@ -112,7 +113,7 @@ class Tally:
         table: dict[str, Counter] = {}
         for i, before, after in zip(self.known, self.right[WITHOUT], self.right[WITH], strict=True):
             change = 'unchanged' if before == after else 'to_right' if after else 'to_wrong'
-            for gesture in {g.name for g in self.cases[i].gestures}:
+            for gesture in sorted({g.name for g in self.cases[i].gestures}):
                 counts = table.setdefault(gesture, Counter())
                 counts.update(['scenarios', change, *['cited'] * ((i, gesture) in cited)])
         keys = ('scenarios', 'to_right', 'to_wrong', 'unchanged', 'cited')
@@ -121,7 +122,7 @@ class Tally:
 
     def baselines(self, train: Sequence[Scenario], notes: list[str]) -> dict[str, Any]:
         """What counting achieves on the same scenarios, fitted on the training ones."""
-        from .baselines import BaselineError, bag_baseline
+        from .baselines import bag_baseline
 
         if not self.known or not train:
             notes.append('No baselines: they need labelled scenarios of split train, and of test.')
@@ -129,12 +130,11 @@ class Tally:
         test, common = [self.cases[i] for i in self.known], Counter(s.state for s in train)
         favourite = max(self.states, key=lambda state: common[state])
         results = {'majority': ([favourite] * len(test), len(train))}
-        for title, pairs in (('bag of gestures', False), ('gestures and pairs', True)):
-            try:
-                result = bag_baseline(train, test, self.seed, pairs)
-                results[title] = result['predictions'], result['train_sessions']
-            except (BaselineError, ImportError) as error:
-                notes.append(f'No baseline {title!r}: {error}')
+        try:
+            result = bag_baseline(train, test, self.seed)
+            results['bag of gestures'] = result['predictions'], result['train_sessions']
+        except (UserError, ImportError) as error:
+            notes.append(f'No learned baseline: {error}')
         figures = {}
         for title, (chosen, sessions) in results.items():
             columns = np.array([self.states.index(state) for state in chosen])

@@ -8,24 +8,17 @@ among the sessions. A simple probe gives a lower bound: a better one may tell mo
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mg_plugins.errors import UserError
-from mg_plugins.files import replacing, write_json
 
 from .scenarios import Scenario
 
 FOLDS, LEVEL = 5, 0.95
-
-
-class IdentityError(UserError):
-    """Data on which subjects cannot be probed; says why."""
 
 
 class Samples(NamedTuple):
@@ -37,7 +30,7 @@ class Samples(NamedTuple):
     sessions: tuple[str, ...]
 
 
-def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> Samples:
+def keypoint_samples(content: Mapping[str, Any]) -> Samples:
     """Statistics of body and posture from the key points of an annotation file's ``content``.
 
     Per clip, of the person with most detected joints, in body-centred coordinates (2D: in
@@ -47,18 +40,20 @@ def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> S
     from mg_plugins.data.layouts import get_layout
     from mg_plugins.data.skeleton import detected_joints, normalise
 
-    name = layout or content['meta'].get('layout')
-    if not name:
-        raise IdentityError('the annotation file does not say its joint layout; give --layout')
-    table, rows, owners = get_layout(name), [], []
+    if not content['meta'].get('layout'):
+        raise UserError(
+            'the annotation file does not say its joint layout (meta: layout); '
+            'tools/prepare_data.py --layout writes it'
+        )
+    table, rows, owners = get_layout(content['meta']['layout']), [], []
     for clip in content['annotations']:
         where, keypoint = f'clip {clip["frame_dir"]!r} has', clip['keypoint']
         owner = [str(clip.get(key, '')).strip() for key in ('subject', 'session')]
         if not all(owner):
-            raise IdentityError(f'{where} no {"session" if owner[0] else "subject"}')
+            raise UserError(f'{where} no {"session" if owner[0] else "subject"}')
         if keypoint.shape[2] != table.num_joints:
-            has = f'the layout {table.name} has {table.num_joints}; give another --layout'
-            raise IdentityError(f'{where} {keypoint.shape[2]} joints, but {has}')
+            has = f'the layout {table.name} of the file has {table.num_joints}'
+            raise UserError(f'{where} {keypoint.shape[2]} joints, but {has}')
         detected = detected_joints(keypoint, clip.get('keypoint_score'))
         person = int(detected.sum((1, 2)).argmax())
         points = normalise(keypoint, detected, table)[person].astype(float)
@@ -67,30 +62,11 @@ def keypoint_samples(content: Mapping[str, Any], layout: str | None = None) -> S
     return _by_session('key points', np.array(rows), owners)
 
 
-def feature_samples(path: str | os.PathLike) -> Samples:
-    """Features of an .npz file: ``features`` (N, …), ``subject`` (N,) and ``session`` (N,)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            features, subject, session = (file[k] for k in ('features', 'subject', 'session'))
-    except Exception as error:  # the zip and array readers have errors of their own
-        raise IdentityError(
-            f'{path}: {error}; expected an .npz file with plain arrays features (N, …), subject '
-            '(N,) and session (N,), because a session must not be in training and test'
-        ) from None
-    if features.ndim < 2 or not len(features) == len(subject) == len(session):
-        shapes = ', '.join(str(part.shape) for part in (features, subject, session))
-        raise IdentityError(f'{path}: features, subject and session do not fit together: {shapes}')
-    if features.dtype.kind not in 'fiu' or not np.isfinite(features).all():
-        raise IdentityError(f'{path}: features must be finite numbers')
-    rows = features.reshape(len(features), -1).astype(float)
-    return _by_session('features', rows, [*zip(map(str, subject), map(str, session), strict=True)])
-
-
 def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
     """Bags of gestures: of each session, the share of each class and gestures per minute."""
     names = sorted({g.name for s in scenarios for g in s.gestures})
     if not names:
-        raise IdentityError('the scenarios have no gestures')
+        raise UserError('the scenarios have no gestures')
     rows = []
     for scenario in scenarios:
         count = Counter(g.name for g in scenario.gestures)
@@ -111,7 +87,7 @@ def probe_subjects(
 ) -> dict[str, Any]:
     """Measure how well the subjects of held-out sessions are named.
 
-    Two subjects or more with two sessions or more are needed (`IdentityError`).
+    Two subjects or more with two sessions or more are needed (`UserError`).
 
     Args:
         samples: Whose, and what is known of them.
@@ -135,10 +111,10 @@ def probe_subjects(
     name, features, names, _ = samples
     subjects, counts = np.array(names), Counter(names)
     if len(counts) < 2:
-        raise IdentityError(f'{name}: two subjects or more were expected, not {list(counts)}')
+        raise UserError(f'{name}: two subjects or more were expected, not {list(counts)}')
     if single := sorted(subject for subject, count in counts.items() if count < 2):
         shown = ', '.join(single[:10]) + ' …' * (len(single) > 10)
-        raise IdentityError(
+        raise UserError(
             f'{name}: {len(single)} subjects have one session only ({shown}); a subject needs two, '
             'one to learn from and one to be recognised in: leave those subjects out'
         )
@@ -163,29 +139,6 @@ def probe_subjects(
     return {'name': name, **{key: float(share) for key, share in shares.items()}, **sizes}
 
 
-def write_probes(folder: str | os.PathLike, probes: Sequence[Mapping], source: str) -> list[Path]:
-    """Write ``identity.json`` and ``identity.png``; each appears whole or not at all."""
-    from matplotlib.figure import Figure
-
-    paths = [Path(folder) / 'identity.json', Path(folder) / 'identity.png']
-    write_json(paths[0], {'version': 1, 'source': source, 'probes': list(probes)})
-    figure = Figure(figsize=(6.5, 1.6 + 0.6 * len(probes)), layout='constrained')
-    axes, rows = figure.subplots(), np.arange(len(probes))[::-1]
-    of = {key: np.array([p[key] for p in probes]) for key in probes[0] if key != 'name'}
-    error = np.abs(np.array([of['low'], of['high']]) - of['accuracy'])
-    style = dict(xerr=error, capsize=3, color='#4477aa')
-    axes.barh(rows, of['accuracy'], 0.6, label='accuracy, 95% interval over sessions', **style)
-    null = 'shuffled subjects, 95th percentile'
-    axes.barh(rows, of['null_high'], 0.6, color='#bbbbbb', alpha=0.85, label=null)
-    axes.vlines(of['chance'], rows - 0.3, rows + 0.3, color='#ee6677', label='chance')
-    axes.set_yticks(rows, [probe['name'] for probe in probes])
-    axes.set(xlim=(0, 1), title=f'Subjects told apart, {source}', xlabel='sessions named rightly')
-    figure.legend(loc='outside lower center', ncols=3, fontsize=7)
-    with replacing(paths[1]) as path:
-        figure.savefig(path, dpi=120, format='png')
-    return paths
-
-
 def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:
     """Mean, spread and bone lengths of one person: points (T, V, C), seen (T, V)."""
     body = np.ma.array(points, mask=np.repeat(~seen[..., None], points.shape[-1], -1))
@@ -199,12 +152,12 @@ def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]
 def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) -> Samples:
     """Mean of the rows of each session; ``owners`` has subject and session of each."""
     if not len(rows):
-        raise IdentityError(f'{name}: there is nothing to probe')
+        raise UserError(f'{name}: there is nothing to probe')
     subjects: dict[str, str] = {}
     for subject, session in owners:
         if (first := subjects.setdefault(session, subject)) != subject:
             wrong = f'session {session!r} is of the subjects {first!r} and {subject!r}'
-            raise IdentityError(f'{name}: {wrong}')
+            raise UserError(f'{name}: {wrong}')
     order = sorted(subjects)
     at = np.array([session for _, session in owners])
     features = np.stack([rows[at == session].mean(0) for session in order])

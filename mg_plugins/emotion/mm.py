@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmaction.registry import HOOKS
-from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 
 from mg_plugins import emotion
 from mg_plugins.data.mm.metrics import MGMetric
-from mg_plugins.data.mm.transforms import META_KEYS
 from mg_plugins.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,10 +42,6 @@ SUMMARY = (
 )
 
 
-class EmotionEvalError(UserError):
-    """An evaluation that gave no figures; raised with ``on_error='raise'`` only."""
-
-
 @HOOKS.register_module()
 class EmotionEvalHook(Hook):
     """After a validation or test epoch, ask a judge about its sessions with and without gestures.
@@ -62,7 +55,7 @@ class EmotionEvalHook(Hook):
     through the runner, and so open to the checkpoint hook's ``save_best``; on a synthetic set their
     names begin with ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a
     loop by iterations; ``val`` and ``test`` outside of training): ``metrics.json``,
-    ``answers.jsonl``, ``report.html``; answers are cached in ``<work_dir>/emotion/cache.sqlite``.
+    ``answers.jsonl``, ``report.html``; answers are cached in ``<work_dir>/emotion/cache.jsonl``.
 
     It runs on rank 0 and every rank gets the same figures. The others wait meanwhile, as they would
     in training's next step; ``time_limit`` keeps that below the process group's timeout.
@@ -73,11 +66,8 @@ class EmotionEvalHook(Hook):
 
     Args:
         template: Name of a shipped template or path of one's own; it knows the states.
-        judge: Arguments of :func:`mg_plugins.emotion.make_judge`.
-        prior: Of the lexicon judge: ``'documented'``, or ``'fitted'`` to the training dataset's
-            sessions with their true labels. A recogniser is less sure of new sessions than those
-            labels are, so a fitted prior trusts gestures somewhat too much.
-        when: After which epochs, of ``'val'`` and ``'test'``.
+        judge: Arguments of :func:`mg_plugins.emotion.make_judge`; the lexicon's prior is the
+            documented one.
         interval: Every so many validations, with NaN logged between; the test epoch always.
         transcripts: Folder of SESSION.srt, .vtt or .json; without one the arms show no words.
         names: File of names to mask in transcripts, one a line.
@@ -88,7 +78,6 @@ class EmotionEvalHook(Hook):
         budget: Limits of one evaluation, ``dict(calls=…, tokens=…)``.
         time_limit: Seconds after which an evaluation is given up; what was answered is in the
             cache. NCCL's default timeout, after which waiting ranks give up, is 600.
-        on_error: ``'warn'`` or ``'raise'``.
     """
 
     priority = 'HIGHEST'
@@ -97,8 +86,6 @@ class EmotionEvalHook(Hook):
         self,
         template: str = 'post_match',
         judge: Mapping[str, Any] | None = None,
-        prior: str = 'documented',
-        when: Sequence[str] = ('val', 'test'),
         interval: int = 1,
         transcripts: str | None = None,
         names: str | None = None,
@@ -108,23 +95,11 @@ class EmotionEvalHook(Hook):
         ask: Mapping[str, Any] | None = None,
         budget: Mapping[str, int] | None = None,
         time_limit: float = 300.0,
-        on_error: str = 'warn',
         seed: int = 0,
     ) -> None:
         self.judge = dict(judge or dict(kind='lexicon'))
-        self.when = (when,) if isinstance(when, str) else tuple(when)
-        for argument, values, allowed in (
-            ('prior', (prior,), ('documented', 'fitted')),
-            ('on_error', (on_error,), ('warn', 'raise')),
-            ('when', self.when, ('val', 'test')),
-        ):
-            if wrong := [value for value in values if value not in allowed]:
-                expected = f'one of {", ".join(map(repr, allowed))} expected'
-                raise ValueError(f'{argument}={wrong[0]!r}: {expected}')
         if interval < 1 or time_limit <= 0:
             raise ValueError(f'interval={interval} and time_limit={time_limit} must be above 0')
-        if prior == 'fitted' and self.judge.get('kind') != 'lexicon':
-            raise ValueError(f"prior='fitted' is for the lexicon judge, not {self.judge!r}")
         # Mistakes in these show now, before training, and not after its first epoch.
         emotion.make_judge(**self.judge)
         self.template = emotion.load_template(template)
@@ -132,22 +107,20 @@ class EmotionEvalHook(Hook):
         self.names = emotion.read_names(names) if names else []
         self.budget = dict(budget or {})
         emotion.Budget(**self.budget)
-        self.prior, self.interval, self.min_confidence = prior, interval, min_confidence
+        self.interval, self.min_confidence, self.time_limit = interval, min_confidence, time_limit
         self.design = dict(derangements=derangements, bootstrap=bootstrap, seed=seed)
         self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
-        self.time_limit, self.on_error = time_limit, on_error
-        self._validations, self._fitted, self._judged = 0, None, set()
+        self._validations = 0
 
     def before_run(self, runner: Runner) -> None:
-        """See that each loop in question has an MGMetric."""
-        for when in self.when:
+        """See that each loop has an MGMetric."""
+        for when in ('val', 'test'):
             evaluator = getattr(runner, f'_{when}_evaluator')
             if evaluator is not None and _metric(runner.build_evaluator(evaluator)) is None:
                 loop = f'{when}_evaluator'
                 raise ValueError(
                     f'EmotionEvalHook reads the predictions that an MGMetric keeps, and {loop} has '
                     f"none: add dict(type='MGMetric') to it, e.g. {loop} = [dict(type='MGMetric')]"
-                    f", or leave {when!r} out of the hook's argument `when`"
                 )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -161,24 +134,20 @@ class EmotionEvalHook(Hook):
 
     def _run(self, runner: Runner, mode: str, metrics: dict | None, due: bool) -> None:
         """Evaluate on rank 0, tell every rank, and leave the figures in ``metrics``."""
-        if mode not in self.when:
-            return
         metric = _metric(getattr(runner, f'{mode}_evaluator'))
         source = (metric.dataset_meta or {}).get('source')
         synthetic = source == 'synthetic' or str(metric.prefix).startswith('synthetic')
-        place, error = _place(runner, mode), None
+        place = _place(runner, mode)
         outcome: list = [dict.fromkeys(FIGURES, math.nan), '']
         if due and is_main_process():
             try:
                 outcome[0] = self._evaluate(runner, metric, place, synthetic)
             except Exception as problem:  # noqa: BLE001  training goes on, whatever it was
-                error, outcome[1] = problem, f'{type(problem).__name__}: {problem}'
+                outcome[1] = f'{type(problem).__name__}: {problem}'
                 outcome[0]['failed'] = 1.0
         # Rank 0 comes here in any case, so nobody waits for good.
         broadcast_object_list(outcome)
         figures, message = outcome
-        if message and self.on_error == 'raise':
-            raise EmotionEvalError(f'emotion evaluation after {mode}: {message}') from error
         if message:
             runner.logger.warning(
                 f'Emotion evaluation ({place}) failed, the run goes on: {message}'
@@ -194,17 +163,17 @@ class EmotionEvalHook(Hook):
         """Figures of one epoch; its files are written."""
         classes = list(map(str, (metric.dataset_meta or {}).get('classes') or ()))
         if not classes:
-            raise EmotionEvalError(
+            raise UserError(
                 'the dataset names no classes, without which gestures cannot be named: give it '
                 'metainfo=dict(classes=[…]), or an annotation file of tools/prepare_data.py'
             )
         if metric.latest is None:
-            raise EmotionEvalError('the epoch has left no predictions in its MGMetric')
+            raise UserError('the epoch has left no predictions in its MGMetric')
         until = time.monotonic() + self.time_limit
 
         def progress(done: int, total: int) -> None:
             if done < total and time.monotonic() > until:
-                raise EmotionEvalError(
+                raise UserError(
                     f'given up after time_limit={self.time_limit:g} s, {done} of {total} questions '
                     'done; what was answered is in the cache'
                 )
@@ -212,15 +181,12 @@ class EmotionEvalHook(Hook):
         folder, clips = Path(runner.work_dir) / 'emotion', metric.latest['clips']
         scores, notes = _shares(metric.latest['scores']), []
         gestures = [classes[k] for k in scores.argmax(1)]
-        scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, 'test', notes)
-        options, budget = dict(self.judge), emotion.Budget(**self.budget)
-        if self.prior == 'fitted':
-            sessions = {clip.get('session') for clip in clips}
-            options['prior'] = self._fit(runner, classes, synthetic, sessions)
-        with emotion.Cache(folder / 'cache.sqlite') as cache:
+        scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, notes)
+        budget = emotion.Budget(**self.budget)
+        with emotion.Cache(folder / 'cache.jsonl') as cache:
             evaluation = emotion.evaluate(
                 scenarios,
-                emotion.make_judge(**options),
+                emotion.make_judge(**self.judge),
                 name=f'synthetic, {place}' if synthetic else place,
                 cache=cache,
                 ask=dict(self.ask, budget=budget, progress=progress),
@@ -238,10 +204,10 @@ class EmotionEvalHook(Hook):
         figures = {name: math.nan if v is None else float(v) for name, v in figures.items()}
         stopped = metrics['stopped']
         if stopped and not budget.over():
-            raise EmotionEvalError(stopped)
+            raise UserError(stopped)
         if math.isnan(figures['gain']):
             why = stopped or 'no session has an outcome that the template knows'
-            raise EmotionEvalError(f'no figures: {why}; see {folder / place}')
+            raise UserError(f'no figures: {why}; see {folder / place}')
         lexicon = metrics['judge'].get('kind') == 'lexicon'
         judge = 'lexicon judge, not a language model' if lexicon else metrics['judge']['name']
         told = dict(name=metrics['name'], sessions=metrics['scenarios'], judge=judge)
@@ -253,46 +219,26 @@ class EmotionEvalHook(Hook):
         self,
         clips: Sequence[Mapping],
         gestures: Sequence[str],
-        confidences: Sequence[float] | None,
+        confidences: Sequence[float],
         synthetic: bool,
-        split: str,
         notes: list[str],
     ) -> list[emotion.Scenario]:
         """Scenarios of the clips' sessions, in an order that does not depend on opaque ids."""
         sessions = emotion.sessions_from_clips(
-            clips, gestures, confidences, split=split, notes=notes
+            clips, gestures, confidences, split='test', notes=notes
         )
-        if confidences is not None:
-            sessions = emotion.choose_gestures(sessions, self.min_confidence)
         sessions, speakers = emotion.with_transcripts(sessions, self.transcripts)
         sessions, left_out = emotion.fitting_sessions(sessions, self.template)
         notes += [f'{len(ids)} sessions left out: {reason}' for reason, ids in left_out.items()]
         if not sessions:
-            raise EmotionEvalError('; '.join(notes) or 'the epoch had no clips')
-        mapping: dict[str, str] = {}
-        scenarios = emotion.build_scenarios(
-            sessions,
+            raise UserError('; '.join(notes) or 'the epoch had no clips')
+        return emotion.build_scenarios(
+            sorted(sessions, key=lambda session: session.id),
             self.template,
             source='synthetic' if synthetic else 'epoch',
-            names=[*self.names, *speakers],
-            mapping=mapping,
+            redactor=emotion.Redactor([*self.names, *speakers]),
             threshold=self.min_confidence or None,
         )
-        return sorted(scenarios, key=lambda scenario: mapping[scenario.session])
-
-    def _fit(self, runner: Runner, classes: Sequence[str], synthetic: bool, judged: set) -> Any:
-        """The prior fitted to the true labels of training sessions that are not judged."""
-        if self._fitted is None or judged != self._judged:
-            self._judged, clips = judged, _training_clips(runner.train_dataloader.dataset)
-            clips = [clip for clip in clips if clip[0].get('session') not in judged]
-            if not clips:
-                raise EmotionEvalError('no training session is left to fit to: all are judged')
-            names = [classes[label] for _, label in clips]
-            train = self._scenarios([c for c, _ in clips], names, None, synthetic, 'train', [])
-            prior = emotion.fit_prior(train, classes)
-            self._fitted = replace(prior, name=f'{prior.name}, true labels of the training set')
-            runner.logger.info(f'Emotion: prior {self._fitted.name}')
-        return self._fitted
 
 
 def _metric(evaluator: Any) -> MGMetric | None:
@@ -306,17 +252,6 @@ def _shares(scores: np.ndarray) -> np.ndarray:
     if (scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-2):
         return np.minimum(scores, 1.0)
     return softmax(scores, axis=1)
-
-
-def _training_clips(dataset: Any) -> list[tuple[dict, int]]:
-    """Fields and true class of each clip; wrappers (repeat, concatenate) are looked through."""
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    if hasattr(dataset, 'datasets'):
-        return [clip for part in dataset.datasets for clip in _training_clips(part)]
-    # The fields as they stand in the file: a dataset's own method may sample frames.
-    clips = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
-    return [({k: clip[k] for k in META_KEYS if k in clip}, int(clip['label'])) for clip in clips]
 
 
 def _place(runner: Runner, mode: str) -> str:

@@ -182,15 +182,3 @@ def with_transcripts(
         text = as_text(mask_speakers(utterances))
         joined.append(replace(session, transcript=text or session.transcript))
     return joined, list(names)
-
-
-def choose_gestures(
-    sessions: Iterable[Session], min_confidence: float = 0.0, most: int | None = None
-) -> list[Session]:
-    """Leave out gestures below a confidence, and all but the ``most`` confident ones."""
-    chosen = []
-    for session in sessions:
-        kept = [g for g in session.gestures if g.confidence >= min_confidence]
-        best = sorted(kept, key=lambda g: -g.confidence)[:most]
-        chosen.append(replace(session, gestures=in_order(best)))
-    return chosen

@@ -10,7 +10,7 @@ import html
 import json
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, product
@@ -38,10 +38,6 @@ LABEL = re.compile(
 )
 
 
-class TranscriptError(UserError):
-    """A transcript that cannot be read; names file, cue and line."""
-
-
 @dataclass(frozen=True)
 class Utterance:
     """What somebody said: seconds, one line without markup, and who, as the file calls them."""
@@ -53,54 +49,46 @@ class Utterance:
 
 
 def read_transcript(path: str | os.PathLike) -> list[Utterance]:
-    """Read a transcript by its suffix, in order of time; cues without text are left out."""
+    """Read a transcript by its suffix, in order of time; cues without text are left out.
+
+    One that cannot be read is a `UserError` with file, cue and line.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise TranscriptError(f'{path}: expected a file that ends in {", ".join(SUFFIXES)}')
+        raise UserError(f'{path}: expected a file that ends in {", ".join(SUFFIXES)}')
     content = path.read_bytes()
     encoding = 'utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise TranscriptError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
+        raise UserError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
     lines = text.splitlines()
     if suffix == '.vtt':
         if not re.match(r'WEBVTT(\s|$)', text):
-            raise TranscriptError(f'{path}, line 1: "WEBVTT" was expected')
+            raise UserError(f'{path}, line 1: "WEBVTT" was expected')
         head = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
         lines[:head] = [''] * head
     found = _json(text, path) if suffix == '.json' else _cues(lines, path)
     return sorted((_labelled(u) for u in found if u.text), key=lambda u: (u.start, u.end))
 
 
-def read_transcripts(
-    folder: str | os.PathLike, notes: list[str] | None = None
-) -> dict[str, list[Utterance]]:
+def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
     """Transcripts of a folder, by session: the file's name without its suffix.
 
-    Hidden files are skipped; which files are of other kinds is added to ``notes``.
+    Files of other kinds, and hidden ones, are passed over.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TranscriptError(f'{folder} is no folder; expected one of {EXPECTED}')
+        raise UserError(f'{folder} is no folder; expected one of {EXPECTED}')
     found: dict[str, list[Utterance]] = {}
-    others: Counter[str] = Counter()
-    for path in sorted(p for p in folder.iterdir() if not p.name.startswith('.')):
-        suffix = path.suffix.lower()
-        if path.is_dir() or suffix not in SUFFIXES:
-            others['folder' if path.is_dir() else suffix or 'without suffix'] += 1
-        elif path.stem in found:
-            raise TranscriptError(f'{folder}: two transcripts are of session {path.stem!r}')
-        else:
-            found[path.stem] = read_transcript(path)
-    kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(others.items()))
+    files = (p for p in folder.glob('[!.]*') if p.is_file() and p.suffix.lower() in SUFFIXES)
+    for path in sorted(files):
+        if path.stem in found:
+            raise UserError(f'{folder}: two transcripts are of session {path.stem!r}')
+        found[path.stem] = read_transcript(path)
     if not found:
-        has = f'has no transcript (it has {kinds or "nothing"})'
-        raise TranscriptError(f'{folder} {has}; expected {EXPECTED}')
-    if others and notes is not None:
-        unread = f'{others.total()} of another kind not read ({kinds})'
-        notes.append(f'{folder}: {unread}; expected {EXPECTED}')
+        raise UserError(f'{folder} has no transcript; expected {EXPECTED}')
     return found
 
 
@@ -151,7 +139,7 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
         elif said is not None:
             said.append(line)
         else:
-            raise TranscriptError(
+            raise UserError(
                 f'{where}: a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected, '
                 f'not {line[:60]!r}'
             )
@@ -170,14 +158,14 @@ def _times(line: str, where: str) -> tuple[float, float]:
         match = CLOCK.fullmatch(text)
         if not match:
             wanted = 'a time such as 00:01:02.500 was expected'
-            raise TranscriptError(f'{where}: {wanted}, not {text[:60]!r}')
+            raise UserError(f'{where}: {wanted}, not {text[:60]!r}')
         hours, minutes, seconds, fraction = match.groups()
         whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
         if whole >= LONGEST:
-            raise TranscriptError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
+            raise UserError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
         times.append(whole + int((fraction or '0').ljust(3, '0')) / 1000)
     if times[1] < times[0]:
-        raise TranscriptError(f'{where}: the end {text} comes before the start {left.strip()}')
+        raise UserError(f'{where}: the end {text} comes before the start {left.strip()}')
     return times[0], times[1]
 
 
@@ -210,17 +198,17 @@ def _json(text: str, path: Path) -> Iterable[Utterance]:
         content = json.loads(text, parse_int=lambda n: int(n) if len(n) < 18 else float(n))
     except (json.JSONDecodeError, RecursionError) as error:
         line = getattr(error, 'lineno', 1)
-        raise TranscriptError(f'{path}, line {line}: no JSON ({error})') from None
+        raise UserError(f'{path}, line {line}: no JSON ({error})') from None
     if isinstance(content, dict):
         content = content.get('segments')
     if not isinstance(content, list):
         wanted = 'a list of segments, or an object with a list "segments", was expected'
-        raise TranscriptError(f'{path}: {wanted}')
+        raise UserError(f'{path}: {wanted}')
     for number, item in enumerate(content, 1):
         where = f'{path}, segment {number}'
-        said = check(Utterance, item, where, TranscriptError)
+        said = check(Utterance, item, where)
         if said.end < said.start:
             back = f'{said.end} comes before the start {said.start}'
-            raise TranscriptError(f'{where}, field end: {back}')
+            raise UserError(f'{where}, field end: {back}')
         speaker = '' if said.speaker is None else str(said.speaker).strip()
         yield replace(said, text=' '.join(said.text.split()), speaker=speaker)

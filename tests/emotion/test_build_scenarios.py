@@ -10,12 +10,7 @@ from mg_plugins.data.annotations import save_annotations
 from mg_plugins.emotion.build import FOLDER, build_scenarios, fitting_sessions, load_template
 from mg_plugins.emotion.redact import Redactor
 from mg_plugins.emotion.scenarios import Gesture, ScenarioError, load_scenarios
-from mg_plugins.emotion.sessions import (
-    Session,
-    choose_gestures,
-    sessions_from_clips,
-    with_transcripts,
-)
+from mg_plugins.emotion.sessions import Session, sessions_from_clips, with_transcripts
 from mg_plugins.emotion.sources import (
     load_sessions,
     sessions_from_annotations,
@@ -213,9 +208,10 @@ def test_outcomes_and_transcripts_join(tmp_path):
 
 def test_gestures_are_chosen_by_confidence():
     timeline = tuple(Gesture('x', i, i + 1, c) for i, c in enumerate((0.9, 0.2, 0.5, 0.8)))
-    (chosen,) = choose_gestures([Session('a', 'p', timeline)], 0.3, 2)
-    assert [g.start for g in chosen.gestures] == [0, 3]
-    assert choose_gestures([Session('a', 'p', timeline)])[0].gestures == timeline
+    session = Session('a', 'p', timeline)
+    (made,) = build_scenarios([session], MATCH, source='x', threshold=0.5)
+    assert [g.start for g in made.gestures] == [0, 2, 3]
+    assert build_scenarios([session], MATCH, source='x')[0].gestures == timeline
 
 
 def test_states_must_be_the_templates():
@@ -235,12 +231,10 @@ def test_nothing_of_the_person_stays():
     sessions = [
         Session(f'final-{i}', ('Ann', 'Bob')[i % 2], (), 'win', f'Well, Ann. {i}') for i in range(8)
     ]
-    mapping = {}
-    made = build_scenarios(sessions, MATCH, source='real', names=['Ann'], mapping=mapping)
+    made = build_scenarios(sessions, MATCH, source='real', redactor=Redactor(['Ann']))
     text = json.dumps([s.to_json() for s in made])
     assert not any(word in text for word in ('Ann', 'Bob', 'final'))
     assert len({s.subject for s in made}) == 2 and len({s.session for s in made}) == 8
-    assert [mapping[s.session] for s in made] == [s.id for s in sessions]
     # Ids of another build are others, unless the salt is given.
     again = build_scenarios(sessions, MATCH, source='real')
     assert not {s.session for s in made} & {s.session for s in again}
@@ -305,13 +299,13 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     (tmp_path / 'names.txt').write_text('Roger Stone\n')
     options = (
         '--out s.jsonl --transcripts said --outcomes outcomes.csv --names-file names.txt '
-        '--source-name league --keep-mapping secret.json'
+        '--keep-mapping secret.json'
     )
     assert main()(['set.pkl', *options.split()]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[0] == '2 scenarios, source: league (annotated gestures)'
+    assert printed.splitlines()[0] == '2 scenarios, source: set (annotated gestures)'
     assert 'lower case cannot be spotted' in printed
-    assert 'said: 1 of another kind not read (1 .txt)' in printed
+    assert '2 sessions have no transcript, such as b' in printed
     assert "state 'draw' is none" in ' '.join(printed.replace('│', ' ').split())
     assert 'Carol (1×: a)' in printed
     scenarios = load_scenarios('s.jsonl')
@@ -324,14 +318,7 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     secret = json.loads((tmp_path / 'secret.json').read_text())
     assert secret['ids'][scenarios[0].session] in 'abc'
     assert secret['persons'] == {'[PERSON 1]': 'Roger Stone', '[PERSON 2]': 'ANN LEE'}
-
-    # What is shown is what would be sent: no id, no state, no valence.
-    assert main()(['s.jsonl', '--show', scenarios[0].id]) == 0
-    shown = capsys.readouterr().out
-    sent = ''.join(line for line in shown.splitlines() if not line.startswith('---'))
-    assert scenarios[0].gestures[0].name in sent and scenarios[0].question in sent
-    assert not any(text in sent for text in (scenarios[0].id, scenarios[0].subject, 'league'))
-    assert 'valence' not in sent
+    assert secret['ids'][scenarios[0].subject] in ('Ann', 'Bob')
 
 
 def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
@@ -350,18 +337,18 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
         '--out',
         'd/s.jsonl',
     ]
-    assert main()([*command, '--min-confidence', '0.5', '--max-gestures', '1', '--show']) == 0
-    shown = capsys.readouterr().out
-    assert 'Who knows' in shown and 'source: synthetic' in shown
+    assert main()([*command, '--min-confidence', '0.5']) == 0
+    assert 'source: synthetic' in capsys.readouterr().out
     (made,) = load_scenarios('d/s.jsonl')
-    assert (made.domain, made.split, len(made.gestures)) == ('mine', 'test', 1)
+    assert 'Who knows' in made.question
+    assert (made.domain, made.split, len(made.gestures)) == ('mine', 'test', 2)
 
 
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        ('', 'no SOURCE'),
-        ('set.pkl', 'give --out'),
+        ('', 'SOURCE and --out FILE are needed'),
+        ('set.pkl', 'SOURCE and --out FILE are needed'),
         ('set.pkl --out s.jsonl --template nope', "no template 'nope'"),
         ('set.pkl --out s.jsonl --template deception', "no session is left: state 'lose' is none"),
         ('set.pkl --out s.jsonl --split nope', 'no split'),
@@ -377,12 +364,9 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
         ),
         ('set.pkl --out s.jsonl --transcripts set.pkl', 'set.pkl is no folder; expected one of'),
         ('p.csv --out s.jsonl', 'p.csv does not exist; a .csv file with the columns session,'),
-        ('none.jsonl --show', 'none.jsonl cannot be read (No such file or directory); a scenarios'),
         ('set.pkl --out s.jsonl --min-confidence 2', '--min-confidence'),
-        ('set.pkl --out s.jsonl --max-gestures 0', '--max-gestures'),
-        ('set.pkl --show nothing', "no scenario has the id 'nothing'"),
         ('none.pkl --out s.jsonl', 'does not exist'),
-        ('s.jsonl --out t.jsonl', 'can only be shown'),
+        ('s.jsonl --out t.jsonl', 'expected one annotation file'),
     ],
 )
 def test_tool_errors(tmp_path, capsys, monkeypatch, arguments, message):
@@ -421,7 +405,14 @@ def test_tool_as_a_process(tmp_path, run_tool):
     annotations(tmp_path / 'set.pkl')
     shutil.copy(FOLDER / 'deception.json', tmp_path / 'mine.json')
     failed = run_tool(
-        'build_scenarios', 'set.pkl', '--template', 'mine.json', '--show', cwd=tmp_path, check=False
+        'build_scenarios',
+        'set.pkl',
+        '--template',
+        'mine.json',
+        '--out',
+        's.jsonl',
+        cwd=tmp_path,
+        check=False,
     )
     assert failed.returncode == 1 and 'Traceback' not in failed.stdout
     assert 'build_scenarios.py: mine.json, field name' in failed.stdout

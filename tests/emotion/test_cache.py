@@ -1,17 +1,17 @@
 """The cache keeps what arrived, for its owner only, and says what is wrong with a file."""
 
 import os
-import sqlite3
 import stat
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 
 import pytest
 
-from mg_plugins.emotion.cache import Cache, CacheError, task_key
+from mg_plugins.emotion.cache import Cache, task_key
 from mg_plugins.emotion.tasks import Reply, Task
+from mg_plugins.errors import UserError
+from mg_plugins.files import InUse
 
 from paths import ROOT
 
@@ -29,11 +29,11 @@ class Judge:
 
 
 def test_a_reply_comes_back_whole_after_reopening(tmp_path):
-    with Cache(tmp_path / 'deep' / 'cache.sqlite') as cache:
+    with Cache(tmp_path / 'deep' / 'cache.jsonl') as cache:
         assert cache.replies(Judge(), TASK) == []
         reply = Reply('ä "B"', 7, True, 'hm', 'stop', True)
         cache.put(Judge(), TASK, reply)
-    with Cache(tmp_path / 'deep' / 'cache.sqlite') as cache:
+    with Cache(tmp_path / 'deep' / 'cache.jsonl') as cache:
         assert cache.replies(Judge(), TASK) == [reply]
         assert len(cache) == 1
 
@@ -61,14 +61,12 @@ def test_so_is_the_judge_and_nothing_that_is_not_sent():
 def test_only_the_owner_may_read(tmp_path):
     before = os.umask(0)
     try:
-        cache = Cache(tmp_path / 'folder' / 'cache.sqlite')
-        cache.put(Judge(), TASK, Reply('B'))  # the side files exist now
+        cache = Cache(tmp_path / 'folder' / 'cache.jsonl')
+        cache.put(Judge(), TASK, Reply('B'))
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / 'folder').stat().st_mode) == 0o700
-    files = list((tmp_path / 'folder').iterdir())
-    assert len(files) > 1
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE((tmp_path / 'folder/cache.jsonl').stat().st_mode) == 0o600
     cache.close()
 
 
@@ -78,96 +76,74 @@ def test_a_file_that_was_wider_is_narrowed(tmp_path):
     assert stat.S_IMODE((tmp_path / 'c').stat().st_mode) == 0o600
 
 
-def test_a_file_that_is_no_cache_is_left_alone(tmp_path):
+@pytest.mark.parametrize('content', ['precious ' * 1000, '{"mg_plugins": "replies of judges"}\n'])
+def test_a_file_that_is_no_cache_is_left_alone(tmp_path, content):
     file = tmp_path / 'notes.txt'
-    file.write_text('precious ' * 1000)
-    with pytest.raises(CacheError, match=r'notes\.txt cannot be used .*name another file'):
+    file.write_text(content)
+    with pytest.raises(UserError, match=r'notes\.txt is no cache .*name another file'):
         Cache(file)
-    assert file.read_text() == 'precious ' * 1000
+    assert file.read_text() == content
 
 
-def test_neither_is_the_database_of_another_program(tmp_path):
-    with sqlite3.connect(tmp_path / 'other.db') as other:
-        other.execute('CREATE TABLE replies (key TEXT)')
-    other.close()
-    content = (tmp_path / 'other.db').read_bytes()
-    with pytest.raises(CacheError, match='another program'):
-        Cache(tmp_path / 'other.db')
-    assert (tmp_path / 'other.db').read_bytes() == content
-
-
-def test_nor_one_of_another_version(tmp_path):
-    Cache(tmp_path / 'c').close()
-    with sqlite3.connect(tmp_path / 'c') as file:
-        file.execute('PRAGMA user_version = 99')
-    file.close()
-    with pytest.raises(CacheError, match='version 99'):
-        Cache(tmp_path / 'c')
-
-
-def test_a_broken_cache_says_so(tmp_path):
+def test_a_broken_line_is_named(tmp_path):
     with Cache(tmp_path / 'c') as cache:
-        for i in range(200):
-            cache.put(Judge(seed=i), TASK, Reply('B' * 500))
-    content = bytearray((tmp_path / 'c').read_bytes())
-    content[4096:] = os.urandom(len(content) - 4096)
-    (tmp_path / 'c').write_bytes(content)
-    with pytest.raises(CacheError, match='move it away'), Cache(tmp_path / 'c') as cache:
-        cache.put(Judge(), TASK, Reply('B'))
+        for i in range(3):
+            cache.put(Judge(seed=i), TASK, Reply('B'))
+    whole = (tmp_path / 'c').read_text()
+    for line in ('{', '["key"]', '["key", {"colour": 1}]', '["key", 3]', '3'):
+        (tmp_path / 'c').write_text(whole + line + '\n')
+        with pytest.raises(UserError, match='c, line 5 is broken: move it away'):
+            Cache(tmp_path / 'c')
+
+
+def test_wherever_a_kill_cut_the_file_the_rest_is_there_and_it_goes_on(tmp_path):
+    with Cache(tmp_path / 'c') as cache:
+        for i in range(2):
+            cache.put(Judge(seed=i), TASK, Reply(f'{i}'))
+    whole = (tmp_path / 'c').read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for end in range(len(whole)):
+        (tmp_path / 'c').write_bytes(whole[:end])
+        with Cache(tmp_path / 'c') as cache:
+            assert len(cache) == (end >= len(lines[0] + lines[1]))
+            cache.put(Judge(seed=9), TASK, Reply('new'))
+        with Cache(tmp_path / 'c') as cache:
+            assert [r.text for r in cache.replies(Judge(seed=9), TASK)] == ['new']
 
 
 def test_a_folder_in_its_place_says_so(tmp_path):
-    with pytest.raises(CacheError, match='cannot be written'):
+    with pytest.raises(UserError, match='cannot be written'):
         Cache(tmp_path)
 
 
-WRITER = """
-import sys
-from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-import mg_plugins_light
+def test_a_full_disk_says_so():
+    if not os.path.exists('/dev/full'):
+        pytest.skip('no /dev/full here')
+    cache = Cache.__new__(Cache)
+    cache.path, cache._file = '/dev/full', open('/dev/full', 'wb', buffering=0)
+    with pytest.raises(UserError, match='No space left'):
+        cache.put(Judge(), TASK, Reply('B'))
+
+
+SECOND = """
+import sys, types
+# Without OpenMMLab, which has nothing to do with it and takes seconds to import.
+sys.modules['mg_plugins'] = types.ModuleType('mg_plugins')
+sys.modules['mg_plugins'].__path__ = [sys.argv[1]]
 from mg_plugins.emotion.cache import Cache
-from mg_plugins.emotion.tasks import Reply
-from test_cache import Judge, TASK
-print('ready', flush=True)
-sys.stdin.readline()
-cache = Cache(sys.argv[3])
-for i in range(100):
-    cache.put(Judge(seed=i), TASK, Reply(sys.argv[4]))
+with Cache(sys.argv[2]):
+    print('has it', flush=True)
+    sys.stdin.readline()
 """
 
 
-def test_processes_share_it(tmp_path):
-    # Without OpenMMLab, which has nothing to do with it and takes seconds to import.
-    (tmp_path / 'mg_plugins_light.py').write_text(
-        textwrap.dedent(f"""
-        import sys, types
-        package = types.ModuleType('mg_plugins')
-        package.__path__ = [{str(ROOT / 'mg_plugins')!r}]
-        sys.modules['mg_plugins'] = package
-        """)
-    )
-    (tmp_path / 'paths.py').write_text('ROOT = None\n')
-    paths = [str(tmp_path), str(ROOT / 'tests' / 'emotion')]
-    writers = [
-        subprocess.Popen(
-            [sys.executable, '-c', WRITER, *paths, str(tmp_path / 'c'), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in ('one', 'two', 'three')
-    ]
-    for writer in writers:
-        assert writer.stdout.readline() == 'ready\n'
-    for writer in writers:  # the file is made by all at once
-        writer.stdin.write('go\n')
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate(timeout=60)
-        assert writer.returncode == 0
-    with Cache(tmp_path / 'c') as cache:
-        assert len(cache) == 300
-        for i in (0, 99):
-            texts = sorted(reply.text for reply in cache.replies(Judge(seed=i), TASK))
-            assert texts == ['one', 'three', 'two']
+def test_one_process_at_a_time_uses_it(tmp_path):
+    command = [sys.executable, '-c', SECOND, str(ROOT / 'mg_plugins'), str(tmp_path / 'c')]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == 'has it\n'
+    with pytest.raises(InUse, match=f'is in use by process {other.pid}'):
+        Cache(tmp_path / 'c')
+    other.kill()
+    other.communicate()
+    with Cache(tmp_path / 'c') as cache:  # what it held ends with it
+        assert len(cache) == 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import socket
 from contextlib import closing
 
@@ -15,7 +16,7 @@ from mmengine.runner import Runner
 
 import mg_plugins  # noqa: F401  registers MGMetric and others
 from mg_plugins.emotion import mm as hook
-from mg_plugins.emotion.mm import EmotionEvalError, EmotionEvalHook
+from mg_plugins.emotion.mm import EmotionEvalHook
 
 from paths import ROOT
 from ranks import run_on_ranks
@@ -121,11 +122,11 @@ def dead_endpoint():
 
 @pytest.fixture
 def transcripts(tmp_path):
-    """What was said in each session: glad or not, whatever the outcome; with a name in it."""
+    """What was said in each session: nothing that has a tone, with a name in it."""
     folder = tmp_path / 'said'
     folder.mkdir()
     for session in range(20):
-        said = ('a wonderful day', 'a terrible day')[session // 2 % 2]
+        said = ('the first court', 'the second court')[session // 2 % 2]
         cue = f'1\n00:00:01,000 --> 00:00:03,000\nMaria Sand told me it was {said}.\n'
         (folder / f's{session}.srt').write_text(cue)
     (tmp_path / 'names.txt').write_text('Maria Sand\n')
@@ -135,7 +136,6 @@ def transcripts(tmp_path):
 def test_figures_are_logged_and_files_written(tmp_path, transcripts):
     runner = make_runner(
         tmp_path,
-        prior='fitted',
         **transcripts,
         checkpoint=dict(save_best='emotion/gain', rule='greater'),
     )
@@ -143,10 +143,10 @@ def test_figures_are_logged_and_files_written(tmp_path, transcripts):
     lines = logged(tmp_path)
     assert [line['step'] for line in lines] == [1, 2]
     figures = {name: lines[-1][f'emotion/{name}'] for name in hook.FIGURES}
-    # What was said tells nothing, so without gestures it is a guess; the fitted prior knows which
-    # two gestures tell, and the toy recogniser finds them.
-    assert figures['acc_without_mg'] == 0.5 and figures['acc_with_mg'] == 1.0
-    assert figures['gain'] == 0.5 and figures['gain_low'] > 0.2
+    # What was said tells nothing, so without gestures it is a guess; of the two gestures that tell
+    # the documented prior knows one well.
+    assert figures['acc_without_mg'] == 0.5 and figures['acc_with_mg'] >= 0.9
+    assert figures['gain'] == figures['acc_with_mg'] - 0.5 and figures['gain_low'] > 0.2
     assert figures['gain_over_placebo'] > 0.2
     assert figures['answered'] == 1.0 and figures['failed'] == 0.0
     assert list(tmp_path.glob('best_emotion_gain_epoch_1.pth'))
@@ -158,13 +158,13 @@ def test_figures_are_logged_and_files_written(tmp_path, transcripts):
             'report.html',
         }
     (metrics,) = json.loads((folder / 'metrics.json').read_text())['evaluations']
-    assert metrics['judge']['prior'] == 'fitted on 20 sessions, true labels of the training set'
+    assert metrics['judge']['prior'] == 'documented'
     assert metrics['calls'] == 0 and metrics['cached'] > 0  # the same predictions as in epoch 1
     # Neither persons nor recordings stand in the files by name.
     text = (folder / 'answers.jsonl').read_text()
     assert '"p3"' not in text and '"s3"' not in text and 'Maria' not in text
-    assert 'told me it was a wonderful day' in text
-    assert (tmp_path / 'emotion/cache.sqlite').stat().st_mode & 0o77 == 0
+    assert 'told me it was the first court' in text
+    assert (tmp_path / 'emotion/cache.jsonl').stat().st_mode & 0o77 == 0
 
 
 def test_the_test_epoch_alone_on_synthetic_data_says_synthetic(tmp_path):
@@ -177,21 +177,21 @@ def test_the_test_epoch_alone_on_synthetic_data_says_synthetic(tmp_path):
 
 def test_gestures_count_where_nothing_was_said(tmp_path):
     """The note that stands for a missing transcript has no tone of its own."""
-    for prior, right in (('documented', 0.9), ('fitted', 1.0)):
-        figures = make_runner(tmp_path / prior, prior=prior, source='synthetic').test()
-        assert figures['synthetic/emotion/acc_without_mg'] == 0.5
-        assert figures['synthetic/emotion/acc_with_mg'] >= right
+    figures = make_runner(tmp_path, source='synthetic').test()
+    assert figures['synthetic/emotion/acc_without_mg'] == 0.5
+    assert figures['synthetic/emotion/acc_with_mg'] >= 0.9
+    assert figures['synthetic/emotion/gain_low'] > 0.2
 
 
-def test_when_and_interval(tmp_path):
+def test_interval(tmp_path):
     best = dict(save_best='emotion/acc_with_mg')
-    runner = make_runner(tmp_path, epochs=5, when=['val'], interval=2, checkpoint=best)
+    runner = make_runner(tmp_path, epochs=5, interval=2, checkpoint=best)
     runner.train()
     told = [line['emotion/acc_with_mg'] for line in logged(tmp_path)]
     # Not the last figures again, as the runner's log would have it.
     assert [math.isnan(value) for value in told] == [True, False, True, False, True]
     assert len(list(tmp_path.glob('best_emotion_acc_with_mg_epoch_2.pth'))) == 1
-    assert not any('emotion/' in name for name in runner.test())
+    assert not math.isnan(runner.test()['emotion/acc_with_mg'])
 
 
 def test_a_dead_endpoint_is_a_warning_and_a_marked_metric(tmp_path, caplog):
@@ -207,17 +207,11 @@ def test_a_dead_endpoint_is_a_warning_and_a_marked_metric(tmp_path, caplog):
     assert [line['emotion/failed'] for line in lines] == [1.0, 1.0]
     assert all(math.isnan(line['emotion/gain']) for line in lines)
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert log.count('failed, the run goes on: EmotionEvalError: 16 failures in a row') == 2
+    assert log.count('failed, the run goes on: UserError: 16 failures in a row') == 2
     # Nothing is the best of nothing; what happened to each question can be read.
     assert not list(tmp_path.glob('best*'))
     (metrics,) = json.loads((tmp_path / 'emotion/epoch_2/metrics.json').read_text())['evaluations']
     assert metrics['stopped'] and metrics['arms']['with']['answered'] == 0
-
-
-def test_on_error_raise(tmp_path):
-    runner = make_runner(tmp_path, judge=dead_endpoint(), ask=dict(retries=0), on_error='raise')
-    with pytest.raises(EmotionEvalError, match='emotion evaluation after val: '):
-        runner.train()
 
 
 @pytest.mark.parametrize(
@@ -229,9 +223,8 @@ def test_on_error_raise(tmp_path):
     ],
 )
 def test_what_can_go_wrong_within_an_evaluation_is_named(options, message, tmp_path):
-    with pytest.raises(EmotionEvalError, match=message):
-        make_runner(tmp_path, on_error='raise', **options).test()
     assert make_runner(tmp_path, **options).test()['emotion/failed'] == 1
+    assert re.search(message, next(tmp_path.glob('*/*.log')).read_text())
 
 
 def test_a_budget_ends_an_evaluation_without_failing(tmp_path):
@@ -243,12 +236,8 @@ def test_a_budget_ends_an_evaluation_without_failing(tmp_path):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(prior='guessed'), "prior='guessed': one of 'documented', 'fitted' expected"),
-        (dict(on_error='ignore'), "on_error='ignore'"),
-        (dict(when=['train']), "when='train': one of 'val', 'test' expected"),
         (dict(interval=0), 'interval=0'),
         (dict(judge=dict(kind='oracle')), "there is no judge 'oracle'"),
-        (dict(judge=dict(kind='openai', model='m'), prior='fitted'), 'for the lexicon judge'),
         (dict(template='wedding'), "there is no template 'wedding'"),
         (dict(judge=dict(kind='openai', model='m', base_url='http://example.org')), 'allow_remote'),
     ],
@@ -272,13 +261,10 @@ def test_scores_become_probabilities():
 
 
 def on_rank(rank, folder):
-    for name, options in (('well', {}), ('badly', dict(time_limit=1e-9, on_error='raise'))):
+    for name, options in (('well', {}), ('badly', dict(time_limit=1e-9))):
         runner = make_runner(folder / name, epochs=1, **options)
-        try:
-            runner.train()
-            told = float(runner.message_hub.get_scalar('val/emotion/gain').current())
-        except EmotionEvalError as error:
-            told = error
+        runner.train()
+        told = float(runner.message_hub.get_scalar('val/emotion/gain').current())
         (folder / f'{name}_{rank}.txt').write_text(str(told))
 
 
@@ -288,7 +274,7 @@ def test_two_ranks_get_the_figures_of_the_first(tmp_path):
     for name in ('well', 'badly'):
         told = [(tmp_path / f'{name}_{rank}.txt').read_text() for rank in (0, 1)]
         assert told[0] == told[1]
-        assert ('given up' in told[0]) == (name == 'badly')
+        assert (told[0] == 'nan') == (name == 'badly')
 
 
 @pytest.mark.slow
@@ -307,10 +293,3 @@ def test_the_shipped_config_trains_with_it(run_tool, tmp_path):
     metrics = json.loads((folder / 'test/metrics.json').read_text())
     assert metrics['synthetic/emotion/answered'] == 1
     assert 'SYNTHETIC' in (folder / 'emotion/test/report.html').read_text()
-
-
-def test_a_prior_is_not_fitted_to_judged_sessions(tmp_path, monkeypatch):
-    monkeypatch.setattr(TrainingClips, 'place', 's')
-    runner = make_runner(tmp_path, prior='fitted', on_error='raise')
-    with pytest.raises(EmotionEvalError, match='all are judged'):
-        runner.test()

@@ -69,12 +69,11 @@ def test_embedded_run_says_what_it_is(embedded):
         'placebo',
         'McNemar',
         'bag of gestures',
-        'gestures and pairs',
         'majority',
     ):
         assert word in text
     assert sorted(p.name for p in folder.glob('[a-z]*.*')) == [
-        'answers.jsonl', 'cache.sqlite', 'metrics.json', 'report.html',
+        'answers.jsonl', 'cache.jsonl', 'metrics.json', 'report.html',
     ]  # fmt: skip
     page = (folder / 'report.html').read_text()
     assert 'synthetic, linked' in page and 'lexicon' in page
@@ -187,7 +186,7 @@ def test_design_options(main, scenarios, tmp_path, capsys):
     [metrics] = read(tmp_path)
     assert metrics['judge']['prior'] == 'documented' and metrics['cached'] == 0
     assert {k: v['asked'] for k, v in metrics['arms'].items()} == {'without': 10, 'with': 10}
-    assert not (tmp_path / 'cache.sqlite').exists()
+    assert not (tmp_path / 'cache.jsonl').exists()
     assert main('--scenarios', scenarios, *design, '--out', tmp_path, '--prior', scenarios) == 0
     assert read(tmp_path)[0]['judge']['prior'] == 'fitted on 40 sessions'
     assert 'Options were not rotated' in capsys.readouterr().out

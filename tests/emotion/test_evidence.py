@@ -9,7 +9,7 @@ from mg_plugins.emotion import evaluate, make_judge, score_evidence, synthetic_s
 from mg_plugins.emotion.arms import judged
 from mg_plugins.emotion.build import build_scenarios, load_template
 from mg_plugins.emotion.scenarios import Gesture, ScenarioError
-from mg_plugins.emotion.sessions import choose_gestures, merge_windows
+from mg_plugins.emotion.sessions import merge_windows
 from mg_plugins.emotion.sources import load_sessions
 from mg_plugins.emotion.tasks import Reply
 
@@ -129,9 +129,7 @@ def test_scenarios_from_segments(tmp_path):
     assert one == other and (source, synthetic) == (tmp_path.name, 'synthetic')
     assert [s.id for s in one] == ['a person 0', 'a person 1', 'b']
     assert one[0].gestures == (Gesture('rub hand', 1, 4, 0.7),)
-    made = build_scenarios(
-        choose_gestures(one, 0.5), load_template('post_match'), source=source, threshold=0.5
-    )
+    made = build_scenarios(one, load_template('post_match'), source=source, threshold=0.5)
     assert {(s.origin, s.threshold) for s in made} == {('recognised', 0.5)}
     assert made[2].gestures == ()  # and without transcripts the arms differ still
     assert replace(made[0], gestures=()) != made[0]

@@ -463,25 +463,6 @@ def test_neither_does_an_odd_account_of_them(usage):
     assert asked.answers[0].status == ANSWERED and (asked.calls, asked.tokens) == (1, 0)
 
 
-def test_only_openai_is_told_the_organisation(key, monkeypatch):
-    monkeypatch.setenv('OPENAI_ORG_ID', 'org-x')
-    monkeypatch.setenv('OPENAI_PROJECT_ID', 'proj-x')
-    with serve() as server:
-        replied(openai_judge(server))
-        (request,) = server.requests()
-    assert 'user-agent' in request['headers']
-    assert not {'openai-organization', 'openai-project'} & set(request['headers'])
-    monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
-
-    async def headers():
-        judge = make_judge('openai', model='m', allow_remote=True)
-        async with judge._connect() as session:
-            return dict(session.headers)
-
-    sent = asyncio.run(headers())
-    assert (sent['OpenAI-Organization'], sent['OpenAI-Project']) == ('org-x', 'proj-x')
-
-
 def test_a_remote_endpoint_wants_permission_and_reminds_once(key, capfd, monkeypatch):
     monkeypatch.setattr(openai_api, '_reminded', set())
     remote = {'model': 'm', 'base_url': 'https://192.0.2.1/v1'}

@@ -81,11 +81,6 @@ def test_forty_questions_under_defaults(url, tmp_path):
 
 
 def cached(folder):
-    """Replies in the cache so far."""
-    import sqlite3
-
-    try:
-        with sqlite3.connect(folder / 'out/cache.sqlite') as connection:
-            return connection.execute('SELECT COUNT(*) FROM replies').fetchone()[0]
-    except sqlite3.Error:
-        return 0
+    """Replies in the cache so far: lines but the first."""
+    file = folder / 'out/cache.jsonl'
+    return max(0, file.read_bytes().count(b'\n') - 1) if file.exists() else 0

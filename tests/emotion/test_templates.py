@@ -5,10 +5,10 @@ import pytest
 from mg_plugins.emotion.build import (
     FOLDER,
     NO_TRANSCRIPT,
-    TemplateError,
     load_template,
     template_names,
 )
+from mg_plugins.errors import UserError
 
 SHIPPED = {
     'post_match': ('win', 'lose'),
@@ -82,16 +82,16 @@ def test_a_copy_is_given_by_its_path(tmp_path):
     ],
 )
 def test_errors_name_file_and_field(tmp_path, changes, field):
-    with pytest.raises(TemplateError, match=rf'mine\.json, {field}'):
+    with pytest.raises(UserError, match=rf'mine\.json, {field}'):
         load_template(edited(tmp_path, **changes))
 
 
 def test_no_such_template(tmp_path):
-    with pytest.raises(TemplateError, match="'nothing'.*deception, job_interview"):
+    with pytest.raises(UserError, match="'nothing'.*deception, job_interview"):
         load_template('nothing')
     (tmp_path / 'x.json').write_text('{')
-    with pytest.raises(TemplateError, match='x.json is not JSON'):
+    with pytest.raises(UserError, match='x.json is not JSON'):
         load_template(tmp_path / 'x.json')
     (tmp_path / 'x.json').write_text('[]')
-    with pytest.raises(TemplateError, match='x.json: a JSON object'):
+    with pytest.raises(UserError, match='x.json: a JSON object'):
         load_template(tmp_path / 'x.json')

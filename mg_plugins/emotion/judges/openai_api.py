@@ -15,7 +15,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -54,9 +53,8 @@ class OpenAIJudge:
     """Asks one model of an OpenAI-compatible endpoint.
 
     The key is read from the environment and stands in no message, file, log or identity, also where
-    the endpoint sends it back. OPENAI_ORG_ID and OPENAI_PROJECT_ID are told to OpenAI only. Answers
-    are asked for in the task's JSON schema; where the endpoint refuses that, in the schema without
-    bounds, as a JSON object, and at last as text.
+    the endpoint sends it back. Answers are asked for in the task's JSON schema; where the endpoint
+    refuses that, in the schema without bounds, as a JSON object, and at last as text.
 
     Args:
         model: The endpoint's name of the model.
@@ -85,7 +83,7 @@ class OpenAIJudge:
         self.base_url = (base_url or os.environ.get('OPENAI_BASE_URL') or OPENAI).rstrip('/')
         self.sampling = Sampling(**sampling)
         host, key = host_of(self.base_url), self._key()
-        self.loopback, self._is_openai = is_loopback(host), host == urlsplit(OPENAI).hostname
+        self.loopback = is_loopback(host)
         for wrong, what in (
             (
                 self.sampling.answer_tokens < 1,
@@ -173,10 +171,6 @@ class OpenAIJudge:
 
     def _connect(self):
         headers = {'Authorization': f'Bearer {self._key()}'} if self._key() else {}
-        if self._is_openai:
-            for header, name in (('Organization', 'ORG'), ('Project', 'PROJECT')):
-                if os.environ.get(f'OPENAI_{name}_ID'):
-                    headers[f'OpenAI-{header}'] = os.environ[f'OPENAI_{name}_ID']
         return aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0),
