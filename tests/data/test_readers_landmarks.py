@@ -10,6 +10,7 @@ from pose_files import (
     ALL,
     F33,
     F42,
+    METRES,
     NAMES,
     P17,
     ROWS,
@@ -29,6 +30,14 @@ from pose_files import (
 )
 
 from mg_plugins.data.layouts import get_layout
+
+DEEP = np.dstack([P17[..., :2], METRES[..., 2]])
+
+
+def h36m(joints):
+    names = get_layout('h36m17').joints
+    return {'a.csv': wide(head('{j}_{a}', names, 'xyz'), map(flat, joints))}
+
 
 CASES = {
     # ---- MediaPipe
@@ -287,6 +296,28 @@ CASES = {
         P17,
         dict(layout='coco17'),
     ),
+    # ---- A z is a coordinate unless the picture's size is given.
+    'space-wide': (h36m(METRES), {}, METRES, dict(layout='h36m17')),
+    'space-long': (
+        {
+            'a.csv': 'frame,joint,x,y,z\n'
+            + ''.join(
+                f'{t},{name},{x},{y},{z}\n'
+                for t, frame in enumerate(METRES)
+                for name, (x, y, z) in zip(get_layout('h36m17').joints, frame, strict=True)
+            )
+        },
+        {},
+        METRES,
+        dict(layout='h36m17'),
+    ),
+    'space-in-a-picture': (
+        h36m(DEEP),
+        SIZED,
+        DEEP[..., :2],
+        dict(note='have a z that --size leaves out'),
+    ),
+    'space-flat': (h36m(DEEP * [1, 1, 0]), SIZED, DEEP[..., :2], dict(layout='h36m17')),
 }
 
 

@@ -115,10 +115,12 @@ def parse_table(lines: list[str], options: Options) -> Take:
         except ClipError as error:
             take.broken.setdefault(current, error)
         take.numbers.add(current)
-    dims = 3 if options.get('world') or layout in WORDS['metric'] else 2
+    deep = not own and any(person[:, 2].any() for person in persons.values())
+    space = options.get('world') or layout in WORDS['metric'] or (deep and not options['size'])
+    take.counts['recordings have a z that --size leaves out'] += deep and not space
     for (at, identity, _), person in persons.items():
         if person.any():
-            take.add(at, [(person[:, :dims], person[:, 3], identity)])
+            take.add(at, [(person[:, : 2 + bool(space)], person[:, 3], identity)])
     return take
 
 
