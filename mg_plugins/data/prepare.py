@@ -11,6 +11,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 import sys
@@ -182,6 +183,12 @@ def prepare(
     meta = dict(layout=layout, classes=list(dataset.classes), source=reader.name, note=note)
     meta |= dataset.meta
     split, said = check_splits(dataset.split, {clip.name for clip in clips})
+    spelt = (re.sub(r'[\W_]+', ' ', name.casefold()).strip() or name for name in dataset.classes)
+    said += [
+        f'{count} classes are called {name!r} but for case and punctuation: is one misspelt?'
+        for name, count in Counter(spelt).items()
+        if count > 1
+    ]
     notes += dataset.notes + said + one_sided(passing(clips, spool), layout)
     with writing(out, rejects):
         save_annotations(out, split, passing(clips, spool), meta)

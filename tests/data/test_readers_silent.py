@@ -191,3 +191,15 @@ def test_a_clip_in_3d_beside_clips_in_2d_is_listed(tmp_path):
     assert [(r.clip, r.file) for r in report.rejects] == [('c', 'c.json')]
     assert 'coco17 in 3D, those of most clips coco17 in 2D' in report.rejects[0].detail
     assert [row['frame_dir'] for row in content['annotations']] == ['a', 'b']
+
+
+def test_labels_that_differ_in_case_alone_are_said(tmp_path):
+    frames = mmpose(*[coco(f) for f in P17])
+    names = {'a': 'Touch ear', 'b': 'touch_ear', 'c': 'nod'}
+    rows = '\n'.join(f'{clip},{label}' for clip, label in names.items())
+    write(tmp_path / 'labels.csv', f'clip,label\n{rows}\n')
+    files = {f'{clip}.json': frames for clip in names}
+    report, content = convert(tmp_path, files, labels=str(tmp_path / 'labels.csv'))
+    assert len(content['meta']['classes']) == 3
+    (note,) = (note for note in report.notes if 'misspelt' in note)
+    assert note.startswith("2 classes are called 'touch ear'")
