@@ -89,8 +89,8 @@ def reading(file: str) -> Iterator[None]:
     except MemoryError:
         raise ClipError('it needs more memory than there is', file=file) from None
     except Exception as error:
-        detail = getattr(error, 'strerror', None) or f'{type(error).__name__}: {str(error)[:200]}'
-        raise ClipError(detail, file=file) from error
+        said = f'it is not built as its format is ({type(error).__name__}: {str(error)[:200]})'
+        raise ClipError(getattr(error, 'strerror', None) or said, file=file) from error
 
 
 @dataclass(slots=True)
