@@ -53,10 +53,10 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     options.need_openmmlab()
-    from mmengine.config import Config
     from rich.console import Console
     from rich.table import Table
 
+    from mg_plugins.data.mm.configs import read_config
     from mg_plugins.errors import UserError
     from mg_plugins.experiments import probing, transfer
 
@@ -65,7 +65,7 @@ def main() -> None:
     checkpoint = probing.checkpoint_in(args.checkpoint)
     other = f'_{Path(args.ann_file).stem}' if args.ann_file else ''
     folder = args.out or checkpoint.parent / f'probes{other}'
-    cfg = Config.fromfile(args.config or probing.config_beside(checkpoint))
+    cfg = read_config(args.config or probing.config_beside(checkpoint))
     if args.ann_file:
         cfg = transfer.with_data(cfg, args.ann_file, args.splits, args.layout)
     elif args.layout or args.splits:

@@ -16,6 +16,7 @@ from mg_plugins.augment.chain import OneOf, build_steps
 from mg_plugins.contrast.mm.hooks import fitting_queue
 from mg_plugins.data.annotations import load_annotations, summarise
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
+from mg_plugins.data.mm.configs import set_everywhere
 from mg_plugins.openmmlab.settings import (
     LOADERS,
     WITH_GCN,
@@ -96,7 +97,7 @@ def use_data(
     # Nothing replaces this file.
     cfg.pop('synthetic', None)
     values = dict(layout=_plain(joints), num_joints=joints.num_joints)
-    _set_everywhere(cfg, dict(values, ann_file=str(path), num_classes=classes))
+    set_everywhere(cfg, dict(values, ann_file=str(path), num_classes=classes))
     for pipeline in pipelines(cfg):
         for step in pipeline:
             if step.get('mode') in ('2d', '3d'):
@@ -200,19 +201,6 @@ def _splits(
     if wanted is None and (train, test) == ('train', 'val') and 'test' in present:
         chosen.update({loader: 'test' for loader in own if loader == 'test_dataloader'})
     return chosen
-
-
-def _set_everywhere(node: Any, values: Mapping[str, Any]) -> None:
-    """Replace the values of some keys wherever a config has them."""
-    if isinstance(node, (Config, dict)):
-        for key, value in list(node.items()):
-            if key in values:
-                node[key] = values[key]
-            else:
-                _set_everywhere(value, values)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _set_everywhere(value, values)
 
 
 def _fit_sizes(cfg: Config, persons: int, clips: int, counts: list[int]) -> Iterator[str]:

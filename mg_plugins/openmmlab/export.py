@@ -15,6 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mg_plugins.data import dataset_names, get_classes, load_annotations
+from mg_plugins.data.mm.configs import read_config
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab.launch import build_model
@@ -56,7 +57,7 @@ class Description:
 
 def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
     """The config of a recognizer of skeletons, and its model with the weights of a checkpoint."""
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     recognizer = build_model(cfg)
     if not hasattr(recognizer, 'backbone') or not hasattr(recognizer, 'cls_head'):
         raise UserError(

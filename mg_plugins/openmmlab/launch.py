@@ -19,6 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner, set_random_seed
 from mmengine.utils import import_modules_from_strings
 
+from mg_plugins.data.mm.configs import read_config
 from mg_plugins.files import locked
 from mg_plugins.openmmlab import annotation_file, settings, synthetic_data, weights
 from mg_plugins.openmmlab.hooks import FiniteHook, SyntheticHook
@@ -90,7 +91,7 @@ def load_config(args: argparse.Namespace) -> Config:
     given = wish('cfg_options') or {}
     chosen = given if isinstance(given, dict) else parse_settings(given)
     path = config_path(args.config)
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     ann_file, launcher = wish('ann_file'), wish('launcher', 'none')
     if ann_file:
         annotation_file.use_data(cfg, ann_file, wish('layout'), wish('splits'))

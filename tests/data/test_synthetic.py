@@ -330,6 +330,25 @@ def test_other_layouts(layout):
     assert all(a['keypoint_score'].any() for a in annotations)
 
 
+@pytest.mark.parametrize('layout', ['upper46', 'holistic75'])
+def test_fingers_go_with_their_wrist_and_curl(layout):
+    _, annotations, _ = make_synthetic(subjects=6, clips=240, layout=layout, noise=0)
+    at = {joint: j for j, joint in enumerate(get_layout(layout).joints)}
+    for side in ('left', 'right'):
+        for finger in ('thumb', 'index_finger', 'middle_finger', 'ring_finger', 'pinky'):
+            seen, curls = [], []
+            for body in (a['keypoint'][0] for a in annotations):
+                wrist, tip = (body[:, at[f'{side}_{j}']] for j in ('wrist', f'{finger}_tip'))
+                shown = tip.any(-1) & wrist.any(-1)  # not out of the picture
+                seen.append(shown.mean())
+                width = body[:, at['left_shoulder']] - body[:, at['right_shoulder']]
+                width = np.linalg.norm(width, axis=-1).max()
+                reach = np.linalg.norm(tip - wrist, axis=-1)[shown] / width
+                assert (reach > 0).all() and (reach < 1).all()
+                curls.append(np.ptp(reach) if shown.any() else 0)
+            assert np.mean(seen) > 0.95 and np.quantile(curls, 0.9) > 0.05, (side, finger)
+
+
 def test_recordings_are_sessions_with_frames_between_the_gestures():
     options = dict(SMALL, noise=0.0)
     split, recordings, meta = make_synthetic(recordings=True, **options)

@@ -1,5 +1,6 @@
 """The tools as a user runs them: real processes, real runs on small data."""
 
+import argparse
 import csv
 import json
 import os
@@ -11,11 +12,14 @@ import time
 
 import pytest
 import torch
+from mmengine.runner import Runner
 
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.errors import UserError
 from mg_plugins.files import InUse, locked
+from mg_plugins.openmmlab.launch import build_model, load_config
+from mg_plugins.openmmlab.settings import enter_scope
 
 from forks import run_each_in_a_fork
 from paths import ROOT, load_tool
@@ -180,6 +184,8 @@ FAMILIES = (
     'stgcn_mgfuse_smg',
     'stgcn_mgfuse_ntu60',
     'stgcn_mgfuse_imigue_longtail',
+    'stgcn_mgfuse_upper46',
+    'stgcn_mgfuse_holistic75',
     'mmaction::skeleton/2s-agcn/2s-agcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-2d.py',
 )
 
@@ -206,6 +212,17 @@ def test_every_family_of_configs_runs(tmp_path):
         assert metrics and all(name.startswith('synthetic') for name in metrics)
         state = torch.load(folder / 'epoch_1.pth')['state_dict']
         assert any('mg_fusion.gamma_s' in name for name in state)
+
+
+@pytest.mark.parametrize(('name', 'joints'), [('upper46', 46), ('holistic75', 75)])
+def test_a_layout_that_a_child_config_names_is_that_of_all_its_parts(name, joints):
+    wishes = dict(config=f'{CONFIGS}/stgcn_mgfuse_{name}.py', cfg_options=['synthetic.clips=24'])
+    cfg = load_config(argparse.Namespace(**wishes))
+    enter_scope()
+    assert 'imigue22' not in cfg.pretty_text
+    item = Runner.build_dataloader(cfg.train_dataloader).dataset[0]
+    assert item['inputs'].shape[3] == joints
+    build_model(cfg)(item['inputs'][None].float(), mode='tensor')
 
 
 @pytest.mark.parametrize(

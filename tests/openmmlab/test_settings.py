@@ -15,7 +15,7 @@ from paths import ROOT
 
 # Those of recordings (spot_…) have no pipelines.
 CONFIGS = [p for p in sorted((ROOT / 'configs').glob('*.py')) if not p.stem.startswith('spot_')]
-OTHER = ('longtail', 'emotion')  # more than the fusion sets these apart
+OTHER = ('longtail', 'emotion', 'upper46', 'holistic75')  # more than the fusion sets these apart
 TWINS = [p for p in CONFIGS if '_mgfuse_' in p.name and not p.stem.endswith(OTHER)]
 
 

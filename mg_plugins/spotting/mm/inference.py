@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmaction.registry import MODELS, TRANSFORMS
-from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
 from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.mm.configs import read_config
 from mg_plugins.data.relayout import joint_parts, relayout
 from mg_plugins.errors import UserError
 from mg_plugins.pose import PoseTrack
@@ -150,7 +150,7 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
                 f'the {what} {path} does not exist; '
                 f'`python tools/train.py {config}` trains a model and writes its checkpoint'
             )
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     init_default_scope('mmaction')
     model = MODELS.build(cfg.model).eval()
     try:
