@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,8 @@ from mg_plugins.experiments.training import Predicted, fields_of
 from mg_plugins.files import read_json, replacing
 from mg_plugins.openmmlab.settings import Config, set_feature
 
-#: Names of the rows that are not a stream.
-FUSED, EQUAL = 'ensemble', 'equal weights'
+#: Names of the rows that are not a stream, and what is added where heads were re-trained.
+FUSED, EQUAL, RETRAINED = 'ensemble', 'equal weights', ', re-trained heads'
 
 
 def fit_weights(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -70,7 +72,8 @@ def train_streams(args: argparse.Namespace) -> int:
     """Train every stream of configs and fuse them; returns the exit status.
 
     Each is trained on all training subjects, and without those to find weights on: by default a
-    third of them, or none where clips have no subjects.
+    third of them, or none where clips have no subjects. Where a config says ``retrain_head = True``
+    its heads learn anew afterwards. Data that is missing is replaced by the synthetic set.
 
     Args:
         args: Of ``tools/ensemble.py``.
@@ -84,7 +87,8 @@ def train_streams(args: argparse.Namespace) -> int:
 
     def make(entry: Entry, cfg: Config) -> dict:
         set_feature(cfg, entries[entry])
-        return fields_of(entry, cfg, args.amp)
+        steps = dict(retrain_head=True) if cfg.pop('retrain_head', False) else {}
+        return dict(fields_of(entry, cfg, args.amp), options=steps)
 
     def report() -> None:
         done = sum(plan.done(run) for run in plan.runs())
@@ -93,7 +97,7 @@ def train_streams(args: argparse.Namespace) -> int:
         else:
             print(write_ensemble({e.name: args.out / e.name for e in entries}, args.out))
 
-    cell = cell_of(args, *entries)
+    cell = replace(cell_of(args, *entries), require_data=False)
     check_cells([cell])
     folds = parse_folds(args.leave_out)
     if not folds:
@@ -106,8 +110,10 @@ def train_streams(args: argparse.Namespace) -> int:
 def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
     """Fuse finished streams, write tables, picture and probabilities, and return the tables.
 
-    ``probabilities_s0.npz`` (a file a seed) has ``clips``, ``labels``, ``probabilities`` (N, K),
-    ``streams`` and ``weights``. Without left-out subjects all streams count alike.
+    Where all streams have re-trained heads (``retrained.npz``), these are fused too, as rows of
+    their own. ``probabilities_s0.npz`` (a file a seed; of the re-trained heads where there are) has
+    ``clips``, ``labels``, ``probabilities`` (N, K), ``streams`` and ``weights``. Without left-out
+    subjects all streams count alike.
 
     Args:
         streams: Folders of the rows of an experiment by name. Each holds ``test/s0/`` and, to find
@@ -126,38 +132,47 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
             'test/s…/scores.npz: give folders of rows that tools/compare.py has tested'
         )
     seeds = sorted(seeds, key=lambda name: int(name[1:]))
-    sums: dict[str, list] = {name: [] for name in (*streams, EQUAL, FUSED)}
+    tested = [folder / 'test' / seed for folder in streams.values() for seed in seeds]
+    heads = {'': 'scores.npz'}
+    if all((run / 'retrained.npz').is_file() for run in tested):
+        heads[RETRAINED] = 'retrained.npz'
+    rows: dict[str, dict] = {}
     chosen, notes, fitted = np.zeros(len(streams)), [], True
-    for seed in seeds:
-        tests, scores = _read({n: [f / 'test' / seed] for n, f in streams.items()})
+    for suffix, seed in product(heads, seeds):
+        runs = {n: [f / 'test' / seed] for n, f in streams.items()}
         folds = {n: sorted(f.glob(f'without_*/{seed}')) for n, f in streams.items()}
-        weights = np.full(len(streams), 1 / len(streams))
+        tests, scores = _read(runs, heads[suffix])
+        weights, known, held = np.full(len(streams), 1 / len(streams)), scores, tests
         fitted = fitted and all(map(any, folds.values()))
         if fitted:
-            held, known = _read(folds)
+            held, known = _read(folds, heads[suffix])
             if set(held.clips) & set(tests.clips):
                 raise UserError(
                     f'seed {seed[1:]}: clips of the test split were left out to find weights'
                 )
             weights = fit_weights(known, held.labels)
+        if not suffix:
             chosen += (known.argmax(2) == held.labels).mean(1)
-        else:
-            chosen += (scores.argmax(2) == tests.labels).mean(1)
         named = dict(zip(streams, scores, strict=True))
         named |= {EQUAL: scores.mean(0), FUSED: fuse(scores, weights)}
         who = tests.subjects if all(tests.subjects) else tests.clips
         names, of = np.unique(who, return_inverse=True)
+        # So weighed, the mean over clips is the mean over classes.
+        _, place, count = np.unique(tests.labels, return_inverse=True, return_counts=True)
+        share = len(place) / len(count) / count[place]
         for name, values in named.items():
             right = values.argmax(1) == tests.labels
-            sums[name].append(np.bincount(of, right, len(names)).tolist())
+            sums = rows.setdefault(name + suffix, dict(top1=[], mean_class=[]))
+            sums['top1'].append(np.bincount(of, right, len(names)).tolist())
+            sums['mean_class'].append(np.bincount(of, right * share, len(names)).round(4).tolist())
         fused = np.exp(named[FUSED])
         with replacing(out / f'probabilities_{seed}.npz') as path, path.open('wb') as file:
             kept = dict(clips=tests.clips, labels=tests.labels, probabilities=fused)
             np.savez_compressed(file, **kept, streams=list(streams), weights=weights)
-        errors = [calibration_error(np.exp(named[name]), tests.labels) for name in named]
+        errors = [calibration_error(np.exp(values), tests.labels) for values in named.values()]
         told = ', '.join(f'{n} {w:.2f}' for n, w in zip(streams, weights, strict=True))
         notes.append(
-            f'Seed {seed[1:]}: weights {told}; calibration error {100 * errors[-1]:.1f}% '
+            f'Seed {seed[1:]}{suffix}: weights {told}; calibration error {100 * errors[-1]:.1f}% '
             f'(single streams {100 * min(errors[:-2]):.1f} to {100 * max(errors[:-2]):.1f}%).'
         )
     best = list(streams)[int(chosen.argmax())]
@@ -167,40 +182,36 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
         else 'No training subjects were left out: all streams count alike, and the best single '
         f'stream, {best}, was chosen on the test clips.'
     )
-    rows = [
-        dict(name=name, section='', base='' if name == best else best, fingerprint='', missing=0)
-        | dict(failed='', seeds=[int(seed[1:]) for seed in seeds], sums=dict(top1=values))
-        for name, values in sums.items()
-    ]
+    about = dict(section='', fingerprint='', missing=0, failed='')
     table = dict(
         name='',
         clusters='subjects' if all(tests.subjects) else 'clips',
         names=names.tolist(),
         totals=np.bincount(of).tolist(),
-        source=_outcome(next(iter(streams.values())) / 'test' / seeds[0]).get('source', ''),
-        rows=rows,
+        source=read_json(tested[0] / 'outcome.json').get('source', ''),
+        rows=[
+            dict(about, name=name, base='' if name == best else best, sums=sums)
+            | dict(seeds=[int(seed[1:]) for seed in seeds])
+            for name, sums in rows.items()
+        ],
     )
-    about = dict(title=f'{len(streams)} streams and their ensemble, test split')
-    return write_tables([table], out, Style(), about, notes)
+    title = f'{len(streams)} streams and their ensemble, test split'
+    return write_tables([table], out, Style(), dict(title=title), notes)
 
 
 def _seeds(folder: Path) -> list[str]:
     return [path.parent.name for path in folder.glob('s*/scores.npz')]
 
 
-def _outcome(run: Path) -> dict:
-    return read_json(run / 'outcome.json')
-
-
-def _read(runs: Mapping[str, Sequence[Path]]) -> tuple[Predicted, np.ndarray]:
+def _read(runs: Mapping[str, Sequence[Path]], scores: str) -> tuple[Predicted, np.ndarray]:
     """Clips of runs, in the order of their ids, and log-probabilities (S, N, K) by stream."""
     first, found = None, []
     for name, folders in runs.items():
         parts = []
         for folder in folders:
-            outcome = _outcome(folder)
-            with np.load(folder / 'scores.npz', allow_pickle=False) as file:
-                parts.append([file['clips'], outcome['subjects'], file['labels'], file['scores']])
+            subjects = read_json(folder / 'outcome.json')['subjects']
+            with np.load(folder / scores, allow_pickle=False) as file:
+                parts.append([file['clips'], subjects, file['labels'], file['scores']])
         said = Predicted(*map(np.concatenate, zip(*parts, strict=True)))
         order = np.argsort(said.clips, kind='stable')
         said = Predicted(

@@ -23,6 +23,7 @@ from mg_plugins.files import replacing, write_text
 #: Measures in the order of the tables, and how these call them.
 MEASURES = {
     'top1': 'top-1',
+    'mean_class': 'mean class accuracy',
     'linear': 'linear',
     'knn': 'kNN',
     'linear_10%': 'linear, 10% of labels',

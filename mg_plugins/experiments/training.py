@@ -14,7 +14,7 @@ import numpy as np
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab.launch import run_once
-from mg_plugins.openmmlab.settings import Config, as_list, use_bfloat16
+from mg_plugins.openmmlab.settings import Config, as_list, set_retraining, use_bfloat16
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def tested(runner: Any) -> Predicted:
 def train_and_test(run: Run, folder: Path) -> dict:
     """Train a recognizer and test its last checkpoint: the measure is ``top1``.
 
-    The scores of all classes are in ``scores.npz``, by clip.
+    The scores of all classes are in ``scores.npz``, by clip. With the option ``retrain_head`` the
+    head learns anew afterwards (`set_retraining`), and its scores are in ``retrained.npz``.
     """
     cfg = Config(copy.deepcopy(run.cfg))
     cfg.test_evaluator = as_list(cfg.test_evaluator)
@@ -90,8 +91,11 @@ def train_and_test(run: Run, folder: Path) -> dict:
     hooks['checkpoint'].update(max_keep_ckpts=2, save_best=None)
     runner = train(cfg, run.seed, folder / 'training', test=True)
     said = tested(runner)
-    with replacing(folder / 'scores.npz') as path, path.open('wb') as file:
-        np.savez_compressed(file, clips=said.clips, labels=said.labels, scores=said.scores)
+    _write_scores(said, folder / 'scores.npz')
+    if run.options.get('retrain_head'):
+        set_retraining(cfg, (folder / 'training/last_checkpoint').read_text().strip())
+        again = tested(train(cfg, run.seed, folder / 'retraining', test=True))
+        _write_scores(again, folder / 'retrained.npz')
     return dict(
         clips=said.clips.tolist(),
         subjects=said.subjects.tolist(),
@@ -99,6 +103,11 @@ def train_and_test(run: Run, folder: Path) -> dict:
         source=str(runner.test_dataloader.dataset.metainfo.get('source', '')),
         step_ms=_step_time(runner),
     )
+
+
+def _write_scores(said: Predicted, path: Path) -> None:
+    with replacing(path) as temporary, temporary.open('wb') as file:
+        np.savez_compressed(file, clips=said.clips, labels=said.labels, scores=said.scores)
 
 
 def _step_time(runner: Any) -> float | None:

@@ -11,16 +11,16 @@ from mg_plugins.experiments.ensemble import calibration_error, fit_weights, fuse
 CLASSES = 5
 
 
-def write(run, labels, scores, prefix, subjects=4):
+def write(run, labels, scores, prefix, subjects=4, file='scores.npz'):
     """Scores of a run as `train_and_test` leaves them, clips in an order of its own."""
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     clips = np.array([f'{prefix}{number:03}' for number in range(len(labels))])
     who = [f's{number % subjects}' if subjects else '' for number in range(len(labels))]
     order = np.random.default_rng(len(str(run))).permutation(len(labels))
     outcome = dict(clips=clips[order].tolist(), subjects=[who[i] for i in order], source='')
     (run / 'outcome.json').write_text(json.dumps(outcome))
     kept = dict(clips=clips[order], labels=labels[order], scores=scores[order])
-    np.savez(run / 'scores.npz', **kept)
+    np.savez(run / file, **kept)
 
 
 def softmax(logits):
@@ -67,7 +67,7 @@ def test_a_stream_that_says_nothing_counts_for_nothing(streams, tmp_path):
 def test_the_ensemble_beats_its_streams_and_knows_how_sure_it_is(streams, tmp_path):
     text = write_ensemble(streams, tmp_path / 'out')
     (table,) = json.loads((tmp_path / 'out/results.json').read_text())['tables']
-    means = {row['name']: row['figures']['top1']['mean'] for row in table['rows']}
+    means = figures(tmp_path / 'out')['top1']
     assert means['ensemble'] > max(means[name] for name in streams) + 1.5
     assert means['ensemble'] > means['equal weights']
     assert table['totals'] == [200] * 4 and table['clusters'] == 'subjects'
@@ -76,6 +76,45 @@ def test_the_ensemble_beats_its_streams_and_knows_how_sure_it_is(streams, tmp_pa
     right = kept['probabilities'].argmax(1) == kept['labels']
     assert 100 * right.mean() == pytest.approx(means['ensemble'], abs=0.01)
     assert calibration_error(kept['probabilities'], kept['labels']) < 0.05
+
+
+def figures(folder):
+    """Means of the rows of a folder's table by measure and name."""
+    (table,) = json.loads((folder / 'results.json').read_text())['tables']
+    return {
+        measure: {row['name']: row['figures'][measure]['mean'] for row in table['rows']}
+        for measure in ('top1', 'mean_class')
+    }
+
+
+def test_mean_class_accuracy_is_that_of_classes(streams, tmp_path):
+    # Of two classes one is frequent, and the stream names that one always.
+    labels = (np.arange(800) % 10 == 0).astype(int)
+    for folder in streams.values():
+        scores = np.tile([0.9, 0.1, 0, 0, 0], (800, 1))
+        write(folder / 'test/s0', labels, scores, 't')
+    write_ensemble(streams, tmp_path / 'out')
+    means = figures(tmp_path / 'out')
+    assert means['top1']['joint'] == 90 and means['mean_class']['joint'] == pytest.approx(50)
+
+
+def test_heads_that_were_retrained_are_fused_as_rows_of_their_own(streams, tmp_path):
+    write_ensemble(streams, tmp_path / 'before')
+    rng = np.random.default_rng(5)
+    for fold, prefix in (('without_a', 'v'), ('test', 't')):
+        for folder in streams.values():
+            run = folder / fold / 's0'
+            found = np.load(run / 'scores.npz')
+            labels = found['labels'][np.argsort(found['clips'])]
+            write(run, labels, said(labels, 2.0, rng), prefix, file='retrained.npz')
+    write_ensemble(streams, tmp_path / 'out')
+    before, means = figures(tmp_path / 'before')['top1'], figures(tmp_path / 'out')['top1']
+    own = [name for name in means if name.endswith(', re-trained heads')]
+    assert {name: means[name] for name in means if name not in own} == before and len(own) == 5
+    assert means['ensemble, re-trained heads'] > before['ensemble'] + 5
+    kept = np.load(tmp_path / 'out/probabilities_s0.npz')
+    right = kept['probabilities'].argmax(1) == kept['labels']
+    assert 100 * right.mean() == pytest.approx(means['ensemble, re-trained heads'], abs=0.01)
 
 
 def test_test_clips_choose_nothing(streams, tmp_path):

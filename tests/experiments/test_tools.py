@@ -3,6 +3,9 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -116,14 +119,31 @@ def test_what_cannot_be_is_one_line(tool, arguments, message, tmp_path, call):
 
 
 @pytest.mark.slow
-def test_the_streams_of_a_config_are_trained_and_fused(compared, run_tool):
+def test_the_streams_of_a_config_are_trained_and_fused_and_a_killed_command_goes_on(
+    compared, run_tool
+):
     arguments, folder, _ = compared
-    settings = [f'model.backbone.{option}' for option in SMALL]
+    settings = [f'model.backbone.backbone.{option}' for option in SMALL]
     settings += arguments[arguments.index('--cfg-options') + 1 :]
-    config = ROOT / 'configs/stgcn_msr_action3d.py'
+    config = ROOT / 'configs/imigue_best.py'
     arguments = [config, '--streams', 'joint', 'bone', '--ann-file', 'clips.pkl', '--out', 'fused']
-    said = run_tool('ensemble', *arguments, '--cfg-options', *settings, cwd=folder).stdout
+    arguments = [*arguments, '--cfg-options', *settings]
+    command = [sys.executable, ROOT / 'tools/ensemble.py', *arguments]
+    first = subprocess.Popen([*map(str, command)], cwd=folder, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    # The first run is done, and the second has trained and not yet re-trained its head.
+    while not list(folder.glob('fused/bone/without_*/s0/training/epoch_1.pth')):
+        assert first.poll() is None and time.monotonic() < deadline, 'no second run'
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    (done,) = folder.glob('fused/*/*/s0/outcome.json')
+    (trained,) = folder.glob('fused/bone/without_*/s0/training/epoch_1.pth')
+    before = [path.stat().st_mtime_ns for path in (done, trained)]
+    said = run_tool('ensemble', *arguments, cwd=folder).stdout
+    assert [path.stat().st_mtime_ns for path in (done, trained)] == before
     assert '| joint |' in said and '| ensemble |' in said and 'left-out training subjects' in said
+    assert '| ensemble, re-trained heads |' in said
     kept = sorted(path.name for path in (folder / 'fused').glob('*/*'))
     assert kept.count('test') == 2 and sum(name.startswith('without_') for name in kept) == 2
     again = run_tool('ensemble', 'fused/joint', 'fused/bone', '--out', 'again', cwd=folder).stdout
