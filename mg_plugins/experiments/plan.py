@@ -63,7 +63,7 @@ class Cell:
         settings = [*self.options, *entry.options]
         wishes = dict(config=entry.config, cfg_options=settings, require_data=self.require_data)
         data = dict(ann_file=self.ann_file, splits=self.splits, layout=self.layout)
-        return load_config(argparse.Namespace(**wishes, **data, work_dir='unused'))
+        return load_config(argparse.Namespace(**wishes, **data, work_dir=''))
 
 
 def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:

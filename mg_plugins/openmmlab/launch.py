@@ -113,7 +113,7 @@ def load_config(args: argparse.Namespace) -> Config:
         settings.set_feature(cfg, wish('feat') or cfg.feat)
     settings.keep_fields(cfg)
     cfg.launcher = launcher
-    if wish('work_dir'):
+    if wish('work_dir') is not None:  # empty where the caller has folders of its own
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         # Runs that differ must not go on from, or overwrite, each other.

@@ -73,12 +73,16 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
     shorten(cfg, keep)
     # It names a metric that is called otherwise now.
     (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
-    cfg.work_dir = f'{cfg.work_dir.rstrip("/").removesuffix("_synthetic")}_synthetic'
+    where = ()
+    if cfg.work_dir:
+        cfg.work_dir = f'{cfg.work_dir.rstrip("/").removesuffix("_synthetic")}_synthetic'
+        where = f'\nWork directory: {cfg.work_dir}', 'Use --require-data to stop here instead.'
     told = (
         f'{how_to_get(cfg, missing)}\n',
         'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
         'It shows that everything works; its figures say synthetic and mean nothing for the real '
-        f'data.\n\nWork directory: {cfg.work_dir}\nUse --require-data to stop here instead.',
+        'data.',
+        *where,
     )
     announce('SYNTHETIC DATA', told, 'yellow')
 
