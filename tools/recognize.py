@@ -30,12 +30,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add('recordings', nargs='*', metavar='RECORDING', help='videos, or skeleton files or folders')
-    add('--camera', type=int, metavar='N', help='record from webcam N until Ctrl-C')
+    add('--camera', type=int, metavar='N', help='webcam N until Ctrl-C; a window shows it')
     add('--config', help='config of the model')
     add('--checkpoint', help='its weights, as tools/train.py writes them')
     add('--demo', action='store_true', help='a small model of synthetic data, trained once')
     add('--out', type=Path, default=Path('results'), help='folder (default: results)')
     add('--threshold', type=float, default=0.6, help='for models without a "nothing" class')
+    what = 'frames of a video to estimate a second; others are interpolated (default: %(default)g)'
+    add('--pose-rate', type=float, default=30, metavar='FPS', help=what)
     add('--no-pixels', action='store_true', help='draw on black, so that no face is written')
     add('--long-video', action='store_true', help='annotated.mp4 beyond half an hour too')
     add('--transcript', type=Path, help='.srt, .vtt or .json of what was said (one recording)')
@@ -68,7 +70,7 @@ def main() -> int:
         load(0, spotters, args)
     for source in map(Path, args.recordings) if args.camera is None else [None]:
         try:
-            for stem, track in read(source, args):
+            for stem, track in read(source, spotters, args):
                 others = (f'{stem}_{number}' for number in itertools.count(2))
                 name = next(n for n in itertools.chain([stem], others) if n not in finished)
                 finished[name] = recognize(name, track, source, spotters, template, args)
@@ -100,6 +102,8 @@ def complaint(args: argparse.Namespace) -> str:
          f'--checkpoint is missing; `python tools/train.py {args.config}` trains a model'),
         (args.fps is not None and not 0 < args.fps < 1000,
          f'--fps {args.fps} is no number of frames a second'),
+        (not 5 <= args.pose_rate < 1000,
+         f'--pose-rate {args.pose_rate:g} is below 5, or no rate: gaps to 0.3 s are interpolated'),
         (args.transcript and len(args.recordings) > 1,
          '--transcript belongs to one recording; give one'),
     ):  # fmt: skip
@@ -108,14 +112,17 @@ def complaint(args: argparse.Namespace) -> str:
     return ''
 
 
-def read(source: Path | None, args: argparse.Namespace) -> Any:
+def read(source: Path | None, spotters: dict, args: argparse.Namespace) -> Any:
     """Names and tracks of what one argument holds; a folder of skeletons may hold several."""
     from mg_plugins.pose import camera_track, read_tracks
+    from mg_plugins.spotting import LiveView, display
 
     if source is None:
-        return [('camera', camera_track(args.camera))]
+        spot = load(2, spotters, args).segments
+        around = [lambda estimator: LiveView(estimator, spot)] * display()
+        return [('camera', camera_track(args.camera, args.pose_rate, *around))]
     wishes = dict(format=args.format, size=args.size, layout=args.layout, fps=args.fps)
-    return read_tracks(source, args.out / 'cache', args.smooth, **wishes)
+    return read_tracks(source, args.out / 'cache', args.smooth, args.pose_rate, **wishes)
 
 
 def recognize(

@@ -13,6 +13,11 @@ from mg_plugins.data.layouts import get_layout
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
+from .video import VideoInfo
+
+#: Frames a second that are estimated by default; `fill_gaps` interpolates those between them.
+RATE = 30.0
+
 
 class PoseError(UserError):
     """Keypoints that cannot be had: an estimator that is not installed, a broken cache."""
@@ -97,6 +102,7 @@ def estimate_video(
     estimator: Estimator,
     progress: Callable[[int, int], None] | None = None,
     most_persons: int = 4,
+    rate: float = RATE,
 ) -> PoseTrack:
     """Run an estimator over frames from `frames_of` or a camera.
 
@@ -107,21 +113,39 @@ def estimate_video(
         estimator: Gives the persons of each frame.
         progress: Told frames done and frames in all (0 unknown).
         most_persons: The tracks with most frames are kept.
+        rate: About as many frames a second are estimated, evenly spread; the others stay empty.
 
     Returns:
         The track; M is at least 1, T may be 0 only where there were no frames.
     """
     times: list[float] = []
-    seen: dict[int, dict[int, Person]] = {}
+    found: list[Sequence[Person]] = []
     info = None
+    last = -np.inf
     for image, time, info in frames:
-        for person in estimator(image, time):
-            seen.setdefault(person.track, {})[len(times)] = person
+        due = time - last >= 0.75 / rate  # every frame up to 4/3 of the rate, as clocks jitter
+        found.append(estimator(image, time) if due else ())
+        last = time if due else last
         times.append(time)
         if progress:
             progress(len(times), info.frames)
+    return as_track(times, found, estimator.layout, info, most_persons)
+
+
+def as_track(
+    times: Sequence[float],
+    found: Sequence[Sequence[Person]],
+    layout: str,
+    info: VideoInfo | None,
+    most_persons: int = 4,
+) -> PoseTrack:
+    """The track of the persons found in each frame; for the rest see `estimate_video`."""
+    seen: dict[int, dict[int, Person]] = {}
+    for frame, persons in enumerate(found):
+        for person in persons:
+            seen.setdefault(person.track, {})[frame] = person
     tracks = sorted(seen.values(), key=len, reverse=True)[:most_persons]
-    shape = max(len(tracks), 1), len(times), get_layout(estimator.layout).num_joints
+    shape = max(len(tracks), 1), len(times), get_layout(layout).num_joints
     keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     for number, track in enumerate(tracks):
         for frame, person in track.items():
@@ -129,4 +153,4 @@ def estimate_video(
     fps = (len(times) - 1) / times[-1] if len(times) > 1 and times[-1] > 0 else 0.0
     fps = fps or (info.fps if info else 30.0)
     size = (info.width, info.height) if info else None
-    return PoseTrack(keypoint, score, np.array(times), estimator.layout, size, fps)
+    return PoseTrack(keypoint, score, np.array(times), layout, size, fps)

@@ -9,14 +9,14 @@ import signal
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mg_plugins.errors import UserError
 
-from .estimate import PoseTrack, estimate_video, load_track
+from .estimate import RATE, Estimator, PoseTrack, estimate_video, load_track
 from .mediapipe import HolisticEstimator
 from .video import camera_frames, frames_of, probe_video
 
@@ -25,7 +25,7 @@ SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
 
 
 def read_tracks(
-    source: Path, cache: Path, smooth: bool = False, **skeletons: object
+    source: Path, cache: Path, smooth: bool = False, rate: float = RATE, **skeletons: object
 ) -> Iterator[tuple[str, PoseTrack]]:
     """Name and track of each recording in a video, or in skeleton files.
 
@@ -33,6 +33,7 @@ def read_tracks(
         source: A video, or what `mg_plugins.data.prepare` reads.
         cache: Folder for the keypoints of videos.
         smooth: Fill short gaps and remove jitter in skeletons too; videos always are.
+        rate: Frames of a video to estimate a second.
         **skeletons: See `skeleton_tracks`.
 
     Raises:
@@ -41,17 +42,18 @@ def read_tracks(
     if not source.exists():
         raise UserError(f'{source} does not exist; expected a video or a skeleton recording')
     if source.suffix.lower() in (*VIDEOS, *SOUNDS):
-        yield safe_name(source.stem), video_track(source, cache).smoothed()
+        yield safe_name(source.stem), video_track(source, cache, rate).smoothed()
         return
     for name, track in skeleton_tracks(source, **skeletons):
         yield name, track.smoothed() if smooth else track
 
 
-def video_track(source: Path, cache: Path) -> PoseTrack:
-    """Keypoints of a video, from the cache where it was seen before."""
+def video_track(source: Path, cache: Path, rate: float = RATE) -> PoseTrack:
+    """Keypoints of a video at ``rate`` frames a second, from the cache where it was seen before."""
     probe_video(source)
     state = source.stat()
     key = f'{source.resolve()}|{state.st_size}|{state.st_mtime_ns}|{HolisticEstimator.name}'
+    key += f'|{rate:g}' * (rate != RATE)
     path = cache / f'{safe_name(source.stem)}_{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz'
     if not path.is_file():
         with HolisticEstimator() as estimator, _bar(source.name) as bar:
@@ -60,18 +62,30 @@ def video_track(source: Path, cache: Path) -> PoseTrack:
                 bar.total = total or None
                 bar.update(done - bar.n)
 
-            estimate_video(frames_of(source), estimator, show).save(path)
+            estimate_video(frames_of(source), estimator, show, rate=rate).save(path)
     return load_track(path)
 
 
-def camera_track(number: int) -> PoseTrack:
-    """Smoothed keypoints from a webcam, until Ctrl-C."""
+def camera_track(
+    number: int,
+    rate: float = RATE,
+    around: Callable[[Estimator], Estimator] = lambda estimator: estimator,
+) -> PoseTrack:
+    """Smoothed keypoints from a webcam, until Ctrl-C.
+
+    Args:
+        number: Of the webcam.
+        rate: Frames to estimate a second.
+        around: Puts something around the estimator, such as `mg_plugins.spotting.LiveView`.
+    """
     ended = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
         with HolisticEstimator() as estimator, _bar('camera, until Ctrl-C') as bar:
             frames = itertools.takewhile(lambda _: not ended.is_set(), camera_frames(number))
-            track = estimate_video(frames, estimator, lambda n, _: bar.update(n - bar.n))
+            track = estimate_video(
+                frames, around(estimator), lambda n, _: bar.update(n - bar.n), rate=rate
+            )
     finally:
         signal.signal(signal.SIGINT, before)
     return track.smoothed()

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'decode': ['Decoder', 'calibrate', 'class_durations', 'decode'],
         'dense': ['DenseHead', 'dense_loss', 'frame_probabilities'],
         'features': ['RecordingFeatures'],
+        'live': ['LiveView', 'display'],
         'metrics': ['detection_scores', 'overlap_scores', 'spotting_scores'],
         'pictures': ['draw_timeline', 'frame_ends', 'write_video'],
         'report': ['write_outputs', 'write_report'],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +15,10 @@ from mg_plugins.data.layouts import Layout
 from mg_plugins.files import replacing
 
 from .decode import runs
-from .segments import Segments
+from .segments import Segment, Segments
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Longer side of the annotated video in pixels, and its frames a second at most.
 SIDE, RATE = 640, 30.0
@@ -79,11 +84,10 @@ def write_video(
         frames: Pictures to draw on, as `pose.frames_of` gives them; black without.
     """
     import av
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
     points, (width, height) = _on_screen(keypoint, score, size)
     pictures = iter(frames) if frames is not None else itertools.repeat((None,))
-    line, font = max(2, width // 200), ImageFont.load_default(max(12, height // 18))
     with replacing(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
         options = dict(crf='26', preset='veryfast')
         stream = container.add_stream('libx264', rate=30, options=options)
@@ -94,27 +98,60 @@ def write_video(
             image = next(pictures, (None,))[0]
             if round(times[t] * 1000) < written + 1000 / RATE - 1:
                 continue
-            picture = Image.new('RGB', (width, height))
-            if image is not None:
+            if image is None:
+                picture = Image.new('RGB', (width, height))
+            else:
                 picture = Image.fromarray(image).resize((width, height))
-            canvas = ImageDraw.Draw(picture)
-            for own, seen in zip(points[:, t], score[:, t] > 0, strict=True):
-                for child, parent in layout.bones:
-                    if seen[child] and seen[parent]:
-                        ends = [tuple(own[child]), tuple(own[parent])]
-                        canvas.line(ends, fill=(90, 200, 255), width=line)
-                for x, y in own[seen]:
-                    canvas.ellipse((x - line, y - line, x + line, y + line), fill=(255, 200, 60))
-            now = [f'{s.label} {s.confidence:.2f}' for s in segments if s.start <= times[t] < s.end]
-            for row, text in enumerate([segments.source.upper()] * bool(segments.source) + now):
-                text = text.encode('latin-1', 'replace').decode('latin-1')
-                canvas.text((8, 6 + row * 1.3 * font.size), text, fill='white', font=font,
-                            stroke_width=2, stroke_fill='black')  # fmt: skip
-            frame = av.VideoFrame.from_image(picture)
+            now = [s for s in segments if s.start <= times[t] < s.end]
+            draw_people(picture, points[:, t], score[:, t], layout, labels(now, segments.source))
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture), format='rgb24')
             written = max(round(times[t] * 1000), written + 1)
             frame.pts, frame.time_base = written, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def draw_people(
+    picture: Image.Image,
+    points: np.ndarray,
+    score: np.ndarray,
+    layout: Layout,
+    texts: tuple[str, ...] = (),
+) -> None:
+    """Draw skeletons, points (M, V, 2) with score (M, V), and lines of text onto a PIL picture."""
+    from PIL import ImageDraw
+
+    line, canvas = max(2, picture.width // 200), ImageDraw.Draw(picture)
+    for own, seen in zip(points, score > 0, strict=True):
+        for child, parent in layout.bones:
+            if seen[child] and seen[parent]:
+                ends = [tuple(own[child]), tuple(own[parent])]
+                canvas.line(ends, fill=(90, 200, 255), width=line)
+        for x, y in own[seen]:
+            canvas.ellipse((x - line, y - line, x + line, y + line), fill=(255, 200, 60))
+    if texts:
+        lines = _lines(texts, picture.size)
+        picture.paste(lines, mask=lines)
+
+
+def labels(now: Iterable[Segment], source: str) -> tuple[str, ...]:
+    """What stands on a picture: where the model comes from, and the gestures of the moment."""
+    marks = (source.upper(),) if source else ()
+    return marks + tuple(f'{row.label} {row.confidence:.2f}' for row in now)
+
+
+@lru_cache(maxsize=32)
+def _lines(texts: tuple[str, ...], size: tuple[int, int]) -> Image.Image:
+    """Lines of text on nothing, kept: outlined letters cost more than all other drawing."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture, font = Image.new('RGBA', size), ImageFont.load_default(max(12, size[1] // 18))
+    for row, text in enumerate(texts):
+        ImageDraw.Draw(picture).text(
+            (8, 6 + row * 1.3 * font.size), text.encode('latin-1', 'replace').decode('latin-1'),
+            fill='white', font=font, stroke_width=2, stroke_fill='black',
+        )  # fmt: skip
+    return picture.crop((0, 0, *picture.getbbox()[2:]))
 
 
 def _on_screen(

@@ -190,6 +190,25 @@ def test_tracks_become_persons_and_are_read_again(tmp_path) -> None:
         load_track(tmp_path / 'a.npz')
 
 
+@pytest.mark.parametrize('fps, rate, estimated', [
+    (24, 30, 24), (30, 30, 30), (50, 30, 25), (60, 30, 30), (24, 12, 12), (30, 10, 10),
+])  # fmt: skip
+def test_frames_beyond_the_rate_are_interpolated(fps, rate, estimated) -> None:
+    rng, images = np.random.default_rng(0), np.zeros((fps + 1, 4, 6, 3), np.uint8)
+    jitter = rng.uniform(-0.1, 0.1, fps + 1) / fps
+    times = np.arange(fps + 1) / fps + jitter - jitter[0]
+    frames = [(image, t, VideoInfo(6, 4, fps, 0)) for image, t in zip(images, times, strict=True)]
+    two = Two()
+    seen = []
+    two_calls = lambda image, time: seen.append(time) or two(image, time)  # noqa: E731
+    two_calls.layout = two.layout
+    track = estimate_video(frames, two_calls, rate=rate)
+    assert len(seen) == estimated + 1 and track.keypoint.shape[1] == fps + 1
+    keypoint, score = fill_gaps(track.keypoint[0], track.score[0], track.times)
+    assert score.all()
+    np.testing.assert_allclose(keypoint[:, 0, 0], times + 1, atol=1e-5)
+
+
 @pytest.fixture
 def webcam(tmp_path, monkeypatch):
     """A webcam that shows a red file of 12 frames; opens what OpenCV opens."""
@@ -231,7 +250,7 @@ def test_a_webcam_is_recorded_until_it_ends_or_ctrl_c(webcam, monkeypatch, stop,
 
     monkeypatch.setattr(tracks, 'HolisticEstimator', lambda: Watcher(stop))
     before = signal.getsignal(signal.SIGINT)
-    track = camera_track(0)
+    track = camera_track(0, rate=1e6)  # a file is read quicker than a webcam
     assert signal.getsignal(signal.SIGINT) is before
     assert track.keypoint.shape == (1, frames, 22, 2) and track.score.all()
     assert track.size == (64, 48) and (np.diff(track.times) > 0).all()

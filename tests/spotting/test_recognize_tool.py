@@ -164,6 +164,7 @@ def test_the_demo_trains_once_and_a_judge_answers(recordings, tmp_path) -> None:
         (['a.mp4', '--config', 'c.py'], 'tools/train.py c.py'),
         (['a.mp4', '--demo', '--config', 'c.py'], 'leave out'),
         (['a.mp4', '--demo', '--fps', '-1'], 'frames a second'),
+        (['a.mp4', '--demo', '--pose-rate', '3'], '--pose-rate 3'),
     ],
 )
 def test_what_cannot_work_gives_one_sentence(arguments, says) -> None:
