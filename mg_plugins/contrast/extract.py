@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .probes import Features
 from .queue import ContrastError
@@ -24,6 +25,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def filling_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation has the statistics of what passes in this block, all of it alike.
+
+    Without, an untrained model has mean 0 and variance 1 everywhere, and is no fair twin of a
+    trained one. Evaluation mode or not, layers then learn statistics and nothing else.
+    """
+    momenta = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm)}
+    hooks = [m.register_forward_pre_hook(lambda norm, _: norm.train() and None) for m in momenta]
+    for norm in momenta:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    try:
+        yield
+    finally:
+        for hook, (norm, momentum) in zip(hooks, momenta.items(), strict=True):
+            hook.remove()
+            norm.momentum = momentum
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from mg_plugins.contrast import probes
-from mg_plugins.contrast.extract import extract_features
+from mg_plugins.contrast.extract import extract_features, filling_statistics
 from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.finetuning import finetune
@@ -154,7 +154,10 @@ def _learn(
 ) -> tuple[nn.Module, Path | None]:
     """The model in evaluation mode, and its checkpoint where there is one."""
     if start == 'nothing':
-        return build_model(cfg, seed), None
+        model = build_model(cfg, seed)
+        with filling_statistics(model):
+            extract_features(model, loader_of(cfg, 'train'))
+        return model, None
     cfg = copy.deepcopy(cfg)
     if synthetic is not None:
         from mg_plugins.data.synthetic import ensure_synthetic

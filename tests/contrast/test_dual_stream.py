@@ -7,6 +7,7 @@ import torch
 from mmaction.structures import ActionDataSample
 from mmengine.registry import DefaultScope
 
+from mg_plugins.contrast.extract import filling_statistics
 from mg_plugins.contrast.mm.hooks import MomentumHook, check_queues
 from mg_plugins.contrast.mm.models import RecognizerDualStream
 from mg_plugins.contrast.queue import ContrastError
@@ -151,6 +152,24 @@ def test_features_do_not_depend_on_mode_or_company():
     assert torch.allclose(model(clips[:, None]), features['fused'], atol=1e-5)
     with pytest.raises(ContrastError, match="one of graph, got 'fused'"):
         build(sequence=None).extract(clips, 'fused')
+
+
+def test_untrained_twins_have_the_statistics_of_the_clips():
+    model = build().eval()
+    clips = 5 + 3 * views(1, clips=40)[:, 0]
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    with filling_statistics(model):
+        for part in clips.split(20):
+            model.extract(part, None)
+    mean = clips.permute(0, 1, 3, 4, 2).flatten(1, 3).mean((0, 2))
+    torch.testing.assert_close(model.backbone.data_bn.running_mean, mean)
+    fused = model.extract(clips, 'fused')
+    assert fused.mean(0).abs().max() < 0.05 and (fused.std(0) - 1).abs().max() < 0.2
+    assert not any(module.training for module in model.modules())
+    assert model.backbone.data_bn.momentum == 0.1  # and it is done with learning statistics
+    model.extract(-clips, None)
+    torch.testing.assert_close(model.backbone.data_bn.running_mean, mean)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
 def test_copies_are_whole_and_learn_alone():
