@@ -61,7 +61,7 @@ class PrepareError(UserError):
 
 @dataclass(frozen=True)
 class Report:
-    """What a run of `prepare` did; `undetected` is that of `summarise`."""
+    """What a run of `prepare` did; `undetected` is that of `summarise`, `given` the options."""
 
     format: str
     source: str
@@ -74,6 +74,7 @@ class Report:
     layout: str
     undetected: dict[str, float]
     config: str | None
+    given: dict[str, Any]
     rejects: list[Reject]
     notes: list[str]
     seconds: float
@@ -88,14 +89,22 @@ class Report:
         """What to run next, with the options that make the config read this file."""
         source, out = shlex.quote(self.source), shlex.quote(str(self.out))
         if not self.classes:
-            return f'python tools/recognize.py {source} --config CONFIG --checkpoint CHECKPOINT'
+            said = [(key, self.given.get(key)) for key in ('size', 'layout', 'fps')]
+            said = ''.join(f' --{key} {shlex.quote(str(value))}' for key, value in said if value)
+            return (
+                f'python tools/recognize.py {source}{said} --config CONFIG --checkpoint CHECKPOINT'
+            )
         command = f'python tools/train.py {self.config or "configs/stgcn_mgfuse_imigue.py"}'
         usual = READERS[self.format].out
         as_configured = usual is not None and Path(usual) == self.out
         needed = 'recordings_train' if '/spot_' in command else 'xsub_train'
         if self.config and as_configured and self.splits.get(needed):
             return command
-        return f'{command} --ann-file {out}'
+        # Training takes xsub_… of itself; a set whose first split is another is usually split so.
+        first = next(iter(self.splits), '')
+        usual = 'xsub_train' in self.splits and first.endswith('_train') and first != 'xsub_train'
+        pair = f' --splits {first} {first.removesuffix("train")}val' if usual else ''
+        return f'{command} --ann-file {out}{pair}'
 
 
 def prepare(
@@ -142,7 +151,7 @@ def prepare(
     unknown = ', '.join(sorted(set(options) - set(reader.options)))
     known = ', '.join(sorted(reader.options)) or 'none'
     require(not unknown, f'{reader.name} has no option {unknown}; its options: {known}')
-    options = {**reader.options, **options}
+    wishes, options = options, {**reader.options, **options}
     fine = source is not None or not reader.needs_source
     require(fine, f'{reader.name} needs a source. Expected: {reader.expects}')
     out = check_out(out, reader, source)
@@ -205,6 +214,7 @@ def prepare(
         layout=layout if isinstance(layout, str) else layout['name'],
         undetected=summary['undetected'],
         config=dataset.config or reader.config,
+        given=wishes,
         rejects=rejects,
         notes=notes,
         seconds=time.perf_counter() - began,

@@ -230,7 +230,8 @@ class STBalancedFusion(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, local, strict, missing, *rest):
         super()._load_from_state_dict(state_dict, prefix, local, strict, missing, *rest)
         # PyTorch calls this with strict=True always, so that nothing may be added to its errors.
-        if not any(key.startswith(prefix) for key in state_dict):
+        told = any(isinstance(key, _PlainCheckpoint) for key in missing)
+        if not told and not any(key.startswith(prefix) for key in state_dict):
             name = f'{prefix}gamma_s'
             missing[:] = [_PlainCheckpoint(key) if key == name else key for key in missing]
 

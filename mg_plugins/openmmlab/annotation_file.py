@@ -48,6 +48,7 @@ def use_data(
     path: str | os.PathLike,
     layout: str | os.PathLike | Mapping | None = None,
     splits: Sequence[str] | None = None,
+    testing: bool = False,
 ) -> None:
     """Bring a config to an annotation file, in place, and print what was changed.
 
@@ -66,6 +67,7 @@ def use_data(
         layout: Its joint layout; None takes the one that the file names.
         splits: Its splits to train and to test on; None takes those of the config where the file
             has them, else the first of `PAIRS`.
+        testing: Nothing is trained: a file with one split is tested on it.
 
     Raises:
         LaunchError: The config is of another kind, or layout or splits are missing.
@@ -81,8 +83,14 @@ def use_data(
     again = bool(cfg.get('work_dir')) and {d['ann_file'] for d in datasets(cfg)} == {str(path)}
     if not about['clips']:
         raise LaunchError(f'{path} holds no clips')
+    if testing and not about['class_counts']:
+        raise LaunchError(
+            f'{path} has neither labels nor class names, so there is nothing to test: predict by '
+            f'`python tools/recognize.py {path} --config CONFIG --checkpoint CHECKPOINT`, or give '
+            'tools/prepare_data.py --labels FILE'
+        )
     joints = _joints(path, about, layout)
-    chosen = _splits(cfg, path, about['splits'], splits)
+    chosen = _splits(cfg, path, about['splits'], splits, testing)
     clips = set(content['split'][chosen['train_dataloader']])
     counts = Counter(c.get('label') for c in content['annotations'] if c['frame_dir'] in clips)
     classes = len(about['class_counts'])
@@ -104,7 +112,7 @@ def use_data(
                 step['mode'] = f'{about["dims"]}d'
 
     test = chosen.get('test_dataloader') or chosen.get('val_dataloader')
-    names = [chosen['train_dataloader'], *([test] if test else [])]
+    names = dict.fromkeys([chosen['train_dataloader'], *([test] if test else [])])
     told = [
         f'{path}: {about["clips"]} clips, '
         + ', '.join(f'{n} in split {name!r}' for name in names for n in [about['splits'][name]]),
@@ -170,7 +178,11 @@ def _plain(layout: Layout) -> str | ConfigDict:
 
 
 def _splits(
-    cfg: Config, path: str | os.PathLike, present: Mapping[str, int], wanted: Sequence[str] | None
+    cfg: Config,
+    path: str | os.PathLike,
+    present: Mapping[str, int],
+    wanted: Sequence[str] | None,
+    testing: bool,
 ) -> dict[str, str]:
     """Name of the split of every loader that the config has."""
     present = {name: clips for name, clips in present.items() if clips}
@@ -187,6 +199,8 @@ def _splits(
             raise LaunchError(
                 f'--splits names {train!r} twice: a model is not tested on its training'
             )
+    elif testing and len(present) == 1:
+        train = test = next(iter(present))
     elif len(present) < 2:
         found = f'one split only, {has!r}' if present else 'no split'
         raise LaunchError(f'{path} has {found}: {TWO_SPLITS}')

@@ -19,12 +19,16 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner, set_random_seed
 from mmengine.utils import import_modules_from_strings
 
+from mg_plugins.data.annotations import SUFFIXES
 from mg_plugins.data.mm.configs import read_config
 from mg_plugins.files import locked
 from mg_plugins.openmmlab import annotation_file, settings, synthetic_data, weights
 from mg_plugins.openmmlab.hooks import FiniteHook, SyntheticHook
 from mg_plugins.openmmlab.memory import keep_memory
 from mg_plugins.openmmlab.settings import LaunchError, as_list
+
+#: How messages begin that list every parameter, hook, package or setting.
+LISTINGS = ('paramwise_options', 'System environment:', 'Config:', 'Hooks will be executed')
 
 
 def train(args: argparse.Namespace) -> None:
@@ -94,7 +98,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(path)
     ann_file, launcher = wish('ann_file'), wish('launcher', 'none')
     if ann_file:
-        annotation_file.use_data(cfg, ann_file, wish('layout'), wish('splits'))
+        testing = 'checkpoint' in vars(args)
+        annotation_file.use_data(cfg, ann_file, wish('layout'), wish('splits'), testing)
     elif wish('layout') or wish('splits'):
         raise LaunchError('--layout and --splits say more about --ann-file: give it')
     finetune = wish('finetune')
@@ -162,11 +167,8 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
     keep_memory()
     if training:
         keep_labelled(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else QuietRunner.from_cfg(cfg)
     logger = MMLogger.get_current_instance()
-    for handler in logger.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.addFilter(is_for_people)
     names = [name for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT') if name in os.environ]
     ways = [f'wait by {name}={os.environ[name]}' for name in names] or ['wait busily']
     logger.info(f'{torch.get_num_threads()} threads, which {", ".join(ways)}')
@@ -230,11 +232,23 @@ def leave_group() -> None:
         group.destroy_process_group()
 
 
+class QuietRunner(Runner):
+    """MMEngine's runner; `LISTINGS` are in its log file only."""
+
+    def build_logger(self, *args: object, **options: object) -> MMLogger:
+        """MMEngine's logger with a filter before the screen."""
+        logger = super().build_logger(*args, **options)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(is_for_people)
+        return logger
+
+
 def is_for_people(record: logging.LogRecord) -> bool:
-    """Keep listings of every parameter off the screen; the log file has them."""
-    message = record.getMessage()
+    """Keep listings of parameters, hooks, packages and settings off the screen."""
+    message = record.getMessage().lstrip('-\n')
     frozen = message.endswith('is skipped since its requires_grad=False')
-    return not (frozen or message.startswith('paramwise_options'))
+    return not (frozen or message.startswith(LISTINGS))
 
 
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
@@ -279,6 +293,11 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
                 f'no checkpoint is given and {cfg.work_dir} holds none; train first, or name one'
             )
         checkpoint = note.read_text().strip()
+    if checkpoint.endswith(SUFFIXES):
+        raise LaunchError(
+            f'{checkpoint} is no checkpoint but an annotation file: --ann-file takes one, whose '
+            'splits --splits TRAIN TEST chooses from'
+        )
     if not checkpoint.startswith(('http://', 'https://')) and not Path(checkpoint).is_file():
         raise LaunchError(f'there is no checkpoint {checkpoint}')
     cfg.load_from, cfg.resume = checkpoint, False

@@ -185,6 +185,13 @@ def test_default_paths_are_those_of_the_configs(tmp_path, source, monkeypatch):
     assert replace(report, source='my a', classes=0).next_command == (
         "python tools/recognize.py 'my a' --config CONFIG --checkpoint CHECKPOINT"
     )
+    asked = replace(report, classes=0, source='a', given=dict(size='640x360', fps=25.0, person=1))
+    assert asked.next_command.startswith(
+        'python tools/recognize.py a --size 640x360 --fps 25.0 --config'
+    )
+    views = dict.fromkeys(['xview_train', 'xview_val', 'xsub_train', 'xsub_val'], 4)
+    ucla = replace(report, config=None, out=Path('u.pkl'), splits=views)
+    assert ucla.next_command == f'{train} --ann-file u.pkl --splits xview_train xview_val'
     spot = dict(format='sfinge3d', config='configs/spot_sfinge3d.py')
     usual = replace(report, out=Path('data/sfinge3d/sfinge3d.pkl'), **spot)
     usual = replace(usual, splits=dict(train=1, recordings_train=1))

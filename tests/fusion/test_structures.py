@@ -304,8 +304,10 @@ def test_joints_that_the_model_does_not_name_are_said():
 
 def test_a_strict_load_of_a_plain_checkpoint_ends_in_advice():
     plain = Numbered()
-    with pytest.raises(RuntimeError, match='of the plain model.*strict=False'):
+    with pytest.raises(RuntimeError, match='of the plain model.*strict=False') as caught:
         plug(Numbered()).load_state_dict(plain.state_dict())
+    assert str(caught.value).count('plain model') == 1, 'said once, not once a stage'
+    assert str(caught.value).count('gamma_s') > 1
     fused = plug(Numbered())
     with pytest.raises(RuntimeError) as caught:
         fused.load_state_dict({**fused.state_dict(), 'l9': torch.ones(1)})

@@ -246,6 +246,20 @@ def test_splits_that_are_not_there_are_asked_for(split, message, tmp_path):
         load('stgcn_imigue', tmp_path / 'x.pkl')
 
 
+def test_a_file_of_one_split_can_be_tested_and_one_without_labels_cannot(tmp_path):
+    clips = make_clips(5, 2, clips=4)
+    names = [clip['frame_dir'] for clip in clips]
+    path = tmp_path / 'x.pkl'
+    save_annotations(path, dict(all=names), clips, dict(layout=ARMS, classes=CLASSES))
+    config = load('stgcn_imigue', path, testing=True)
+    assert config.test_dataloader.dataset.split == 'all'
+    for clip in clips:
+        del clip['label']
+    save_annotations(path, dict(all=names), clips, dict(layout=ARMS))
+    with pytest.raises(LaunchError, match='neither labels nor class names.*tools/recognize.py'):
+        load('stgcn_imigue', path, testing=True)
+
+
 def test_layouts_that_are_not_named_are_asked_for(files, tmp_path):
     with pytest.raises(LaunchError, match=r'layout of its 5 joints: say it by --layout NAME'):
         load('stgcn_imigue', files['bare'])

@@ -18,6 +18,7 @@ from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.errors import UserError
 from mg_plugins.files import InUse, locked
+from mg_plugins.openmmlab import launch
 from mg_plugins.openmmlab.launch import build_model, load_config
 from mg_plugins.openmmlab.settings import enter_scope
 
@@ -58,6 +59,9 @@ def trained(place, run_tool):
 def test_train_ends_with_a_tested_fused_model(trained):
     folder, out = trained
     assert 'SYNTHETIC' not in out
+    listings = ('System environment:', 'Hooks will be executed', 'Config:')
+    log = next(folder.glob('*/*.log')).read_text()
+    assert all(text in log and text not in out for text in listings), 'in the log file alone'
     weights = torch.load(folder / 'epoch_2.pth')['state_dict']
     assert weights['backbone.gcn.1.mg_fusion.gamma_t'].abs().max() > 0
     metrics = json.loads((folder / 'test/metrics.json').read_text())
@@ -245,6 +249,17 @@ def test_wishes_that_cannot_be_met_are_explained(arguments, message, tmp_path, m
     with pytest.raises(UserError, match=re.escape(message)):
         load_tool('train').main()
     assert not (tmp_path / 'work_dirs').exists()
+
+
+def test_a_checkpoint_may_follow_the_options_and_is_no_annotation_file(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = ['test.py', str(FUSED), '--work-dir', 'w', '--fuse', 'val.pkl']
+    monkeypatch.setattr(sys, 'argv', given)
+    tool = load_tool('test')
+    args = tool.parse_args()
+    assert args.checkpoint == 'val.pkl'
+    with pytest.raises(UserError, match='val.pkl is no checkpoint but an annotation file'):
+        launch.apply_test_options(load_config(args), args)
 
 
 @pytest.mark.slow

@@ -52,13 +52,13 @@ class MGMetric(BaseMetric):
                 self.prefix = 'synthetic'
         return super().evaluate(size)
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+    def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
         """Metrics over all clips of all ranks."""
         scores = np.stack([r['score'] for r in results])
         labels = np.array([r['label'] for r in results])
         self.latest = dict(scores=scores, labels=labels, clips=[r['clip'] for r in results])
         known = labels >= 0
-        metrics = dict(unlabelled=float((~known).sum())) if not known.all() else {}
+        metrics = dict(unlabelled=int((~known).sum())) if not known.all() else {}
         if known.any():
             metrics |= recognition_metrics(scores[known], labels[known])
         return metrics
