@@ -6,7 +6,6 @@ python tools/build_scenarios.py SOURCE [SOURCE …] --template NAME --out FILE [
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -44,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         help='annotations: take this split only; predictions: train or test, which they then '
         'are')  # fmt: skip
     add('--min-confidence', type=float, default=0.0, help='leave out less confident gestures')
-    add('--salt', help='of the opaque ids; random by default, so that ids differ in every build')
-    add('--keep-mapping', type=Path, metavar='FILE', help='write what ids and placeholders hide')
+    add('--salt', help='of the opaque ids; random by default, so that they differ in every build '
+        'and nobody can tell what they hide')  # fmt: skip
     return parser
 
 
@@ -71,15 +70,11 @@ def main() -> None:
 def build(args: argparse.Namespace, template: object) -> list:
     """Sessions to scenarios, with a summary of both."""
     from mg_plugins import emotion
-    from mg_plugins.errors import UserError
-    from mg_plugins.files import write_text
 
     notes: list[str] = []
     sessions, source = emotion.load_sessions(args.sources, args.split, notes=notes)
     if args.outcomes:
-        sessions, unused = emotion.with_outcomes(sessions, args.outcomes)
-        if unused:
-            notes.append(f'{args.outcomes} has {len(unused)} sessions without gestures')
+        sessions = emotion.with_outcomes(sessions, args.outcomes)
     names = emotion.read_names(args.names_file) if args.names_file else []
     if args.transcripts:
         transcripts = emotion.read_transcripts(args.transcripts)
@@ -94,10 +89,6 @@ def build(args: argparse.Namespace, template: object) -> list:
             notes.append(f'{len(without)} sessions have no transcript, such as {without[0]}')
         if unused := sorted(set(transcripts) - set(ids)):
             notes.append(f'{len(unused)} transcripts are of no session, such as {unused[0]}')
-    sessions, left_out = emotion.fitting_sessions(sessions, template)
-    if not sessions:
-        reason = next(iter(left_out), 'the source has no clip')
-        raise UserError(f'no session is left: {reason}; is --template right?')
     redactor = emotion.Redactor(names)
     scenarios = emotion.build_scenarios(
         sessions,
@@ -107,6 +98,7 @@ def build(args: argparse.Namespace, template: object) -> list:
         redactor=redactor,
         salt=args.salt,
         threshold=args.min_confidence or None,
+        notes=notes,
     )
     if empty := sum(not scenario.gestures for scenario in scenarios):
         notes.append(f'{empty} sessions have no gesture')
@@ -115,11 +107,6 @@ def build(args: argparse.Namespace, template: object) -> list:
             'built without --split: baselines and a fitted prior need scenarios of split train as '
             'well as test; build each with --split and the same --salt, and put the files together'
         )
-    if args.keep_mapping:
-        ids = {made.session: session.id for made, session in zip(scenarios, sessions, strict=True)}
-        ids |= {m.subject: session.subject for m, session in zip(scenarios, sessions, strict=True)}
-        content = json.dumps({'ids': ids, 'persons': redactor.persons}, ensure_ascii=False)
-        write_text(args.keep_mapping, content + '\n', private=True)
     if any(session.transcript for session in sessions):
         notes.append(
             'names that are not given are looked for among capitalised words only: those in lower '
@@ -130,17 +117,12 @@ def build(args: argparse.Namespace, template: object) -> list:
             f'{len(redactor.uncased)} transcripts, such as {redactor.uncased[0]}, have no capital '
             'letters or no others: nothing can be checked in them'
         )
-    summarise(scenarios, left_out, redactor, notes)
+    summarise(scenarios, redactor, notes)
     return scenarios
 
 
-def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str]) -> None:
+def summarise(scenarios: list, redactor: object, notes: list[str]) -> None:
     """Print what was made, what was masked, and what may be names still."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    # Not the table's title, which wraps at the table's width.
     first = scenarios[0]
     above = f', confidence of {first.threshold:g} or more' if first.threshold else ''
     print(f'{len(scenarios)} scenarios, source: {first.source} ({first.origin} gestures{above})')
@@ -153,11 +135,8 @@ def summarise(scenarios: list, left_out: dict, redactor: object, notes: list[str
         **{f'split {name}': count for name, count in sorted(splits.items())},
         **{f'masked as {what}': count for what, count in sorted(redactor.masked.items())},
     }
-    out = [('left out', f'{len(i)}, such as {i[0]}: {reason}') for reason, i in left_out.items()]
-    table = Table('what', '')
-    for row in [*rows.items(), *out]:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    Console().print(table)
+    for what, count in rows.items():
+        print(f'  {what}: {count}')
     for note in notes:
         print(f'note: {note}')
     if found := redactor.report():

@@ -9,8 +9,10 @@ import argparse
 import json
 import re
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from options import at_least, run
 
@@ -21,7 +23,9 @@ SYNTHETIC = {'subjects': 60, 'sessions': 6, 'clips': 5000}
 GO_ON = 'The same command goes on from here: what was answered is in the cache.'
 # Options of a judge and of the design, as their arguments are called.
 OPENAI = 'base_url model key_env allow_remote answer_tokens reasoning_effort extra_body'.split()
-DESIGN = ('arms', 'derangements', 'samples', 'seed', 'limit')
+ARMS = ('without', 'with', 'placebo')
+DESIGN = ('arms', 'derangements', 'seed', 'limit')
+ASK = ('concurrency', 'timeout', 'retries', 'max_calls')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,19 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
         help='openai: longest answer, thoughts included (default: 4096)')  # fmt: skip
     add('--reasoning-effort', metavar='LEVEL', help='openai: such as low, for models that take it')
     add('--extra-body', metavar='JSON', help='openai: further fields of each request')
-    add('--prior', metavar='fitted|documented|FILE',
+    add('--prior', choices=('fitted', 'documented'),
         help='lexicon: fit it to the training scenarios (default where 20 or more have a known '
-        'state), take the documented one (default else), or fit it to another file')  # fmt: skip
-    add('--rubric-judge', metavar='keyword|judge|MODEL',
-        help='who scores free text: the embedded keyword rubric (default with lexicon), the judge '
-        'itself (default else), or another model of its endpoint')  # fmt: skip
+        'state), or take the documented one (default else)')  # fmt: skip
+    add('--rubric-judge', metavar='judge|none|MODEL',
+        help='openai: who scores free text beside its evidence: the judge itself (default), nobody '
+        'or another model of its endpoint')  # fmt: skip
 
     add = parser.add_argument_group('the design').add_argument
-    arms = ('without', 'with', 'placebo')
-    add('--arms', nargs='+', choices=arms, default=arms, help='(default: all three)')
+    add('--arms', nargs='+', choices=ARMS, default=ARMS, help='(default: all three)')
     add('--derangements', type=at_least(1), default=3, help='placebo exchanges (default: 3)')
-    add('--no-rotate', action='store_true', help='ask in one order of options only')
-    add('--samples', type=at_least(1), default=1, help='draws of each (default: 1)')
     add('--seed', type=at_least(0), default=0, help='of everything random (default: 0)')
     add('--no-baselines', action='store_true', help='fit no learned baselines')
 
@@ -83,8 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--timeout', type=float, default=300.0,
         help='seconds for an answer, from when it can be served (default: 300)')  # fmt: skip
     add('--retries', type=at_least(0), default=6, help='after an error (default: 6)')
-    add('--max-calls', type=at_least(1), metavar='N', help='stop after so many requests')
-    add('--max-tokens', type=at_least(1), metavar='N', help='stop after so many tokens')
+    add('--max-calls', type=at_least(1), metavar='N', help='stop after so many requests for a set')
 
     add = parser.add_argument_group('output').add_argument
     add('--out', type=Path, help='folder (default: work_dirs/emotion/SCENARIOS_JUDGE)')
@@ -95,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Show or evaluate every set."""
     args = build_parser().parse_args()
+    from tqdm import tqdm
+
     from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
@@ -104,13 +106,11 @@ def main() -> int:
     args.out = args.out or Path('work_dirs/emotion') / name
     own = {t.name: t for t in map(emotion.load_template, args.template)}
     sets = load_sets(args)
-    if isinstance(args.arms, tuple) and any(
-        len(emotion.judged(cases)) == 1 for cases in sets.values()
-    ):
-        args.arms = args.arms[:2]
+    if args.arms is ARMS and any(len(emotion.judged(cases)) == 1 for cases in sets.values()):
+        args.arms = ARMS[:2]
         print('one scenario alone: judged without the placebo, which exchanges timelines')
     design = {name: getattr(args, name) for name in DESIGN}
-    design |= {'rotations': 1 if args.no_rotate else None, 'baselines': not args.no_baselines}
+    design['baselines'] = not args.no_baselines
     if args.show is not None:
         show(args, sets, own, design)
         return 0
@@ -118,19 +118,18 @@ def main() -> int:
         judges = [make_judges(args, scenarios) for scenarios in sets.values()]
     except (ValueError, ImportError) as error:
         raise UserError(str(error)) from error
-    ask = {name: getattr(args, name) for name in ('concurrency', 'timeout', 'retries')}
-    ask['budget'] = emotion.Budget(args.max_calls, args.max_tokens)
+    ask = {name: getattr(args, name) for name in ASK}
     evaluations, off = [], args.cache == 'none'
     with nullcontext() if off else emotion.Cache(args.cache or args.out / 'cache.jsonl') as cache:
         for (name, scenarios), (judge, rubric) in zip(sets.items(), judges, strict=True):
-            with progress_bar(name) as progress:
+            with tqdm(desc=name, leave=False, disable=None) as bar:
                 evaluation = emotion.evaluate(
                     scenarios,
                     judge,
                     name=name,
                     rubric_judge=rubric,
                     cache=cache,
-                    ask={**ask, 'progress': progress},
+                    ask={**ask, 'progress': partial(advance, bar)},
                     templates={**emotion.shipped_templates(scenarios), **own},
                     **design,
                 )
@@ -150,7 +149,7 @@ def main() -> int:
 
 def load_sets(args: argparse.Namespace) -> dict[str, list]:
     """Scenarios by the name of their set."""
-    from mg_plugins.emotion import load_scenarios, split_by_kind, synthetic_scenarios
+    from mg_plugins.emotion import load_scenarios, synthetic_scenarios
     from mg_plugins.errors import UserError
 
     if args.scenarios == 'synthetic':
@@ -165,20 +164,18 @@ def load_sets(args: argparse.Namespace) -> dict[str, list]:
             '--open-ended is for --scenarios synthetic; your own scenarios are open-ended where '
             'tools/build_scenarios.py --open-ended made them'
         )
-    return split_by_kind(load_scenarios(args.scenarios), Path(args.scenarios).stem)
+    return {Path(args.scenarios).stem: load_scenarios(args.scenarios)}
 
 
 def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
-    """The judge of a set, and who scores free text (None for the keyword rubric)."""
+    """The judge of a set, and who scores free text beside its evidence (None for nobody)."""
     from mg_plugins.emotion import choose_prior, make_judge
 
-    for key in ('prior',) if args.judge == 'openai' else OPENAI:
+    for key in ('prior',) if args.judge == 'openai' else (*OPENAI, 'rubric_judge'):
         if getattr(args, key):
             raise ValueError(f'--{key.replace("_", "-")} says nothing to --judge {args.judge}')
     rubric = args.rubric_judge
     if args.judge == 'lexicon':
-        if rubric not in (None, 'keyword'):
-            raise ValueError('--judge lexicon has no other rubric than --rubric-judge keyword')
         return make_judge('lexicon', prior=choose_prior(scenarios, args.prior)), None
     if not args.model:
         raise ValueError('--judge openai needs --model')
@@ -191,31 +188,23 @@ def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
         if not isinstance(options['extra'], dict):
             raise ValueError(f'--extra-body {extra[:60]}: a JSON object was expected')
     judge = make_judge('openai', seed=args.seed, **options)
-    if rubric == 'keyword':
+    if rubric == 'none':
         return judge, None
     options['model'] = args.model if rubric in (None, 'judge') else rubric
     return judge, make_judge('openai', seed=args.seed, **options)
 
 
-@contextmanager
-def progress_bar(name: str):
-    """A function that shows how many questions of a set are done, and of how many."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ('{task.description}', BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(line, completed=done, total=total)
+def advance(bar: Any, done: int, total: int) -> None:
+    """Show how many questions of a set are done, and of how many."""
+    bar.total = total
+    bar.update(done - bar.n)
 
 
 def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, design: dict) -> None:
     """Print the messages of one scenario, an arm after the other."""
     from mg_plugins.emotion import previews, shipped_templates
 
-    # The first set that has it; exchanges of timelines stay within a set.
-    having = [of for of in sets.values() if any(s.id == args.show for s in of)]
-    scenarios = (having or list(sets.values()))[0]
+    scenarios = next(iter(sets.values()))  # ids of the synthetic sets are the same
     known = {**shipped_templates(scenarios), **templates}
     shown = previews(scenarios, args.show, templates=known, **{**design, 'limit': None})
     for title, task in shown:
@@ -225,7 +214,7 @@ def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, desig
         return
     for schema in {json.dumps(task.schema) for _, task in shown if task.schema}:
         print(f'===== sent along: the JSON schema of the answer\n{schema}')
-    if not all(task.options for _, task in shown) and args.rubric_judge != 'keyword':
+    if not all(task.options for _, task in shown) and args.rubric_judge != 'none':
         print('===== sent later: question, rubric and each answer, for scoring')
 
 

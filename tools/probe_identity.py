@@ -34,7 +34,6 @@ def main() -> None:
     args = build_parser().parse_args()
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import Progress
     from rich.table import Table
 
     from mg_plugins.emotion import identity
@@ -43,19 +42,12 @@ def main() -> None:
     samples, source = collect(args)
     columns = ('from', 'subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p')
     table, probes = Table(*columns, title=f'Subjects told apart ({escape(source)})'), []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        for part in samples:
-            line = bar.add_task(part.name, total=args.shuffles)
-            p = identity.probe_subjects(
-                part,
-                shuffles=args.shuffles,
-                seed=args.seed,
-                progress=lambda done, _, line=line: bar.update(line, completed=done),
-            )
-            interval = f'{p["accuracy"]:.3f} ({p["low"]:.2f}-{p["high"]:.2f})'
-            figures = (f'{p[key]:.3f}' for key in ('chance', 'null_high', 'p'))
-            table.add_row(p['name'], f'{p["subjects"]}', interval, *figures)
-            probes.append(p)
+    for part in samples:
+        p = identity.probe_subjects(part, shuffles=args.shuffles, seed=args.seed)
+        interval = f'{p["accuracy"]:.3f} ({p["low"]:.2f}-{p["high"]:.2f})'
+        figures = (f'{p[key]:.3f}' for key in ('chance', 'null_high', 'p'))
+        table.add_row(p['name'], f'{p["subjects"]}', interval, *figures)
+        probes.append(p)
     Console().print(table)
     sessions = ', '.join(f'{p["sessions"]} of {p["name"]}' for p in probes)
     print(f'Held-out sessions named: {sessions}.')

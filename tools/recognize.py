@@ -84,7 +84,7 @@ def main() -> int:
     elif finished:
         folder /= next(iter(finished))
     if args.judge and sessions:
-        judge(folder, args, len(sessions) == 1)
+        judge(folder, args)
     return int(failed)
 
 
@@ -203,16 +203,13 @@ def save_scenarios(folder: Path, sessions: list, spotters: dict, template: Any) 
     scenarios.save_scenarios(folder / 'scenarios.jsonl', made)
 
 
-def judge(folder: Path, args: argparse.Namespace, alone: bool) -> None:
-    """Ask a judge about the scenarios by tools/eval_emotion.py, in the arms that can be."""
+def judge(folder: Path, args: argparse.Namespace) -> None:
+    """Ask a judge about the scenarios by tools/eval_emotion.py."""
     from mg_plugins.errors import UserError
 
     command = [sys.executable, str(Path(__file__).with_name('eval_emotion.py'))]
     command += ['--scenarios', str(folder / 'scenarios.jsonl'), '--judge', args.judge]
     command += ['--out', str(args.out / 'emotion')]
-    if alone:
-        print('one person: no placebo arm, which exchanges timelines between people')
-        command += ['--arms', 'without', 'with']
     done = subprocess.run(command)
     if done.returncode:
         raise UserError(f'the judge ended with status {done.returncode}; recordings are finished')

@@ -8,20 +8,22 @@ scenario's; what the arm with gestures gains over *it* comes from what these ges
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mg_plugins.errors import UserError
+
 from .build import Template, load_template, template_names
-from .scenarios import Scenario, ScenarioError, load_scenarios
+from .scenarios import Scenario
 from .tasks import Task, render
 
 if TYPE_CHECKING:
     from .judges.lexicon import Prior
 
 WITHOUT, WITH, PLACEBO = ARMS = ('without', 'with', 'placebo')
-ALL_ROTATIONS = 3  # options up to which every rotation is asked
+MOST_ROTATIONS = 3
 ENOUGH_TO_FIT = 20  # labelled training scenarios
 
 # What an exchange of timelines avoids, from the worst; one weighs as much as a hundred of the next
@@ -49,10 +51,6 @@ class Design:
 
     arms: Sequence[str] = ARMS  # those wanted of ``ARMS``
     derangements: int = 3  # exchanges of timelines in the placebo
-    # Rotations of the options, so that liking a position gains nothing: all of them with up to 3
-    # options, else 3, unless given. An open-ended question has one.
-    rotations: int | None = None
-    samples: int = 1  # how often each question is asked
     seed: int = 0  # of everything random
     # Judge so many scenarios, by chance; the placebo still exchanges among all.
     limit: int | None = None
@@ -62,7 +60,7 @@ class Design:
     def __post_init__(self) -> None:
         if not self.arms or not set(self.arms) <= set(ARMS):
             raise ValueError(f'arms {list(self.arms)}: some of {", ".join(ARMS)} were expected')
-        for name in ('derangements', 'rotations', 'samples', 'limit'):
+        for name in ('derangements', 'limit'):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f'{name} must be at least 1, not {value}')
@@ -74,7 +72,7 @@ def plan_questions(
     """Every question of an evaluation, scenario by scenario; ``design`` are fields of `Design`.
 
     All arms of a scenario stand together, so that a budget that ends early leaves whole scenarios.
-    A placebo with fewer than two scenarios raises `ScenarioError`.
+    A placebo with fewer than two scenarios raises `UserError`.
     """
     plan = Design(**design)
     exchanged = derange(scenarios, plan.derangements, plan.seed) if PLACEBO in plan.arms else []
@@ -83,22 +81,20 @@ def plan_questions(
     for i in sorted(chosen.tolist()):
         scenario = scenarios[i]
         sources = {WITHOUT: [None], WITH: [i], PLACEBO: [int(draw[i]) for draw in exchanged]}
-        orders = rotate(len(scenario.states), 1 if scenario.open_ended else plan.rotations)
+        orders = rotate(len(scenario.states))[: 1 if scenario.open_ended else None]
         template = (templates or {}).get(scenario.domain)
         for arm in (arm for arm in ARMS if arm in plan.arms):
             for draw, source in enumerate(sources[arm]):
                 gestures = None if source is None else scenarios[source].gestures
                 for rotation, order in enumerate(orders):
                     task = render(scenario, gestures, order, template)
-                    for sample in range(plan.samples):
-                        own = replace(task, sample=sample)
-                        questions.append(Question(i, arm, draw, rotation, order, source, own))
+                    questions.append(Question(i, arm, draw, rotation, order, source, task))
     return questions
 
 
-def rotate(options: int, rotations: int | None = None) -> list[tuple[int, ...]]:
-    """Rotations of so many options, evenly spread; never more than there are options."""
-    rotations = min(ALL_ROTATIONS if rotations is None else rotations, options)
+def rotate(options: int) -> list[tuple[int, ...]]:
+    """Up to three rotations of so many options, evenly spread: liking a position gains nothing."""
+    rotations = min(MOST_ROTATIONS, options)
     shifts = [r * options // rotations for r in range(rotations)]
     return [tuple((i + shift) % options for i in range(options)) for shift in shifts]
 
@@ -117,7 +113,7 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
 
     n = len(scenarios)
     if n < 2:
-        raise ScenarioError(
+        raise UserError(
             f'the placebo exchanges timelines between scenarios, and there is {n}: give two or '
             f'more, or leave this arm out (--arms without with)'
         )
@@ -132,7 +128,7 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
     for _ in range(number):
         rows, columns = linear_sum_assignment(cost + random.random((n, n)))
         if (cost[rows, columns] >= OWN).any():
-            raise ScenarioError(
+            raise UserError(
                 f'the placebo cannot give each of {n} scenarios the timeline of another session, '
                 'one session has more than half of them: give more sessions, or leave this arm out'
             )
@@ -159,38 +155,17 @@ def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
     return [s for s in scenarios if s.split == 'train' and s.state and s.session not in sessions]
 
 
-def split_by_kind(scenarios: Sequence[Scenario], name: str) -> dict[str, list[Scenario]]:
-    """Multiple choice and open-ended apart, named so where there are both."""
-    choice = [s for s in scenarios if not s.open_ended]
-    free = [s for s in scenarios if s.open_ended]
-    if choice and free:
-        return {f'{name}, multiple choice': choice, f'{name}, open-ended': free}
-    return {name: list(scenarios)}
-
-
 def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prior:
     """The lexicon judge's prior for a set.
 
-    ``wish`` is ``'fitted'`` (to its labelled training scenarios, the default where there are 20),
-    ``'documented'`` (else the default), or a scenarios file to fit to; of that, scenarios of
-    sessions or subjects that are judged are left out.
+    ``wish`` is ``'fitted'`` (to its labelled training scenarios, the default where there are 20) or
+    ``'documented'`` (else the default).
     """
     from .judges.lexicon import Prior, fit_prior
 
-    train, cases = for_fitting(scenarios), judged(scenarios)
-    if wish == 'documented' or wish is None and len(train) < ENOUGH_TO_FIT:
-        return Prior.documented()
-    if wish in ('fitted', None):
-        return fit_prior(train)
-    sessions, subjects = {s.session for s in cases}, {s.subject for s in cases}
-    given = load_scenarios(wish)
-    apart = [s for s in given if s.session not in sessions and s.subject not in subjects]
-    if not apart:
-        raise ValueError(
-            f'--prior {wish}: all of its {len(given)} scenarios are of sessions or subjects that '
-            'are judged; a prior must be fitted to others'
-        )
-    return fit_prior(apart)
+    train = for_fitting(scenarios)
+    enough = len(train) >= ENOUGH_TO_FIT if wish is None else wish == 'fitted'
+    return fit_prior(train) if enough else Prior.documented()
 
 
 def previews(
@@ -205,7 +180,7 @@ def previews(
     ids = [case.id for case in cases]
     if not cases or (wanted and wanted not in ids):
         such = f'there are {len(ids)}, such as {", ".join(ids[:3])}'
-        raise ScenarioError(f'no scenario {wanted!r} would be judged; {such}')
+        raise UserError(f'no scenario {wanted!r} would be judged; {such}')
     place = ids.index(wanted) if wanted else 0
     shown: dict[tuple[str, str], tuple[str, Task]] = {}
     for q in plan_questions(cases, **design):

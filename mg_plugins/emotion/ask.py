@@ -12,6 +12,7 @@ waited for while there is something else to do.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import statistics
 import time
@@ -29,36 +30,9 @@ from .tasks import FAILED, NOT_ASKED, UNREAD, Answer, Judge, JudgeError, Reply, 
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of back-off: the first limit and the last
 PATIENCE = 300.0  # an endpoint that asks to wait longer ends the run; a later one goes on from here
+REASK = 1  # how often a question is asked anew because its reply could not be read
 ANEW = 1_000_000  # added to a task's sample for each time that its reply could not be read
 CLOSING = 10.0  # seconds for connections to close
-
-
-@dataclass
-class Budget:
-    """Limits over one call of `ask_all`, or over all that are given the same object.
-
-    ``calls`` are requests, retries included. After ``tokens`` nothing new is asked, but what is
-    under way is awaited, so that a few answers more may come.
-    """
-
-    calls: int | None = None
-    tokens: int | None = None
-    used_calls: int = 0
-    used_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ('calls', 'tokens'):
-            if (getattr(self, name) or 0) < 0:
-                limit = f'budget of {getattr(self, name)} {name}'
-                raise ValueError(f'{limit}: a number of at least 0 was expected')
-
-    def over(self) -> str:
-        """Which limit is reached, or an empty text."""
-        if self.calls is not None and self.used_calls >= self.calls:
-            return f'the budget of {self.calls} calls is used up'
-        if self.tokens is not None and self.used_tokens >= self.tokens:
-            return f'the budget of {self.tokens} tokens is used up ({self.used_tokens} used)'
-        return ''
 
 
 class Pace:
@@ -116,13 +90,13 @@ def ask_all(
     concurrency: int = 8,
     timeout: float = 300.0,
     retries: int = 6,
-    reask: int = 1,
-    budget: Budget | None = None,
+    max_calls: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     read: Callable[[Reply, Task], Answer] = parse_reply,
 ) -> Asked:
     """Ask all tasks and wait for their answers; the judge is closed at the end.
 
+    One whose reply could not be read is asked anew, `REASK` times ever.
     It works inside a running event loop too: the asking has a thread of its own. Ctrl-C stops it;
     what has arrived is in the cache.
 
@@ -134,18 +108,17 @@ def ask_all(
         timeout: Seconds for one request from when it can be served. It is doubled with each try.
         retries: How often a request is made anew after an error that may pass, after a random wait
             below a limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
-        reask: How often a question is asked anew, ever, because its reply could not be read.
-        budget: Limits on requests and tokens.
+        max_calls: The most requests, retries included.
         progress: Called with the number of tasks done and of all, from the asking thread.
         read: Makes an answer of a reply.
     """
-    if concurrency < 1 or not timeout > 0 or retries < 0 or reask < 0:
+    if concurrency < 1 or not timeout > 0 or retries < 0:
         raise ValueError(
-            f'concurrency {concurrency}, timeout {timeout}, retries {retries}, reask {reask}: '
-            'at least 1, above 0, at least 0 and at least 0 were expected'
+            f'concurrency {concurrency}, timeout {timeout}, retries {retries}: '
+            'at least 1, above 0 and at least 0 were expected'
         )
-    run = _Run(judge, list(tasks), cache, Pace(concurrency), timeout, retries, reask,
-               budget or Budget(), progress, read)  # fmt: skip
+    run = _Run(judge, list(tasks), cache, Pace(concurrency), timeout, retries,
+               max_calls, progress, read)  # fmt: skip
     with ThreadPoolExecutor(1, 'ask') as pool:
         asked = pool.submit(asyncio.run, run.main())
         try:
@@ -184,8 +157,7 @@ class _Run:
     pace: Pace
     timeout: float
     retries: int
-    reask: int
-    budget: Budget
+    max_calls: int | None
     progress: Callable[[int, int], None] | None
     read: Callable[[Reply, Task], Answer]
     stopped: str = ''
@@ -194,13 +166,15 @@ class _Run:
     failures: int = 0
     done: int = 0
     cached: int = 0
+    calls: int = 0
+    tokens: int = 0
     jitter: random.Random = field(default_factory=lambda: random.Random(0))
     # Requests under way, in the order of their start, with the time from when each is served.
     served: dict[asyncio.Task, float] = field(default_factory=dict)
 
     async def main(self) -> Asked:
         self.loop, self.current = asyncio.get_running_loop(), asyncio.current_task()
-        self.stop, used = asyncio.Event(), (self.budget.used_calls, self.budget.used_tokens)
+        self.stop = asyncio.Event()
         by_key: dict[str, _Question] = {}
         for place, task in enumerate(self.tasks):
             question = by_key.setdefault(task_key(self.judge, task), _Question(task))
@@ -231,11 +205,9 @@ class _Run:
             for place in question.places:
                 answers[place] = question.answer or answer or answers[place]
                 replies[place] = reply
-        calls, tokens = self.budget.used_calls - used[0], self.budget.used_tokens - used[1]
         every = [reply.tokens for q in questions for reply, _ in q.read]
-        return Asked(
-            answers, replies, calls, tokens, self.cached, self.stopped, len(every), sum(every)
-        )
+        run = self.calls, self.tokens, self.cached, self.stopped
+        return Asked(answers, replies, *run, len(every), sum(every))
 
     async def _ask_waiting(self) -> None:
         """Keep as many questions under way as the pace allows, until all are done."""
@@ -256,7 +228,7 @@ class _Run:
             question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
             question.tries, question.error = 0, None
         answer = question.best()[1]
-        if answer and (answer.status not in UNREAD or len(question.read) > self.reask):
+        if answer and (answer.status not in UNREAD or len(question.read) > REASK):
             question.answer = answer
 
     def _scrub(self, text: str) -> str:
@@ -299,7 +271,7 @@ class _Run:
                 await asyncio.wait_for(self.stop.wait(), pause)
         if self._over():
             return False  # not asked, as far as its outcome goes
-        self.budget.used_calls += 1
+        self.calls += 1
         question.tries += 1
         return True
 
@@ -351,15 +323,15 @@ class _Run:
         reply = await self.judge.reply(task)
         # No await from here on: what has arrived is kept.
         self.pace.replied(time.monotonic() - started)
-        self.budget.used_tokens += reply.tokens
+        self.tokens += reply.tokens
         self.arrived, self.failures = True, 0
         if self.cache is not None:
             self.cache.put(self.judge, question.task, reply)
         self._take(question, [reply])
 
     def _over(self) -> bool:
-        if not self.stopped and self.budget.over():
-            self._stop(self.budget.over())
+        if self.calls >= (math.inf if self.max_calls is None else self.max_calls):
+            self._stop(f'the budget of {self.max_calls} calls is used up')
         return bool(self.stopped)
 
     def _stop(self, why: str) -> None:

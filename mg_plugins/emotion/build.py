@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
 
-from .redact import Redactor, new_salt, opaque_id
+from .redact import Redactor, opaque_id
 from .scenarios import (
     KNOWN_ONLY,
     RECOGNISED,
     SYNTHETIC,
     Scenario,
-    ScenarioError,
     Text,
     Valence,
     check,
@@ -55,8 +58,9 @@ class Template:
     context: Text  # what was said takes the place of {transcript}
     question: Text  # asked with the options of the states
     open_question: Text  # asked without options
-    rubric: tuple[Text, ...]  # what a full answer to the open question mentions
-    states: tuple[State, ...]
+    # What a full answer to the open question mentions.
+    rubric: Annotated[tuple[Text, ...], Field(min_length=1)]
+    states: Annotated[tuple[State, ...], Field(min_length=2)]
 
     def render_context(self, transcript: str) -> str:
         """The context text with a redacted transcript, or a note where there is none, in it."""
@@ -88,7 +92,7 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
     alike = [
         part
         for part in ('name', 'option')
-        if len({getattr(s, part).casefold() for s in made.states}) < max(len(made.states), 2)
+        if len({getattr(s, part).casefold() for s in made.states}) < len(made.states)
     ]
     for wrong, what in (
         (
@@ -96,8 +100,7 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
             f'name: letters, digits, _, - and . were expected, not {made.name!r}',
         ),
         (made.context.count(SLOT) != 1, f'context: {SLOT} must stand in it, once'),
-        (not made.rubric, 'rubric: one item or more was expected'),
-        (alike, f'states: two or more were expected, each with a {" ".join(alike)} of its own'),
+        (alike, f'states: each with a {" ".join(alike)} of its own was expected'),
         (
             made.name in names and path.resolve().parent != FOLDER,
             f'name: {made.name!r} is a template of the package; give your copy a name of its own, '
@@ -109,22 +112,6 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
     return made
 
 
-def fitting_sessions(
-    sessions: Iterable[Session], template: Template
-) -> tuple[list[Session], dict[str, list[str]]]:
-    """Sessions of a state that the template knows, or of none; and the others by reason."""
-    fitting: list[Session] = []
-    left_out: dict[str, list[str]] = {}
-    known = ', '.join(state.name for state in template.states)
-    for session in sessions:
-        if session.state and not template.state(session.state):
-            reason = f'state {session.state!r} is none of the template: {known}'
-            left_out.setdefault(reason, []).append(session.id)
-        else:
-            fitting.append(replace(session, state=template.state(session.state)))
-    return fitting, left_out
-
-
 def build_scenarios(
     sessions: Iterable[Session],
     template: Template,
@@ -134,6 +121,7 @@ def build_scenarios(
     redactor: Redactor | None = None,
     salt: str | None = None,
     threshold: float | None = None,
+    notes: list[str] | None = None,
 ) -> list[Scenario]:
     """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
 
@@ -142,16 +130,18 @@ def build_scenarios(
     exchanges, would change with every build.
 
     Args:
-        sessions: Their states must be the template's or empty; see `fitting_sessions`.
+        sessions: One whose state is neither the template's nor empty is left out.
         template: How to ask.
         open_ended: Ask for free text instead of an option.
         source: Where the sessions come from, for reports; it is not sent.
         redactor: Masks the names that it was given; its counts can be read.
         salt: Of the ids; random by default, so that nobody can recompute them from known names.
         threshold: Confidence below which gestures are left out.
+        notes: What was left out is added to it.
     """
-    redactor, salt = redactor or Redactor(), salt or new_salt()
+    redactor, salt = redactor or Redactor(), salt or secrets.token_hex(16)
     scenarios: dict[str, Scenario] = {}
+    unknown: dict[str, list[str]] = {}
     fixed = {
         'domain': template.name,
         'source': source,
@@ -163,12 +153,10 @@ def build_scenarios(
     for session in sessions:
         state = template.state(session.state)
         if session.state and not state:
-            has = f'{session.state!r}; it has {", ".join(fixed["states"])}'
-            raise ScenarioError(
-                f'session {session.id!r}: the template {template.name} has no state {has}'
-            )
+            unknown.setdefault(session.state, []).append(session.id)
+            continue
         if session.id in scenarios:
-            raise ScenarioError(f'session {session.id!r} comes twice')
+            raise UserError(f'session {session.id!r} comes twice')
         person = opaque_id('person', session.subject, salt)
         recording = opaque_id('recording', session.id, salt)
         gestures = [g for g in session.gestures if g.confidence >= (threshold or 0)]
@@ -184,4 +172,12 @@ def build_scenarios(
             threshold=threshold if session.origin == RECOGNISED else None,
             **fixed,
         )
+    has = f'the states of the template {template.name}: {", ".join(fixed["states"])}'
+    left_out = [f'state {state!r} is none of {has}' for state in unknown]
+    if not scenarios:
+        why = left_out[0] if left_out else 'there are no clips'
+        raise UserError(f'no session is left: {why}; is the template right?')
+    if notes is not None:
+        counts = (f'{len(ids)} sessions left out, such as {ids[0]}: ' for ids in unknown.values())
+        notes += map(str.__add__, counts, left_out)
     return list(scenarios.values())

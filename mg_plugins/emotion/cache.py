@@ -77,10 +77,6 @@ class Cache(AbstractContextManager):
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def __len__(self) -> int:
-        """Number of replies."""
-        return sum(map(len, self._replies.values()))
-
     def _load(self, content: bytes) -> None:
         """Read all lines; one that a kill cut off at the end is taken away."""
         advice = 'move it away or name another file for the cache'

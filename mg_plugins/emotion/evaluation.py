@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mg_plugins.errors import UserError
+
 from .arms import (
     PLACEBO,
     WITH,
@@ -26,8 +28,8 @@ from .arms import (
 )
 from .ask import ask_all
 from .figures import NO_INTERVAL, Tally
-from .scenarios import Scenario, ScenarioError
-from .scores import GENERAL_RUBRIC, KEYWORD, OpenAnswer, grade, score_evidence
+from .scenarios import Scenario
+from .scores import GENERAL_RUBRIC, grade, rubric_task, score_evidence
 from .tasks import ANSWERED, LETTERS, NOT_ASKED, TEXTS, Answer, Judge, Reply, clock
 
 if TYPE_CHECKING:
@@ -76,42 +78,47 @@ def evaluate(
         judge: Who answers.
         name: Of the set, in reports.
         cache: Where replies are kept.
-        ask: Further arguments of `ask.ask_all`: concurrency, timeout, retries, budget, progress.
+        ask: Further arguments of `ask.ask_all`: concurrency, timeout, retries, max_calls, progress.
         templates: By domain, for system texts and rubrics; the package's own by default.
-        rubric_judge: Scores open-ended answers; None for the keyword rubric.
+        rubric_judge: Scores open-ended answers; without one only their evidence is scored.
         design: Fields of `arms.Design`.
     """
     started = time.perf_counter()
     plan, cases = Design(**design), judged(scenarios)
     if not cases:
-        raise ScenarioError(f'{name}: nothing to judge: every scenario is of split train')
+        raise UserError(f'{name}: nothing to judge: every scenario is of split train')
     if len({case.open_ended for case in cases}) > 1:
-        raise ScenarioError(f'{name}: multiple choice and open-ended scenarios in one set')
+        raise UserError(
+            f'{name}: multiple choice and open-ended scenarios in one file, whose scores differ: '
+            'give each a file of its own'
+        )
     templates = shipped_templates(cases) if templates is None else templates
     questions = plan_questions(cases, templates=templates, **design)
-    asked = ask_all(judge, [q.task for q in questions], cache=cache, **(ask or {}))
+    ask = dict(ask or {})
+    asked = ask_all(judge, [q.task for q in questions], cache=cache, **ask)
     classes = {gesture.name for case in cases for gesture in case.gestures}
     records = [
         {'set': name, **_record(cases, question, answer, reply, classes)}
         for question, answer, reply in zip(questions, asked.answers, asked.replies, strict=True)
     ]
     spent, ungraded = [asked], 0
-    if cases[0].open_ended:
-        told, answers = [k for k, r in enumerate(records) if r['status'] == ANSWERED], []
+    if cases[0].open_ended and rubric_judge:
+        told, tasks = [k for k, r in enumerate(records) if r['status'] == ANSWERED], []
         for place in told:
             case = cases[questions[place].scenario]
             rubric = templates[case.domain].rubric if case.domain in templates else GENERAL_RUBRIC
-            answers.append(OpenAnswer(case.question, tuple(rubric), records[place]['text']))
-        scores, cost = grade(answers, rubric_judge, seed=plan.seed, cache=cache, ask=ask)
-        spent, ungraded = [asked, cost] if rubric_judge else [asked], scores.count(None)
+            tasks.append(rubric_task(case.question, rubric, records[place]['text']))
+        if ask.get('max_calls') is not None:
+            ask['max_calls'] -= asked.calls
+        scores, cost = grade(tasks, rubric_judge, seed=plan.seed, cache=cache, ask=ask)
+        spent, ungraded = [asked, cost], scores.count(None)
         for place, score in zip(told, scores, strict=True):
-            records[place] |= vars(score) if score else {}
+            records[place] |= score or {}
     tally = Tally(cases, records, plan.bootstrap, plan.seed)
     notes = _notes(scenarios, tally, plan)
     notes += [SAYS['ungraded'].format(n=ungraded)] if ungraded else []
     choice = not tally.open_ended
     free, free_gains = (None, {}) if choice else tally.open()
-    notes += [] if choice or rubric_judge else [SAYS['keyword rubric']]
     chosen = [cases[i] for i in sorted({q.scenario for q in questions})]
     metrics = {
         'version': VERSION,
@@ -125,13 +132,12 @@ def evaluate(
         'seed': plan.seed,
         'scenarios': len(chosen),
         'subjects': len({case.subject for case in chosen}),
-        'states': tally.states,
         'open_ended': tally.open_ended,
         'arms': {arm: tally.arm(arm) for arm in tally.of},
         'comparisons': tally.compare() if choice else {},
         'gestures': tally.gestures() if choice else [],
         'baselines': {},
-        'rubric_judge': None if choice else rubric_judge.name if rubric_judge else KEYWORD,
+        'rubric_judge': None if choice or not rubric_judge else rubric_judge.name,
         'open': free,
         'open_comparisons': free_gains,
     }
@@ -162,7 +168,6 @@ def _record(
         'scenario': case.id,
         'subject': case.subject,
         **{name: getattr(question, name) for name in ('arm', 'draw', 'rotation')},
-        'sample': task.sample,
         'options': list(task.options),
         'states': list(task.states),
         'user': task.user,
@@ -251,7 +256,6 @@ def _notes(scenarios: Sequence[Scenario], tally: Tally, plan: Design) -> list[st
         'unknown': len(tally.judged) - len(tally.known),
         'unfinished': len(tally.cut),
         'own subject': own,
-        'not rotated': plan.rotations == 1 and not tally.open_ended,
     }
     fields = {'fitting': len(train), 'share': own / max(len(placebo), 1)}
     return [SAYS[what].format(n=number, **fields) for what, number in found.items() if number]

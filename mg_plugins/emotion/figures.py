@@ -1,7 +1,7 @@
 """The records of an evaluation, counted by scenario, and the figures that come of the counts.
 
 docs/emotion.md describes the parts of ``metrics``. A scenario counts once in every figure but for
-ece, brier and positions, which count answers.
+ece and brier, which count answers.
 """
 
 from __future__ import annotations
@@ -50,16 +50,14 @@ class Tally:
         self.boot = self._bootstrap(self.known)
         # (known scenarios, states + 1) questions by state chosen; the last column: none.
         rows, row = np.arange(len(self.known)), {name: k for k, name in enumerate(self.known)}
-        self.votes, self.score, self.answered, self.right = {}, {}, {}, {}
+        self.votes, self.score, self.right = {}, {}, {}
         for arm, of_arm in self.of.items():
             votes = self.votes[arm] = np.zeros((len(rows), len(self.states) + 1))
             for r in of_arm:
                 if r['scenario'] in row:
                     column = self.states.index(r['state']) if r['state'] else -1
                     votes[row[r['scenario']], column] += 1
-            total = np.maximum(votes.sum(1), 1)
-            self.score[arm] = votes[rows, self.truth] / total
-            self.answered[arm] = votes[:, :-1].sum(1) / total
+            self.score[arm] = votes[rows, self.truth] / np.maximum(votes.sum(1), 1)
             self.right[arm] = majority(votes) == self.truth
 
     def arm(self, arm: str) -> dict[str, Any]:
@@ -69,25 +67,16 @@ class Tally:
         sure = [r for r in told if r['confidence'] is not None and r['scenario'] in known]
         confidence = np.array([r['confidence'] for r in sure])
         correct = np.array([r['correct'] for r in sure], float)
-        options = max(len(r['options']) for r in rows)
-        positions = np.bincount([r['choice'] for r in told], minlength=options)
-        figures = dict.fromkeys(('accuracy', 'accuracy_when_answered', 'macro_f1'), NO_INTERVAL)
-        if not self.open_ended:
-            figures = {
-                'accuracy': self.boot.mean(self.score[arm]),
-                'accuracy_when_answered': self.boot.ratio(self.score[arm], self.answered[arm]),
-                'macro_f1': self._macro_f1(self.votes[arm]),
-            }
-        counts = Counter(r['status'] for r in rows)
+        counts, free = Counter(r['status'] for r in rows), self.open_ended
         return {
             'asked': len(rows) - counts[NOT_ASKED],
             **{status: counts[status] for status in STATUSES},
-            **{key: dict(value) for key, value in figures.items()},
+            'accuracy': NO_INTERVAL if free else self.boot.mean(self.score[arm]),
+            'macro_f1': NO_INTERVAL if free else self._macro_f1(self.votes[arm]),
             'evidence': self._interval(self._means(arm, lambda r: r.get('grounded'))),
             'ece': expected_calibration_error(confidence, correct),
             'brier': brier_score(confidence, correct),
             'mean_confidence': float(confidence.mean()) if sure else None,
-            'positions': (positions / max(len(told), 1)).tolist(),
         }
 
     def compare(self) -> dict[str, dict[str, Any]]:
@@ -112,11 +101,11 @@ class Tally:
         }
         table: dict[str, Counter] = {}
         for i, before, after in zip(self.known, self.right[WITHOUT], self.right[WITH], strict=True):
-            change = 'unchanged' if before == after else 'to_right' if after else 'to_wrong'
+            moved = [] if before == after else ['to_right' if after else 'to_wrong']
             for gesture in sorted({g.name for g in self.cases[i].gestures}):
                 counts = table.setdefault(gesture, Counter())
-                counts.update(['scenarios', change, *['cited'] * ((i, gesture) in cited)])
-        keys = ('scenarios', 'to_right', 'to_wrong', 'unchanged', 'cited')
+                counts.update(['scenarios', *moved, *['cited'] * ((i, gesture) in cited)])
+        keys = ('scenarios', 'to_right', 'to_wrong', 'cited')
         rows = [{'name': n, **{key: c[key] for key in keys}} for n, c in table.items()]
         return sorted(rows, key=lambda r: (-r['to_right'] - r['to_wrong'], -r['scenarios']))
 
@@ -147,22 +136,26 @@ class Tally:
         """Completeness, depth and evidence by arm, and their paired gains by pair of arms.
 
         A question without an answer has 0 in all; one that the rubric judge gave no score is left
-        out. A gain runs over the scenarios that have scores in both arms.
+        out. A gain runs over the scenarios that have scores in both arms. Without a rubric judge
+        there is the evidence alone.
         """
+        rated = any('depth' in r for r in self.records)
+        parts = ('completeness', 'depth', 'grounded') if rated else ('grounded',)
 
-        def three(r: Record) -> tuple[float, ...] | None:
-            if 'depth' in r:
-                return r['completeness'], r['depth'], r['grounded']
-            return None if r['status'] == ANSWERED else (0, 0, 0)
+        def scores(r: Record) -> tuple[float, ...] | None:
+            if r['status'] != ANSWERED:
+                return (0,) * len(parts)
+            return tuple(r[part] for part in parts) if parts[0] in r else None
 
-        means = {arm: self._means(arm, three) for arm in self.of}
+        means = {arm: self._means(arm, scores) for arm in self.of}
         gains = {
             f'{a} - {b}': {i: means[a][i] - means[b][i] for i in means[a] if i in means[b]}
             for a, b in self.pairs
         }
         return tuple(
             {
-                name: {part: self._interval(values, k) for k, part in enumerate(OPEN)}
+                name: dict.fromkeys(OPEN, NO_INTERVAL)
+                | {part: self._interval(values, k) for k, part in enumerate(OPEN[-len(parts) :])}
                 for name, values in table.items()
             }
             for table in (means, gains)

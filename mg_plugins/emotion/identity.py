@@ -9,7 +9,7 @@ among the sessions. A simple probe gives a lower bound: a better one may tell mo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,15 +19,15 @@ from mg_plugins.errors import UserError
 from .scenarios import Scenario
 
 FOLDS, LEVEL = 5, 0.95
+DRAWS = 2000  # of sessions, for the interval
 
 
 class Samples(NamedTuple):
-    """What the probe sees: of each session its features (sessions, D), subject and id."""
+    """What the probe sees: of each session its features (sessions, D) and subject."""
 
     name: str
     features: np.ndarray
     subjects: tuple[str, ...]
-    sessions: tuple[str, ...]
 
 
 def keypoint_samples(content: Mapping[str, Any]) -> Samples:
@@ -81,9 +81,7 @@ def probe_subjects(
     samples: Samples,
     *,
     shuffles: int = 200,
-    bootstrap: int = 2000,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Measure how well the subjects of held-out sessions are named.
 
@@ -92,23 +90,21 @@ def probe_subjects(
     Args:
         samples: Whose, and what is known of them.
         shuffles: How often subjects are shuffled for the null.
-        bootstrap: How often sessions are drawn for the interval.
         seed: Of folds, shuffles and draws.
-        progress: Called with shuffles done and in all.
 
     Returns:
         ``name`` of the samples; ``accuracy``, the share of held-out sessions whose subject was
         named, with its 95% interval ``low``, ``high`` (both equal it at 0 and 1); ``chance``;
-        ``null_mean`` and ``null_high``, mean and 95th percentile with shuffled subjects; ``p``, how
-        often these do as well, (1 + so many) / (1 + shuffles); numbers of ``subjects``,
-        ``sessions`` and ``features``.
+        ``null_high``, the 95th percentile with shuffled subjects; ``p``, how often these do as
+        well, (1 + so many) / (1 + shuffles); numbers of ``subjects``, ``sessions``, ``features``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from tqdm import tqdm
 
-    name, features, names, _ = samples
+    name, features, names = samples
     subjects, counts = np.array(names), Counter(names)
     if len(counts) < 2:
         raise UserError(f'{name}: two subjects or more were expected, not {list(counts)}')
@@ -126,14 +122,12 @@ def probe_subjects(
         return cross_val_predict(model, features, labels, cv=folds) == labels
 
     correct, stream, null = named_rightly(subjects), np.random.default_rng(seed), []
-    for done in range(shuffles):
+    for _ in tqdm(range(shuffles), name, leave=False, disable=None):
         null.append(named_rightly(stream.permutation(subjects)).mean())
-        if progress:
-            progress(done + 1, shuffles)
-    draws, accuracy = stream.choice(correct, (bootstrap, len(correct))).mean(1), correct.mean()
+    draws, accuracy = stream.choice(correct, (DRAWS, len(correct))).mean(1), correct.mean()
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     shares = dict(accuracy=accuracy, low=low, high=high, chance=1 / len(counts))
-    shares |= dict(null_mean=np.mean(null), null_high=np.quantile(null, LEVEL))
+    shares |= dict(null_high=np.quantile(null, LEVEL))
     shares |= dict(p=(1 + sum(value >= accuracy for value in null)) / (1 + shuffles))
     sizes = dict(subjects=len(counts), sessions=len(subjects), features=features.shape[1])
     return {'name': name, **{key: float(share) for key, share in shares.items()}, **sizes}
@@ -161,4 +155,4 @@ def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) ->
     order = sorted(subjects)
     at = np.array([session for _, session in owners])
     features = np.stack([rows[at == session].mean(0) for session in order])
-    return Samples(name, features, tuple(subjects[s] for s in order), tuple(order))
+    return Samples(name, features, tuple(subjects[s] for s in order))

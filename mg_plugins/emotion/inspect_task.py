@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,10 @@ from mg_plugins.emotion.arms import Question, judged, plan_questions, shipped_te
 from mg_plugins.emotion.build import load_template
 from mg_plugins.emotion.figures import COMPARISONS
 from mg_plugins.emotion.parse import parse_reply
-from mg_plugins.emotion.scenarios import Scenario, ScenarioError, load_scenarios
+from mg_plugins.emotion.scenarios import load_scenarios
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import Reply
+from mg_plugins.errors import UserError
 
 FINISH = {'max_tokens': 'length', 'model_length': 'length'}
 
@@ -62,30 +62,24 @@ def emotion(
     loaded = synthetic_scenarios(True, seed=seed) if made else load_scenarios(scenarios)
     chosen = [s for s in judged(loaded) if s.state and not s.open_ended]
     if not chosen:
-        raise ScenarioError(f'{scenarios}: no multiple-choice scenario of known state to judge')
-    return make_task(chosen, template, limit=cases, seed=seed, bootstrap=bootstrap, **design)
-
-
-def make_task(scenarios: Sequence[Scenario], template: str | None = None, **design: Any) -> Task:
-    """A task over scenarios; arguments are those of `emotion`."""
+        raise UserError(f'{scenarios}: no multiple-choice scenario of known state to judge')
     own = [load_template(template)] if template else []
-    templates = shipped_templates(scenarios) | {made.name: made for made in own}
-    questions = plan_questions(scenarios, templates=templates, **design)
+    templates = shipped_templates(chosen) | {made.name: made for made in own}
+    questions = plan_questions(chosen, templates=templates, limit=cases, seed=seed, **design)
     samples = []
     for number, question in enumerate(questions):
-        case, shown = scenarios[question.scenario], question.task
+        case, shown = chosen[question.scenario], question.task
         about = dict(number=number, scenario=case.id, place=question.scenario, arm=question.arm)
         about |= dict(subject=case.subject, truth=case.state, source=case.source)
         messages = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
         samples.append(
             Sample(input=messages, target=case.state, id=f'{number:06d}', metadata=about)
         )
-    seed, draws = design.get('seed', 0), design.get('bootstrap', 2000)
     return Task(
         dataset=MemoryDataset(samples, name='emotion'),
         solver=generate(),
         scorer=choice(questions),
-        metrics=[paired(draws, seed)],
+        metrics=[paired(bootstrap, seed)],
         config=GenerateConfig(temperature=0.0, seed=seed),
         name='emotion',
     )

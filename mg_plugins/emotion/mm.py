@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -35,11 +35,6 @@ FIGURES = {
     'answered': (),
     'failed': (),
 }
-SUMMARY = (
-    'Emotion ({name}; {judge}): {sessions} sessions, accuracy {acc_without_mg:.3f} without '
-    'gestures, {acc_with_mg:.3f} with, {acc_placebo:.3f} with exchanged ones; gain {gain:+.3f} '
-    '({gain_low:+.3f} to {gain_high:+.3f}). Report: {report}'
-)
 
 
 @HOOKS.register_module()
@@ -68,16 +63,12 @@ class EmotionEvalHook(Hook):
         template: Name of a shipped template or path of one's own; it knows the states.
         judge: Arguments of :func:`mg_plugins.emotion.make_judge`; the lexicon's prior is the
             documented one.
-        interval: Every so many validations, with NaN logged between; the test epoch always.
-        transcripts: Folder of SESSION.srt, .vtt or .json; without one the arms show no words.
-        names: File of names to mask in transcripts, one a line.
         min_confidence: Gestures that the recogniser is less sure of are left out.
-        derangements: Exchanges of timelines in the placebo.
-        bootstrap, seed: How often subjects are drawn for intervals, and of what is random.
-        ask: Arguments of :func:`mg_plugins.emotion.ask_all`; few retries, as training waits.
-        budget: Limits of one evaluation, ``dict(calls=…, tokens=…)``.
+        ask: Arguments of :func:`mg_plugins.emotion.ask_all`, such as ``dict(max_calls=100)``; few
+            retries, as training waits.
         time_limit: Seconds after which an evaluation is given up; what was answered is in the
             cache. NCCL's default timeout, after which waiting ranks give up, is 600.
+        design: Fields of :class:`mg_plugins.emotion.Design`, such as the seed.
     """
 
     priority = 'HIGHEST'
@@ -86,31 +77,22 @@ class EmotionEvalHook(Hook):
         self,
         template: str = 'post_match',
         judge: Mapping[str, Any] | None = None,
-        interval: int = 1,
-        transcripts: str | None = None,
-        names: str | None = None,
         min_confidence: float = 0.0,
-        derangements: int = 2,
-        bootstrap: int = 500,
         ask: Mapping[str, Any] | None = None,
-        budget: Mapping[str, int] | None = None,
         time_limit: float = 300.0,
-        seed: int = 0,
+        **design: Any,
     ) -> None:
         self.judge = dict(judge or dict(kind='lexicon'))
-        if interval < 1 or time_limit <= 0:
-            raise ValueError(f'interval={interval} and time_limit={time_limit} must be above 0')
+        if time_limit <= 0:
+            raise ValueError(f'time_limit={time_limit} must be above 0')
         # Mistakes in these show now, before training, and not after its first epoch.
         emotion.make_judge(**self.judge)
         self.template = emotion.load_template(template)
-        self.transcripts = emotion.read_transcripts(transcripts) if transcripts else {}
-        self.names = emotion.read_names(names) if names else []
-        self.budget = dict(budget or {})
-        emotion.Budget(**self.budget)
-        self.interval, self.min_confidence, self.time_limit = interval, min_confidence, time_limit
-        self.design = dict(derangements=derangements, bootstrap=bootstrap, seed=seed)
+        self.min_confidence, self.time_limit = min_confidence, time_limit
+        # No baselines: they would need out-of-fold predictions of training sessions.
+        self.design = dict(derangements=2, bootstrap=500, baselines=False) | design
+        emotion.Design(**self.design)
         self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
-        self._validations = 0
 
     def before_run(self, runner: Runner) -> None:
         """See that each loop has an MGMetric."""
@@ -125,21 +107,20 @@ class EmotionEvalHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Add the figures of a validation epoch to its metrics."""
-        self._validations += 1
-        self._run(runner, 'val', metrics, self._validations % self.interval == 0)
+        self._run(runner, 'val', metrics)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Add the figures of a test epoch to its metrics."""
-        self._run(runner, 'test', metrics, True)
+        self._run(runner, 'test', metrics)
 
-    def _run(self, runner: Runner, mode: str, metrics: dict | None, due: bool) -> None:
+    def _run(self, runner: Runner, mode: str, metrics: dict | None) -> None:
         """Evaluate on rank 0, tell every rank, and leave the figures in ``metrics``."""
         metric = _metric(getattr(runner, f'{mode}_evaluator'))
         source = (metric.dataset_meta or {}).get('source')
         synthetic = source == 'synthetic' or str(metric.prefix).startswith('synthetic')
         place = _place(runner, mode)
         outcome: list = [dict.fromkeys(FIGURES, math.nan), '']
-        if due and is_main_process():
+        if is_main_process():
             try:
                 outcome[0] = self._evaluate(runner, metric, place, synthetic)
             except Exception as problem:  # noqa: BLE001  training goes on, whatever it was
@@ -178,20 +159,27 @@ class EmotionEvalHook(Hook):
                     'done; what was answered is in the cache'
                 )
 
-        folder, clips = Path(runner.work_dir) / 'emotion', metric.latest['clips']
-        scores, notes = _shares(metric.latest['scores']), []
+        folder, notes = Path(runner.work_dir) / 'emotion', []
+        scores, clips = _shares(metric.latest['scores']), metric.latest['clips']
         gestures = [classes[k] for k in scores.argmax(1)]
-        scenarios = self._scenarios(clips, gestures, scores.max(1), synthetic, notes)
-        budget = emotion.Budget(**self.budget)
+        sessions = emotion.sessions_from_clips(
+            clips, gestures, scores.max(1), split='test', notes=notes
+        )
+        scenarios = emotion.build_scenarios(
+            # In an order that does not depend on opaque ids.
+            sorted(sessions, key=lambda session: session.id),
+            self.template,
+            source='synthetic' if synthetic else 'epoch',
+            threshold=self.min_confidence or None,
+            notes=notes,
+        )
         with emotion.Cache(folder / 'cache.jsonl') as cache:
             evaluation = emotion.evaluate(
                 scenarios,
                 emotion.make_judge(**self.judge),
                 name=f'synthetic, {place}' if synthetic else place,
                 cache=cache,
-                ask=dict(self.ask, budget=budget, progress=progress),
-                # They would need out-of-fold predictions of training sessions.
-                baselines=False,
+                ask=dict(self.ask, progress=progress),
                 templates={self.template.name: self.template},
                 **self.design,
             )
@@ -203,42 +191,15 @@ class EmotionEvalHook(Hook):
         figures |= {'answered': answered / len(evaluation.records), 'failed': 0}
         figures = {name: math.nan if v is None else float(v) for name, v in figures.items()}
         stopped = metrics['stopped']
-        if stopped and not budget.over():
+        if stopped and metrics['calls'] < (self.ask.get('max_calls') or math.inf):
             raise UserError(stopped)
         if math.isnan(figures['gain']):
             why = stopped or 'no session has an outcome that the template knows'
             raise UserError(f'no figures: {why}; see {folder / place}')
         lexicon = metrics['judge'].get('kind') == 'lexicon'
         judge = 'lexicon judge, not a language model' if lexicon else metrics['judge']['name']
-        told = dict(name=metrics['name'], sessions=metrics['scenarios'], judge=judge)
-        report = folder / place / 'report.html'
-        runner.logger.info(SUMMARY.format(report=report, **told, **figures))
+        runner.logger.info(f'Emotion ({judge}): {folder / place / "report.html"}')
         return figures
-
-    def _scenarios(
-        self,
-        clips: Sequence[Mapping],
-        gestures: Sequence[str],
-        confidences: Sequence[float],
-        synthetic: bool,
-        notes: list[str],
-    ) -> list[emotion.Scenario]:
-        """Scenarios of the clips' sessions, in an order that does not depend on opaque ids."""
-        sessions = emotion.sessions_from_clips(
-            clips, gestures, confidences, split='test', notes=notes
-        )
-        sessions, speakers = emotion.with_transcripts(sessions, self.transcripts)
-        sessions, left_out = emotion.fitting_sessions(sessions, self.template)
-        notes += [f'{len(ids)} sessions left out: {reason}' for reason, ids in left_out.items()]
-        if not sessions:
-            raise UserError('; '.join(notes) or 'the epoch had no clips')
-        return emotion.build_scenarios(
-            sorted(sessions, key=lambda session: session.id),
-            self.template,
-            source='synthetic' if synthetic else 'epoch',
-            redactor=emotion.Redactor([*self.names, *speakers]),
-            threshold=self.min_confidence or None,
-        )
 
 
 def _metric(evaluator: Any) -> MGMetric | None:

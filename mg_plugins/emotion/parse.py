@@ -146,7 +146,7 @@ def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
     objects, plain, options = _objects(text), _plain(text), task.options
     content, sure = objects[-1] if objects else {}, _CONFIDENCE
     if not options:
-        return _open_answer(text, plain, objects)
+        return _open_answer(text, plain)
     if objects:
         choices = {_choice(found['answer'], options) for found in objects}
     elif boxed := _BOXED.findall(plain):
@@ -172,18 +172,14 @@ def _evidence(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))[:MOST_EVIDENCE]
 
 
-def _open_answer(text: str, plain: str, objects: list[dict]) -> Answer:
-    confidence = None
-    if objects and isinstance(objects[0]['answer'], str):
-        text, confidence = objects[0]['answer'].strip(), _confidence(objects[0].get('confidence'))
-        plain = _plain(text)
+def _open_answer(text: str, plain: str) -> Answer:
     if not text:
         return Answer(UNREADABLE)
     # It declines where it opens with not helping, with nothing before that but excuses.
     found = _NOT_HELPING.search(plain)
     if found and not re.search(r'\w', _EXCUSE.sub('', plain[: found.start()])):
         return Answer(REFUSED, text=text)
-    return Answer(ANSWERED, None, confidence, text)
+    return Answer(ANSWERED, text=text)
 
 
 def _plain(text: str) -> str:

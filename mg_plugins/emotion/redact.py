@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,11 +76,6 @@ def opaque_id(kind: str, text: str, salt: str) -> str:
     """
     key = hashlib.sha256(salt.encode()).digest()
     return kind[0] + hashlib.blake2b(f'{kind}\0{text}'.encode(), key=key, digest_size=6).hexdigest()
-
-
-def new_salt() -> str:
-    """A random salt, for ids that nobody can recompute from a list of names."""
-    return secrets.token_hex(16)
 
 
 def read_names(path: str | os.PathLike) -> list[str]:

@@ -35,16 +35,10 @@ TEXTS = (
     'scenario subject arm system user reply status state truth text thoughts gestures_of'
 ).split()
 PLAIN = (
-    'draw rotation sample options choice confidence correct completeness depth grounded cited '
-    'prompt_cut'
+    'draw rotation options choice confidence correct completeness depth grounded cited prompt_cut'
 ).split()
 
-CHOICE = {
-    'accuracy': 'accuracy, %',
-    'accuracy_when_answered': 'if answered, %',
-    'macro_f1': 'macro F1, %',
-    'evidence': 'evidence, %',
-}
+CHOICE = {'accuracy': 'accuracy, %', 'macro_f1': 'macro F1, %', 'evidence': 'evidence, %'}
 OPEN = {'completeness': 'completeness, %', 'depth': 'depth, 0 to 4', 'evidence': 'evidence, %'}
 
 
@@ -125,21 +119,12 @@ def print_tables(metrics: dict) -> None:
     console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
     counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
     console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
-    if lexicon:
-        weights = judge['weights']
-        console.print(
-            f'prior: {judge["prior"]}; it weighs text by {weights["text"]:.2f}, '
-            f'gestures by {weights["gestures"]:.2f}'
-        )
     arms = metrics['arms']
     figures = metrics['open'] if open_ended else arms
     rows = [
         (title, *(_interval(figures[arm][figure], 1 if figure == 'depth' else 100) for arm in arms))
         for figure, title in (OPEN if open_ended else CHOICE).items()
     ]
-    for figure, title in () if open_ended else (('ece', 'calibr. error'), ('brier', 'Brier score')):
-        values = [of[figure] for of in arms.values()]
-        rows.append((title, *('–' if v is None else f'{v:.3f}' for v in values)))
     for status in ('asked', *STATUSES[1:]):
         counts = [of[status] for of in arms.values()]
         rows += [(status, *map(str, counts))] * (status == 'asked' or any(counts))
@@ -152,10 +137,10 @@ def print_tables(metrics: dict) -> None:
     if _print(console, ['paired', 'gain, points', 'b : c', 'McNemar p'], rows):
         console.print('b : c = scenarios right in the first arm only : in the second only')
     rows = [
-        (title, _interval(of['completeness'], sign='+'), _interval(of['depth'], 1, '+'))
-        for title, of in metrics['open_comparisons'].items()
+        (name, *(_interval(of[part], 1 if part == 'depth' else 100, '+') for part in OPEN))
+        for name, of in metrics['open_comparisons'].items()
     ]
-    if _print(console, ['paired', 'gain in completeness, points', 'gain in depth'], rows):
+    if _print(console, ['paired gains', *OPEN.values()], rows) and metrics['rubric_judge']:
         console.print(f'scored by: {metrics["rubric_judge"]}', markup=False)
     fitted = metrics['baselines'].items()
     rows = [(title, _interval(of['accuracy']), _interval(of['macro_f1'])) for title, of in fitted]

@@ -49,13 +49,11 @@ EXPECTED = {
     'string_pattern_mismatch': 'a text was expected',
     'string_unicode': 'a text that UTF-8 can write was expected',
     'tuple_type': 'a list was expected',
+    'too_short': 'more were expected',
+    'too_long': 'fewer were expected',
     'dataclass_type': 'a JSON object was expected',
 }
 _adapter = cache(TypeAdapter)
-
-
-class ScenarioError(UserError):
-    """A scenario that does not follow the schema; the message names line and field."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,10 @@ class Scenario:
     context: AnyText  # what was said and known, redacted
     gestures: tuple[Gesture, ...]  # the session's timeline, by start
     question: Text
-    options: tuple[Text, ...]  # answers to choose from; none for an open-ended question
+    # Answers to choose from, as many as letters name; none for an open-ended question.
+    options: Annotated[tuple[Text, ...], Field(max_length=26)]
     # Short name of the state behind each option (or, open-ended, of each possible one).
-    states: tuple[Text, ...]
+    states: Annotated[tuple[Text, ...], Field(min_length=2)]
     # How pleasant each state is, −1 to 1. Read by the lexicon judge only, never sent.
     valences: tuple[Valence, ...]
     state: AnyText = ''  # the true one of ``states``, or empty where it is not known
@@ -109,11 +108,11 @@ class Scenario:
         return {'version': VERSION, **asdict(self)}
 
 
-def check(kind: type[T], content: Any, where: str, error: type[UserError] = UserError) -> T:
+def check(kind: type[T], content: Any, where: str) -> T:
     """An instance of the dataclass ``kind`` made from JSON, every field checked.
 
-    ``where`` is what messages begin with, such as ``'file.jsonl, line 3'``; they name the first
-    wrong field. ``error`` is what is raised.
+    ``where`` is what messages (`UserError`) begin with, such as ``'file.jsonl, line 3'``; they name
+    the first wrong field.
     """
     try:
         return _adapter(kind).validate_python(content)
@@ -124,7 +123,7 @@ def check(kind: type[T], content: Any, where: str, error: type[UserError] = User
     if said is None:
         said = EXPECTED.get(first['type'], first['msg'].replace('Input should', 'it should'))
         said += f', not {_shown(first["input"])}'
-    raise error(f'{where}, field {path[:SHOWN]}: {said}' if path else f'{where}: {said}')
+    raise UserError(f'{where}, field {path[:SHOWN]}: {said}' if path else f'{where}: {said}')
 
 
 def _shown(value: Any) -> str:
@@ -149,7 +148,7 @@ def number_of(
         value = float(default if default is not None and not text else text)
         if abs(value) < float('inf'):
             return value
-    raise ScenarioError(f'{where}, field {name}: a number was expected, not {text[:60]!r}')
+    raise UserError(f'{where}, field {name}: a number was expected, not {text[:60]!r}')
 
 
 def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
@@ -159,23 +158,16 @@ def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
         version = content.pop('version', None)
         if version != VERSION:
             read = f'{_shown(version)}, but this program reads {VERSION}'
-            raise ScenarioError(f'{where}, field version: {read}')
-    made = check(Scenario, content, where, ScenarioError)
+            raise UserError(f'{where}, field version: {read}')
+    made = check(Scenario, content, where)
     options, states, values = made.options, made.states, made.valences
     for i, g in enumerate(made.gestures):
         if g.end < g.start:
             back = f'gestures[{i}].end: {g.end} comes before start {g.start}'
-            raise ScenarioError(f'{where}, field {back}')
+            raise UserError(f'{where}, field {back}')
     for wrong, what in (
-        (
-            len(options) == 1 or len(set(options)) < len(options),
-            'options: two different ones or more, or none at all',
-        ),
-        (
-            len(states) < 2 or len(set(states)) < len(states),
-            'states: two different ones or more were expected',
-        ),
-        (len(options) > 26, f'options: {len(options)}, and 26 letters at most name them'),
+        (len(set(options)) < len(options), 'options: different ones were expected'),
+        (len(set(states)) < len(states), 'states: different ones were expected'),
         (
             options and len(options) != len(states),
             f'states: {len(states)} for {len(options)} options',
@@ -187,7 +179,7 @@ def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
         ),
     ):
         if wrong:
-            raise ScenarioError(f'{where}, field {what}')
+            raise UserError(f'{where}, field {what}')
     return replace(made, gestures=in_order(made.gestures))
 
 
@@ -197,12 +189,12 @@ def in_order(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
 
 
 def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
-    """Read a scenarios file; empty lines are skipped, a wrong line is named (`ScenarioError`)."""
+    """Read a scenarios file; empty lines are skipped, a wrong line is named (`UserError`)."""
     scenarios: dict[str, tuple[int, Scenario]] = {}
     try:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:
-        raise ScenarioError(
+        raise UserError(
             f'{path} cannot be read ({error.strerror}); a scenarios file, which '
             'tools/build_scenarios.py writes, was expected'
         ) from None
@@ -212,14 +204,14 @@ def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
             text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
             content = json.loads(text) if text.strip() else None
         except (ValueError, RecursionError) as error:
-            raise ScenarioError(f'{where}: not JSON in UTF-8 ({error})') from None
+            raise UserError(f'{where}: not JSON in UTF-8 ({error})') from None
         if text.strip():
             made = scenario_from_json(content, where)
             first, _ = scenarios.setdefault(made.id, (number, made))
             if first != number:
-                raise ScenarioError(f'{where}, field id: {made.id!r} is already on line {first}')
+                raise UserError(f'{where}, field id: {made.id!r} is already on line {first}')
     if not scenarios:
-        raise ScenarioError(f'{path}: there is no scenario in it')
+        raise UserError(f'{path}: there is no scenario in it')
     return [made for _, made in scenarios.values()]
 
 

@@ -16,10 +16,8 @@ nothing about the person's state, to 4, evidence that is tied to a verdict and w
 ``texts.json``). Who scores sees the question, the rubric and one answer; never the arm, the
 scenario or the true state, and answers come in shuffled order. One limit cannot be removed: an
 answer that speaks of gestures gives away that it saw some. It does not give away whose, so the
-comparison of the arm with gestures against the placebo stays blind. The scores come from a language
-model, or from the embedded *keyword rubric*, which counts words: it knows no meaning, and an answer
-can please it with the right words in any order. It is there to try the machinery without a model,
-not to be cited.
+comparison of the arm with gestures against the placebo stays blind. A language model scores both;
+without one there is the evidence alone.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ from .scenarios import Gesture
 from .tasks import (
     ANSWERED,
     CUT,
-    LONGEST_REASON,
+    REASON,
     TEXTS,
     UNREADABLE,
     Answer,
@@ -46,7 +44,6 @@ from .tasks import (
     Task,
     list_of_at_most,
     object_schema,
-    text_of_at_most,
 )
 
 ENOUGH = 3  # supported citations
@@ -58,13 +55,8 @@ QUOTED = re.compile(r'["“„«]([^"”“»\n]{4,300})["”“»]')
 SENTENCE = re.compile(r'[.!?;](?=\s)|\n')
 ENDINGS = re.compile(r'(?:ing|ed|es|s|e)$')
 
-KEYWORD = 'keyword rubric'
 DEPTHS = 4
-GENERAL_RUBRIC, COMMON = tuple(TEXTS['general']), frozenset(TEXTS['common'].split())
-STEM = 5  # letters that two forms of a word share
-LINKS, HEDGES = (
-    re.compile(rf'\b({"|".join(TEXTS[name])})\b', re.I) for name in ('links', 'hedges')
-)
+GENERAL_RUBRIC = tuple(TEXTS['general'])
 
 
 @dataclass(frozen=True)
@@ -152,106 +144,63 @@ def _plain(text: str) -> str:
     return ' '.join(re.findall(r'\w+', text.lower()))
 
 
-@dataclass(frozen=True)
-class Score:
-    """Of one answer: ``completeness`` in [0, 1] and ``depth`` in [0, 4]."""
-
-    completeness: float
-    depth: float
-
-
-@dataclass(frozen=True)
-class OpenAnswer:
-    """What the rubric sees of an answer."""
-
-    question: str
-    rubric: tuple[str, ...]
-    text: str
-
-
-def keyword_rubric(answer: OpenAnswer) -> Score:
-    """Score an answer by counting words.
-
-    An item is covered when any of its words of three letters or more, but for common ones and those
-    of the question, occurs in the answer with the same first five letters; items without a word of
-    their own do not count. Depth is 0 for an empty answer; else 1, and 1 more each for the first
-    and the second linking word (because, suggests, …), and for a hedge (although, might, …).
-    """
-    text = answer.text.strip()
-    if not text:
-        return Score(0.0, 0)
-    said, asked = _stems(text), _stems(answer.question)
-    items = [words for words in (_stems(item) - asked for item in answer.rubric) if words]
-    covered = sum(bool(words & said) for words in items)
-    depth = 1 + min(2, len(LINKS.findall(text))) + bool(HEDGES.search(text))
-    return Score(covered / max(len(items), 1), depth)
-
-
-def _stems(text: str) -> set[str]:
-    words = re.findall(r'[a-z]{3,}', text.lower())
-    return {word[:STEM] for word in words if word not in COMMON}
-
-
 def grade(
-    answers: Sequence[OpenAnswer],
-    judge: Judge | None = None,
+    tasks: Sequence[Task],
+    judge: Judge,
     *,
     seed: int = 0,
     cache: Any = None,
     ask: Mapping[str, Any] | None = None,
-) -> tuple[list[Score | None], Any]:
+) -> tuple[list[dict[str, float] | None], Any]:
     """Score answers, blind and in an order shuffled by ``seed``; equal answers once.
 
-    ``judge`` is a language model, None for the keyword rubric; ``cache`` and ``ask`` are arguments
-    of `ask.ask_all`. Returns a score an answer, None where the judge gave none, and what
-    `ask.ask_all` returned (None with the keyword rubric).
+    ``tasks`` are of `rubric_task`, ``judge`` is a language model, ``cache`` and ``ask`` are
+    arguments of `ask.ask_all`. Returns ``completeness`` and ``depth`` of each, None where the judge
+    gave none, and what `ask.ask_all` returned.
     """
-    if judge is None:
-        return [keyword_rubric(answer) for answer in answers], None
     from .ask import ask_all
 
-    different = list(dict.fromkeys(answers))
-    order = np.random.default_rng(seed).permutation(len(different))
-    tasks = [rubric_task(different[i]) for i in order]
-    asked = ask_all(judge, tasks, cache=cache, **{**(ask or {}), 'read': _read_score})
+    different = list(dict.fromkeys(tasks))
+    shuffled = [different[i] for i in np.random.default_rng(seed).permutation(len(different))]
+    asked = ask_all(judge, shuffled, cache=cache, **{**(ask or {}), 'read': _read_score})
     scores = {
-        different[i]: parse_score(told.text, len(different[i].rubric))
-        for i, told in zip(order, asked.answers, strict=True)
+        task: parse_score(told.text, task)
+        for task, told in zip(shuffled, asked.answers, strict=True)
         if told.status == ANSWERED
     }
-    return [scores.get(answer) for answer in answers], asked
+    return [scores.get(task) for task in tasks], asked
 
 
 def _read_score(reply: Reply, task: Task) -> Answer:
     """Unreadable where it has no score, so that it is asked again and counted."""
     answer = parse_reply(reply, task)
     if answer.status in (ANSWERED, CUT):
-        items = task.schema['properties']['covered']['maxItems']
-        found = parse_score(answer.text, items) is not None
+        found = parse_score(answer.text, task)
         answer = replace(answer, status=ANSWERED if found else UNREADABLE)
     return answer
 
 
-def rubric_task(answer: OpenAnswer) -> Task:
+def rubric_task(question: str, rubric: Sequence[str], answer: str) -> Task:
     """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
-    numbers = list(range(1, len(answer.rubric) + 1))
-    items = '\n'.join(f'{i}. {item}' for i, item in zip(numbers, answer.rubric, strict=True))
+    numbers = list(range(1, len(rubric) + 1))
+    items = '\n'.join(f'{i}. {item}' for i, item in zip(numbers, rubric, strict=True))
     schema = object_schema(
-        reason=text_of_at_most(LONGEST_REASON),
+        reason=REASON,
         covered=list_of_at_most(len(numbers), {'type': 'integer', 'enum': numbers}),
         depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
     )
-    user = f'Question: {answer.question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer.text}'
-    return Task(TEXTS['grading'], user, schema, '', None, (), (), (), 'rubric')
+    user = f'Question: {question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer}'
+    return Task(TEXTS['grading'], user, schema, '', None, (), (), ())
 
 
-def parse_score(text: str, items: int) -> Score | None:
+def parse_score(text: str, task: Task) -> dict[str, float] | None:
     """Read a rubric judge's reply: the first JSON object in it with both fields, if any."""
+    items = task.schema['properties']['covered']['maxItems']
     for content in json_objects(text, ('covered', 'depth')):
         covered, depth = content['covered'], content['depth']
         numbers = [*covered, depth] if isinstance(covered, list) else [None]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
             continue
         if 0 <= depth <= DEPTHS and all(1 <= i <= items for i in covered):
-            return Score(len(set(covered)) / items, float(depth))
+            return {'completeness': len(set(covered)) / items, 'depth': float(depth)}
     return None

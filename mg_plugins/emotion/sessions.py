@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mg_plugins.errors import UserError
+
 from .scenarios import (
     ANNOTATED,
     LONGEST,
     RECOGNISED,
     Gesture,
-    ScenarioError,
     in_order,
     number_of,
     text_of,
@@ -69,7 +70,7 @@ def sessions_from_clips(
         where = f'clip {clip.get("frame_dir", number)!r}'
         session = text_of(clip, 'session')
         if not session:
-            raise ScenarioError(
+            raise UserError(
                 f'{where} has no session: scenarios are made of sessions, so each clip must say '
                 'which recording it is from (field session of its annotation)'
             )
@@ -80,12 +81,12 @@ def sessions_from_clips(
             (not 0 <= start <= end, f': frames {start:g} to {end:g} are no span of time'),
         ):
             if wrong:
-                raise ScenarioError(where + what)
+                raise UserError(where + what)
         # 0 is what video libraries say where they do not know.
         assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += not fps
         fps = fps or DEFAULT_FPS
         if not end / fps <= LONGEST:
-            raise ScenarioError(
+            raise UserError(
                 f'{where}: frame {end:g} at {fps:g} frames a second is {end / fps:g} s, which is '
                 f'beyond {LONGEST:g} s; check the fields end and fps'
             )
@@ -95,7 +96,7 @@ def sessions_from_clips(
         for field in ('subject', 'outcome'):
             value = text_of(clip, field)
             if value and fact.setdefault(field, value) != value:
-                raise ScenarioError(
+                raise UserError(
                     f'{where}: session {session!r} has the {field} {value!r} here and '
                     f'{fact[field]!r} before; give each person and each outcome a session'
                 )

@@ -11,20 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
 
-from .scenarios import LONGEST, SYNTHETIC, ScenarioError, number_of, text_of
+from .scenarios import LONGEST, SYNTHETIC, number_of
 from .sessions import Session, merge_windows, recording_sessions, sessions_from_clips
 
 # Splits by session come before splits by subject, which come before any other.
 PROTOCOLS = ('emotion', 'sessions', 'xsub')
 ENDINGS = {'train': 'train', 'val': 'test', 'test': 'test'}
 PREDICTIONS = ('session', 'start', 'end', 'predicted_class', 'score')
-SEGMENTS = ('recording', 'person', 'class', 'start_s', 'end_s', 'confidence')
 Found = tuple[list[Session], bool]
 
 
@@ -48,15 +46,17 @@ def load_sessions(
     if kinds == {'.csv'} or kinds == {'.json'}:
         source = paths[0].resolve().parent.name
         if split not in (None, 'train', 'test'):
-            raise ScenarioError(f'the split of predictions is train or test, not {split!r}')
+            raise UserError(f'the split of predictions is train or test, not {split!r}')
         spotted = kinds == {'.json'} or 'start_s' in _header(paths[0])
-        read = sessions_from_segments if spotted else sessions_from_predictions
-        sessions, synthetic = read(paths, split or '', notes)
+        if spotted:
+            sessions, synthetic = sessions_from_segments(paths, split or '')
+        else:
+            sessions, synthetic = sessions_from_predictions(paths, split or '', notes)
     elif len(paths) == 1 and kinds <= {'.pkl', '.npz', '.mg'}:
         source = paths[0].stem
         sessions, synthetic = sessions_from_annotations(paths[0], split, notes)
     else:
-        raise ScenarioError(
+        raise UserError(
             'expected one annotation file (.pkl, .npz or .mg), or one or several files of '
             f'predictions or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
         )
@@ -77,20 +77,20 @@ def sessions_from_annotations(
     splits, meta, clips = content['split'], content['meta'], content['annotations']
     classes = meta.get('classes')
     if not classes:
-        raise ScenarioError(
+        raise UserError(
             f'{path} has no class names (meta: classes), without which gestures cannot be named; '
             'tools/prepare_data.py writes them'
         )
     if split is not None:
         if split not in splits:
             has = ', '.join(splits) or 'none'
-            raise ScenarioError(f'{path} has no split {split!r}; it has {has}')
+            raise UserError(f'{path} has no split {split!r}; it has {has}')
         splits = {split: set(splits[split])}
         clips = [clip for clip in clips if clip['frame_dir'] in splits[split]]
     for clip in clips:
         if clip['label'] >= len(classes):
             what = f'clip {clip["frame_dir"]!r} has label {clip["label"]}'
-            raise ScenarioError(f'{path}: {what}, but there are {len(classes)} class names')
+            raise UserError(f'{path}: {what}, but there are {len(classes)} class names')
     names, sides = [str(classes[clip['label']]) for clip in clips], _sides(clips, splits)
     sessions = sessions_from_clips(clips, names, notes=notes)
     sessions = [replace(session, split=sides.get(session.id, '')) for session in sessions]
@@ -126,15 +126,15 @@ def sessions_from_predictions(
         for where, row in csv_rows(path, PREDICTIONS):
             name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
             if name in clips:
-                raise ScenarioError(
+                raise UserError(
                     f'{where}: clip {name!r} is already in {clips[name]["where"]}; give files of '
                     'different clips only (one seed of each fold)'
                 )
             if not row['predicted_class']:
-                raise ScenarioError(f'{where}, column predicted_class: it is empty')
+                raise UserError(f'{where}, column predicted_class: it is empty')
             score = number_of(row, 'score', where)
             if not 0 <= score <= 1:
-                raise ScenarioError(
+                raise UserError(
                     f'{where}, column score: a probability was expected, not {score}; let the '
                     "recogniser's head average with softmax (average_clips='prob')"
                 )
@@ -145,25 +145,22 @@ def sessions_from_predictions(
     return sessions, any(_says_synthetic(Path(path).with_name('metrics.json')) for path in paths)
 
 
-def sessions_from_segments(
-    paths: Sequence[str | os.PathLike], split: str = '', notes: list[str] | None = None
-) -> Found:
+def sessions_from_segments(paths: Sequence[str | os.PathLike], split: str = '') -> Found:
     """Sessions of segments.csv or .json of tools/recognize.py, one each person."""
-    found: dict[str, list[SimpleNamespace]] = {}
+    from mg_plugins.spotting.segments import Segment, read_segments
+
+    found: dict[str, list[Segment]] = {}
     synthetic = False
     for path in map(Path, paths):
-        for where, row in csv_rows(path, SEGMENTS) if path.suffix == '.csv' else _json_rows(path):
-            name, sure = text_of(row, 'class'), number_of(row, 'confidence', where, 1.0)
-            start, end = number_of(row, 'start_s', where), number_of(row, 'end_s', where)
-            if not name or not 0 <= start <= end <= LONGEST or not 0 <= sure <= 1:
-                raise ScenarioError(
-                    f'{where}: a class, a start from 0, an end after it and a confidence from 0 '
-                    f'to 1 were expected, not {name!r}, {start:g} to {end:g} s, {sure:g}'
+        table = read_segments(path)
+        synthetic |= table.source == SYNTHETIC
+        for row in table:
+            if not row.label or row.end > LONGEST or not 0 <= row.confidence <= 1:
+                raise UserError(
+                    f'{path}: a class, an end within {LONGEST:g} s and a confidence from 0 to 1 '
+                    f'were expected, not {row.label!r}, {row.end:g} s, {row.confidence:g}'
                 )
-            segment = SimpleNamespace(label=name, start=start, end=end, confidence=sure)
-            segment.person = text_of(row, 'person') or '0'
-            found.setdefault(text_of(row, 'recording') or path.stem, []).append(segment)
-            synthetic |= row.get('source') == SYNTHETIC
+            found.setdefault(row.recording or path.stem, []).append(row)
     sessions = [
         replace(session, gestures=merge_windows(session.gestures), split=split)
         for name, rows in found.items()
@@ -172,24 +169,21 @@ def sessions_from_segments(
     return sessions, synthetic
 
 
-def with_outcomes(
-    sessions: Iterable[Session], path: str | os.PathLike
-) -> tuple[list[Session], list[str]]:
-    """States of a file with the header ``session,subject,state`` (or ``session,state``).
+def with_outcomes(sessions: Iterable[Session], path: str | os.PathLike) -> list[Session]:
+    """Sessions with the states of a file with the header ``session,subject,state``.
 
-    Returns:
-        The sessions, and those of the file that are not among them.
+    The subject may be left out; sessions of the file that are not among these are passed over.
     """
     table: dict[str, dict[str, str]] = {}
     for where, row in csv_rows(Path(path), ('session', 'state')):
         if table.setdefault(row['session'], row) is not row:
-            raise ScenarioError(f'{where}: session {row["session"]!r} comes twice')
+            raise UserError(f'{where}: session {row["session"]!r} comes twice')
     joined = []
     for session in sessions:
-        row = table.pop(session.id, {})
+        row = table.get(session.id, {})
         given = {key: row[key] for key in ('state', 'subject') if row.get(key)}
         joined.append(replace(session, **given))
-    return joined, sorted(table)
+    return joined
 
 
 def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
@@ -199,34 +193,21 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str,
         with path.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.DictReader(file)
             if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
-                raise ScenarioError(
+                raise UserError(
                     f'{path}: the column {missing[0]} is missing; expected {columns}, as '
-                    'tools/recognize.py (segments.csv) or tools/test.py (predictions.csv) writes it'
+                    'tools/test.py writes it (predictions.csv)'
                 )
             for row in reader:
                 where = f'{path}, line {reader.line_num}'
                 if None in row or None in row.values():
-                    raise ScenarioError(f'{where}: {len(reader.fieldnames)} cells expected')
+                    raise UserError(f'{where}: {len(reader.fieldnames)} cells expected')
                 yield where, {name: cell.strip() for name, cell in row.items()}
     except FileNotFoundError:
         expected = f'a .csv file with the columns {columns} was expected'
-        raise ScenarioError(f'{path} does not exist; {expected}') from None
+        raise UserError(f'{path} does not exist; {expected}') from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, 'strerror', None) or error
-        raise ScenarioError(f'{path} cannot be read: {reason}') from None
-
-
-def _json_rows(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Where each segment stands, and its fields by their names in the .csv."""
-    content = read_json(path)
-    content = content if isinstance(content, dict) else {'segments': content}
-    rows = content.get('segments')
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ScenarioError(f'{path}: an object with a list "segments" of objects was expected')
-    names = {'label': 'class', 'start': 'start_s', 'end': 'end_s'}
-    for number, row in enumerate(rows, 1):
-        fields = {names.get(key, key): value for key, value in row.items()}
-        yield f'{path}, segment {number}', fields | {'source': content.get('source')}
+        raise UserError(f'{path} cannot be read: {reason}') from None
 
 
 def _header(path: Path) -> list[str]:

@@ -26,7 +26,8 @@ TEXTS, GLOSSARY = (
     for name in ('texts', 'glossary')  # the latter: class names that do not explain themselves
 )
 ROLE, CHOOSE, WRITE, TIMELINE, NO_GESTURES, SURE = TEXTS['prompts'].values()
-LONGEST_REASON, MOST_EVIDENCE, LONGEST_EVIDENCE = 1500, 5, 120
+MOST_EVIDENCE, LONGEST_EVIDENCE = 5, 120
+REASON = {'type': 'string', 'maxLength': 1500}  # JSON schema of a reason
 # What became of a question. Every one of them is counted and shown.
 ANSWERED, REFUSED, FAILED = 'answered', 'refused', 'failed'
 CUT = 'cut'  # at the limit on the answer's length, before an answer could be read
@@ -57,8 +58,7 @@ class Task:
     # states, valences: State behind each option and its pleasantness, in the same order.
     states: tuple[str, ...]
     valences: tuple[float, ...]
-    domain: str  # name of the scenario's template
-    sample: int = 0  # number of the draw, for voting over several
+    sample: int = 0  # number of the draw
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,13 @@ def render(
     if sorted(order) != list(range(states)):
         what = f'order {list(order)} is no permutation of the {states} states'
         raise ValueError(f'{what} of scenario {scenario.id!r}')
-    if options > len(LETTERS):
-        what = f'{options} options; at most {len(LETTERS)} can be lettered'
-        raise ValueError(f'scenario {scenario.id!r} has {what}')
     options = () if scenario.open_ended else tuple(scenario.options[i] for i in order)
     parts = [f'Context:\n{scenario.context.strip() or "(nothing is known)"}']
     if gestures is not None:
         parts.append(timeline(gestures))
     parts.append(f'Question: {scenario.question.strip()}')
     if options:
-        lettered = zip(LETTERS, options, strict=False)
+        lettered = zip(LETTERS[: len(options)], options, strict=True)
         parts.append('\n'.join(['Options:', *(f'{a}. {_line(text)}' for a, text in lettered)]))
     domain = [template.instruction.strip()] if template else []
     return Task(
@@ -167,7 +164,6 @@ def render(
         options,
         states=tuple(scenario.states[i] for i in order),
         valences=tuple(scenario.valences[i] for i in order),
-        domain=scenario.domain,
     )
 
 
@@ -196,8 +192,8 @@ def clock(seconds: float) -> str:
 def answer_schema(options: int) -> dict[str, Any]:
     """JSON schema of a choice among so many options; the reason first, as room to think."""
     return object_schema(
-        reason=text_of_at_most(LONGEST_REASON),
-        evidence=list_of_at_most(MOST_EVIDENCE, text_of_at_most(LONGEST_EVIDENCE)),
+        reason=REASON,
+        evidence=list_of_at_most(MOST_EVIDENCE, {'type': 'string', 'maxLength': LONGEST_EVIDENCE}),
         answer={'type': 'string', 'enum': list(LETTERS[:options])},
         confidence={'type': 'number', 'minimum': 0, 'maximum': 1},
     )
@@ -207,11 +203,6 @@ def object_schema(**fields: dict[str, Any]) -> dict[str, Any]:
     """Strict JSON schema of an object with these fields and no others."""
     strict = {'required': list(fields), 'additionalProperties': False}
     return {'type': 'object', 'properties': fields, **strict}
-
-
-def text_of_at_most(characters: int) -> dict[str, Any]:
-    """JSON schema of a bounded text."""
-    return {'type': 'string', 'maxLength': characters}
 
 
 def list_of_at_most(entries: int, items: dict[str, Any]) -> dict[str, Any]:

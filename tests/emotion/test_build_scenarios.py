@@ -1,15 +1,14 @@
 import json
 import shutil
-import stat
 
 import numpy as np
 import pytest
 from tools_here import tool
 
 from mg_plugins.data.annotations import save_annotations
-from mg_plugins.emotion.build import FOLDER, build_scenarios, fitting_sessions, load_template
-from mg_plugins.emotion.redact import Redactor
-from mg_plugins.emotion.scenarios import Gesture, ScenarioError, load_scenarios
+from mg_plugins.emotion.build import FOLDER, build_scenarios, load_template
+from mg_plugins.emotion.redact import Redactor, opaque_id
+from mg_plugins.emotion.scenarios import Gesture, load_scenarios
 from mg_plugins.emotion.sessions import Session, sessions_from_clips, with_transcripts
 from mg_plugins.emotion.sources import (
     load_sessions,
@@ -98,7 +97,7 @@ def test_clips_become_sessions():
     ],
 )
 def test_clips_that_make_no_session(clips, message):
-    with pytest.raises(ScenarioError, match=message):
+    with pytest.raises(UserError, match=message):
         sessions_from_clips(clips, ['x'] * len(clips))
 
 
@@ -111,7 +110,7 @@ def test_annotations(tmp_path, suffix):
     # A split holds its own clips only, even of half a session.
     assert [len(s.gestures) for s in sessions_from_annotations(path, 'xsub_val')[0]] == [2, 1]
     assert {s.split for s in sessions_from_annotations(path, 'xsub_val')[0]} == {'test'}
-    with pytest.raises(ScenarioError, match="no split 'nope'; it has sessions_train"):
+    with pytest.raises(UserError, match="no split 'nope'; it has sessions_train"):
         sessions_from_annotations(path, 'nope')
 
 
@@ -123,7 +122,7 @@ def test_annotations_of_every_form_give_the_same(tmp_path, form):
 
 
 def test_annotations_without_names_of_classes(tmp_path):
-    with pytest.raises(ScenarioError, match='no class names'):
+    with pytest.raises(UserError, match='no class names'):
         sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=[]))
     with pytest.raises(UserError, match="'a1' has label 1, but there are 1"):
         sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=['x']))
@@ -151,9 +150,7 @@ def test_predictions_of_several_folds(tmp_path):
     two = predictions(tmp_path / '2' / 'p.csv', ['c2,b,Bob,0,30,30,,0,0,rub hand,0.5'])
     sessions, _ = sessions_from_predictions([one, two])
     assert [(s.id, s.state) for s in sessions] == [('a', 'win'), ('b', '')]
-    with pytest.raises(
-        ScenarioError, match=r"2/p\.csv, line 2: clip 'c2' is already in .*2/p\.csv"
-    ):
+    with pytest.raises(UserError, match=r"2/p\.csv, line 2: clip 'c2' is already in .*2/p\.csv"):
         sessions_from_predictions([one, two, two])
 
 
@@ -170,23 +167,23 @@ def test_predictions_of_several_folds(tmp_path):
     ],
 )
 def test_predictions_with_errors(tmp_path, row, message):
-    with pytest.raises(ScenarioError, match=message):
+    with pytest.raises(UserError, match=message):
         sessions_from_predictions([predictions(tmp_path / 'p.csv', [row])])
 
 
 def test_sources_that_are_none(tmp_path):
     path = predictions(tmp_path / 'p.csv', [], header='frame_dir,start,end')
-    with pytest.raises(ScenarioError, match='column session is missing'):
+    with pytest.raises(UserError, match='column session is missing'):
         load_sessions([path])
-    with pytest.raises(ScenarioError, match='train or test'):
+    with pytest.raises(UserError, match='train or test'):
         load_sessions([path], 'xsub_val')
-    with pytest.raises(ScenarioError, match='none.csv does not exist; a .csv file'):
+    with pytest.raises(UserError, match='none.csv does not exist; a .csv file'):
         load_sessions([tmp_path / 'none.csv'])
     (tmp_path / 'folder.csv').mkdir()
-    with pytest.raises(ScenarioError, match='cannot be read: Is a directory'):
+    with pytest.raises(UserError, match='cannot be read: Is a directory'):
         load_sessions([tmp_path / 'folder.csv'])
     for paths in ([], ['a.pkl', 'b.pkl'], ['a.txt'], ['a.pkl', 'b.csv']):
-        with pytest.raises(ScenarioError, match='expected one annotation file'):
+        with pytest.raises(UserError, match='expected one annotation file'):
             load_sessions(paths)
 
 
@@ -194,11 +191,10 @@ def test_outcomes_and_transcripts_join(tmp_path):
     sessions = [Session('a', 'p', ()), Session('b', 'q', (), 'win'), Session('c', 'r', (), 'win')]
     table = tmp_path / 'o.csv'
     table.write_text('session,subject,state\na,Ann,lose\nb,,\nd,,win\n')
-    joined, unused = with_outcomes(sessions, table)
+    joined = with_outcomes(sessions, table)
     assert [(s.subject, s.state) for s in joined] == [('Ann', 'lose'), ('q', 'win'), ('r', 'win')]
-    assert unused == ['d']
     table.write_text('session,state\na,lose\na,win\n')
-    with pytest.raises(ScenarioError, match=r"line 3: session 'a' comes twice"):
+    with pytest.raises(UserError, match=r"line 3: session 'a' comes twice"):
         with_outcomes(sessions, table)
     said = {'a': [Utterance(61, 62, 'Hi Bob.', 'Ann Lee'), Utterance(63, 64, 'Yes.', 'Guest')]}
     joined, names = with_transcripts(sessions, said)
@@ -214,16 +210,21 @@ def test_gestures_are_chosen_by_confidence():
     assert build_scenarios([session], MATCH, source='x')[0].gestures == timeline
 
 
-def test_states_must_be_the_templates():
-    sessions = [
-        Session(i, 'p', (), state) for i, state in zip('abc', ('WIN', '', 'draw'), strict=True)
+def test_sessions_of_a_state_that_is_none_of_the_template_are_left_out():
+    states = ('WIN', '', 'draw', 'draw')
+    sessions = [Session(i, 'p', (), state) for i, state in zip('abcd', states, strict=True)]
+    notes = []
+    made = build_scenarios(sessions, MATCH, source='x', notes=notes)
+    assert [s.state for s in made] == ['win', '']
+    assert notes == [
+        "2 sessions left out, such as c: state 'draw' is none of the states of the template "
+        'post_match: win, lose'
     ]
-    fitting, left_out = fitting_sessions(sessions, MATCH)
-    assert [(s.id, s.state) for s in fitting] == [('a', 'win'), ('b', '')]
-    assert left_out == {"state 'draw' is none of the template: win, lose": ['c']}
-    with pytest.raises(ScenarioError, match="session 'c': .* no state 'draw'"):
-        build_scenarios(sessions, MATCH, source='x')
-    with pytest.raises(ScenarioError, match="'a' comes twice"):
+    with pytest.raises(UserError, match="no session is left: state 'draw' is none of"):
+        build_scenarios(sessions[2:], MATCH, source='x')
+    with pytest.raises(UserError, match='there are no clips'):
+        build_scenarios([], MATCH, source='x')
+    with pytest.raises(UserError, match="'a' comes twice"):
         build_scenarios([sessions[0]] * 2, MATCH, source='x')
 
 
@@ -299,14 +300,15 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     (tmp_path / 'names.txt').write_text('Roger Stone\n')
     options = (
         '--out s.jsonl --transcripts said --outcomes outcomes.csv --names-file names.txt '
-        '--keep-mapping secret.json'
+        '--salt secret'
     )
     assert main()(['set.pkl', *options.split()]) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[0] == '2 scenarios, source: set (annotated gestures)'
     assert 'lower case cannot be spotted' in printed
     assert '2 sessions have no transcript, such as b' in printed
-    assert "state 'draw' is none" in ' '.join(printed.replace('│', ' ').split())
+    assert "1 sessions left out, such as c: state 'draw' is none" in printed
+    assert 'state win: 1' in printed and 'masked as [PERSON 2]: 1' in printed
     assert 'Carol (1×: a)' in printed
     scenarios = load_scenarios('s.jsonl')
     assert len(scenarios) == 2 and {s.state for s in scenarios} == {'lose', 'win'}
@@ -314,11 +316,9 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     assert said.endswith(
         '[00:01] Speaker A: I met [PERSON 1], and Carol called me, says [PERSON 2].'
     )
-    assert stat.S_IMODE((tmp_path / 'secret.json').stat().st_mode) == 0o600
-    secret = json.loads((tmp_path / 'secret.json').read_text())
-    assert secret['ids'][scenarios[0].session] in 'abc'
-    assert secret['persons'] == {'[PERSON 1]': 'Roger Stone', '[PERSON 2]': 'ANN LEE'}
-    assert secret['ids'][scenarios[0].subject] in ('Ann', 'Bob')
+    # Whoever knows the salt finds a session by its id.
+    ids = {opaque_id('recording', name, 'secret') for name in 'abc'}
+    assert {s.session for s in scenarios} < ids
 
 
 def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):

@@ -179,17 +179,14 @@ def test_ctrl_c_and_going_on(main, scenarios, tmp_path):
     assert metrics['cached'] >= 8 and metrics['cached'] + metrics['calls'] == 60
 
 
-def test_design_options(main, scenarios, tmp_path, capsys):
-    design = ('--arms', 'with', 'without', '--no-rotate', '--samples', '2', '--limit', '5')
-    out = ('--out', tmp_path, '--cache', 'none', '--no-baselines', '--prior', 'documented')
-    assert main('--scenarios', scenarios, *design, *out) == 0
-    [metrics] = read(tmp_path)
-    assert metrics['judge']['prior'] == 'documented' and metrics['cached'] == 0
-    assert {k: v['asked'] for k, v in metrics['arms'].items()} == {'without': 10, 'with': 10}
+def test_design_options(main, scenarios, tmp_path):
+    design = ('--arms', 'with', 'without', '--limit', '5', '--no-baselines', '--cache', 'none')
+    for prior in ('documented', 'fitted'):
+        assert main('--scenarios', scenarios, *design, '--out', tmp_path, '--prior', prior) == 0
+        [metrics] = read(tmp_path)
+        assert metrics['judge']['prior'].startswith(prior) and metrics['cached'] == 0
+        assert {k: v['asked'] for k, v in metrics['arms'].items()} == {'without': 10, 'with': 10}
     assert not (tmp_path / 'cache.jsonl').exists()
-    assert main('--scenarios', scenarios, *design, '--out', tmp_path, '--prior', scenarios) == 0
-    assert read(tmp_path)[0]['judge']['prior'] == 'fitted on 40 sessions'
-    assert 'Options were not rotated' in capsys.readouterr().out
 
 
 def test_synthetic_show_is_what_a_run_sends(main, tmp_path, capsys):
@@ -207,10 +204,21 @@ def test_synthetic_show_is_what_a_run_sends(main, tmp_path, capsys):
 def test_open_ended(main, tmp_path, capsys):
     options = ('--open-ended', '--limit', '5', '--out', tmp_path)
     assert main('--scenarios', 'synthetic', *options) == 0
-    said = capsys.readouterr().out
-    assert 'completeness' in said and 'scored by: keyword rubric' in said
+    assert 'evidence' in capsys.readouterr().out
     for metrics in read(tmp_path):
-        assert metrics['open_ended'] and metrics['open']['with']['depth']['value'] is not None
+        scores, gains = metrics['open']['with'], metrics['open_comparisons']['with - without']
+        assert metrics['open_ended'] and scores['evidence']['value'] > 0.5
+        assert gains['evidence']['value'] > 0.5
+        # Nobody is there to score them.
+        assert scores['depth']['value'] is scores['completeness']['value'] is None
+
+
+def test_open_ended_answers_are_sent_to_nobody_if_so_wished(main, tmp_path):
+    design = ('--open-ended', '--limit', '2', '--arms', 'with', 'without', '--out', tmp_path)
+    with serve() as server:
+        command = ('--scenarios', 'synthetic', *design, *endpoint(server))
+        assert main(*command, '--rubric-judge', 'none') == 0
+        assert not any('Answer to grade' in r['user'] for r in server.requests())
 
 
 def test_open_ended_questions_are_scored_by_the_judge_itself(main, tmp_path, capsys):
@@ -247,7 +255,7 @@ def test_show_prints_what_would_be_sent_and_ends(main, scenarios, tmp_path, caps
         (('--model', 'm'), '--model says nothing to --judge lexicon'),
         (('--judge', 'openai', '--model', 'm', '--prior', 'fitted'), '--prior says nothing'),
         (('--open-ended',), '--open-ended is for --scenarios synthetic'),
-        (('--rubric-judge', 'judge'), 'no other rubric'),
+        (('--rubric-judge', 'judge'), '--rubric-judge says nothing to --judge lexicon'),
         (('--template', 'nothing.json'), "no template 'nothing.json'"),
         (('--show', 'zzz'), "no scenario 'zzz'"),
         (('--max-calls', '0'), 'argument --max-calls: at least 1 was expected, not 0'),
@@ -287,4 +295,4 @@ def test_a_line_that_is_no_scenario_is_named(main, tmp_path, capsys):
 
 
 def test_wrong_usage_exits_with_2(main):
-    assert main('--scenarios', 'synthetic', '--samples', '0') == 2
+    assert main('--scenarios', 'synthetic', '--derangements', '0') == 2

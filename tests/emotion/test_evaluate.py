@@ -14,15 +14,14 @@ from mg_plugins.emotion.arms import (
     for_fitting,
     plan_questions,
     previews,
-    split_by_kind,
 )
-from mg_plugins.emotion.ask import Budget
 from mg_plugins.emotion.evaluation import evaluate
 from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
 from mg_plugins.emotion.report import write_results
-from mg_plugins.emotion.scenarios import Gesture, Scenario, ScenarioError, save_scenarios
+from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import JudgeError, Reply
+from mg_plugins.errors import UserError
 
 SIGN = {'win': 'raise fist', 'lose': 'hang head'}
 
@@ -105,13 +104,10 @@ def test_a_judge_that_reads_gestures_is_right_with_them_only():
 def test_liking_the_first_option_gains_nothing_once_options_rotate():
     metrics = run(planted(), lambda task: 0).metrics
     for arm in metrics['arms'].values():
-        assert arm['accuracy']['value'] == 0.5 and arm['positions'] == [1.0, 0.0]
+        assert arm['accuracy']['value'] == 0.5
     assert metrics['comparisons']['with - without']['mcnemar'] == {'b': 0, 'c': 0, 'p': 1.0}
     biased = [scenario(i, 'win') for i in range(8)]
     assert run(biased, lambda task: 0).metrics['arms']['with']['accuracy']['value'] == 0.5
-    fixed = run(biased, lambda task: 0, rotations=1).metrics
-    assert fixed['arms']['with']['accuracy']['value'] == 1
-    assert any('not rotated' in note for note in fixed['notes'])
 
 
 def test_three_options_rotate_through_every_place():
@@ -146,7 +142,6 @@ def test_no_answer_counts_as_not_right_and_is_shown():
         assert set(counts.values()) == {2 * orders}
         assert figures['asked'] == 8 * orders and figures['not asked'] == 0
         assert figures['accuracy']['value'] == 0.25
-        assert figures['accuracy_when_answered']['value'] == 1
         assert figures['macro_f1']['value'] == pytest.approx(2 / 5)  # 1 right, 3 missed
         assert figures['ece'] == pytest.approx(0.2) and figures['brier'] == pytest.approx(0.04)
         assert figures['mean_confidence'] == pytest.approx(0.8)
@@ -204,13 +199,13 @@ def test_without_training_scenarios_there_are_no_baselines_and_a_note():
 
 def test_a_budget_leaves_whole_scenarios_in_all_arms():
     cases = planted(12)
-    result = run(cases, reads_gestures, ask={'budget': Budget(calls=25), 'concurrency': 1})
+    result = run(cases, reads_gestures, ask={'max_calls': 25, 'concurrency': 1})
     metrics = result.metrics
     # Equal questions are asked once, and here all scenarios of a state are equal but for the id;
     # so is this, by their contexts.
     assert metrics['calls'] < 25
     cases = [replace(case, context=f'Words {i}.') for i, case in enumerate(cases)]
-    metrics = run(cases, reads_gestures, ask={'budget': Budget(calls=25), 'concurrency': 1}).metrics
+    metrics = run(cases, reads_gestures, ask={'max_calls': 25, 'concurrency': 1}).metrics
     assert metrics['calls'] == 25 and 'budget' in metrics['stopped']
     assert sum(arm['not asked'] for arm in metrics['arms'].values()) > 0
     left_out = next(note for note in metrics['notes'] if 'not asked to the end' in note)
@@ -225,25 +220,20 @@ def test_gestures_that_moved_answers():
     liar = scenario(9, 'win', subject='p9', gestures=(Gesture(SIGN['lose'], 1, 2),))
     rows = {row['name']: row for row in run([*cases, liar], reads_gestures).metrics['gestures']}
     assert rows['hang head'] == {
-        'name': 'hang head', 'scenarios': 5, 'to_right': 4, 'to_wrong': 1, 'unchanged': 0,
-        'cited': 0,
+        'name': 'hang head', 'scenarios': 5, 'to_right': 4, 'to_wrong': 1, 'cited': 0,
     }  # fmt: skip
     assert rows['rub hand'] == {
-        'name': 'rub hand', 'scenarios': 8, 'to_right': 4, 'to_wrong': 0, 'unchanged': 4,
-        'cited': 0,
+        'name': 'rub hand', 'scenarios': 8, 'to_right': 4, 'to_wrong': 0, 'cited': 0,
     }  # fmt: skip
-    assert rows['raise fist']['unchanged'] == 4
+    assert rows['raise fist']['to_right'] == rows['raise fist']['to_wrong'] == 0
 
 
 def test_records_hold_what_was_sent_and_made_of_it():
     cases = planted(8)
-    result = run(cases, reads_gestures, derangements=2, samples=2, confidence=0.9)
+    result = run(cases, reads_gestures, derangements=2, confidence=0.9)
     by_arm = Counter(r['arm'] for r in result.records)
-    assert by_arm == {'without': 32, 'with': 32, 'placebo': 64}
-    keys = [
-        tuple(r[k] for k in ('scenario', 'arm', 'draw', 'rotation', 'sample'))
-        for r in result.records
-    ]
+    assert by_arm == {'without': 16, 'with': 16, 'placebo': 32}
+    keys = [tuple(r[k] for k in ('scenario', 'arm', 'draw', 'rotation')) for r in result.records]
     assert len(set(keys)) == len(keys)
     names = {case.id: case for case in cases}
     for record in result.records:
@@ -278,11 +268,11 @@ def test_arms_can_be_left_out():
 
 
 def test_what_cannot_be_judged():
-    with pytest.raises(ScenarioError, match='every scenario is of split train'):
+    with pytest.raises(UserError, match='every scenario is of split train'):
         run(planted(4, split='train'), reads_gestures)
-    with pytest.raises(ScenarioError, match='open-ended scenarios in one set'):
+    with pytest.raises(UserError, match='open-ended scenarios in one file'):
         run([*planted(4), scenario(9, 'win', options=())], reads_gestures)
-    with pytest.raises(ScenarioError, match='two or more'):
+    with pytest.raises(UserError, match='two or more'):
         run([scenario(0, 'win')], reads_gestures)
 
 
@@ -292,25 +282,57 @@ def says_more_with_gestures(task):
     return 'Sure: relief, because the hands rest. A moment of it shows, although it may pass.'
 
 
+def deeper_if_longer(task):
+    text = task.user.rsplit('grade:\n', 1)[1]
+    return json.dumps({'covered': [1, 2], 'depth': 4 if len(text) > 20 else 1})
+
+
 def test_open_ended_answers_get_completeness_and_depth():
     cases = [replace(case, options=()) for case in planted(8)]
-    result = run(cases, says_more_with_gestures)
+    grader = ToldJudge(deeper_if_longer)
+    result = run(cases, says_more_with_gestures, rubric_judge=grader)
     metrics = result.metrics
-    assert metrics['open_ended'] and metrics['rubric_judge'] == 'keyword rubric'
+    assert metrics['open_ended'] and metrics['rubric_judge'] == 'told'
     assert metrics['open']['with']['depth']['value'] == 4
     assert metrics['open']['without']['depth']['value'] == 1
+    assert metrics['open']['with']['completeness']['value'] == pytest.approx(0.4)
     assert metrics['open_comparisons']['with - without']['depth']['value'] == 3
     assert metrics['open_comparisons']['with - placebo']['depth']['value'] == 0
     assert metrics['comparisons'] == {} and metrics['gestures'] == []
     assert metrics['arms']['with']['accuracy']['value'] is None
     record = next(r for r in result.records if r['arm'] == 'with')
     assert record['depth'] == 4 and record['correct'] is None
+    # The limit on requests is one for questions and scores together.
+    most = metrics['calls'] - 1
+    limited = run(cases, says_more_with_gestures, rubric_judge=grader, ask={'max_calls': most})
+    assert limited.metrics['calls'] == most and 'budget' in limited.metrics['stopped']
+
+
+def test_open_ended_answers_without_a_rubric_judge_have_their_evidence():
+    cases = [replace(case, options=(), context='I felt good out there.') for case in planted(8)]
+    cases[0] = replace(cases[0], context='silent')
+
+    def cites(task):
+        if task.context == 'silent':
+            return None
+        return ' '.join(f'I see {g.name}.' for g in task.gestures or ()) or '"felt good out there"'
+
+    metrics = run(cases, cites).metrics
+    assert metrics['rubric_judge'] is None
+    assert metrics['open']['with']['evidence']['value'] == pytest.approx(2 / 3 * 7 / 8)
+    assert metrics['open']['without']['evidence']['value'] == pytest.approx(1 / 3 * 7 / 8)
+    assert metrics['open_comparisons']['with - without']['evidence']['value'] > 0.2
+    assert metrics['open']['with']['depth'] == {'value': None, 'low': None, 'high': None}
 
 
 def test_open_ended_questions_without_an_answer_score_nothing():
     cases = [replace(case, options=(), context=f'c{i}') for i, case in enumerate(planted(4))]
-    result = run(cases, lambda task: None if task.context == 'c0' else 'Well because it is.')
-    assert result.metrics['open']['with']['depth']['value'] == 2 * 3 / 4
+    told = run(
+        cases,
+        lambda task: None if task.context == 'c0' else 'It is relief because they smile.',
+        rubric_judge=ToldJudge(deeper_if_longer),
+    )
+    assert told.metrics['open']['with']['depth']['value'] == 4 * 3 / 4
 
 
 def test_the_rubric_judge_is_blind():
@@ -369,13 +391,6 @@ def test_same_seed_same_figures():
     assert one['arms']['placebo'] != other['arms']['placebo']
 
 
-def test_kinds_are_told_apart():
-    cases = planted(4)
-    free = [replace(case, id=case.id + 'o', options=()) for case in cases]
-    assert list(split_by_kind(cases, 'a')) == ['a']
-    assert split_by_kind(cases + free, 'a') == {'a, multiple choice': cases, 'a, open-ended': free}
-
-
 def test_a_limit_leaves_the_placebo_all_timelines():
     cases = [replace(case, id=f'x{i}') for i, case in enumerate(planted(20))]
     chosen = [plan_questions(cases, limit=1, seed=seed) for seed in range(4)]
@@ -397,8 +412,6 @@ def test_the_prior_is_fitted_where_there_is_enough():
     assert choose_prior(train, 'documented').name == 'documented'
     with pytest.raises(ValueError, match='0 labelled'):
         choose_prior(planted(20), 'fitted')
-    with pytest.raises(ScenarioError, match='no such file.jsonl cannot be read'):
-        choose_prior(train, 'no such file.jsonl')
 
 
 def test_previews_are_what_is_sent():
@@ -409,21 +422,14 @@ def test_previews_are_what_is_sent():
     assert {title.split(', ')[1] for title, _ in shown} == {'without', 'with', 'placebo'}
     assert {(t.system, t.user) for _, t in shown} <= {(t.system, t.user) for t in judge.asked}
     assert previews(cases)[0][0].startswith('c000')
-    with pytest.raises(ScenarioError, match="no scenario 'zzz' would be judged; there are 8"):
+    with pytest.raises(UserError, match="no scenario 'zzz' would be judged; there are 8"):
         previews(cases, 'zzz')
 
 
-def test_a_prior_is_fitted_to_others_than_are_judged(tmp_path):
-    """A file with the judged scenarios in it teaches nothing about them."""
+def test_a_prior_is_fitted_to_others_than_are_judged():
     both = synthetic_scenarios(True, subjects=12, clips=600)
-    cases = [replace(s, split='') for s in both if s.split != 'train']
-    path = tmp_path / 'all.jsonl'
-    save_scenarios(path, [replace(s, split='') for s in both])
-    train = [s for s in both if s.split == 'train']
-    assert choose_prior(cases, str(path)).affect == fit_prior(train).affect
-    save_scenarios(path, cases)
-    with pytest.raises(ValueError, match='sessions or subjects that are judged'):
-        choose_prior(cases, str(path))
+    cases, train = ([s for s in both if (s.split == 'train') == side] for side in (False, True))
+    assert choose_prior(both).affect == fit_prior(train).affect
     # Copies of judged sessions among the training ones are not fitted to, and it is said.
     copies = [replace(s, id=f'{s.id}-copy', split='train') for s in cases]
     assert for_fitting([*cases, *copies]) == []

@@ -8,10 +8,11 @@ import pytest
 from mg_plugins.emotion import evaluate, make_judge, score_evidence, synthetic_scenarios
 from mg_plugins.emotion.arms import judged
 from mg_plugins.emotion.build import build_scenarios, load_template
-from mg_plugins.emotion.scenarios import Gesture, ScenarioError
+from mg_plugins.emotion.scenarios import Gesture
 from mg_plugins.emotion.sessions import merge_windows
 from mg_plugins.emotion.sources import load_sessions
 from mg_plugins.emotion.tasks import Reply
+from mg_plugins.errors import UserError
 
 GESTURES = (
     Gesture('rub hand', 3.2, 4.0),
@@ -123,7 +124,9 @@ def test_scenarios_from_segments(tmp_path):
         ]
     ] + [{'recording': 'b', 'person': 0, 'label': 'head up', 'start': 5, 'end': 6,
           'confidence': 0.3}]  # fmt: skip
-    (tmp_path / 'segments.json').write_text(json.dumps({'source': 'synthetic', 'segments': rows}))
+    (tmp_path / 'segments.json').write_text(
+        json.dumps(dict(source='synthetic', duration=6, segments=rows))
+    )
     one, source = load_sessions([tmp_path / 'segments.csv'])
     other, synthetic = load_sessions([tmp_path / 'segments.json'])
     assert one == other and (source, synthetic) == (tmp_path.name, 'synthetic')
@@ -138,13 +141,15 @@ def test_scenarios_from_segments(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (('0.8000', '8'), 'line 2: a class'),
-        (('rub hand,1.000,3.000', 'rub hand,3.000,1.000'), 'line 2: a class'),
-        (('rub hand,1.000', 'rub hand,x'), 'field start_s: a number was expected'),
-        (('confidence', 'sure'), 'column confidence is missing'),
+        (('0.8000', '8'), "a confidence from 0 to 1 were expected, not 'rub hand', 3 s, 8"),
+        (('3.000', '3e8'), 'an end within 1e[+]07 s'),
+        (('rub hand', ''), "a class, .*not ''"),
+        (('rub hand,1.000,3.000', 'rub hand,3.000,1.000'), 'lasts from 3.0 to 1.0 s'),
+        (('rub hand,1.000', 'rub hand,x'), 'segments.csv holds no segments'),
+        (('confidence', 'sure'), 'lacks the column confidence'),
     ],
 )
 def test_wrong_segments_are_named(tmp_path, change, message):
     (tmp_path / 'segments.csv').write_text(CSV.replace(*change, 1))
-    with pytest.raises(ScenarioError, match=message):
+    with pytest.raises(UserError, match=message):
         load_sessions([tmp_path / 'segments.csv'])

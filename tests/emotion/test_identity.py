@@ -24,7 +24,7 @@ def samples(strength, people=6, sessions=5, seed=0):
     own = strength * stream.standard_normal((people, 8))
     features = own[subject] + stream.standard_normal((len(subject), 8))
     names = [f'p{s}' for s in subject]
-    return Samples('made up', features, tuple(names), tuple(map(str, range(len(subject)))))
+    return Samples('made up', features, tuple(names))
 
 
 def test_people_who_differ_are_told_apart_and_others_are_not():
@@ -32,16 +32,10 @@ def test_people_who_differ_are_told_apart_and_others_are_not():
     assert clear['accuracy'] > 0.9 and clear['low'] > clear['null_high']
     assert clear['p'] == pytest.approx(1 / 11) and clear['chance'] == pytest.approx(1 / 6)
     assert (clear['subjects'], clear['sessions'], clear['features']) == (6, 30, 8)
-    assert abs(clear['null_mean'] - clear['chance']) < 0.06
+    assert clear['chance'] <= clear['null_high'] < clear['chance'] + 0.2
     p = [probe_subjects(samples(0.0, seed=s), shuffles=8)['p'] for s in range(3)]
     assert np.mean(p) > 0.2
     assert probe_subjects(samples(1.0), shuffles=5) == probe_subjects(samples(1.0), shuffles=5)
-
-
-def test_progress():
-    calls = []
-    probe_subjects(samples(1.0), shuffles=3, progress=lambda *call: calls.append(call))
-    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_session_is_one_row_so_that_it_is_on_one_side_only():
@@ -61,10 +55,10 @@ def test_a_session_is_one_row_so_that_it_is_on_one_side_only():
 
 def test_a_subject_with_one_session_is_named():
     few = samples(1.0)
-    alone = Samples('x', few.features, ('alone', *few.subjects[1:]), few.sessions)
+    alone = Samples('x', few.features, ('alone', *few.subjects[1:]))
     with pytest.raises(UserError, match=r'1 subjects have one session only \(alone\)'):
         probe_subjects(alone)
-    one = Samples('x', few.features[:3], ('a',) * 3, few.sessions[:3])
+    one = Samples('x', few.features[:3], ('a',) * 3)
     with pytest.raises(UserError, match='two subjects'):
         probe_subjects(one)
 

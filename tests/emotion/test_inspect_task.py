@@ -12,7 +12,7 @@ from mg_plugins.emotion import (  # noqa: E402
     synthetic_scenarios,
 )
 from mg_plugins.emotion.arms import judged  # noqa: E402
-from mg_plugins.emotion.scenarios import ScenarioError  # noqa: E402
+from mg_plugins.errors import UserError  # noqa: E402
 
 from fake_server import serve  # noqa: E402
 
@@ -24,21 +24,27 @@ def test_the_task_gives_the_figures_of_the_tool(tmp_path, monkeypatch):
     from inspect_ai.log import read_eval_log
     from inspect_ai.model import get_model
 
-    from mg_plugins.emotion.inspect_task import make_task
+    from mg_plugins.emotion import ask
+    from mg_plugins.emotion.inspect_task import emotion
 
     monkeypatch.setenv('INSPECT_DISPLAY', 'none')
+    monkeypatch.setattr(ask, 'REASK', 0)
     cases = judged(synthetic_scenarios(True, subjects=9, sessions=2, clips=150))
+    save_scenarios(tmp_path / 's.jsonl', cases)
     faults = {'rambling': 0.1, 'refusal text': 0.1}
     with serve(faults=faults, seed=5) as server:
         judge = make_judge('openai', model='fake', base_url=server.url, seed=3)
-        ours = evaluate(cases, judge, name='x', ask={'reask': 0}, baselines=False, **DESIGN).metrics
+        ours = evaluate(cases, judge, name='x', baselines=False, **DESIGN).metrics
     # The server's answers depend on the messages; a seed of the request changes its faults.
     with serve(faults=faults, seed=5) as server:
         model = get_model(
             'openai/fake', base_url=server.url, api_key='none', memoize=False, responses_api=False
         )
         (log,) = inspect_ai.eval(
-            make_task(cases, **DESIGN), model=model, log_dir=str(tmp_path), display='none'
+            emotion(str(tmp_path / 's.jsonl'), **DESIGN),
+            model=model,
+            log_dir=str(tmp_path),
+            display='none',
         )
     assert log.status == 'success', log.error
     (scores,) = log.results.scores
@@ -69,5 +75,5 @@ def test_a_path_is_that_of_the_shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'elsewhere')
     monkeypatch.setenv('PWD', str(tmp_path))
     assert len(emotion('mine.jsonl', derangements=1).dataset) >= 3 * len(cases)
-    with pytest.raises(ScenarioError, match=r'yours\.jsonl'):
+    with pytest.raises(UserError, match=r'yours\.jsonl'):
         emotion('yours.jsonl')

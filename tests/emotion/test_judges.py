@@ -37,7 +37,6 @@ TASK = Task(
     options=('lost', 'won'),
     states=('lose', 'win'),
     valences=(-1.0, 1.0),
-    domain='post_match',
 )
 
 
@@ -399,11 +398,12 @@ def test_of_a_key_in_a_long_error_no_part_is_left(key):
 @pytest.mark.parametrize(
     'escape', ['\\u{:04x}', '\\u{:04X}', '\\\\u{:04x}', '\\x{:02x}', '%{:02X}']
 )
-def test_an_escaped_key_is_the_key(escape, key, tmp_path):
+def test_an_escaped_key_is_the_key(escape, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(ask, 'REASK', 0)
     hidden = ''.join(escape.format(ord(letter)) for letter in KEY[:9]) + KEY[9:]
     content = f'{{"answer": "A", "reason": "{hidden} it is"}}'
     with serve(key=KEY, content=content) as server, Cache(tmp_path / 'c') as cache:
-        asked = ask_all(openai_judge(server), [TASK], cache=cache, reask=0)
+        asked = ask_all(openai_judge(server), [TASK], cache=cache)
         kept = cache.replies(openai_judge(server), TASK)[-1]
     assert '*** it is' in kept.text and hidden not in kept.text
     assert '*** it is' in asked.answers[0].text and KEY not in asked.answers[0].text
@@ -463,19 +463,15 @@ def test_neither_does_an_odd_account_of_them(usage):
     assert asked.answers[0].status == ANSWERED and (asked.calls, asked.tokens) == (1, 0)
 
 
-def test_a_remote_endpoint_wants_permission_and_reminds_once(key, capfd, monkeypatch):
-    monkeypatch.setattr(openai_api, '_reminded', set())
+def test_a_remote_endpoint_wants_permission(key, monkeypatch):
     remote = {'model': 'm', 'base_url': 'https://192.0.2.1/v1'}
     with pytest.raises(
         ValueError, match='192.0.2.1 is not this machine.*--allow-remote.*agreement'
     ):
         make_judge('openai', **remote)
-    for _ in range(2):
-        make_judge('openai', **remote, allow_remote=True)
-    said = capfd.readouterr().err
-    assert said.count('data agreement') == 1 and 'not encrypted' not in said
-    make_judge('openai', model='m', base_url='http://192.0.2.2/v1', allow_remote=True)
-    assert 'not encrypted' in capfd.readouterr().err
+    assert make_judge('openai', **remote, allow_remote=True).notes == []
+    clear = make_judge('openai', model='m', base_url='http://192.0.2.2/v1', allow_remote=True)
+    assert clear.notes == ['The connection to 192.0.2.2 is not encrypted: https:// would be.']
     monkeypatch.delenv('OPENAI_API_KEY')
     with pytest.raises(ValueError, match='environment variable OPENAI_API_KEY'):
         make_judge('openai', **remote, allow_remote=True)

@@ -25,7 +25,7 @@ from paths import ROOT
 def task(options=('the player lost', 'the player won')):
     states = tuple(f's{i}' for i in range(len(options) or 2))
     valences = tuple(-1.0 + i for i in range(len(states)))
-    return Task('system', 'user', None, '', None, options, states, valences, 'post_match')
+    return Task('system', 'user', None, '', None, options, states, valences)
 
 
 def read(text, **changes):
@@ -177,7 +177,6 @@ def test_many_options():
     [
         ('They look tense.', ANSWERED, 'They look tense.'),
         ('<think>hm</think>They look tense.', ANSWERED, 'They look tense.'),
-        ('{"answer": "They look tense.", "confidence": 0.5}', ANSWERED, 'They look tense.'),
         ('I cannot be certain, but they look tense.', ANSWERED, None),
         ('They say "I can\'t help it" and look tense.', ANSWERED, None),
         ('', UNREADABLE, ''),

@@ -10,7 +10,6 @@ from mg_plugins.emotion.redact import (
     OPENERS,
     WORDS,
     Redactor,
-    new_salt,
     opaque_id,
     read_names,
 )
@@ -223,11 +222,11 @@ def test_a_given_name_never_stays(name, before, after):
 
 
 def test_opaque_ids():
-    salt = new_salt()
+    salt = 'a secret'
     made = opaque_id('person', 'Ann Lee', salt)
     assert made == opaque_id('person', 'Ann Lee', salt)
     assert len({made, opaque_id('recording', 'Ann Lee', salt), opaque_id('person', 'B', salt)}) == 3
-    assert opaque_id('person', 'Ann Lee', new_salt()) != made
+    assert opaque_id('person', 'Ann Lee', 'another') != made
     # Somebody who knows the name, but not the salt, cannot recompute the id.
     guesses = [h(b'Ann Lee').hexdigest() for h in (hashlib.sha256, hashlib.blake2b, hashlib.md5)]
     assert not any(guess.startswith(made[1:]) for guess in guesses)

@@ -77,13 +77,13 @@ def test_numbers_that_json_does_not_have():
     metrics, records = sample(4)
     metrics['arms']['with']['ece'] = math.nan
     metrics['arms']['with']['accuracy'] = dict(value=np.float64(0.5), low=-math.inf, high=math.nan)
-    metrics['arms']['with']['positions'] = np.array([0.5, 0.5])
+    metrics['arms']['with']['brier'] = np.float64(0.5)
     records[0]['confidence'] = math.inf
     records[0]['correct'] = np.bool_(True)
     content = data_of(render_report([metrics], [records]))
     arm = content['evaluations'][0]['arms']['with']
     assert arm['ece'] is None and arm['accuracy'] == dict(value=0.5, low=None, high=None)
-    assert arm['positions'] == [0.5, 0.5]
+    assert arm['brier'] == 0.5
     row = dict(zip(content['fields'], content['records'][0][0], strict=True))
     assert row['confidence'] is None and row['correct'] is True
 

@@ -1,14 +1,11 @@
-"""Scores of open-ended answers, by words and by a judge that does not see the arm."""
+"""Scores of open-ended answers by a judge that does not see the arm."""
 
 import json
 
 import pytest
 
 from mg_plugins.emotion.scores import (
-    OpenAnswer,
-    Score,
     grade,
-    keyword_rubric,
     parse_score,
     rubric_task,
 )
@@ -17,36 +14,19 @@ from mg_plugins.emotion.tasks import JudgeError, Reply
 RUBRIC = (
     'Names the feeling, such as relief or disappointment.',
     'Refers to the hands.',
-    'Says how the athlete feels.',  # no word beside common ones and the question's
 )
 
 
 def answer(text):
-    return OpenAnswer('How does the athlete feel, how do athletes feel?', RUBRIC[:2], text)
+    return rubric_task('How does the athlete feel, how do athletes feel?', RUBRIC, text)
 
 
-@pytest.mark.parametrize(
-    ('text', 'completeness', 'depth'),
-    [
-        ('', 0, 0),
-        ('The athlete feels such as it is.', 0, 1),
-        ('A sort of relief.', 0.5, 1),
-        ('Relieved, because the voice is calm.', 0.5, 2),
-        ('Disappointed: the hands show it because it suggests so; therefore sad.', 1, 3),
-        ('It may be relief because the hand rests, which indicates calm.', 0.5, 4),
-    ],
-)
-def test_keyword_rubric_by_hand(text, completeness, depth):
-    assert keyword_rubric(answer(text)) == Score(completeness, depth)
-
-
-def test_items_without_words_of_their_own_do_not_count():
-    case = OpenAnswer('How does the athlete feel, how do feels go?', RUBRIC, 'It is relief.')
-    assert keyword_rubric(case).completeness == 0.5
+def score(completeness, depth):
+    return {'completeness': completeness, 'depth': depth}
 
 
 def test_the_rubric_judge_sees_question_items_and_answer_only():
-    task = rubric_task(answer('Relieved.'))
+    task = answer('Relieved.')
     assert task.user == (
         'Question: How does the athlete feel, how do athletes feel?\n\n'
         f'Rubric:\n1. {RUBRIC[0]}\n2. {RUBRIC[1]}\n\n'
@@ -57,11 +37,11 @@ def test_the_rubric_judge_sees_question_items_and_answer_only():
 
 
 @pytest.mark.parametrize(
-    ('text', 'score'),
+    ('text', 'found'),
     [
-        ('{"covered": [1, 2], "depth": 3}', Score(1.0, 3)),
-        ('{"covered": [], "depth": 0}', Score(0.0, 0)),
-        ('Sure {here}: ```json\n{"depth": 2, "covered": [2, 2]}\n``` done', Score(0.5, 2)),
+        ('{"covered": [1, 2], "depth": 3}', score(1.0, 3)),
+        ('{"covered": [], "depth": 0}', score(0.0, 0)),
+        ('Sure {here}: ```json\n{"depth": 2, "covered": [2, 2]}\n``` done', score(0.5, 2)),
         ('{"covered": [3], "depth": 2}', None),
         ('{"covered": [1], "depth": 5}', None),
         ('{"covered": [true], "depth": 2}', None),
@@ -70,8 +50,8 @@ def test_the_rubric_judge_sees_question_items_and_answer_only():
         ('a fine answer', None),
     ],
 )
-def test_parse_score(text, score):
-    assert parse_score(text, 2) == score
+def test_parse_score(text, found):
+    assert parse_score(text, answer('Relieved.')) == found
 
 
 class Grader:
@@ -103,13 +83,8 @@ def test_a_judge_grades_shuffled_and_each_answer_once():
     judge = Grader()
     texts = [f'answer {i}' for i in range(10)] + ['no', 'fail', 'prose', 'no']
     scores, asked = grade([answer(t) for t in texts], judge, seed=1, ask=dict(concurrency=1))
-    assert scores[:10] == [Score(0.5, 2)] * 10
-    assert scores[10:] == [Score(0.0, 1), None, None, Score(0.0, 1)]
+    assert scores[:10] == [score(0.5, 2)] * 10
+    assert scores[10:] == [score(0.0, 1), None, None, score(0.0, 1)]
     order = [user.rsplit('grade:\n', 1)[1] for user in judge.seen]
     assert sorted(set(order)) == sorted(set(texts)) and order[:10] != texts[:10]
     assert asked.answers
-
-
-def test_without_a_judge_words_are_counted():
-    scores, asked = grade([answer('A sort of relief.')])
-    assert scores == [Score(0.5, 1)] and asked is None

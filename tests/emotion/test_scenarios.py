@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from mg_plugins.emotion.scenarios import (
     Gesture,
     Scenario,
-    ScenarioError,
     load_scenarios,
     save_scenarios,
     scenario_from_json,
 )
+from mg_plugins.errors import UserError
 
 GOOD = dict(
     version=1,
@@ -72,13 +72,13 @@ WRONG = [
     (dict(id=None), 'field id: a text was expected, not None'),
     (dict(contxt='x'), 'field contxt: not in the schema'),
     (dict(split='val'), "field split: it should be 'train', 'test' or ''"),
-    (dict(options=['one']), 'field options: two different ones or more'),
-    (dict(options=['same', 'same']), 'field options: two different'),
+    (dict(options=['one']), 'field states: 2 for 1 options'),
+    (dict(options=['same', 'same']), 'field options: different ones'),
     (dict(options='won'), "field options: a list was expected, not 'won'"),
     (dict(options=['a', 3]), r'field options\[1\]: a text was expected, not 3'),
-    (dict(states=['win']), 'field states: two different'),
+    (dict(states=['win']), 'field states: more were expected'),
     (dict(states=['a', 'b', 'c']), 'field states: 3 for 2 options'),
-    (dict(options=[str(n) for n in range(27)]), 'field options: 27, and 26 letters'),
+    (dict(options=[str(n) for n in range(27)]), 'field options: fewer were expected'),
     (dict(valences=[1]), 'field valences: 1 for 2 states'),
     (dict(valences=[1, -2]), r'field valences\[1\]: it should be .* -1, not -2'),
     (dict(valences=[1, True]), r'field valences\[1\]: it should be a valid number'),
@@ -103,13 +103,13 @@ WRONG = [
 @pytest.mark.parametrize(('change', 'message'), WRONG)
 def test_what_is_wrong_is_named(change, message):
     assert scenario_from_json(GOOD)
-    with pytest.raises(ScenarioError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         scenario_from_json({**GOOD, **change}, 'f.jsonl, line 7')
     assert str(caught.value).startswith('f.jsonl, line 7')
 
 
 def test_messages_stay_short():
-    with pytest.raises(ScenarioError) as caught:
+    with pytest.raises(UserError) as caught:
         scenario_from_json({**GOOD, 'options': 'x' * 10**6})
     assert len(str(caught.value)) < 300
 
@@ -126,10 +126,10 @@ def test_files(tmp_path):
         ('\n', 'there is no scenario in it'),
     ):
         path.write_text(content)
-        with pytest.raises(ScenarioError, match=message):
+        with pytest.raises(UserError, match=message):
             load_scenarios(path)
     path.write_bytes(line.encode('utf-16'))
-    with pytest.raises(ScenarioError, match='line 1: not JSON in UTF-8'):
+    with pytest.raises(UserError, match='line 1: not JSON in UTF-8'):
         load_scenarios(path)
 
 

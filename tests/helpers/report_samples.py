@@ -45,14 +45,13 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
                 scenarios=20 - k,
                 to_right=9 - k,
                 to_wrong=k,
-                unchanged=11 - k,
                 cited=k,
             )
             for k, n in enumerate(NAMES * 3)
             if k < 9
         ]
         + [
-            dict(name=f'gesture {k}', scenarios=2, to_right=0, to_wrong=0, unchanged=2, cited=1)
+            dict(name=f'gesture {k}', scenarios=2, to_right=0, to_wrong=0, cited=1)
             for k in range(9)
         ],
         baselines={
@@ -72,7 +71,7 @@ def sample(scenarios=24, seed=0, name='synthetic, linked', hostile=None, open_en
         open_comparisons={'with - without': dict(completeness=_interval(0.1), depth=_interval(0.5))}
         if open_ended
         else {},
-        rubric_judge='keyword rubric' if open_ended else None,
+        rubric_judge='grader' if open_ended else None,
         origin=['synthetic'],
         findings=['Against no gestures, the gestures change accuracy by +20 points.'],
         total_replies=len(records),
@@ -133,13 +132,11 @@ def _arm(records):
         asked=len(records),
         **counts,
         accuracy=_interval(share),
-        accuracy_when_answered=_interval(share + 0.03),
         macro_f1=_interval(share - 0.01),
         evidence=_interval(share / 2),
         ece=0.081,
         brier=0.21,
         mean_confidence=0.74,
-        positions=[0.53, 0.47],
     )
 
 

@@ -6,24 +6,22 @@ a language model. Any other model: `mg_plugins.emotion.inspect_task`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from ..tasks import Judge
 
-KINDS = {
-    'lexicon': ('lexicon', 'LexiconJudge', 'emotion'),
-    'openai': ('openai_api', 'OpenAIJudge', 'llm'),
-}
-
 
 def make_judge(kind: str, **options: Any) -> Judge:
     """A judge by its kind, ``'lexicon'`` or ``'openai'``, with the options of its class."""
-    if kind not in KINDS:
-        raise ValueError(f'there is no judge {kind!r}; there are {", ".join(KINDS)}')
-    module, name, extra = KINDS[kind]
     try:
-        return getattr(import_module(f'.{module}', __name__), name)(**options)
+        if kind == 'lexicon':
+            from .lexicon import LexiconJudge as Kind
+        elif kind == 'openai':
+            from .openai_api import OpenAIJudge as Kind
+        else:
+            raise ValueError(f'there is no judge {kind!r}; there are lexicon, openai')
+        return Kind(**options)
     except ImportError as error:
+        extra = 'emotion' if kind == 'lexicon' else 'llm'
         needs = f'the judge {kind!r} needs {error.name}: pip install -e ".[{extra}]"'
         raise ImportError(needs) from None

@@ -154,7 +154,7 @@ def _choose(z: float, states: Sequence[str], valences: Sequence[float]) -> tuple
     return nearest[0], shares[0] / sum(shares)
 
 
-def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = None) -> Prior:
+def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
     """Fit the affect of gestures, and the weights of text and gestures, to labelled scenarios.
 
     A gesture's affect is the log of its share among the gestures of pleasant states over that among
@@ -178,7 +178,7 @@ def fit_prior(scenarios: Sequence[Scenario], classes: Sequence[str] | None = Non
             f'a prior cannot be fitted to {len(labelled)} labelled training scenarios of '
             f'{len(set(groups))} subjects: two subjects or more and both kinds of state are needed'
         )
-    names = classes or sorted({g.name for s, _ in labelled for g in s.gestures})
+    names = sorted({g.name for s, _ in labelled for g in s.gestures})
     seen = [[(g.name, g.confidence) for g in s.gestures] for s, _ in labelled]
     bags = np.array([[sum(c for n, c in of if n == name) for name in names] for of in seen])
 

@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +27,6 @@ MOST_BODY = 1_000_000  # bytes of a reply, unpacked
 CONNECTING = 30.0  # seconds
 # A token of any tokenizer has fewer characters than this on average.
 LONGEST_TOKEN = 8
-REMINDER = (
-    'reminder: gestures and redacted texts are sent to {host}. Redaction lessens identity, it does '
-    'not remove it: make sure that the data agreement of your recordings allows this. '
-    '--show prints exactly what is sent.'
-)
-CLEAR = ' The connection is not encrypted: https:// would be.'
-_reminded: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,8 @@ class OpenAIJudge:
         sampling: Fields of `Sampling`.
 
     Attributes:
-        notes: What the endpoint has been found not to take, in its own words.
+        notes: A connection that is not encrypted, and what the endpoint has been found not to take,
+            in its own words.
     """
 
     def __init__(
@@ -108,12 +101,9 @@ class OpenAIJudge:
         ):
             if wrong:
                 raise ValueError(what)
-        if not self.loopback and host not in _reminded:
-            _reminded.add(host)
-            clear = self.base_url.startswith('http:')
-            print(REMINDER.format(host=host) + CLEAR * clear, file=sys.stderr)
         self._session: Any = None
-        self.notes: list[str] = []
+        clear = not self.loopback and self.base_url.startswith('http:')
+        self.notes = [f'The connection to {host} is not encrypted: https:// would be.'] * clear
         self._form = Form(self.sampling.answer_tokens)  # as the endpoint takes it
 
     def identity(self) -> dict[str, Any]:
