@@ -2,13 +2,18 @@
 
 from typing import Any
 
+import torch
+from mmaction.models.heads import GCNHead
 from mmaction.registry import MODELS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from mg_plugins.errors import UserError
+
 from .longtail import LongTailLoss
+from .names import NameLoss
 
 MODELS.register_module(module=LongTailLoss)
 
@@ -40,3 +45,33 @@ class HeadAlone(Hook):
 
     def _model(self, runner: Runner) -> Any:
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+@MODELS.register_module()
+class MGNamesHead(GCNHead):
+    """MMAction2's ``GCNHead`` that also draws clips to the names of their classes.
+
+    Args:
+        *args: As for ``GCNHead``.
+        names: Options of `NameLoss`, without its width: ``dict(names='imigue')``.
+        **kwargs: As for ``GCNHead``.
+
+    Raises:
+        UserError: There is not one name for each class.
+    """
+
+    def __init__(self, *args, names: dict, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.names = NameLoss(self.in_channels, **names)
+        if len(self.names.names) != self.num_classes:
+            raise UserError(
+                f'{len(self.names.names)} names were given for {self.num_classes} classes: list '
+                'one name a class in cls_head.names.names'
+            )
+
+    def loss(self, feats: torch.Tensor, data_samples: list, **kwargs) -> dict[str, torch.Tensor]:
+        """Losses of ``GCNHead`` and ``loss_names``, from feature maps (N, M, C, T, V)."""
+        losses = super().loss(feats, data_samples, **kwargs)
+        labels = torch.cat([sample.gt_label.view(-1) for sample in data_samples])
+        losses['loss_names'] = self.names(feats.mean((1, 3, 4)), labels.to(feats.device))
+        return losses

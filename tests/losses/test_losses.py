@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mg_plugins.losses import LongTailLoss, resolve_counts
+from mg_plugins.errors import UserError
+from mg_plugins.losses import LongTailLoss, NameLoss, embed_names, resolve_counts
 
 COUNTS = [80, 15, 5]
 
@@ -44,3 +45,42 @@ def test_counts_must_be_positive(counts):
 def test_a_head_of_another_size_is_named():
     with pytest.raises(ValueError, match='scores 4 classes but counts has 3'):
         LongTailLoss(COUNTS)(torch.randn(2, 4), torch.tensor([0, 1]))
+
+
+NAMES = ['touch hair', 'touch face', 'fold arms', 'Touch Hair']
+
+
+def test_names_that_share_letters_are_close():
+    vectors = embed_names(NAMES)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
+    near = vectors @ vectors.T
+    assert near[0, 3] == pytest.approx(1, abs=1e-5)  # capitals are no other letters
+    assert near[0, 1] > near[0, 2] + 0.2
+    assert embed_names('imigue', 8).shape == (32, 8)
+
+
+def test_the_loss_of_names_is_lowest_for_a_clip_beside_its_own():
+    loss = NameLoss(4, NAMES[:3], dim=3, temperature=0.5, loss_weight=2.0)
+    features, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 2, 0])
+    cosines = F.cosine_similarity(loss.project(features)[:, None], loss.names[None], dim=2)
+    wanted = 2 * F.cross_entropy(cosines / 0.5, labels)
+    torch.testing.assert_close(loss(features, labels), wanted)
+    torch.nn.init.zeros_(loss.project.bias)
+    loss.project.weight.data = torch.linalg.pinv(torch.eye(4)[:, :3])
+    own = torch.cat([loss.names, torch.zeros(3, 1)], 1)
+    assert loss(own, torch.arange(3)) < loss(own, torch.tensor([1, 2, 0])) - 1
+
+
+def test_a_head_with_names_needs_one_a_class():
+    pytest.importorskip('mmaction')
+    from mmaction.registry import MODELS
+    from mmaction.structures import ActionDataSample
+
+    import mg_plugins.losses.mm  # noqa: F401
+
+    head = dict(type='MGNamesHead', num_classes=3, in_channels=4, names=dict(names=NAMES[:3]))
+    samples = [ActionDataSample().set_gt_label(label) for label in (0, 2)]
+    losses = MODELS.build(head).loss(torch.randn(2, 1, 4, 5, 6), samples)
+    assert set(losses) >= {'loss_cls', 'loss_names'} and losses['loss_names'] > 0
+    with pytest.raises(UserError, match='4 names were given for 3 classes'):
+        MODELS.build(dict(head, names=dict(names=NAMES)))

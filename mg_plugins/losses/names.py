@@ -1,0 +1,65 @@
+"""A loss by which clips of classes with like names come to like features."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mg_plugins.data.classes import get_classes
+
+
+def embed_names(names: str | Sequence[str], dim: int = 16) -> torch.Tensor:
+    """Embeddings (K, D) of length 1 of class names, D at most ``dim``, from their letters alone.
+
+    Counts of 2 to 4 letters in a row, weighed by how rare they are among the names (tf-idf), and
+    of these the ``dim`` leading directions (latent semantic analysis, Deerwester et al., 1990).
+
+    Args:
+        names: One for each class, or a data set's name.
+        dim: Most dimensions.
+    """
+    names = get_classes(names) if isinstance(names, str) else names
+    words = [f' {name.lower()} ' for name in names]
+    grams = [
+        Counter(word[i : i + n] for n in (2, 3, 4) for i in range(len(word) - n + 1))
+        for word in words
+    ]
+    among = Counter(gram for own in grams for gram in own)
+    weights = {gram: np.log((1 + len(names)) / (1 + count)) + 1 for gram, count in among.items()}
+    table = np.array([[own[gram] * weight for gram, weight in weights.items()] for own in grams])
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    left, values, _ = np.linalg.svd(table, full_matrices=False)
+    return F.normalize(torch.from_numpy(left[:, :dim] * values[:dim]).float(), dim=1)
+
+
+class NameLoss(nn.Module):
+    """Cross-entropy of the cosines between clips' projected features and the names of all classes.
+
+    Args:
+        in_channels: Width of the features.
+        names: One for each class, or a data set's name (``'imigue'``).
+        dim: Dimensions of the names, see `embed_names`.
+        temperature: Of the softmax over classes.
+        loss_weight: Factor of the loss.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        names: str | Sequence[str],
+        dim: int = 16,
+        temperature: float = 0.1,
+        loss_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.register_buffer('names', embed_names(names, dim), persistent=False)
+        self.project = nn.Linear(in_channels, self.names.shape[1])
+        self.temperature, self.loss_weight = temperature, loss_weight
+
+    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Loss (scalar) of features (N, C) whose classes are ``labels`` (N,)."""
+        cosines = F.normalize(self.project(features), dim=1) @ self.names.T
+        return self.loss_weight * F.cross_entropy(cosines / self.temperature, labels)
