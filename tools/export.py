@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from mg_plugins.errors import UserError
+    from mg_plugins.errors import UserError, counted
 
     options.need_openmmlab()
     from mg_plugins.openmmlab import export, launch
@@ -49,7 +49,7 @@ def main() -> None:
     about = export.describe(cfg, model, classes)
     export.write_onnx(model, about, args.out, args.opset)
     differences = export.compare(model, about, args.out)
-    size = f'{about.persons} persons, {about.joints} joints, {about.channels} channels'
+    size = ', '.join(counted(getattr(about, key), key) for key in ('persons', 'joints', 'channels'))
     print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, layout {about.layout}, {size}')
     for frames, difference in differences.items():
         print(f'  {frames} frames: differs from PyTorch by {difference:.1e} of the largest score')

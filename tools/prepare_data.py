@@ -151,11 +151,15 @@ def print_report(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f'{report.format}: {report.clips} clips in {report.seconds:.1f} s')
+    from mg_plugins.errors import counted
+
+    table = Table(
+        title=f'{report.format}: {counted(report.clips, "clips")} in {report.seconds:.1f} s'
+    )
     table.add_column('what')
     table.add_column('', overflow='fold')
     for name, clips in report.splits.items():
-        table.add_row(escape(f'split {name}'), f'{clips} clips')
+        table.add_row(escape(f'split {name}'), counted(clips, 'clips'))
     table.add_row('classes', str(report.classes))
     table.add_row('subjects', str(report.subjects) if report.subjects else 'not known')
     table.add_row('layout', escape(report.layout))

@@ -132,6 +132,7 @@ def recognize(
     from tqdm import tqdm
 
     from mg_plugins.emotion.sessions import recording_sessions
+    from mg_plugins.errors import counted
     from mg_plugins.pose.tracks import VIDEOS
     from mg_plugins.spotting import write_outputs
 
@@ -147,8 +148,11 @@ def recognize(
     sessions = recording_sessions(name, segments, persons, args.transcript)
     save_scenarios(folder, sessions, spotters, template)
     share = 100 * (track.score > 0).any((0, 2)).mean()
-    seen = f'somebody in {share:.0f}% of {len(track.times)} frames'
-    print(f'{name}: {len(segments)} gestures, {seen}; see {folder / "report.html"}', flush=True)
+    seen = f'somebody in {share:.0f}% of {counted(len(track.times), "frames")}'
+    print(
+        f'{name}: {counted(len(segments), "gestures")}, {seen}; see {folder / "report.html"}',
+        flush=True,
+    )
     return sessions
 
 

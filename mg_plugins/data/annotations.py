@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import counted
 from mg_plugins.files import replacing
 
 from .checks import check_labels, check_split, describe, each, filled_scores, mended, problem
@@ -115,8 +116,8 @@ def save_annotations(
             unknown = [clip for clip in wanted if clip not in known]
             if unknown:
                 raise AnnotationError(
-                    f'split {name!r} names {len(unknown)} clips without annotation, such as '
-                    f'{unknown[0]!r}'
+                    f'split {name!r} names {counted(len(unknown), "clips")} without annotation, '
+                    f'such as {unknown[0]!r}'
                 )
 
     if path.suffix == '.mg':
@@ -256,7 +257,7 @@ def _together(contents: list[dict], paths: list[Path]) -> dict:
         twice = names & set(own)
         if twice:
             raise AnnotationError(
-                f'{path} has {len(twice)} clips that an earlier file has too, such as '
+                f'{path} has {counted(len(twice), "clips")} that an earlier file has too, such as '
                 f'{min(twice)!r}; a clip belongs to one file'
             )
         names.update(own)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mg_plugins.errors import counted
+
 from .layouts import LayoutError, get_layout
 from .relayout import usual_coordinates
 from .storage import clip_labels, clip_names
@@ -48,9 +50,14 @@ def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
             unknown.append(annotation.get('frame_dir'))
     notes = []
     if empty:
-        notes.append(f'{len(empty)} clips without a person or a frame left out, such as {empty[0]}')
+        notes.append(
+            counted(len(empty), f'clips without a person or a frame left out, such as {empty[0]}')
+        )
     if unknown:
-        notes.append(f'NaN in {len(unknown)} clips taken for missing joints, such as {unknown[0]}')
+        notes.append(
+            f'NaN in {counted(len(unknown), "clips")} taken for missing joints, such as '
+            f'{unknown[0]}'
+        )
     if _third_is_score(kept, meta):
         notes.append('the third channel is a detection score (0 to 1 beside pixels), taken as such')
         for annotation in kept:
@@ -101,18 +108,18 @@ def check_split(content: dict, where: Any) -> list[str]:
     for name, clips in split.items():
         twice, absent = len(content['split'][name]) - len(clips), clips - known
         if twice:
-            notes.append(f'split {name!r} names {twice} clips more than once')
+            notes.append(f'split {name!r} names {counted(twice, "clips")} more than once')
         if absent:
             notes.append(
-                f'split {name!r} names {len(absent)} clips that are not there, such as '
+                f'split {name!r} names {counted(len(absent), "clips that are")} not there, such as '
                 f'{min(absent)!r}'
             )
     for one, other in combinations(split, 2):
         both = split[one] & split[other]
         if both and 'train' in one + other and _protocol(one) == _protocol(other):
             raise AnnotationError(
-                f'{where}: {len(both)} clips are in split {one!r} and in split {other!r}, such '
-                f'as {min(both)!r}; take them out of one'
+                f'{where}: {counted(len(both), "clips are")} in split {one!r} and in split '
+                f'{other!r}, such as {min(both)!r}; take them out of one'
             )
     return notes
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mg_plugins.errors import counted
 from mg_plugins.files import replacing, write_json
 
 _log = logging.getLogger('mg_plugins')
@@ -117,7 +118,10 @@ def write_report(
 
     from matplotlib.figure import Figure
 
-    title, size = f'{known.sum()} clips{note and f", {note}"}', max(5.0, 0.28 * number + 2)
+    title, size = (
+        f'{counted(known.sum(), "clips")}{note and f", {note}"}',
+        max(5.0, 0.28 * number + 2),
+    )
     confusion = Figure(figsize=(size + 1, size), layout='constrained')
     axes = confusion.subplots()
     share = matrix / np.maximum(support[:, None], 1)

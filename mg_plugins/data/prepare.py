@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from mg_plugins.errors import UserError
+from mg_plugins.errors import UserError, counted
 from mg_plugins.files import write_json
 
 from .annotations import SUFFIXES, save_annotations, summarise
@@ -175,7 +175,7 @@ def prepare(
         rejects += parsed.rejects
         counts += parsed.counts
     rejects += twice
-    notes += [f'{count} {what}' for what, count in counts.items() if count]
+    notes += [counted(count, what) for what, count in counts.items() if count]
     clips = list(clips.values())
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
@@ -185,7 +185,8 @@ def prepare(
     dataset = reader.collect(clips, plan, given)
     rejects += dataset.rejects
     if strict and rejects:
-        message = f'{len(rejects)} clips were rejected and --strict was given; nothing was written'
+        said = counted(len(rejects), 'clips were rejected and --strict was given')
+        message = f'{said}; nothing was written'
         raise PrepareError(message, rejects)
 
     layout, note = dataset.layout, '; '.join([reader.unit] * bool(reader.unit) + dataset.notes)
@@ -282,8 +283,8 @@ def one_sided(annotations: Iterable[dict], layout: Any) -> list[str]:
             if shown and np.count_nonzero(other) <= (1 - ONE_SIDED) * shown:
                 found[side] += 1
     return [
-        f'{count} clips show the {side} side of the body alone in {ONE_SIDED:.0%} of their frames '
-        'or more; the joints of the other side are missing'
+        counted(count, f'clips show the {side} side of the body alone in {ONE_SIDED:.0%} of')
+        + ' their frames or more; the joints of the other side are missing'
         for side, count in found.items()
     ]
 
@@ -331,12 +332,13 @@ def check_splits(
             (len(once) - len(checked[name]), 'that are absent or rejected'),
         ):
             if count:
-                notes.append(f'the split {name} names {count} clips {what}; taken out')
+                notes.append(f'the split {name} names {counted(count, f"clips {what}")}; taken out')
     for name in checked:
         for other in ('val', 'test'):
             beside = name.removesuffix('train') + other
             both = set(split[name]) & set(split.get(beside, ())) if name.endswith('train') else ()
-            detail = f'{len(both)} clips are in the split {name} and in {beside}, such as'
+            said = counted(len(both), f'clips are in the split {name}')
+            detail = f'{said} and in {beside}, such as'
             require(not both, f'{detail} {min(both, default="")}: take them out of one')
     return checked, notes
 

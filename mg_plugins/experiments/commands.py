@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from mg_plugins.errors import UserError
+from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.plan import Cell, Entry, Make, check_cells, plan_runs
 from mg_plugins.experiments.report import Style, write_report
 from mg_plugins.experiments.runner import Plan, execute
@@ -78,5 +78,7 @@ def run(plan: Plan, args: argparse.Namespace, report: Callable[[], None]) -> int
         last = ''.join(f'  {line}\n' for line in said)
         print(f'{plan.folder / one.path} failed:\n{last}{error}', file=sys.stderr)
     if failed:
-        print(f'{len(failed)} runs failed; the same command tries them again', file=sys.stderr)
+        print(
+            f'{counted(len(failed), "runs")} failed; the same command tries again', file=sys.stderr
+        )
     return 1 if failed else 0

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mg_plugins.errors import UserError
+from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.augmentation import default_folds, training_subjects
 from mg_plugins.experiments.commands import cell_of, check_arguments, plan_of, run
 from mg_plugins.experiments.plan import Entry, check_cells, parse_folds
@@ -93,7 +93,7 @@ def train_streams(args: argparse.Namespace) -> int:
     def report() -> None:
         done = sum(plan.done(run) for run in plan.runs())
         if done < plan.total:
-            print(f'{done} of {plan.total} runs are done')
+            print(f'{done} of {counted(plan.total, "runs are")} done')
         else:
             print(write_ensemble({e.name: args.out / e.name for e in entries}, args.out))
 

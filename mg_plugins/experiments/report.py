@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mg_plugins.data.statistics import bootstrap_difference
-from mg_plugins.errors import UserError
+from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.plan import Run
 from mg_plugins.experiments.runner import TESTED, Plan
 from mg_plugins.files import replacing, write_text
@@ -123,7 +123,7 @@ def markdown(table: dict, style: Style, notes: Sequence[str] = ()) -> str:
     title = f'{table["name"]}: ' * bool(table['name'])
     synthetic = 'SYNTHETIC data, ' * (table['source'] == 'synthetic')
     size = f'{sum(table["totals"] or [])} test clips'
-    size += f' of {len(table["names"] or [])} subjects' * (table['clusters'] != 'clips')
+    size += f' of {counted(len(table["names"] or []), "subjects")}' * (table['clusters'] != 'clips')
     lines = [f'{title}{synthetic}{size}.', '']
     timed = any(row.get('step_ms') for row in table['rows'])
     for section in dict.fromkeys(row['section'] for row in table['rows']):
@@ -190,7 +190,7 @@ def _gap(gap: Mapping | None) -> str:
 def _seeds(row: Mapping) -> str:
     text = str(len(row['seeds']))
     if row['missing']:
-        text += f', {row["missing"]} runs missing'
+        text += f', {counted(row["missing"], "runs")} missing'
     if row.get('collapsed'):
         text += f', {row["collapsed"]} collapsed'
     if row['failed']:
@@ -266,7 +266,7 @@ def write_report(plan: Plan, style: Style, about: Mapping) -> str:
     ``about`` is what the record says besides: ``title``, …
     """
     done = sum(plan.done(run) for run in plan.runs())
-    notes = plan.notes() + [f'Run: {done} of {plan.total} runs.'] * (done < plan.total)
+    notes = plan.notes() + [f'Run: {done} of {counted(plan.total, "runs")}.'] * (done < plan.total)
     return write_tables(collect(plan), plan.folder, style, about, notes)
 
 

@@ -17,6 +17,7 @@ from mg_plugins.contrast.mm.hooks import fitting_queue
 from mg_plugins.data.annotations import load_annotations, summarise
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
 from mg_plugins.data.mm.configs import set_everywhere
+from mg_plugins.errors import counted
 from mg_plugins.openmmlab.settings import (
     LOADERS,
     WITH_GCN,
@@ -114,10 +115,11 @@ def use_data(
     test = chosen.get('test_dataloader') or chosen.get('val_dataloader')
     names = dict.fromkeys([chosen['train_dataloader'], *([test] if test else [])])
     told = [
-        f'{path}: {about["clips"]} clips, '
+        f'{path}: {counted(about["clips"], "clips")}, '
         + ', '.join(f'{n} in split {name!r}' for name in names for n in [about['splits'][name]]),
-        f'{joints.num_joints} joints of layout {joints.name!r}, {about["dims"]} coordinates each',
-        *([f'{classes} classes'] if 'cls_head' in cfg.model else []),
+        counted(joints.num_joints, f'joints of layout {joints.name!r}, ')
+        + f'{about["dims"]} coordinates each',
+        *([counted(classes, 'classes')] if 'cls_head' in cfg.model else []),
         *_fit_sizes(cfg, about['persons'], len(clips), [max(counts[k], 1) for k in range(classes)]),
         *_fit_augmentations(cfg, joints),
         *([] if again else _fit_folders(cfg, path)),
@@ -236,8 +238,8 @@ def _fit_sizes(cfg: Config, persons: int, clips: int, counts: list[int]) -> Iter
     number = -(-clips // cfg.train_dataloader.get('batch_size', 1))
     if 'head' in cfg.model and number < FEW_STEPS:
         yield (
-            f'only {number} step{"s" * (number > 1)} an epoch of {clips} clips with this batch '
-            'size: set train_dataloader.batch_size lower, or take '
+            f'only {counted(number, "steps")} an epoch of {counted(clips, "clips")} with this '
+            'batch size: set train_dataloader.batch_size lower, or take '
             'configs/stbcl_stgcn_msr_action3d.py, which is set for a few hundred clips'
         )
     loss = (cfg.model.get('cls_head') or {}).get('loss_cls') or {}

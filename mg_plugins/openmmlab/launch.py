@@ -21,6 +21,7 @@ from mmengine.utils import import_modules_from_strings
 
 from mg_plugins.data.annotations import SUFFIXES
 from mg_plugins.data.mm.configs import read_config
+from mg_plugins.errors import counted
 from mg_plugins.files import locked
 from mg_plugins.openmmlab import annotation_file, settings, synthetic_data, weights
 from mg_plugins.openmmlab.hooks import FiniteHook, SyntheticHook
@@ -171,7 +172,7 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
     logger = MMLogger.get_current_instance()
     names = [name for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT') if name in os.environ]
     ways = [f'wait by {name}={os.environ[name]}' for name in names] or ['wait busily']
-    logger.info(f'{torch.get_num_threads()} threads, which {", ".join(ways)}')
+    logger.info(f'{counted(torch.get_num_threads(), "threads")}; they {", ".join(ways)}')
     runner.register_hook(SyntheticHook())
     if training:
         runner.register_hook(FiniteHook())

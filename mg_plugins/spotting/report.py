@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from mg_plugins.data.layouts import get_layout
+from mg_plugins.errors import counted
 from mg_plugins.files import write_text
 from mg_plugins.pose import PoseTrack, frames_of
 
@@ -96,8 +97,9 @@ def write_report(
     lengths = {name: [row.end - row.start for row in rows] for name, rows in by_class.items()}
     total = sum(map(sum, lengths.values()))
     summary = (
-        f'{len(segments)} gestures of {len(by_class)} classes in {_clock(duration)}; '
-        f'{60 * len(segments) / duration:.1f} a minute, {100 * total / duration:.0f}% of the time; '
+        f'{counted(len(segments), "gestures")} of {counted(len(by_class), "classes")} in '
+        f'{_clock(duration)}; {60 * len(segments) / duration:.1f} a minute, '
+        f'{100 * total / duration:.0f}% of the time; '
         f'somebody was seen in {100 * float(present.mean()) if len(present) else 0:.0f}% '
         'of the frames.'
     )

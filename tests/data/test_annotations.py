@@ -400,7 +400,7 @@ def test_wrong_paths_are_explained(tmp_path):
         load_annotations(tmp_path / 'none.pkl')
     with pytest.raises(AnnotationError, match='must end in .pkl, .npz or .mg'):
         load_annotations(tmp_path / 'a.json')
-    with pytest.raises(AnnotationError, match="'val' names 1 clips without annotation.*'z'"):
+    with pytest.raises(AnnotationError, match="'val' names 1 clip without annotation.*'z'"):
         save_annotations(tmp_path / 'a.pkl', dict(val=['z']), [CLIPS[0]], {})
     np.savez(tmp_path / 'other.npz', x=np.zeros(3))
     with pytest.raises(AnnotationError, match='record'):

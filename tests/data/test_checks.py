@@ -58,14 +58,14 @@ def test_nan_is_a_missing_joint(tmp_path):
     (loaded,) = content['annotations']
     assert not loaded['keypoint'][0, 1, 3].any() and loaded['keypoint'][0, 1, 4].all()
     assert loaded['keypoint_score'][0, 1, 3] == 0 and loaded['keypoint_score'].sum() == 87
-    assert content['notes'] == ['NaN in 1 clips taken for missing joints, such as a']
+    assert content['notes'] == ['NaN in 1 clip taken for missing joints, such as a']
 
 
 def test_a_clip_without_a_body_is_left_out_and_the_file_stays(tmp_path):
     nobody = dict(clip('nobody'), keypoint=np.zeros((0, 4, 22, 2), np.float16))
     content = load(tmp_path, [nobody, clip('a')])
     assert [one['frame_dir'] for one in content['annotations']] == ['a']
-    assert content['notes'] == ['1 clips without a person or a frame left out, such as nobody']
+    assert content['notes'] == ['1 clip without a person or a frame left out, such as nobody']
 
 
 @pytest.mark.parametrize('layout', [None, 'imigue22'])
@@ -115,12 +115,12 @@ def test_labels_counted_from_1(tmp_path):
 def test_splits(tmp_path):
     clips = [clip(name) for name in 'abc']
     both = dict(xsub_train=['a', 'b'], xsub_val=['b'], xview_train=['b'], xview_val=['a'])
-    with pytest.raises(AnnotationError, match="1 clips are in split 'xsub_train' and.*'xsub_val'"):
+    with pytest.raises(AnnotationError, match="1 clip is in split 'xsub_train' and.*'xsub_val'"):
         load(tmp_path, dict(split=both, annotations=clips))
     content = load(tmp_path, dict(split=dict(both, xsub_val=['c', 'c', 'd']), annotations=clips))
     assert content['notes'] == [
-        "split 'xsub_val' names 1 clips more than once",
-        "split 'xsub_val' names 1 clips that are not there, such as 'd'",
+        "split 'xsub_val' names 1 clip more than once",
+        "split 'xsub_val' names 1 clip that is not there, such as 'd'",
     ]
 
 
@@ -135,7 +135,7 @@ def test_several_files(tmp_path):
     save_annotations(val, dict(xsub_val=['c']), [clip('c')], {})
     assert load_annotations([train, val])['split'] == dict(train=['a', 'b'], xsub_val=['c'])
     save_annotations(val, {}, [clip('b')], {})
-    with pytest.raises(AnnotationError, match="val.npz has 1 clips that an earlier.*'b'"):
+    with pytest.raises(AnnotationError, match="val.npz has 1 clip that an earlier.*'b'"):
         load_annotations([train, val])
     save_annotations(val, {}, [clip('c', joints=5)], {})
     with pytest.raises(AnnotationError, match="clip 'c'.*5 joints"):
@@ -204,7 +204,7 @@ def test_folder_of_clips(tmp_path):
         assert [one['frame_dir'] for one in some] == ['c7', 'c1']
         assert not some[0]['keypoint'].flags.owndata and some[0]['total_frames'] == 9
     # Whole or not at all, and never over something else.
-    with pytest.raises(AnnotationError, match='names 1 clips without annotation'):
+    with pytest.raises(AnnotationError, match='names 1 clip without annotation'):
         save_annotations(path, dict(train=['x']), [clip('c')], {})
     assert len(load_annotations(path)['annotations']) == 9
     assert [other.name for other in tmp_path.iterdir()] == ['set.mg']

@@ -99,7 +99,7 @@ def test_log_lists_everything(tmp_path, source):
 
 
 def test_strict_writes_nothing(tmp_path, source):
-    with pytest.raises(PrepareError, match='1 clips were rejected') as caught:
+    with pytest.raises(PrepareError, match='1 clip was rejected') as caught:
         prepare('imigue', source, tmp_path / 'out' / 'set.pkl', workers=1, strict=True)
     assert [r.clip for r in caught.value.rejects] == ['0003_00020_00045_01']
     assert not (tmp_path / 'out').exists()
@@ -300,7 +300,7 @@ def test_help_imports_nothing_of_ours():
 
 def test_clips_in_training_and_test_are_refused():
     known = {'a', 'b', 'c'}
-    with pytest.raises(FormatError, match='1 clips are in the split xsub_train and in xsub_val'):
+    with pytest.raises(FormatError, match='1 clip is in the split xsub_train and in xsub_val'):
         driver.check_splits(dict(xsub_train=['a', 'b'], xsub_val=['b'], xview_val=['a']), known)
     fine = dict(xsub_train=['a'], xsub_val=['b'], train=['a'], val=['b'], all=['a'])
     assert driver.check_splits(fine, known) == (fine, [])
@@ -338,7 +338,7 @@ def body(frames, unseen=(), share=1.0):
 def test_clips_that_show_one_half_of_the_body_are_counted(unseen, share, said):
     notes = driver.one_sided([body(100), body(100, unseen, share)], 'coco17')
     assert [note.partition(';')[0] for note in notes] == (
-        [f'1 clips show the {said} side of the body alone in 95% of their frames or more']
+        [f'1 clip shows the {said} side of the body alone in 95% of their frames or more']
         if said
         else []
     )

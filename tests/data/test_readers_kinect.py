@@ -47,7 +47,7 @@ def test_smg_a_sample_beyond_the_published_ones_is_noted(tmp_path):
         raw.write_smg_sample(tmp_path / 'raw', number, ['1,0,5'])
     report, _ = run(tmp_path, 'smg', tmp_path / 'raw')
     assert report.splits == dict(xsub_train=1, xsub_val=0) and report.clips == 2
-    assert report.notes == ['1 clips are of no subject of the published lists']
+    assert report.notes == ['1 clip is of no subject of the published lists']
 
 
 # ---- MSR-Action3D

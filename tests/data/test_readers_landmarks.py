@@ -219,7 +219,7 @@ CASES = {
         {'a.csv': wide(head('{a}{j}'), [flat(frame * [640, 480, 1, 1]) for frame in F33])},
         ALL,
         pixels(F33),
-        dict(note='hold pixels'),
+        dict(note='holds pixels'),
     ),
     'mediapipe-world': (
         {'a.json': [dict(pose_world_landmarks=mp(f)) for f in F33]},
@@ -315,7 +315,7 @@ CASES = {
         h36m(DEEP),
         SIZED,
         DEEP[..., :2],
-        dict(note='have a z that --size leaves out'),
+        dict(note='has a z that --size leaves out'),
     ),
     'space-flat': (h36m(DEEP * [1, 1, 0]), SIZED, DEEP[..., :2], dict(layout='h36m17')),
 }

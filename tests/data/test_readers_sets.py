@@ -69,7 +69,7 @@ def test_sfinge3d_clips_and_recordings(tmp_path):
         dict(label=4, start=3, end=10),
         dict(label=7, start=20, end=30),
     ]
-    assert any('sequence 2 go on beyond' in note for note in report.notes)
+    assert any('sequence 2 goes on beyond' in note for note in report.notes)
     (reject,) = report.rejects
     assert (reject.file, reject.line) == ('Sequences/sequencesGT.csv', 3)
 

@@ -77,7 +77,7 @@ def test_a_frame_without_a_number_does_not_take_the_numbers_from_the_others(tmp_
     report, content = convert(tmp_path, {'a.json': frames})
     seen = by_name(content)['a']['keypoint_score'][0].any(-1)
     assert seen.tolist() == [True, True, False, False, False, True, True]
-    assert '1 frames lack a number: each follows the last' in report.notes
+    assert '1 frame lacks a number: each follows the last' in report.notes
 
 
 def test_openpose_3d_beside_an_empty_2d_list(tmp_path):

@@ -83,7 +83,7 @@ def clip_of(name, subject=None, split=None):
 def test_user_splits():
     clips = [clip_of('a', '1'), clip_of('b', '2'), clip_of('c')]
     split, notes = tables.user_splits(clips, '2')
-    assert split == dict(xsub_train=['a'], xsub_val=['b']) and '1 clips are in no split' in notes[0]
+    assert split == dict(xsub_train=['a'], xsub_val=['b']) and '1 clip is in no split' in notes[0]
     with pytest.raises(FormatError, match='no clip has the subject 9; subjects are 1, 2'):
         tables.user_splits(clips, '2, 9')
     split, notes = tables.user_splits(clips, None)

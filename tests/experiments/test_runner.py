@@ -40,7 +40,7 @@ def test_what_is_done_is_not_done_again_and_failures_are_told(tmp_path):
     assert (tmp_path / good[1].path / 'output.txt').read_text() == 'a says something\n'
     assert 'Traceback' in (tmp_path / bad[0].path / 'output.txt').read_text()
     text = write_report(plan, Style(), {})
-    assert '| b | – | 0, 1 runs missing, failed: ValueError: b cannot be |' in text
+    assert '| b | – | 0, 1 run missing, failed: ValueError: b cannot be |' in text
     assert plan.failure(good[0]) == '' and '| a | 50.00 ± 0.00 | 2 |' in text
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mg_plugins.errors import UserError
+from mg_plugins.errors import UserError, counted
 from mg_plugins.files import read_table
 
 # Options of a format by name, with underscores; `format` is its own name.
@@ -255,7 +255,7 @@ def split_clips(
         else:
             name = f'recordings_{name}' if 'segments' in clip.annotation else name
             split.setdefault(name, []).append(clip.name)
-    return [f'{left} clips {rest}'] * (left > 0)
+    return [counted(left, f'clips {rest}')] * (left > 0)
 
 
 def split_by_subject(

@@ -12,6 +12,7 @@ from typing import Any
 
 from mg_plugins.data.classes import dataset_names, get_classes
 from mg_plugins.data.layouts import get_layout
+from mg_plugins.errors import counted
 
 from . import common, takes
 from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan, expect, require
@@ -243,7 +244,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     if split:
         named = {name for members in split.values() for name in members}
         left = sum(clip.name not in named for clip in clips)
-        notes += [f'{left} clips are in no split of the file'] * (left > 0)
+        notes += [counted(left, 'clips are in no split of the file')] * (left > 0)
     else:
         split, notes = user_splits(clips, options['val_subjects'])
     if classes is None:  # as the files name them
@@ -257,7 +258,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
                 clip.annotation['label'] = classes.index(label)
     bare = sum(not {'label', 'segments'} & clip.annotation.keys() for clip in clips)
     remedy = ': give --labels CSV to train on them' if asked else ''
-    notes += [f'{bare} clips have no label{remedy}'] * (bare > 0)
+    notes += [counted(bare, f'clips have no label{remedy}')] * (bare > 0)
     return Dataset(split, layout, classes, notes, rejects=rejects)
 
 

@@ -15,6 +15,7 @@ from mg_plugins.augment.randomness import SampleRandomness
 from mg_plugins.data.annotations import AnnotationError, load_annotations
 from mg_plugins.data.layouts import Layout, get_layout, layout_names
 from mg_plugins.data.skeleton import body_size, detected_joints
+from mg_plugins.errors import counted
 from mg_plugins.spotting.compose import compose
 from mg_plugins.spotting.decode import class_durations
 from mg_plugins.spotting.features import RecordingFeatures, channels, vary
@@ -231,7 +232,10 @@ def use_recordings(
     backbone.update(in_channels=channels(dims))
     backbone.graph_cfg.layout = layout
     cfg.model.head.num_classes = classes
-    return [f'{path}: splits {[d.split for d in sets]}, {classes} classes, {dims} coordinates']
+    return [
+        f'{path}: splits {[d.split for d in sets]}, {counted(classes, "classes")}, '
+        f'{dims} coordinates'
+    ]
 
 
 def _main_person(clip: dict) -> tuple[np.ndarray, np.ndarray | None]:
