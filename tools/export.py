@@ -1,6 +1,8 @@
 """Export a checkpoint: ``python tools/export.py CONFIG CHECKPOINT --out model.onnx``."""
 
 import argparse
+import logging
+import warnings
 from pathlib import Path
 
 import options
@@ -32,6 +34,10 @@ def main() -> None:
 
     options.need_openmmlab()
     from mg_plugins.openmmlab import export, launch
+
+    # PyTorch's exporter warns of itself, and of torchvision's operators, which no model here has.
+    warnings.filterwarnings('ignore', r'`isinstance\(treespec, LeafSpec\)`', FutureWarning)
+    logging.getLogger('torch.onnx._internal.exporter._registration').setLevel(logging.ERROR)
 
     for path in filter(None, (args.checkpoint, args.classes)):
         if not path.is_file():

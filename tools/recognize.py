@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('recordings', nargs='*', metavar='RECORDING', help='videos, or skeleton files or folders')
     add('--camera', type=int, metavar='N', help='webcam N until Ctrl-C; a window shows it')
     add('--config', help='config of the model')
-    add('--checkpoint', help='its weights, as tools/train.py writes them')
+    add('--checkpoint', help='its weights (default: the best, else the last beside the config)')
     add('--demo', action='store_true', help='a small model of synthetic data, trained once')
     add('--out', type=Path, default=Path('results'), help='folder (default: results)')
     add('--threshold', type=float, default=0.6, help='for models without a "nothing" class')
@@ -55,6 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run the command; the exit code is 0, or 1 where a recording could not be used."""
     args = build_parser().parse_args()
+    if args.config and not args.checkpoint and (found := beside(Path(args.config))):
+        print(f'no --checkpoint was given: {found}, which lies beside the config', flush=True)
+        args.checkpoint = found
     if wrong := complaint(args):
         print(f'recognize.py: {wrong}', file=sys.stderr)
         return 1
@@ -88,6 +91,14 @@ def main() -> int:
     return int(failed)
 
 
+def beside(config: Path) -> Path | None:
+    """The best checkpoint of the work directory that a config lies in, else the last one."""
+    note = config.with_name('last_checkpoint')
+    last = [config.with_name(Path(note.read_text().strip()).name)] if note.is_file() else []
+    best = sorted(config.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    return next((path for path in [*best[::-1], *last] if path.is_file()), None)
+
+
 def complaint(args: argparse.Namespace) -> str:
     """What is wrong with the options, found before anything slow is imported; empty if nothing."""
     for wrong, advice in (
@@ -99,7 +110,8 @@ def complaint(args: argparse.Namespace) -> str:
         (not args.demo and not args.config,
          'give --config and --checkpoint, or --demo for a small synthetic model'),
         (not args.demo and not args.checkpoint,
-         f'--checkpoint is missing; `python tools/train.py {args.config}` trains a model'),
+         '--checkpoint is missing, and no best_*.pth or last_checkpoint lies beside the config; '
+         f'`python tools/train.py {args.config}` trains a model'),
         (args.fps is not None and not 0 < args.fps < 1000,
          f'--fps {args.fps} is no number of frames a second'),
         (not 5 <= args.pose_rate < 1000,

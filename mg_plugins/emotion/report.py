@@ -21,6 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from mg_plugins.errors import counted
 from mg_plugins.files import write_text
 
 from .tasks import STATUSES
@@ -117,7 +118,8 @@ def print_tables(metrics: dict) -> None:
     lexicon = judge.get('kind') == 'lexicon'
     who = 'lexicon judge (not a language model)' if lexicon else judge['name']
     console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
-    counts = f'{metrics["scenarios"]} scenarios of {metrics["subjects"]} subjects'
+    counts = f'{counted(metrics["scenarios"], "scenarios")} of '
+    counts += counted(metrics['subjects'], 'subjects')
     console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
     arms = metrics['arms']
     figures = metrics['open'] if open_ended else arms
@@ -133,9 +135,12 @@ def print_tables(metrics: dict) -> None:
         (title, _interval(of['gain'], sign='+'), f'{m["b"]} : {m["c"]}', f'{m["p"]:.2g}')
         for title, of in metrics['comparisons'].items()
         for m in [of['mcnemar']]
+        if of['gain']['value'] is not None
     ]
     if _print(console, ['paired', 'gain, points', 'b : c', 'McNemar p'], rows):
         console.print('b : c = scenarios right in the first arm only : in the second only')
+    elif metrics['comparisons']:
+        console.print('no scenario has an outcome: no arm is right or wrong, none is compared')
     rows = [
         (name, *(_interval(of[part], 1 if part == 'depth' else 100, '+') for part in OPEN))
         for name, of in metrics['open_comparisons'].items()

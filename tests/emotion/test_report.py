@@ -1,6 +1,7 @@
 """The report's file: one, whole, self-contained, and safe to open. Its sample data is here too."""
 
 import base64
+import copy
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from mg_plugins.emotion.evaluation import Evaluation
-from mg_plugins.emotion.report import render_report, write_results
+from mg_plugins.emotion.report import print_tables, render_report, write_results
 
 from report_samples import sample
 
@@ -37,6 +38,17 @@ def test_everything_is_in_the_one_file_and_comes_back(tmp_path):
                 value = strings[value]
             assert value == record.get(field), field
     assert len(strings) == len(set(strings))
+
+
+def test_without_outcomes_there_is_no_table_of_them(capsys):
+    metrics = copy.deepcopy(sample()[0])
+    print_tables(metrics)
+    assert 'McNemar p' in capsys.readouterr().out
+    for of in metrics['comparisons'].values():
+        of['gain'] = dict(value=None, low=None, high=None)
+    print_tables(metrics)
+    out = capsys.readouterr().out
+    assert 'McNemar p' not in out and 'no scenario has an outcome' in out
 
 
 def test_the_page_asks_no_network_and_runs_only_its_own_script():

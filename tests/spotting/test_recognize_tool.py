@@ -10,7 +10,7 @@ import pytest
 
 from mg_plugins.spotting import Segment, Segments, frame_ends, read_segments, write_report
 
-from paths import ROOT
+from paths import ROOT, load_tool
 
 pytest.importorskip('mmaction')
 OUTPUTS = {
@@ -171,6 +171,18 @@ def test_what_cannot_work_gives_one_sentence(arguments, says) -> None:
     done = run(*arguments)
     assert done.returncode == 1 and says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_checkpoint_beside_the_config_is_found(tmp_path) -> None:
+    tool, config = load_tool('recognize'), tmp_path / 'model.py'
+    config.touch()
+    assert tool.beside(config) is None
+    (tmp_path / 'last_checkpoint').write_text('/gone/work_dirs/model/epoch_2.pth')
+    assert tool.beside(config) is None
+    (tmp_path / 'epoch_2.pth').touch()
+    assert tool.beside(config) == tmp_path / 'epoch_2.pth'
+    (tmp_path / 'best_spot_f1_epoch_1.pth').touch()
+    assert tool.beside(config) == tmp_path / 'best_spot_f1_epoch_1.pth'
 
 
 def test_the_page_without_segments_and_with_hostile_names(tmp_path) -> None:
