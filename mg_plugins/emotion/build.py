@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mg_plugins.errors import UserError
+from mg_plugins.errors import UserError, counted
 from mg_plugins.files import read_json
 
 from .redact import Redactor, opaque_id
@@ -178,6 +178,6 @@ def build_scenarios(
         why = left_out[0] if left_out else 'there are no clips'
         raise UserError(f'no session is left: {why}; is the template right?')
     if notes is not None:
-        counts = (f'{len(ids)} sessions left out, such as {ids[0]}: ' for ids in unknown.values())
-        notes += map(str.__add__, counts, left_out)
+        for ids, why in zip(unknown.values(), left_out, strict=True):
+            notes.append(f'{counted(len(ids), "sessions")} left out, such as {ids[0]}: {why}')
     return list(scenarios.values())

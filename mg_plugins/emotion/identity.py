@@ -18,8 +18,7 @@ from mg_plugins.errors import UserError
 
 from .scenarios import Scenario
 
-FOLDS, LEVEL = 5, 0.95
-DRAWS = 2000  # of sessions, for the interval
+FOLDS, LEVEL, DRAWS = 5, 0.95, 2000  # draws of sessions, for the interval
 
 
 class Samples(NamedTuple):

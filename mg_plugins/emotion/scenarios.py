@@ -39,11 +39,7 @@ Seconds = Annotated[float, Strict(), Field(ge=0, le=LONGEST)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Valence = Annotated[float, Strict(), Field(ge=-1, le=1)]
 
-NO_VALUE = {
-    'missing': 'missing',
-    'missing_argument': 'missing',
-    'unexpected_keyword_argument': 'not in the schema',
-}
+NO_VALUE = {'missing': 'missing', 'unexpected_keyword_argument': 'not in the schema'}
 EXPECTED = {
     'string_type': 'a text was expected',
     'string_pattern_mismatch': 'a text was expected',

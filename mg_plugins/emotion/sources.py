@@ -47,8 +47,7 @@ def load_sessions(
         source = paths[0].resolve().parent.name
         if split not in (None, 'train', 'test'):
             raise UserError(f'the split of predictions is train or test, not {split!r}')
-        spotted = kinds == {'.json'} or 'start_s' in _header(paths[0])
-        if spotted:
+        if kinds == {'.json'} or 'start_s' in _header(paths[0]):
             sessions, synthetic = sessions_from_segments(paths, split or '')
         else:
             sessions, synthetic = sessions_from_predictions(paths, split or '', notes)

@@ -307,7 +307,7 @@ def test_tool_from_start_to_end(tmp_path, capsys, monkeypatch):
     assert printed.splitlines()[0] == '2 scenarios, source: set (annotated gestures)'
     assert 'lower case cannot be spotted' in printed
     assert '2 sessions have no transcript, such as b' in printed
-    assert "1 sessions left out, such as c: state 'draw' is none" in printed
+    assert "1 session left out, such as c: state 'draw' is none" in printed
     assert 'state win: 1' in printed and 'masked as [PERSON 2]: 1' in printed
     assert 'Carol (1×: a)' in printed
     scenarios = load_scenarios('s.jsonl')
