@@ -93,6 +93,11 @@ def read_table(name: str) -> Any:
     return json.loads((Path(__file__).parent / name).read_text(encoding='utf-8'))
 
 
+def cache_folder() -> Path:
+    """What is made once for all commands: ``MG_PLUGINS_CACHE``, or ``~/.cache/mg_plugins``."""
+    return Path(os.environ.get('MG_PLUGINS_CACHE') or Path.home() / '.cache' / 'mg_plugins')
+
+
 @contextmanager
 def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[None]:
     """Hold the folder's lock for the block; the system lets go of it when the process ends.

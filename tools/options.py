@@ -43,6 +43,21 @@ def run(main: Callable[[], int | None], goes_on: str = '') -> None:
     sys.exit(status)
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line, in any order; ``--ann-file`` may be followed by further files."""
+    args, words = parser.parse_known_intermixed_args()
+    words = [word for word in (vars(args).get('checkpoint'), *words) if word]
+    more = [w for w in words if args.ann_file and w.endswith(('.pkl', '.npz', '.mg'))]
+    words = [word for word in words if word not in more]
+    if 'checkpoint' in vars(args):
+        args.checkpoint = words.pop(0) if words and not words[0].startswith('-') else None
+    if words:
+        parser.error(f'unrecognized arguments: {" ".join(words)}')
+    if more:
+        args.ann_file = [args.ann_file, *more]
+    return args
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A ``type`` of arguments: whole numbers from ``least`` on."""
 
@@ -62,11 +77,13 @@ def need_openmmlab() -> None:
     compat.require_openmmlab()
 
 
-def data(parser: argparse._ActionsContainer, what: str = 'run the config on this file') -> None:
+def data(
+    parser: argparse._ActionsContainer, what: str = 'run the config on this file', more: str = ''
+) -> None:
     """Add ``--ann-file``, ``--splits`` and ``--layout``."""
     add = parser.add_argument
     what += ', which tools/prepare_data.py writes: splits, joint layout and number of classes '
-    add('--ann-file', metavar='FILE', help=f'{what}follow from it')
+    add('--ann-file', metavar='FILE', help=f'{what}follow from it{more}')
     which = 'its splits (default: those of the config, else xsub_train xsub_val, or train val)'
     add('--splits', nargs=2, metavar=('TRAIN', 'TEST'), help=which)
     add('--layout', help='its joint layout, a name or a .json file (default: the one it names)')
@@ -99,7 +116,9 @@ def config(parser: argparse.ArgumentParser) -> None:
         help='where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
         'work_dirs/CONFIG_FILE with --ann-file)',
     )
-    data(parser.add_argument_group('your data'), "run any of this project's GCN configs on it")
+    what = "run any of this project's GCN configs on it"
+    more = '; files of the clips to train, validate and test on are put together'
+    data(parser.add_argument_group('your data'), what, more)
     feats = ['joint', 'bone', 'joint_motion', 'bone_motion']
     shown = 'what the model is shown, in every pipeline (default: as the config says)'
     add('--feat', choices=feats, help=shown)

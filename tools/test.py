@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds that a window stays open'
     )
-    return parser.parse_intermixed_args()  # a checkpoint may come after options
+    return options.parse(parser)
 
 
 def main() -> None:

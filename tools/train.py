@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--deterministic', action='store_true', help='deterministic operations, slower'
     )
-    return parser.parse_args()
+    return options.parse(parser)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,11 @@ from mmengine.config import Config, ConfigDict
 from mg_plugins.augment.base import AUGMENTATIONS, Augmentation
 from mg_plugins.augment.chain import OneOf, build_steps
 from mg_plugins.contrast.mm.hooks import fitting_queue
-from mg_plugins.data.annotations import load_annotations, summarise
+from mg_plugins.data.annotations import load_annotations, save_annotations, summarise
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
 from mg_plugins.data.mm.configs import set_everywhere
 from mg_plugins.errors import counted
+from mg_plugins.files import cache_folder
 from mg_plugins.openmmlab.settings import (
     LOADERS,
     WITH_GCN,
@@ -42,6 +44,22 @@ OURS = (
     'stgcnpp_mgfuse_imigue.py, or stbcl_stgcn_imigue.py to learn without labels: whatever set they '
     'are named after, --ann-file gives them yours'
 )
+
+
+def put_together(paths: Sequence[str]) -> str:
+    """One file, in the cache, with the clips of several: those to train, validate and test on.
+
+    Files without splits of their own are the splits train, val and test, by their place.
+    """
+    about = [
+        (os.path.abspath(path), os.stat(path).st_mtime_ns) for path in paths if Path(path).exists()
+    ]
+    key = hashlib.sha256(repr(about).encode()).hexdigest()[:8]
+    out = cache_folder() / f'{"_".join(Path(path).stem for path in paths)}_{key}.pkl'
+    if len(about) < len(paths) or not out.exists():
+        content = load_annotations(paths)
+        save_annotations(out, content['split'], content['annotations'], content['meta'])
+    return str(out)
 
 
 def use_data(

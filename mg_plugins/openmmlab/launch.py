@@ -98,6 +98,8 @@ def load_config(args: argparse.Namespace) -> Config:
     path = config_path(args.config)
     cfg = read_config(path)
     ann_file, launcher = wish('ann_file'), wish('launcher', 'none')
+    if isinstance(ann_file, list):
+        ann_file = annotation_file.put_together(ann_file)
     if ann_file:
         testing = 'checkpoint' in vars(args)
         annotation_file.use_data(cfg, ann_file, wish('layout'), wish('splits'), testing)

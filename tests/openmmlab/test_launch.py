@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.runner import Runner
 
-from mg_plugins.data.annotations import save_annotations
+from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.errors import UserError
 from mg_plugins.files import InUse, locked
@@ -260,6 +261,40 @@ def test_a_checkpoint_may_follow_the_options_and_is_no_annotation_file(monkeypat
     assert args.checkpoint == 'val.pkl'
     with pytest.raises(UserError, match='val.pkl is no checkpoint but an annotation file'):
         launch.apply_test_options(load_config(args), args)
+
+
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_files_to_train_and_to_test_on_are_put_together(name, monkeypatch, tmp_path):
+    """PYSKL's old lists: a file a split, none of which names its own."""
+    monkeypatch.chdir(tmp_path)
+    split, clips, meta = make_synthetic(dataset='imigue', subjects=4, clips=40, classes=3)
+    for part in ('train', 'val'):
+        own = [clip for clip in clips if clip['frame_dir'] in split[f'xsub_{part}']]
+        save_annotations(f'{part}.pkl', {}, own, meta)
+    more = ['train.pkl', 'val.pkl', *['some.pth'] * (name == 'test')]
+    monkeypatch.setattr(sys, 'argv', [f'{name}.py', str(FUSED), '--ann-file', *more])
+    args = load_tool(name).parse_args()
+    assert args.ann_file == ['train.pkl', 'val.pkl']
+    assert vars(args).get('checkpoint') == ('some.pth' if name == 'test' else None)
+    cfg = load_config(args)
+    train, test = cfg.train_dataloader.dataset, cfg.test_dataloader.dataset
+    assert (train.split, test.split) == ('train', 'val') and train.ann_file == test.ann_file
+    content = load_annotations(train.ann_file)
+    for part in ('train', 'val'):
+        assert set(content['split'][part]) == set(split[f'xsub_{part}'])
+    before = Path(train.ann_file).stat().st_mtime_ns
+    assert load_config(args).train_dataloader.dataset.ann_file == train.ann_file
+    assert Path(train.ann_file).stat().st_mtime_ns == before
+    args.ann_file = ['train.pkl', 'gone.pkl']
+    with pytest.raises(UserError, match='gone.pkl'):
+        load_config(args)
+
+
+def test_what_no_option_takes_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(FUSED), 'val.pkl', '--fuses'])
+    with pytest.raises(SystemExit):
+        load_tool('train').parse_args()
+    assert 'unrecognized arguments: val.pkl --fuses' in capsys.readouterr().err
 
 
 @pytest.mark.slow
