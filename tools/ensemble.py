@@ -45,10 +45,10 @@ def main() -> int:
     """Run the command."""
     args = parse_args()
     options.need_openmmlab()
-    from mg_plugins.experiments.ensemble import train_streams, write_ensemble
+    from mg_plugins.experiments.ensemble import name_runs, train_streams, write_ensemble
 
-    if all(path.is_dir() for path in args.what):
-        print(write_ensemble({path.name: path for path in args.what}, args.out))
+    if any(path.is_dir() for path in args.what):
+        print(write_ensemble(name_runs(args.what), args.out))
         return 0
     return train_streams(args)
 

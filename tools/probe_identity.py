@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--scenarios', type=Path, help='scenarios file (.jsonl) with gesture timelines')
     add('--out', type=Path, help='folder for identity.json')
     add('--shuffles', type=at_least(1), default=200, help='of the null (default: 200)')
-    add('--seed', type=int, default=0, help='of folds, shuffles and intervals (default: 0)')
+    add('--seed', type=at_least(0), default=0, help='of folds, shuffles and intervals (default: 0)')
     return parser
 
 

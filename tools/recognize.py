@@ -9,6 +9,7 @@ import argparse
 import itertools
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         '  python tools/recognize.py --demo talk.mp4\n'
         '  python tools/recognize.py talks/*.mp4 --config configs/spot_imigue.py \\\n'
         '      --checkpoint work_dirs/spot_imigue/iter_350.pth --no-pixels --judge lexicon\n'
-        '  python tools/recognize.py openpose_folder/ --size 1280x720 --demo',
+        '  python tools/recognize.py openpose_folder/ --size 1280x720 --fps 25 --demo',
     )
     add = parser.add_argument
     add('recordings', nargs='*', metavar='RECORDING', help='videos, or skeleton files or folders')
@@ -74,8 +75,7 @@ def main() -> int:
     for source in map(Path, args.recordings) if args.camera is None else [None]:
         try:
             for stem, track in read(source, spotters, args):
-                others = (f'{stem}_{number}' for number in itertools.count(2))
-                name = next(n for n in itertools.chain([stem], others) if n not in finished)
+                name = free_name(stem, finished)
                 finished[name] = recognize(name, track, source, spotters, template, args)
         except UserError as error:
             failed = True
@@ -89,6 +89,13 @@ def main() -> int:
     if args.judge and sessions:
         judge(folder, args)
     return int(failed)
+
+
+def free_name(stem: str, finished: Collection[str]) -> str:
+    """Folder of a recording: its own name, or with a number where that is taken."""
+    taken = {*finished, 'cache', 'emotion'}  # the last two are this tool's own
+    others = (f'{stem}_{number}' for number in itertools.count(2))
+    return next(name for name in itertools.chain([stem], others) if name not in taken)
 
 
 def beside(config: Path) -> Path | None:
@@ -115,7 +122,9 @@ def complaint(args: argparse.Namespace) -> str:
         (args.fps is not None and not 0 < args.fps < 1000,
          f'--fps {args.fps} is no number of frames a second'),
         (not 5 <= args.pose_rate < 1000,
-         f'--pose-rate {args.pose_rate:g} is below 5, or no rate: gaps to 0.3 s are interpolated'),
+         f'--pose-rate {args.pose_rate:g} is not from 5 (gaps to 0.3 s are interpolated) to 1000'),
+        (not 0 <= args.threshold <= 1,
+         f'--threshold {args.threshold:g} is no probability, from 0 to 1'),
         (args.transcript and len(args.recordings) > 1,
          '--transcript belongs to one recording; give one'),
     ):  # fmt: skip

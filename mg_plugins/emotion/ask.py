@@ -113,7 +113,7 @@ def ask_all(
         read: Makes an answer of a reply.
     """
     if concurrency < 1 or not timeout > 0 or retries < 0:
-        raise ValueError(
+        raise UserError(
             f'concurrency {concurrency}, timeout {timeout}, retries {retries}: '
             'at least 1, above 0 and at least 0 were expected'
         )

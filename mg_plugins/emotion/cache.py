@@ -21,6 +21,7 @@ from .tasks import Judge, Reply, Task
 
 # The first line; the version is that of the lines and of what keys are made of.
 HEAD = b'{"mg_plugins": "replies of judges", "version": 3}\n'
+KINDS = [str, int, bool, str, str, bool]  # of the fields of a reply
 
 
 def task_key(judge: Judge, task: Task) -> str:
@@ -90,8 +91,10 @@ class Cache(AbstractContextManager):
         for number, line in enumerate(lines[1:], 2):
             try:
                 key, reply = json.loads(line)
-                self._replies[key].append(Reply(**reply))
-            except (TypeError, ValueError):
+                self._replies[key].append(reply := Reply(**reply))
+                if [type(value) for value in asdict(reply).values()] != KINDS:
+                    raise TypeError
+            except (RecursionError, TypeError, ValueError):
                 raise UserError(f'{self.path}, line {number} is broken: {advice}') from None
         self._file.truncate(len(content) - len(rest))
         self._file.seek(0, os.SEEK_END)

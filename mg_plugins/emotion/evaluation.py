@@ -203,7 +203,7 @@ def _findings(tally: Tally, metrics: dict[str, Any]) -> Iterator[str]:
             value, low, high = (_points(gain[key] or 0.0) for key in ('value', 'low', 'high'))
             interval = '(there is no interval)'
             if gain['low'] is not None:
-                chance = gain['low'] <= 0 <= gain['high']
+                chance = metrics['subjects'] < FEW_SUBJECTS or gain['low'] <= 0 <= gain['high']
                 sure = 'which may be chance' if chance else 'beyond chance'
                 interval = f'[{low}, {high}], {sure}'
             yield SAYS['gain'].format(other=title, value=value, interval=interval)

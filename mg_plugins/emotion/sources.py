@@ -177,12 +177,13 @@ def with_outcomes(sessions: Iterable[Session], path: str | os.PathLike) -> list[
     for where, row in csv_rows(Path(path), ('session', 'state')):
         if table.setdefault(row['session'], row) is not row:
             raise UserError(f'{where}: session {row["session"]!r} comes twice')
-    joined = []
-    for session in sessions:
-        row = table.get(session.id, {})
+    sessions = list(sessions)
+    if sessions and not table.keys() & {session.id for session in sessions}:
+        raise UserError(f'{path}: no session of it is among these, such as {sessions[0].id!r}')
+    for at, row in enumerate([table.get(session.id, {}) for session in sessions]):
         given = {key: row[key] for key in ('state', 'subject') if row.get(key)}
-        joined.append(replace(session, **given))
-    return joined
+        sessions[at] = replace(sessions[at], **given)
+    return sessions
 
 
 def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
@@ -192,18 +193,15 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str,
         with path.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.DictReader(file)
             if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
-                raise UserError(
-                    f'{path}: the column {missing[0]} is missing; expected {columns}, as '
-                    'tools/test.py writes it (predictions.csv)'
-                )
+                raise UserError(f'{path}: the column {missing[0]} is missing; expected {columns}')
             for row in reader:
                 where = f'{path}, line {reader.line_num}'
                 if None in row or None in row.values():
                     raise UserError(f'{where}: {len(reader.fieldnames)} cells expected')
                 yield where, {name: cell.strip() for name, cell in row.items()}
     except FileNotFoundError:
-        expected = f'a .csv file with the columns {columns} was expected'
-        raise UserError(f'{path} does not exist; {expected}') from None
+        what = f'{path} does not exist; a .csv file with the columns {columns} was expected'
+        raise UserError(what) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, 'strerror', None) or error
         raise UserError(f'{path} cannot be read: {reason}') from None

@@ -97,6 +97,8 @@ def train_streams(args: argparse.Namespace) -> int:
         else:
             print(write_ensemble({e.name: args.out / e.name for e in entries}, args.out))
 
+    if len(entries) < 2:
+        raise UserError('an ensemble needs at least two streams: name more in --streams')
     cell = replace(cell_of(args, *entries), require_data=False)
     check_cells([cell])
     folds = parse_folds(args.leave_out)
@@ -105,6 +107,21 @@ def train_streams(args: argparse.Namespace) -> int:
         folds = default_folds(list(subjects))[:1] if all(subjects) else []
     plan = plan_of(args, [cell], [*folds, ()], make)
     return run(plan, args, report)
+
+
+def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders of rows by name: their last one, or whole paths where these are alike.
+
+    Raises:
+        UserError: One is no folder, or comes twice.
+    """
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f'{missing[0]} is no folder of a row: give folders alone, or configs alone')
+    alike = len({folder.resolve().name for folder in folders}) < len(folders)
+    named = {str(f) if alike else f.resolve().name: f for f in folders}
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError('a row comes twice: ' + ', '.join(map(str, folders)))
+    return named
 
 
 def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:

@@ -57,11 +57,13 @@ class MGNamesHead(GCNHead):
         **kwargs: As for ``GCNHead``.
 
     Raises:
-        UserError: There is not one name for each class.
+        UserError: Names are missing, or there is not one for each class.
     """
 
-    def __init__(self, *args, names: dict, **kwargs) -> None:
+    def __init__(self, *args, names: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        if not names:
+            raise UserError("MGNamesHead needs names: cls_head.names.names=imigue, or ['wave', …]")
         self.names = NameLoss(self.in_channels, **names)
         if len(self.names.names) != self.num_classes:
             raise UserError(

@@ -8,21 +8,34 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mg_plugins.data.classes import get_classes
+from mg_plugins.data.classes import dataset_names, get_classes
+from mg_plugins.errors import UserError
 
 
 def embed_names(names: str | Sequence[str], dim: int = 16) -> torch.Tensor:
-    """Embeddings (K, D) of length 1 of class names, D at most ``dim``, from their letters alone.
+    """Embeddings (K, D) of length 1 of class names, from their letters alone.
 
     Counts of 2 to 4 letters in a row, weighed by how rare they are among the names (tf-idf), and
-    of these the ``dim`` leading directions (latent semantic analysis, Deerwester et al., 1990).
+    of these the ``dim`` leading directions (latent semantic analysis, Deerwester et al., 1990), or
+    as many more as every name needs to keep half of its length.
 
     Args:
         names: One for each class, or a data set's name.
-        dim: Most dimensions.
+        dim: Dimensions.
+
+    Raises:
+        UserError: No such data set, names that are no text or are alike, or no dimension.
     """
-    names = get_classes(names) if isinstance(names, str) else names
-    words = [f' {name.lower()} ' for name in names]
+    if isinstance(names, str):
+        if names not in dataset_names():
+            known = ', '.join(dataset_names())
+            raise UserError(f'names={names!r} is no data set ({known}): list one name a class')
+        names = get_classes(names)
+    words = [f' {name.lower()} ' if isinstance(name, str) else '' for name in names]
+    if not words or not all(map(str.strip, words)) or len(set(words)) < len(words) or dim < 1:
+        raise UserError(
+            f'names must be different texts, one a class, and dim at least 1: got {names!r}, {dim}'
+        )
     grams = [
         Counter(word[i : i + n] for n in (2, 3, 4) for i in range(len(word) - n + 1))
         for word in words
@@ -32,6 +45,8 @@ def embed_names(names: str | Sequence[str], dim: int = 16) -> torch.Tensor:
     table = np.array([[own[gram] * weight for gram, weight in weights.items()] for own in grams])
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     left, values, _ = np.linalg.svd(table, full_matrices=False)
+    kept = np.sqrt(np.square(left * values).cumsum(1)).min(0)  # of the shortest name, by dimensions
+    dim = max(dim, int(np.searchsorted(kept, 0.5)) + 1)
     return F.normalize(torch.from_numpy(left[:, :dim] * values[:dim]).float(), dim=1)
 
 

@@ -359,7 +359,7 @@ def test_a_cache_that_fails_is_an_error_and_ends_it(tmp_path):
 
 @pytest.mark.parametrize('wrong', [{'concurrency': 0}, {'timeout': 0}, {'retries': -1}], ids=str)
 def test_settings_out_of_range(wrong):
-    with pytest.raises(ValueError, match=f'{next(iter(wrong))} {next(iter(wrong.values()))}'):
+    with pytest.raises(UserError, match=f'{next(iter(wrong))} {next(iter(wrong.values()))}'):
         ask_all(Toy(), [], **wrong)
 
 

@@ -193,6 +193,9 @@ def test_outcomes_and_transcripts_join(tmp_path):
     table.write_text('session,subject,state\na,Ann,lose\nb,,\nd,,win\n')
     joined = with_outcomes(sessions, table)
     assert [(s.subject, s.state) for s in joined] == [('Ann', 'lose'), ('q', 'win'), ('r', 'win')]
+    table.write_text('session,state\nA,lose\n')
+    with pytest.raises(UserError, match=r"o.csv: no session of it is among these, such as 'a'"):
+        with_outcomes(sessions, table)
     table.write_text('session,state\na,lose\na,win\n')
     with pytest.raises(UserError, match=r"line 3: session 'a' comes twice"):
         with_outcomes(sessions, table)

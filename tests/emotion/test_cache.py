@@ -89,7 +89,9 @@ def test_a_broken_line_is_named(tmp_path):
         for i in range(3):
             cache.put(Judge(seed=i), TASK, Reply('B'))
     whole = (tmp_path / 'c').read_text()
-    for line in ('{', '["key"]', '["key", {"colour": 1}]', '["key", 3]', '3'):
+    typed = ('{"text": null}', '{"text": 12}', '{"text": "A", "tokens": "many"}')
+    wrong = ('{', '["key"]', '["key", {"colour": 1}]', '["key", 3]', '3', '[' * 100_000)
+    for line in (*wrong, *(f'["key", {reply}]' for reply in typed)):
         (tmp_path / 'c').write_text(whole + line + '\n')
         with pytest.raises(UserError, match='c, line 5 is broken: move it away'):
             Cache(tmp_path / 'c')

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.ensemble import calibration_error, fit_weights, fuse, write_ensemble
+from mg_plugins.experiments.ensemble import (
+    calibration_error,
+    fit_weights,
+    fuse,
+    name_runs,
+    write_ensemble,
+)
 
 CLASSES = 5
 
@@ -173,3 +179,15 @@ def test_calibration_error_by_hand():
     labels = np.array([0] * 6 + [1] * 4)
     assert calibration_error(sure, labels) == pytest.approx(0.3)
     assert fuse(np.log(sure)[None], np.array([1.0])) == pytest.approx(np.log(sure))
+
+
+def test_runs_are_named_apart(tmp_path):
+    a, b, c = (tmp_path / name for name in ('a/joint', 'b/joint', 'a/bone'))
+    for folder in (a, b, c):
+        folder.mkdir(parents=True)
+    assert name_runs([a, c]) == {'joint': a, 'bone': c}
+    assert name_runs([a, b, c]) == {str(folder): folder for folder in (a, b, c)}
+    with pytest.raises(UserError, match='a row comes twice'):
+        name_runs([a, tmp_path / 'b/../a/joint'])
+    with pytest.raises(UserError, match='gone is no folder of a row'):
+        name_runs([a, tmp_path / 'gone'])

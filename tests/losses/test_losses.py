@@ -47,16 +47,35 @@ def test_a_head_of_another_size_is_named():
         LongTailLoss(COUNTS)(torch.randn(2, 4), torch.tensor([0, 1]))
 
 
-NAMES = ['touch hair', 'touch face', 'fold arms', 'Touch Hair']
+NAMES = ['touch hair', 'touch face', 'fold arms', 'touch ear']
 
 
 def test_names_that_share_letters_are_close():
     vectors = embed_names(NAMES)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
     near = vectors @ vectors.T
-    assert near[0, 3] == pytest.approx(1, abs=1e-5)  # capitals are no other letters
     assert near[0, 1] > near[0, 2] + 0.2
-    assert embed_names('imigue', 8).shape == (32, 8)
+    capitals = embed_names([name.title() for name in NAMES])
+    torch.testing.assert_close(capitals @ capitals.T, near)
+    assert embed_names('imigue', 16).shape == (32, 16)
+
+
+def test_every_name_keeps_half_of_its_length():
+    apart = embed_names([chr(0x4E00 + i) for i in range(20)])  # no letter in common
+    torch.testing.assert_close(apart @ apart.T, torch.eye(20))
+
+
+@pytest.mark.parametrize(
+    'names', ['nonsense', [], ['a', 'A'], ['', 'a'], [' ', 'a'], [None, 'a'], [1, 2]], ids=str
+)
+def test_names_that_are_none_are_refused(names):
+    with pytest.raises(UserError, match='names'):
+        NameLoss(4, names)
+
+
+def test_a_loss_of_names_needs_a_dimension():
+    with pytest.raises(UserError, match='dim at least 1'):
+        NameLoss(4, NAMES, dim=0)
 
 
 def test_the_loss_of_names_is_lowest_for_a_clip_beside_its_own():

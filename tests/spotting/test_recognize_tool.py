@@ -233,3 +233,9 @@ def test_a_video_without_anybody_gives_every_output(model, tmp_path) -> None:
     assert {path.name for path in folder.iterdir()} == OUTPUTS
     assert 'Nobody was seen' in (folder / 'report.html').read_text()
     assert len(read_segments(folder / 'segments.csv')) == 0
+
+
+def test_folders_of_the_tool_itself_are_no_names_of_recordings():
+    name = load_tool('recognize').free_name
+    assert name('talk', {}) == 'talk' and name('talk', {'talk', 'talk_2'}) == 'talk_3'
+    assert name('emotion', {}) == 'emotion_2' and name('cache', {}) == 'cache_2'
