@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
@@ -24,6 +25,8 @@ from .unpickle import AnnotationError
 # No picture has so many pixels and no room so many metres; squares of it fit into float32.
 LARGEST = 1e9
 MOST_CLASSES = 100_000
+# A clip shows one side alone if the other is not seen in this share of its frames.
+ONE_SIDED = 0.95
 
 
 def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
@@ -263,3 +266,23 @@ def describe(value: Any) -> str:
     if isinstance(value, dict):
         return f'a dict with the keys {[str(key)[:40] for key in list(value)[:8]]}'
     return f'a {type(value).__name__}'
+
+
+def one_sided(annotations: Iterable[dict], layout: Any) -> list[str]:
+    """Notes on clips in which one half of the body is hardly ever detected."""
+    pairs = np.array(get_layout(layout).pairs)
+    if not len(pairs):
+        return []
+    found: Counter[str] = Counter()
+    for annotation in annotations:
+        seen = annotation['keypoint_score'] > 0
+        left, right = (seen[..., side].any(-1) for side in pairs.T)
+        shown = np.count_nonzero(left | right)
+        for side, other in (('left', right), ('right', left)):
+            if shown and np.count_nonzero(other) <= (1 - ONE_SIDED) * shown:
+                found[side] += 1
+    return [
+        counted(count, f'clips show the {side} side of the body alone in {ONE_SIDED:.0%} of')
+        + ' their frames or more; the joints of the other side are missing'
+        for side, count in found.items()
+    ]

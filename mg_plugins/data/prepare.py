@@ -36,7 +36,7 @@ from mg_plugins.errors import UserError, counted
 from mg_plugins.files import write_json
 
 from .annotations import SUFFIXES, save_annotations, summarise
-from .layouts import get_layout
+from .checks import one_sided
 from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
 from .readers.common import DUPLICATE, require
 from .readers.detect import detect
@@ -47,8 +47,6 @@ from .storage import ARRAYS
 Progress = Callable[[int, int], None]
 # Jobs that are handed out ahead of the one whose result is taken next, for each worker.
 AHEAD = 4
-# A clip shows one side alone if the other is not seen in this share of its frames.
-ONE_SIDED = 0.95
 
 
 class PrepareError(UserError):
@@ -267,26 +265,6 @@ def passing(clips: list[Clip], spool: Spool | None) -> Iterator[dict]:
         yield clip.annotation
         if spool and number % 4096 == 0 and hasattr(mmap, 'MADV_DONTNEED'):
             spool.map.madvise(mmap.MADV_DONTNEED)  # the file keeps it
-
-
-def one_sided(annotations: Iterable[dict], layout: Any) -> list[str]:
-    """Notes on clips in which one half of the body is hardly ever detected."""
-    pairs = np.array(get_layout(layout).pairs)
-    if not len(pairs):
-        return []
-    found: Counter[str] = Counter()
-    for annotation in annotations:
-        seen = annotation['keypoint_score'] > 0
-        left, right = (seen[..., side].any(-1) for side in pairs.T)
-        shown = np.count_nonzero(left | right)
-        for side, other in (('left', right), ('right', left)):
-            if shown and np.count_nonzero(other) <= (1 - ONE_SIDED) * shown:
-                found[side] += 1
-    return [
-        counted(count, f'clips show the {side} side of the body alone in {ONE_SIDED:.0%} of')
-        + ' their frames or more; the joints of the other side are missing'
-        for side, count in found.items()
-    ]
 
 
 def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None) -> Path:

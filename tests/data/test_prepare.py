@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mg_plugins.data import checks
 from mg_plugins.data import prepare as driver
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.prepare import PrepareError, prepare
@@ -336,13 +337,13 @@ def body(frames, unseen=(), share=1.0):
     ],
 )
 def test_clips_that_show_one_half_of_the_body_are_counted(unseen, share, said):
-    notes = driver.one_sided([body(100), body(100, unseen, share)], 'coco17')
+    notes = checks.one_sided([body(100), body(100, unseen, share)], 'coco17')
     assert [note.partition(';')[0] for note in notes] == (
         [f'1 clip shows the {said} side of the body alone in 95% of their frames or more']
         if said
         else []
     )
-    assert driver.one_sided([body(20)], 'hand20') == []  # no halves
+    assert checks.one_sided([body(20)], 'hand20') == []  # no halves
 
 
 def test_command_line_synthetic(tool, tmp_path, capsys):

@@ -92,8 +92,7 @@ def parse_table(lines: list[str], options: Options) -> Take:
 
     empty = np.float32([[np.nan, np.nan, 0, 1]] * (get_layout(layout).num_joints + 1))
     persons: dict[tuple[int, Any, int], np.ndarray] = {}
-    moments: dict[str, int] = {}
-    current = -1
+    moments, current = {}, -1
     for line, row in rows:
         current = max(current, 0) if long else current + 1  # where the row does not say
         try:
@@ -158,8 +157,7 @@ def find_joints(
         for at, name in enumerate(names)
         for key in (str(at), name)
     }  # fmt: skip
-    joints = {key for key in found if key[0] != 'face'}
-    hands = {'left', 'right'}
+    joints, hands = {key for key in found if key[0] != 'face'}, {'left', 'right'}
     if joints <= index.keys() and hands & {part for part, _ in joints}:
         return HOLISTIC, index
     plain = {f'{key[0]}_hand_{key[1]}' if key[0] in hands else key[1]: key for key in joints}
