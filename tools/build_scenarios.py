@@ -59,8 +59,8 @@ def main() -> None:
             states = '/'.join(s.name for s in template.states)
             print(f'{template.name} ({states}): {template.question}')
         return
-    if not args.sources or not args.out:
-        raise UserError('SOURCE and --out FILE are needed; --help shows examples')
+    if not args.sources or not args.out or args.out.is_dir() or str(args.out) in args.sources:
+        raise UserError('SOURCE and --out FILE are needed, a file of its own; see --help')
     if not 0 <= args.min_confidence <= 1:
         raise UserError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
     emotion.save_scenarios(args.out, build(args, emotion.load_template(args.template)))

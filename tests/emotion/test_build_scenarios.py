@@ -352,6 +352,8 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
     [
         ('', 'SOURCE and --out FILE are needed'),
         ('set.pkl', 'SOURCE and --out FILE are needed'),
+        ('set.pkl --out set.pkl', 'SOURCE and --out FILE are needed, a file of its own'),
+        ('set.pkl --out .', 'SOURCE and --out FILE are needed, a file of its own'),
         ('set.pkl --out s.jsonl --template nope', "no template 'nope'"),
         ('set.pkl --out s.jsonl --template deception', "no session is left: state 'lose' is none"),
         ('set.pkl --out s.jsonl --split nope', 'no split'),
