@@ -1,6 +1,5 @@
 """A loss by which clips of classes with like names come to like features."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,14 +35,9 @@ def embed_names(names: str | Sequence[str], dim: int = 16) -> torch.Tensor:
         raise UserError(
             f'names must be different texts, one a class, and dim at least 1: got {names!r}, {dim}'
         )
-    grams = [
-        Counter(word[i : i + n] for n in (2, 3, 4) for i in range(len(word) - n + 1))
-        for word in words
-    ]
-    among = Counter(gram for own in grams for gram in own)
-    weights = {gram: np.log((1 + len(names)) / (1 + count)) + 1 for gram, count in among.items()}
-    table = np.array([[own[gram] * weight for gram, weight in weights.items()] for own in grams])
-    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    table = TfidfVectorizer(analyzer='char', ngram_range=(2, 4)).fit_transform(words).toarray()
     left, values, _ = np.linalg.svd(table, full_matrices=False)
     kept = np.sqrt(np.square(left * values).cumsum(1)).min(0)  # of the shortest name, by dimensions
     dim = max(dim, int(np.searchsorted(kept, 0.5)) + 1)
