@@ -173,8 +173,8 @@ def build_runner(cfg: Config, training: bool = True) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else QuietRunner.from_cfg(cfg)
     logger = MMLogger.get_current_instance()
     names = [name for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT') if name in os.environ]
-    ways = [f'wait by {name}={os.environ[name]}' for name in names] or ['wait busily']
-    logger.info(f'{counted(torch.get_num_threads(), "threads")}; they {", ".join(ways)}')
+    ways = [f'{name}={os.environ[name]}' for name in names] or ['busy waiting']
+    logger.info(f'{counted(torch.get_num_threads(), "threads")}, {", ".join(ways)}')
     runner.register_hook(SyntheticHook())
     if training:
         runner.register_hook(FiniteHook())
