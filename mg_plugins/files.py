@@ -95,7 +95,13 @@ def read_table(name: str) -> Any:
 
 def cache_folder() -> Path:
     """What is made once for all commands: ``MG_PLUGINS_CACHE``, or ``~/.cache/mg_plugins``."""
-    return Path(os.environ.get('MG_PLUGINS_CACHE') or Path.home() / '.cache' / 'mg_plugins')
+    path = Path(os.environ.get('MG_PLUGINS_CACHE') or Path.home() / '.cache' / 'mg_plugins')
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = 'set MG_PLUGINS_CACHE to a folder that can be written'
+        raise UserError(f'the cache {path} cannot be made ({error.strerror}): {advice}') from None
+    return path
 
 
 @contextmanager

@@ -290,6 +290,16 @@ def test_files_to_train_and_to_test_on_are_put_together(name, monkeypatch, tmp_p
         load_config(args)
 
 
+@pytest.mark.parametrize('given', [[], ['--ann-file', 'a.pkl', 'b.pkl']], ids=['made', 'given'])
+def test_a_cache_that_cannot_be_made_is_named(given, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path('file').touch()
+    monkeypatch.setenv('MG_PLUGINS_CACHE', 'file/cache')
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(FUSED), *given])
+    with pytest.raises(UserError, match='the cache file/cache cannot be made .*MG_PLUGINS_CACHE'):
+        load_config(load_tool('train').parse_args())
+
+
 def test_what_no_option_takes_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['train.py', str(FUSED), 'val.pkl', '--fuses'])
     with pytest.raises(SystemExit):
