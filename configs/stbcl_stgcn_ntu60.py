@@ -5,5 +5,7 @@ model = dict(
     backbone={{_base_.backbone}},
     sequence={{_base_.sequence}},
     layout={{_base_.layout}},
-    data_preprocessor=dict(views=[{{_base_.view}}, {{_base_.view}}, 'weak', 'weak']),
+    data_preprocessor=dict(
+        views=[{{_base_.view}}, {{_base_.view}}, {{_base_.graph_view}}, {{_base_.graph_view}}]
+    ),
 )

@@ -3,8 +3,9 @@
 _base_ = './runtime.py'
 
 # Views of the sequence stream: half weak, half strong, drawn for each clip and view. The graph
-# stream learns from weak ones (docs/contrast.md).
-view = [dict(type='MGOneOf', chains=['weak', 'micro_gesture'])]
+# stream learns from weak ones. Both see the body from other sides (docs/contrast.md).
+view = [dict(type='MGOneOf', chains=['weak', 'micro_gesture']), dict(type='MGTurn')]
+graph_view = ['weak', dict(type='MGTurn')]
 
 model = dict(
     type='DualStreamContrast',

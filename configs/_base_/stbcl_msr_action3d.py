@@ -21,7 +21,7 @@ custom_hooks = [
     dict(type='ProbeHook', interval=20),
 ]
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=40)
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=100)
 param_scheduler = [
-    dict(type='CosineAnnealingLR', T_max=40, by_epoch=True, convert_to_iter_based=True)
+    dict(type='CosineAnnealingLR', T_max=100, by_epoch=True, convert_to_iter_based=True)
 ]

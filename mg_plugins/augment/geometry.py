@@ -122,6 +122,21 @@ class TurnAxis(Linear):
         return dict(matrix=rotation_matrix(np.where(main, angles, angles / 30)))
 
 
+@register('MGTurn')
+class Turn(Linear):
+    """Turn the body about y, which runs along it: ``p ↦ R p``, in 2D ``x ↦ x cos θ``.
+
+    What a camera at the same height sees from another side; up stays up. Source: common for
+    cameras that were never trained on.
+    """
+
+    strength: float = option(1.0, 'largest angle, radians; angles are uniform in ±strength')
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        angles = draws.uniform(-self.strength, self.strength, 1) * np.float32([0, 1, 0])
+        return dict(matrix=rotation_matrix(angles)[..., : shape[-1], : shape[-1]])
+
+
 @register('MGShear')
 class Shear(Linear):
     """Slant the body: ``p ↦ (I + S) p``, S with a zero diagonal, the rest uniform in ±strength.

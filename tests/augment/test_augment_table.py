@@ -164,6 +164,17 @@ def test_a_flat_body_seen_from_the_side_is_foreshortened():
     np.testing.assert_allclose(solid @ solid.swapaxes(1, 2), [np.eye(3)] * 500, atol=1e-5)
 
 
+def test_a_turned_body_keeps_its_height():
+    step = build_augmentation(dict(type='MGTurn', strength=1.0))
+    solid = step.draw(Draws(np.random.default_rng(0), 500), (1, 1, 3, 3), None)['matrix']
+    np.testing.assert_array_equal(solid @ np.float32([0, 2, 0]), [[0, 2, 0]] * 500)
+    np.testing.assert_allclose(solid @ solid.swapaxes(1, 2), [np.eye(3)] * 500, atol=1e-6)
+    angles = np.arctan2(solid[:, 0, 2], solid[:, 0, 0])
+    assert angles.min() < -0.9 and angles.max() > 0.9 and np.abs(angles).max() <= 1
+    flat = step.draw(Draws(np.random.default_rng(0), 500), (1, 1, 3, 2), None)['matrix']
+    np.testing.assert_allclose(flat, [np.diag([cos, 1]) for cos in np.cos(angles)], atol=1e-6)
+
+
 def test_limbs_stretch_along_the_tree():
     layout = get_layout(BARE)
     keypoint = np.float32([[0, 0], [0, -1], [1, -1]]).reshape(1, 1, 3, 2)

@@ -168,13 +168,13 @@ def test_what_does_not_fit_the_data_is_changed_and_said(files, capsys):
     # The layout names no hands.
     assert 'without MGHands: MGHands needs one of the regions' in said
     (view, _, *weak) = config.model.data_preprocessor.views
-    assert weak == ['weak', 'weak']
-    (drawn,) = view
+    assert weak == [['weak', dict(type='MGTurn')]] * 2
+    (drawn, _) = view
     (_, strong) = drawn['chains']
     assert 'MGHands' not in [step['type'] for step in strong] and len(strong) == 8
 
     config = load('stbcl_stgcn_imigue', files['body'])
-    for (drawn,) in config.model.data_preprocessor.views[:2]:
+    for drawn, _ in config.model.data_preprocessor.views[:2]:
         (_, strong) = drawn['chains']
         assert 'MGHands' in [step['type'] for step in strong]
     config = load('stgcn_mgfuse_imigue_longtail', files['pairs'])
