@@ -1,4 +1,7 @@
-"""A pose estimator is anything that turns frames into persons; what it saw is a `PoseTrack`."""
+"""A pose estimator is anything that turns frames into persons; what it saw is a `PoseTrack`.
+
+Two steps smooth one, `fill_gaps` and then `one_euro`; skeletons that come smoothed need neither.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.layouts import Layout, get_layout
+from mg_plugins.data.skeleton import body_size
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
@@ -17,6 +21,7 @@ from .video import VideoInfo
 
 #: Frames a second that are estimated by default; `fill_gaps` interpolates those between them.
 RATE = 30.0
+MOST = 4  # persons that are kept
 
 
 class PoseError(UserError):
@@ -33,11 +38,9 @@ class Person:
 
 
 class Estimator(Protocol):
-    """What a pose estimator offers.
+    """What a pose estimator offers: a call, the name of its joint layout, and its own.
 
-    Attributes:
-        name: Goes into the cache's name; another name or version estimates anew.
-        layout: Name of the joint layout of what it gives.
+    The name goes into the cache's: another name or version estimates anew.
     """
 
     name: str
@@ -49,28 +52,17 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class PoseTrack:
-    """Keypoints of a whole recording.
+    """Keypoints of a whole recording."""
 
-    Attributes:
-        keypoint: (M, T, V, C) float32; missing joints are 0.
-        score: (M, T, V) float32; 0 where missing.
-        times: (T,) presentation times in seconds.
-        layout: Name of the joint layout.
-        size: (width, height) of the picture; None where there is none.
-        fps: Frames a second.
-    """
-
-    keypoint: np.ndarray
-    score: np.ndarray
-    times: np.ndarray
-    layout: str
-    size: tuple[int, int] | None
-    fps: float
+    keypoint: np.ndarray  # (M, T, V, C) float32; missing joints are 0
+    score: np.ndarray  # (M, T, V) float32; 0 where missing
+    times: np.ndarray  # (T,) presentation times in seconds
+    layout: str  # name of the joint layout
+    size: tuple[int, int] | None  # (width, height) of the picture, if there is one
+    fps: float  # frames a second
 
     def smoothed(self) -> PoseTrack:
         """The track with short gaps filled and jitter removed."""
-        from .smooth import smooth_track
-
         layout = get_layout(self.layout)
         keypoint, score = smooth_track(self.keypoint, self.score, self.times, layout)
         return replace(self, keypoint=keypoint, score=score)
@@ -82,11 +74,7 @@ class PoseTrack:
 
 
 def load_track(path: Path) -> PoseTrack:
-    """Read what `PoseTrack.save` wrote.
-
-    Raises:
-        PoseError: The file is broken.
-    """
+    """Read what `PoseTrack.save` wrote; a broken file is a `PoseError`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
@@ -101,7 +89,6 @@ def estimate_video(
     frames: Iterable[tuple],
     estimator: Estimator,
     progress: Callable[[int, int], None] | None = None,
-    most_persons: int = 4,
     rate: float = RATE,
 ) -> PoseTrack:
     """Run an estimator over frames from `frames_of` or a camera.
@@ -112,7 +99,6 @@ def estimate_video(
         frames: (picture, seconds, VideoInfo) in order of time.
         estimator: Gives the persons of each frame.
         progress: Told frames done and frames in all (0 unknown).
-        most_persons: The tracks with most frames are kept.
         rate: About as many frames a second are estimated, evenly spread; the others stay empty.
 
     Returns:
@@ -129,22 +115,18 @@ def estimate_video(
         times.append(time)
         if progress:
             progress(len(times), info.frames)
-    return as_track(times, found, estimator.layout, info, most_persons)
+    return as_track(times, found, estimator.layout, info)
 
 
 def as_track(
-    times: Sequence[float],
-    found: Sequence[Sequence[Person]],
-    layout: str,
-    info: VideoInfo | None,
-    most_persons: int = 4,
+    times: Sequence[float], found: Sequence[Sequence[Person]], layout: str, info: VideoInfo | None
 ) -> PoseTrack:
-    """The track of the persons found in each frame; for the rest see `estimate_video`."""
+    """Keypoints of the persons found in each frame: the `MOST` whose tracks have most frames."""
     seen: dict[int, dict[int, Person]] = {}
     for frame, persons in enumerate(found):
         for person in persons:
             seen.setdefault(person.track, {})[frame] = person
-    tracks = sorted(seen.values(), key=len, reverse=True)[:most_persons]
+    tracks = sorted(seen.values(), key=len, reverse=True)[:MOST]
     shape = max(len(tracks), 1), len(times), get_layout(layout).num_joints
     keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     for number, track in enumerate(tracks):
@@ -154,3 +136,77 @@ def as_track(
     fps = fps or (info.fps if info else 30.0)
     size = (info.width, info.height) if info else None
     return PoseTrack(keypoint, score, np.array(times), layout, size, fps)
+
+
+def fill_gaps(
+    keypoint: np.ndarray, score: np.ndarray, times: np.ndarray, longest: float = 0.3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate a joint over gaps of up to ``longest`` seconds; longer ones stay gaps.
+
+    A gap lasts from the joint's last frame before it to its first frame after it. Filled joints
+    get the lower score of both ends. Beginnings and ends are not filled. Keypoint (T, V, C), score
+    (T, V), 0 where a joint is missing, and rising times (T,) in seconds.
+    """
+    keypoint, score = keypoint.copy(), score.copy()
+    for joint in range(score.shape[1]):
+        at = np.flatnonzero(score[:, joint] > 0)
+        wide = np.flatnonzero((np.diff(at) > 1) & (np.diff(times[at]) <= longest + 1e-6))
+        for a, b in zip(at[wide], at[wide + 1], strict=True):
+            inner = slice(a + 1, b)
+            share = ((times[inner] - times[a]) / (times[b] - times[a]))[:, None]
+            keypoint[inner, joint] = (1 - share) * keypoint[a, joint] + share * keypoint[b, joint]
+            score[inner, joint] = min(score[a, joint], score[b, joint])
+    return keypoint, score
+
+
+def one_euro(
+    keypoint: np.ndarray,
+    score: np.ndarray,
+    times: np.ndarray,
+    min_cutoff: float = 2.0,
+    beta: float = 5.0,
+    size: float = 1.0,
+) -> np.ndarray:
+    """The One-Euro filter: still joints are smoothed, quick ones follow without delay.
+
+    A low-pass filter whose cut-off is ``min_cutoff + beta * speed`` (Casiez, Roussel and Vogel,
+    CHI 2012), with speeds in body sizes a second, low-passed at 1 Hz. It starts anew where a joint
+    was missing; missing joints stay as they are.
+
+    Args:
+        keypoint: (T, V, C).
+        score: (T, V).
+        times: (T,) seconds.
+        min_cutoff: Hz, for a joint at rest.
+        beta: Hz for each body size a second.
+        size: The body's size in the unit of ``keypoint``.
+    """
+    smooth = keypoint.astype(np.float64)
+    speed = np.zeros(keypoint.shape[1:])
+    for t in range(1, len(keypoint)):
+        step = times[t] - times[t - 1]
+        known = ((score[t] > 0) & (score[t - 1] > 0))[:, None]
+        move = smooth[t] - smooth[t - 1]
+        speed = np.where(known, speed + _share(1.0, step) * (move / step - speed), 0)
+        pace = np.linalg.norm(speed, axis=-1, keepdims=True) / size
+        share = _share(min_cutoff + beta * pace, step)
+        smooth[t] = np.where(known, smooth[t - 1] + share * move, smooth[t])
+    return smooth.astype(np.float32)
+
+
+def smooth_track(
+    keypoint: np.ndarray, score: np.ndarray, times: np.ndarray, layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both steps for every person: keypoint (M, T, V, C) and score (M, T, V)."""
+    keypoint, score = keypoint.copy(), score.copy()
+    for person, (points, sure) in enumerate(zip(keypoint, score, strict=True)):
+        if (sure > 0).any():
+            size = body_size(points, sure > 0, layout)
+            points, score[person] = fill_gaps(points, sure, times)
+            keypoint[person] = one_euro(points, score[person], times, size=size)
+    return keypoint, score
+
+
+def _share(cutoff: float | np.ndarray, step: float) -> float | np.ndarray:
+    """Weight of the new value for a cut-off in Hz and a step in seconds."""
+    return 1 / (1 + 1 / (2 * np.pi * cutoff * step))

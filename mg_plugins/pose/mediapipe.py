@@ -1,7 +1,6 @@
-"""MediaPipe Holistic, with its Hands model where Holistic finds no hand; runs offline.
+"""MediaPipe Holistic, with its Hands model where Holistic finds no hand; one person, offline.
 
-Version 0.10.14 carries its models in the wheel (extra ``[video]``); complexity 1 is the one that it
-carries. One person.
+Version 0.10.14 carries its models, those of complexity 1, in the wheel (extra ``[video]``).
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ def imigue22(
 ) -> Person | None:
     """The 22 joints of iMiGUE from MediaPipe's landmarks, or None where there is nothing.
 
-    Args:
-        body: (33, 3) x and y in [0, 1] and visibility, or None.
-        right: (21, 2) landmarks of the person's right hand, or None.
-        left: The left hand.
-        size: (width, height) of the picture.
+    ``body`` is (33, 3) x and y in [0, 1] and visibility; ``right`` and ``left`` are (21, 2)
+    landmarks of the person's hands; ``size`` is (width, height) of the picture.
     """
     keypoint, score = np.zeros((22, 2), np.float32), np.zeros(22, np.float32)
     if body is not None:
@@ -59,14 +55,10 @@ def imigue22(
 def assign_hands(
     found: list[tuple[str, np.ndarray]], body: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Which of the Hands model's hands is which: by the nearest visible wrist, else by its label.
+    """Which of the Hands model's (label, landmarks (21, 2)) is which, by side.
 
-    That model takes pictures for mirrored: its 'Left' is the person's right hand, and is called so
-    here.
-
-    Args:
-        found: (label, landmarks (21, 2)) of each hand.
-        body: (33, 3) landmarks of the body, or None.
+    By the nearest visible wrist of ``body`` (33, 3), else by the label: that model takes pictures
+    for mirrored, and its 'Left' is the person's right hand.
     """
     hands: dict[str, np.ndarray] = {}
     for label, hand in found:
@@ -83,10 +75,8 @@ def assign_hands(
 class HolisticEstimator(ExitStack):
     """The default estimator; use it in a ``with`` block, one for each video.
 
-    While there is no hand, the Hands model searches every `SEARCH`th frame only.
-
-    Raises:
-        PoseError: MediaPipe is not installed, or is a version without models.
+    While there is no hand, the Hands model searches every `SEARCH`th frame only. A `PoseError` says
+    that MediaPipe is not installed, or is a version without models.
     """
 
     name = 'mediapipe-0.10.14b'

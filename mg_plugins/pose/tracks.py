@@ -10,6 +10,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
 def read_tracks(
     source: Path, cache: Path, smooth: bool = False, rate: float = RATE, **skeletons: object
 ) -> Iterator[tuple[str, PoseTrack]]:
-    """Name and track of each recording in a video, or in skeleton files.
+    """Name and track of each recording in a video, or in skeleton files; `UserError` without any.
 
     Args:
         source: A video, or what `mg_plugins.data.prepare` reads.
@@ -35,9 +36,6 @@ def read_tracks(
         smooth: Fill short gaps and remove jitter in skeletons too; videos always are.
         rate: Frames of a video to estimate a second.
         **skeletons: See `skeleton_tracks`.
-
-    Raises:
-        UserError: The source holds no recording, or does not say what is needed.
     """
     if not source.exists():
         raise UserError(f'{source} does not exist; expected a video or a skeleton recording')
@@ -56,13 +54,8 @@ def video_track(source: Path, cache: Path, rate: float = RATE) -> PoseTrack:
     key += f'|{rate:g}' * (rate != RATE)
     path = cache / f'{safe_name(source.stem)}_{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz'
     if not path.is_file():
-        with HolisticEstimator() as estimator, _bar(source.name) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total or None
-                bar.update(done - bar.n)
-
-            estimate_video(frames_of(source), estimator, show, rate=rate).save(path)
+        with HolisticEstimator() as estimator, _progress(source.name) as progress:
+            estimate_video(frames_of(source), estimator, progress, rate=rate).save(path)
     return load_track(path)
 
 
@@ -71,43 +64,35 @@ def camera_track(
     rate: float = RATE,
     around: Callable[[Estimator], Estimator] = lambda estimator: estimator,
 ) -> PoseTrack:
-    """Smoothed keypoints from a webcam, until Ctrl-C.
+    """Smoothed keypoints from webcam ``number``, until Ctrl-C.
 
-    Args:
-        number: Of the webcam.
-        rate: Frames to estimate a second.
-        around: Puts something around the estimator, such as `mg_plugins.spotting.LiveView`.
+    ``rate`` frames a second are estimated; ``around`` puts something around the estimator, such as
+    `mg_plugins.spotting.LiveView`.
     """
     ended = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
-        with HolisticEstimator() as estimator, _bar('camera, until Ctrl-C') as bar:
+        with HolisticEstimator() as estimator, _progress('camera, until Ctrl-C') as progress:
             frames = itertools.takewhile(lambda _: not ended.is_set(), camera_frames(number))
-            track = estimate_video(
-                frames, around(estimator), lambda n, _: bar.update(n - bar.n), rate=rate
-            )
+            track = estimate_video(frames, around(estimator), progress, rate=rate)
     finally:
         signal.signal(signal.SIGINT, before)
     return track.smoothed()
 
 
 def skeleton_tracks(
-    source: Path,
-    format: str = 'auto',
-    size: str | None = None,
-    layout: str | None = None,
-    fps: float | None = None,
+    source: Path, size: str | None = None, layout: str | None = None, fps: float | None = None
 ) -> Iterator[tuple[str, PoseTrack]]:
-    """Tracks of skeleton files in any format that tools/prepare_data.py reads.
+    """Tracks of skeleton files in any format that tools/prepare_data.py finds out by itself.
 
     Args:
         source: A file or folder; an annotation file of this project too.
-        format: Name of the format; found out by looking at the files by default.
         size: ``WxH`` of the picture, where the files lack it.
         layout: Joint layout, where the files lack it.
         fps: Frames a second; those of the files by default.
     """
     from mg_plugins.data.annotations import load_annotations
+    from mg_plugins.data.checks import filled_scores
     from mg_plugins.data.prepare import PrepareError, prepare
     from mg_plugins.data.readers import READERS
     from mg_plugins.data.readers.detect import detect
@@ -118,7 +103,7 @@ def skeleton_tracks(
         if not is_annotation_file(source):
             # A folder of arrays, which are mapped into memory: hours of frames need little.
             path = Path(folder) / 'recording.mg'
-            kind = detect(Source(source))[0] if format == 'auto' else format
+            kind = detect(Source(source))[0]
             known = READERS[kind].options if kind in READERS else ()
             wishes = {k: v for k, v in (('size', size), ('layout', layout)) if v and k in known}
             try:
@@ -132,22 +117,15 @@ def skeleton_tracks(
             raise UserError(str(error).replace(str(path), str(source))) from None
         clips = content['annotations']
         layout = layout or content['meta'].get('layout')
-        for lacking, name, what in (
-            (not layout, 'layout', 'name its joint layout'),
-            (
-                not fps and not all(c.get('fps') for c in clips),
-                'fps',
-                'say how many frames a second it has',
-            ),
-        ):
-            if lacking:
-                raise UserError(f'{source} does not {what}: give --{name}')
+        if not layout:
+            raise UserError(f'{source} does not name its joint layout: give --layout')
+        if not fps and not all(clip.get('fps') for clip in clips):
+            raise UserError(f'{source} does not say its frames a second: give --fps')
         for clip in clips:
-            rate, keypoint = float(fps or clip['fps']), clip['keypoint']
-            score, times = clip.get('keypoint_score'), clip.get('frame_times')
+            rate, times = float(fps or clip['fps']), clip.get('frame_times')
             track = PoseTrack(
-                np.asarray(keypoint, np.float32),
-                np.asarray((keypoint != 0).any(-1) if score is None else score, np.float32),
+                np.asarray(clip['keypoint'], np.float32),
+                np.asarray(filled_scores(clip), np.float32),
                 np.arange(clip['total_frames']) / rate if times is None else times - times[0],
                 layout,
                 tuple(clip['img_shape'][::-1]) if clip.get('img_shape') else None,
@@ -169,7 +147,15 @@ def safe_name(text: str) -> str:
     return re.sub(r'[^\w.-]+', '_', text).strip('._') or 'recording'
 
 
-def _bar(what: str) -> object:
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar, as what it is told: frames done and frames in all (0 unknown)."""
     from tqdm import tqdm
 
-    return tqdm(desc=what, unit='frame', disable=None, leave=False)
+    with tqdm(desc=what, unit='frame', disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        yield show

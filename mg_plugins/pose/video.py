@@ -14,10 +14,6 @@ from mg_plugins.errors import UserError
 LARGEST_SIDE = 8192
 
 
-class VideoError(UserError):
-    """A file that is no video, or cannot be read."""
-
-
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video's header says: upright width and height, frames a second, frames (0 unknown)."""
@@ -31,8 +27,7 @@ class VideoInfo:
 def probe_video(path: Path) -> VideoInfo:
     """Size, rate and number of frames of a video, by its header and first frame.
 
-    Raises:
-        VideoError: No file, no video in it, or it cannot be decoded.
+    Errors are those of `frames_of`.
     """
     return next(frames_of(path))[2]
 
@@ -44,20 +39,20 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     after the one before it is dropped. A damaged end is left out: what came before it counts.
 
     Raises:
-        VideoError: No file, no video track, or nothing that can be decoded.
+        UserError: No file, no video track, or nothing that can be decoded.
     """
     import av
     from av.error import FFmpegError
 
     if not Path(path).is_file():
-        raise VideoError(f'{path} does not exist; expected a video file')
+        raise UserError(f'{path} does not exist; expected a video file')
     try:
         container = av.open(str(path))
     except (FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f'{path} cannot be read as a video: {_reason(error)}') from None
+        raise UserError(f'{path} cannot be read as a video: {_reason(error)}') from None
     with container:
         if not container.streams.video:
-            raise VideoError(f'{path} has no video track; expected a video with a person in it')
+            raise UserError(f'{path} has no video track; expected a video with a person in it')
         stream = container.streams.video[0]
         stream.thread_type = 'AUTO'
         fps = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
@@ -65,7 +60,7 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
         try:
             for frame in container.decode(stream):
                 if max(frame.width, frame.height) > LARGEST_SIDE:
-                    raise VideoError(f'{path}: pictures of {frame.width}x{frame.height} pixels')
+                    raise UserError(f'{path}: pictures of {frame.width}x{frame.height} pixels')
                 time = frame.time if frame.time is not None else (last or 0) + 1 / fps
                 first = time if first is None else first
                 if last is not None and time <= last:
@@ -77,17 +72,13 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
                 yield image, time - first, info
         except (FFmpegError, OSError) as error:
             if info is None:
-                raise VideoError(f'{path} cannot be decoded: {_reason(error)}') from None
+                raise UserError(f'{path} cannot be decoded: {_reason(error)}') from None
         if info is None:
-            raise VideoError(f'{path} holds no frame that can be decoded')
+            raise UserError(f'{path} holds no frame that can be decoded')
 
 
 def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
-    """Frames of a webcam until it ends or Ctrl-C, with seconds since the first.
-
-    Raises:
-        VideoError: There is no such camera.
-    """
+    """Frames of a webcam until it ends or Ctrl-C, with seconds since the first."""
     import time
 
     import cv2
@@ -95,7 +86,7 @@ def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
-            raise VideoError(f'camera {number} cannot be opened; is it there, and free?')
+            raise UserError(f'camera {number} cannot be opened; is it there, and free?')
         began, fps = time.monotonic(), camera.get(cv2.CAP_PROP_FPS) or 30.0
         while True:
             there, image = camera.read()
