@@ -1,8 +1,7 @@
-"""Untrimmed recordings put together from cut clips, with movement between them that means nothing.
+"""Untrimmed recordings put together from cut clips, where few recordings, or none, are labelled.
 
-For training where few recordings, or none, are labelled: gestures are cut clips, and what lies
-between them is a smooth path through postures of several clips, held or passed through, which
-begins where one gesture ends and ends where the next begins.
+What lies between the clips means nothing: a smooth path from the end of one to the beginning of
+the next through postures of several clips, held or passed through.
 """
 
 from __future__ import annotations
@@ -24,41 +23,29 @@ def compose(
     layout: Layout,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A recording of ``length`` frames.
+    """A recording: keypoint (length, V, C) float32 and the class of every frame (length,).
 
-    Args:
-        clips: (class, keypoint (T, V, C)) of cut clips without missing joints.
-        length: Frames of the result.
-        fps: Frames a second.
-        nothing: The class of the frames between gestures.
-        layout: Layout of the V joints.
-        rng: Draws everything.
-
-    Returns:
-        keypoint (length, V, C) float32 and the class of every frame (length,).
+    ``clips`` are (class, keypoint (T, V, C)) of cut clips without missing joints; ``nothing`` is
+    the class of the frames between them.
     """
     parts: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    frames, place = 0, None
+    labels: list[int] = []  # of the parts
     offset = int(rng.integers(0, length // 2))  # the result may begin within a gesture
-    while frames < length + offset:
+    while sum(map(len, parts)) < length + offset:
         label, clip = clips[rng.integers(len(clips))]
         clip = _vary(clip, rng)
-        if place is None:
-            place = clip[0, layout.centre].copy()
+        place = (parts[-1][-1] if parts else clip[0])[layout.centre]
         reach = 0.5 * np.ptp(clip[:, layout.centre], axis=0).max() + 0.05 * _extent(clip)
         begin = place + rng.normal(0, reach, clip.shape[-1])
         clip = clip - clip[0, layout.centre] + begin
         if parts:
-            between = _between(parts[-1][-1], clip[0], clips, fps, layout, rng)
-            parts.append(between)
-            labels.append(np.full(len(between), nothing))
-            frames += len(between)
+            parts.append(_between(parts[-1][-1], clip[0], clips, fps, layout, rng))
+            labels.append(nothing)
         parts.append(clip)
-        labels.append(np.full(len(clip), label))
-        frames, place = frames + len(clip), clip[-1, layout.centre]
-    keypoint = np.concatenate(parts)[offset : offset + length]
-    return keypoint.astype(np.float32), np.concatenate(labels)[offset : offset + length]
+        labels.append(label)
+    kept = slice(offset, offset + length)
+    of_frames = np.repeat(labels, [len(part) for part in parts])
+    return np.concatenate(parts)[kept].astype(np.float32), of_frames[kept]
 
 
 def _vary(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,7 @@
 """From class probabilities a frame to segments.
 
 Two decoders: two thresholds with hysteresis, for any model, and `semi_markov`, which also knows how
-long gestures last. Spans are (class, start, end, confidence) in frames, end excluded; confidence is
-the mean probability of the class over the span.
+long gestures last. Spans are (class, start, end, mean probability), in frames, end excluded.
 """
 
 from __future__ import annotations
@@ -25,25 +24,16 @@ LONGEST_GAP = 0.3
 
 @dataclass(frozen=True)
 class Decoder:
-    """How probabilities become segments; times in seconds.
+    """How probabilities become segments; times in seconds."""
 
-    Attributes:
-        method: ``'semi_markov'`` or ``'hysteresis'``.
-        high: Probability that a gesture must reach (hysteresis).
-        low: Probability down to which it extends (hysteresis).
-        min_length: Shorter segments are dropped.
-        min_gap: Segments of one class with a shorter gap become one.
-        background: Added to the log-probability of "nothing" in every step of 0.1 s (semi_markov).
-        confidence: Less confident segments are dropped.
-    """
-
-    method: str = 'semi_markov'
-    high: float = 0.6
-    low: float = 0.4
-    min_length: float = 0.3
-    min_gap: float = 0.3
+    method: str = 'semi_markov'  # or ``'hysteresis'``
+    high: float = 0.6  # probability that a gesture must reach (hysteresis)
+    low: float = 0.4  # probability down to which it extends (hysteresis)
+    min_length: float = 0.3  # shorter segments are dropped
+    min_gap: float = 0.3  # segments of one class with a shorter gap become one
+    # Added to the log-probability of "nothing" in every step of 0.1 s (semi_markov).
     background: float = 0.0
-    confidence: float = 0.3
+    confidence: float = 0.3  # less confident segments are dropped
 
 
 def decode(
@@ -58,12 +48,9 @@ def decode(
     Args:
         probability: (T, K + 1), the last column "nothing".
         fps: Frames a second.
-        decoder: How.
+        decoder: How; an unknown method, or one without what it needs, is a `ValueError`.
         durations: (K, 2) mean and deviation of log seconds of each class, for ``semi_markov``.
         present: (T,) bool, frames with a person; no segment crosses a longer gap than 0.3 s.
-
-    Raises:
-        ValueError: ``semi_markov`` without durations, or an unknown method.
     """
     gaps = [] if present is None else runs(~present)
     gaps = [(start, stop) for start, stop in gaps if stop - start > LONGEST_GAP * fps]
@@ -72,15 +59,10 @@ def decode(
         probability[start:stop] = 0
         probability[start:stop, -1] = 1
     if decoder.method == 'hysteresis':
-        owner = probability[:, :-1].argmax(1)
-        found = sorted(
-            (
-                (label, start, stop)
-                for label in range(probability.shape[1] - 1)
-                for start, stop in runs((probability[:, label] >= decoder.low) & (owner == label))
-            ),
-            key=lambda span: span[1:],
-        )
+        gestures = probability[:, :-1]
+        owner = np.where(gestures.max(1) >= decoder.low, gestures.argmax(1), -1)
+        edges = np.flatnonzero(np.diff(owner, prepend=-1, append=-1)).tolist()
+        found = [(int(owner[a]), a, b) for a, b in itertools.pairwise(edges) if owner[a] >= 0]
     elif decoder.method == 'semi_markov' and durations is not None:
         found = semi_markov(probability, fps, durations, decoder.background)
     else:
@@ -112,13 +94,7 @@ def semi_markov(
     A hidden semi-Markov model (Yu, Artificial Intelligence 174, 2010): "nothing" may last as long
     as it likes, a gesture as its class's durations say. Gestures follow each other directly or
     after "nothing", with equal probability. Viterbi's search, O(T K D) with D the longest
-    duration; memory O(T K) in single precision.
-
-    Args:
-        probability: (T, K + 1), the last column "nothing".
-        fps: Frames a second.
-        durations: (K, 2) mean and deviation of log seconds.
-        background: Added to the log-probability of "nothing" in each step.
+    duration; memory O(T K) in single precision. Arguments are those of `decode`.
     """
     step = max(1, round(fps / RATE))
     frames, number = len(probability), probability.shape[1] - 1
@@ -130,11 +106,9 @@ def semi_markov(
     longest = int(min(steps, np.ceil(np.exp((mean + 3 * deviation).max())) + 1))
     length = np.arange(1, longest + 1)
     log_length = np.log(length)
-    duration = (
-        -0.5 * ((log_length - mean[:, None]) / deviation[:, None]) ** 2
-        - np.log(deviation)[:, None]
-        - log_length
-    )  # (K, D)
+    duration = -0.5 * ((log_length - mean[:, None]) / deviation[:, None]) ** 2  # (K, D)
+    duration -= np.log(deviation)[:, None]
+    duration -= log_length
     # total[k]: what class k has collected until now; entry[t, k]: best score of a past that ends at
     # t, less what class k had collected until t, for the last ``longest`` values of t.
     total, entry = np.zeros(number), np.zeros((longest, number))
@@ -162,11 +136,9 @@ def semi_markov(
         if in_gesture:
             start = t - int(length_of[t])
             spans.append((int(gesture_of[t]), start * step, min(t * step, frames)))
-            t = start
-            in_gesture = bool(after_gesture[t])
+            t, in_gesture = start, after_gesture[start]
         else:
-            in_gesture = bool(from_gesture[t])
-            t -= 1
+            t, in_gesture = t - 1, from_gesture[t]
     return spans[::-1]
 
 
@@ -204,11 +176,8 @@ def calibrate(
 ) -> Decoder:
     """The decoder that spots best on training recordings, by F1 at IoU 0.5.
 
-    Args:
-        recordings: (probability (T, K + 1), fps, true spans (class, start, end)) of each.
-        durations: As for `decode`.
-        start: Everything but background and confidence is taken from it, and of equally good
-            decoders the one nearest to it.
+    A recording is (probability (T, K + 1), fps, true spans (class, start, end)). Everything but
+    background and confidence is that of ``start``; of equally good decoders the nearest is taken.
     """
     start = start or Decoder()
     best, highest = start, -1.0

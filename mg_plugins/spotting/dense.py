@@ -13,18 +13,11 @@ from .features import RecordingFeatures
 
 
 class DenseHead(nn.Module):
-    """Class scores a frame from a graph network's feature maps.
+    """Class scores a frame from a graph network's feature maps; the last one is "nothing".
 
     Features are pooled over joints and persons, brought back to the frame rate by linear
-    interpolation, and passed through dilated residual convolutions over time, as in MS-TCN
-    (Abu Farha and Gall, CVPR 2019).
-
-    Args:
-        in_channels: Channels of the feature maps.
-        num_classes: K gestures; the last score, K, is "nothing".
-        width: Channels of the convolutions over time.
-        dilations: One residual convolution of three frames each.
-        dropout: Share of features dropped in training.
+    interpolation, and passed through dilated residual convolutions of three frames and ``width``
+    channels, as in MS-TCN (Abu Farha and Gall, CVPR 2019).
     """
 
     def __init__(
@@ -126,19 +119,11 @@ def frame_probabilities(
     batch: int = 4,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Class probabilities a frame of a recording of any length, in bounded memory.
+    """Class probabilities (T, K + 1) of a recording of any length, in bounded memory.
 
-    The network runs over chunks of its training length with half overlap.
-
-    Args:
-        network: (N, T, V, C) features to scores (N, K + 1, T).
-        features: The recording, of at least one frame.
-        length: Frames a chunk, as in training.
-        batch: Chunks computed together.
-        progress: Told how many frames are finished.
-
-    Returns:
-        (T, K + 1) float32; rows sum to 1.
+    ``network``, from features (N, T, V, C) to scores (N, K + 1, T), runs over chunks of ``length``
+    frames, as in training, with half overlap, ``batch`` at a time; ``progress`` is told how many
+    frames are finished.
     """
 
     def compute(spans: list[tuple[int, int]]) -> np.ndarray:

@@ -1,9 +1,8 @@
 """What a spotting network sees of a recording: posture about the centre, velocity, distances.
 
 Every frame is centred on its own centre joint, so that a crop, a chunk and the whole recording give
-the same numbers; how the body moves through the world is in the velocity. How far a joint is from
-the centre and from the nearest joint of another limb (a fold, a pinch, a touch) does not depend on
-how the body is turned.
+the same numbers. Distances, from the centre and from the nearest joint of another limb (a fold, a
+pinch, a touch), do not depend on how the body is turned.
 """
 
 from __future__ import annotations
@@ -26,11 +25,8 @@ def channels(dims: int) -> int:
 class RecordingFeatures:
     """Features of one person of a recording, computed slice by slice, so that length costs nothing.
 
-    Args:
-        keypoint: (T, V, C) raw coordinates; missing joints are 0.
-        score: (T, V) detection scores, or None.
-        layout: Layout of the V joints.
-        fps: Frames a second, which velocities are measured by.
+    Keypoint (T, V, C) are raw coordinates, 0 where a joint is missing, and score (T, V) detection
+    scores, or None; velocities are measured by ``fps``.
     """
 
     def __init__(
@@ -40,10 +36,10 @@ class RecordingFeatures:
         self.seen = detected_joints(keypoint, score)
         self.present = self.seen.any(1)
         self.dims = keypoint.shape[-1]
-        frames = np.arange(len(keypoint))
         at = np.flatnonzero(self.seen[:, layout.centre])
         self.centre = np.zeros((len(keypoint), self.dims), np.float32)
         if at.size:
+            frames = np.arange(len(keypoint))
             for axis in range(self.dims):
                 self.centre[:, axis] = np.interp(frames, at, keypoint[at, layout.centre, axis])
         elif self.present.any():
@@ -76,16 +72,14 @@ class RecordingFeatures:
         step = np.maximum(after - before, 1)[:, None, None]
         velocity = (points[after] - points[before]) * (seen[after] & seen[before])
         velocity = velocity * (self.fps / step)
-        posture = points[index] - self.centre[start:stop, None] / self.size
-        posture = posture * seen[index]
+        posture = (points[index] - self.centre[start:stop, None] / self.size) * seen[index]
         there = seen[index, :, 0]
         square = np.square(posture).sum(-1)
         gaps = square[:, :, None] + square[:, None] - 2 * posture @ posture.transpose(0, 2, 1)
         gaps[~(self.apart & there[:, None] & there[:, :, None])] = np.inf
         gaps = gaps.min(-1)
         distances = np.sqrt(np.maximum([square, np.where(gaps < np.inf, gaps, 0)], 0))
-        distances = distances.transpose(1, 2, 0)
-        parts = [posture, velocity * seen[index], distances]
+        parts = [posture, velocity * seen[index], distances.transpose(1, 2, 0)]
         if self.dims == 2:
             score = seen[index] if self.score is None else self.score[start:stop, :, None]
             parts.append(score * seen[index])
@@ -96,12 +90,8 @@ def vary(inputs: np.ndarray, rng: np.random.Generator, pace: float = 1.0) -> np.
     """Features as of somebody else: other size and proportions, noise, in 3D another viewpoint.
 
     Size changes by up to 15%, each joint's distance from the centre by up to 10%, the view by up to
-    25° about each axis; the noise is 1% of the body.
-
-    Args:
-        inputs: (T, V, channels) from `RecordingFeatures.slice`.
-        rng: Draws everything.
-        pace: How many times faster the movement was made.
+    25° about each axis; the noise is 1% of the body. ``inputs`` (T, V, channels) are of
+    `RecordingFeatures.slice`; ``pace`` is how many times faster the movement was made.
     """
     dims = 2 if inputs.shape[-1] == channels(2) else 3
     vectors = inputs[..., : 2 * dims].reshape(*inputs.shape[:-1], 2, dims)

@@ -45,12 +45,11 @@ def overlap_scores(
 
 
 def detection_scores(recordings: Sequence[Pair], early: int = 20) -> dict[str, float]:
-    """Detection rate and false positives by SFINGE3D's published protocol.
+    """Detection rate and false positives by SFINGE3D's protocol, as shares of the true gestures.
 
     A gesture is detected when a segment of its class starts within its true frames, or up to
     ``early`` frames before them (Caputo et al., Computers & Graphics 91, 2020). Every other
-    segment is a false positive, also a second one for the same gesture. Both are shares of the
-    number of true gestures.
+    segment is a false positive, also a second one for the same gesture.
     """
     hits = false = 0
     for truth, spans in recordings:
@@ -69,19 +68,17 @@ def detection_scores(recordings: Sequence[Pair], early: int = 20) -> dict[str, f
 def frame_scores(recordings: Sequence[Pair], lengths: Sequence[int], classes: int) -> float:
     """Frame-wise macro-F1 over the gesture classes that occur; "nothing" is no class of its own.
 
-    Args:
-        recordings: Truth and found segments.
-        lengths: Frames of each recording.
-        classes: K gestures.
+    ``lengths`` are the recordings' frames, ``classes`` the number of gestures.
     """
-    counts = np.zeros((3, classes))  # true and found, true, found
-    for (truth, spans), length in zip(recordings, lengths, strict=True):
-        real, guess = (paint(part, length, classes) for part in (truth, spans))
-        for row, labels in enumerate((real[real == guess], real, guess)):
-            counts[row] += np.bincount(labels, minlength=classes + 1)[:classes]
-    occurs = counts[1] > 0
-    f1 = 2 * counts[0] / np.maximum(counts[1] + counts[2], 1)
-    return float(f1[occurs].mean()) if occurs.any() else 0.0
+    from sklearn.metrics import f1_score
+
+    painted = [
+        [paint(spans, length, classes) for spans in pair]
+        for pair, length in zip(recordings, lengths, strict=True)
+    ]
+    real, guess = map(np.concatenate, zip(*painted, strict=True))
+    occur = np.setdiff1d(real, [classes])
+    return float(f1_score(real, guess, labels=occur, average='macro')) if len(occur) else 0.0
 
 
 def onset_delay(recordings: Sequence[Pair], fps: Sequence[float], threshold: float = 0.1) -> float:

@@ -1,27 +1,34 @@
-"""Pictures of spotted segments: a timeline, and a video with skeleton and labels."""
+"""Pictures of spotted segments: a timeline, a video with skeleton and labels, a webcam's window."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import os
+import re
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from mg_plugins.data.layouts import Layout
+from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.files import replacing
+from mg_plugins.pose import Estimator, PoseTrack, as_track
+from mg_plugins.pose.estimate import Person
+from mg_plugins.pose.video import VideoInfo
 
 from .decode import runs
 from .segments import Segment, Segments
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 #: Longer side of the annotated video in pixels, and its frames a second at most.
 SIDE, RATE = 640, 30.0
+#: Seconds of a webcam that are spotted anew, how often, and how long an ended gesture still counts.
+CHUNK, EVERY, RECENT = 8.0, 0.5, 0.5
 
 
 def draw_timeline(
@@ -29,12 +36,7 @@ def draw_timeline(
 ) -> None:
     """Classes over time as bars, darker where more confident; gaps without a person are hatched.
 
-    Args:
-        path: .png to write.
-        segments: Of one recording.
-        title: Put above; says where it is synthetic.
-        present: (T,) bool, frames with a person.
-        times: (T + 1,) seconds of the frames and of the end.
+    ``present`` (T,) are the frames with a person, ``times`` (T + 1,) seconds of all and of the end.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,30 +65,22 @@ def draw_timeline(
 
 def write_video(
     path: Path,
-    keypoint: np.ndarray,
-    score: np.ndarray,
-    times: np.ndarray,
-    layout: Layout,
+    track: PoseTrack,
     segments: Segments,
-    size: tuple[int, int] | None = None,
     frames: Iterable[tuple[np.ndarray, float, object]] | None = None,
 ) -> None:
     """An H.264 video with skeleton and label; frames keep their times.
 
     Args:
         path: .mp4 to write.
-        keypoint: (M, T, V, C) coordinates; of 3D ones x and y are drawn.
-        score: (M, T, V).
-        times: (T + 1,) seconds of the frames and of the end.
-        layout: Of the V joints.
-        segments: Of the recording.
-        size: (width, height) of the picture that 2D coordinates are in.
+        track: The recording; of 3D coordinates x and y are drawn.
+        segments: Its gestures.
         frames: Pictures to draw on, as `pose.frames_of` gives them; black without.
     """
     import av
-    from PIL import Image
 
-    points, (width, height) = _on_screen(keypoint, score, size)
+    points, (width, height) = _on_screen(track)
+    score, layout = track.score, get_layout(track.layout)
     pictures = iter(frames) if frames is not None else itertools.repeat((None,))
     with replacing(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
         options = dict(crf='26', preset='veryfast')
@@ -94,18 +88,18 @@ def write_video(
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         stream.codec_context.time_base = Fraction(1, 1000)
         written = -1000
-        for t in range(keypoint.shape[1]):
+        for t, time in enumerate(track.times):
             image = next(pictures, (None,))[0]
-            if round(times[t] * 1000) < written + 1000 / RATE - 1:
+            if round(time * 1000) < written + 1000 / RATE - 1:
                 continue
             if image is None:
                 picture = Image.new('RGB', (width, height))
             else:
                 picture = Image.fromarray(image).resize((width, height))
-            now = [s for s in segments if s.start <= times[t] < s.end]
+            now = [s for s in segments if s.start <= time < s.end]
             draw_people(picture, points[:, t], score[:, t], layout, labels(now, segments.source))
             frame = av.VideoFrame.from_ndarray(np.asarray(picture), format='rgb24')
-            written = max(round(times[t] * 1000), written + 1)
+            written = max(round(time * 1000), written + 1)
             frame.pts, frame.time_base = written, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -119,8 +113,6 @@ def draw_people(
     texts: tuple[str, ...] = (),
 ) -> None:
     """Draw skeletons, points (M, V, 2) with score (M, V), and lines of text onto a PIL picture."""
-    from PIL import ImageDraw
-
     line, canvas = max(2, picture.width // 200), ImageDraw.Draw(picture)
     for own, seen in zip(points, score > 0, strict=True):
         for child, parent in layout.bones:
@@ -143,8 +135,6 @@ def labels(now: Iterable[Segment], source: str) -> tuple[str, ...]:
 @lru_cache(maxsize=32)
 def _lines(texts: tuple[str, ...], size: tuple[int, int]) -> Image.Image:
     """Lines of text on nothing, kept: outlined letters cost more than all other drawing."""
-    from PIL import Image, ImageDraw, ImageFont
-
     picture, font = Image.new('RGBA', size), ImageFont.load_default(max(12, size[1] // 18))
     for row, text in enumerate(texts):
         ImageDraw.Draw(picture).text(
@@ -154,18 +144,16 @@ def _lines(texts: tuple[str, ...], size: tuple[int, int]) -> Image.Image:
     return picture.crop((0, 0, *picture.getbbox()[2:]))
 
 
-def _on_screen(
-    keypoint: np.ndarray, score: np.ndarray, size: tuple[int, int] | None
-) -> tuple[np.ndarray, tuple[int, int]]:
+def _on_screen(track: PoseTrack) -> tuple[np.ndarray, tuple[int, int]]:
     """Coordinates (M, T, V, 2) in pixels of a picture of even sides, and its (width, height)."""
-    points = keypoint[..., :2].astype(np.float32)
-    if size is not None:
-        scale = min(1.0, SIDE / max(size))
-        width, height = (max(2, int(side * scale) // 2 * 2) for side in size)
+    points = track.keypoint[..., :2].astype(np.float32)
+    if track.size is not None:
+        scale = min(1.0, SIDE / max(track.size))
+        width, height = (max(2, int(side * scale) // 2 * 2) for side in track.size)
         return points * scale, (width, height)
-    if keypoint.shape[-1] == 3:
+    if track.keypoint.shape[-1] == 3:
         points[..., 1] *= -1  # upwards
-    some = points[score > 0]
+    some = points[track.score > 0]
     some = some[:: max(1, len(some) // 100_000)]
     low, high = np.percentile(some if len(some) else np.eye(2), [0.5, 99.5], axis=0)
     extent = max(float((high - low).max()), 1e-6) * 1.2
@@ -176,3 +164,54 @@ def frame_ends(times: Sequence[float], fps: float) -> np.ndarray:
     """(T + 1,) seconds: the frames' times, and the end one frame after the last."""
     times = np.asarray(times, float)
     return np.append(times, (times[-1] if len(times) else 0) + 1 / fps)
+
+
+def display() -> bool:
+    """Whether there is a display for a window, and an OpenCV that opens windows."""
+    import cv2
+
+    names = ('DISPLAY', 'WAYLAND_DISPLAY')
+    there = sys.platform in ('darwin', 'win32') or any(map(os.environ.get, names))
+    return there and not re.search(r'GUI:\s+NONE', cv2.getBuildInformation())
+
+
+class LiveView:
+    """An estimator that shows each frame with what another estimator saw in it.
+
+    The last `CHUNK` seconds are spotted every `EVERY` seconds; q ends the recording as Ctrl-C does.
+    ``spot`` finds the gestures of a track.
+    """
+
+    def __init__(self, estimator: Estimator, spot: Callable[..., Segments]) -> None:
+        self.estimator, self.spot = estimator, spot
+        self.name, self.layout = estimator.name, estimator.layout
+        self.past: deque[tuple[float, Sequence[Person]]] = deque()
+        self.texts: tuple[str, ...] = ()
+        self.due = EVERY
+
+    def __call__(self, image: np.ndarray, time: float) -> Sequence[Person]:
+        """Persons in one frame; the picture is shown with them."""
+        import cv2
+
+        persons = self.estimator(image, time)
+        self.past.append((time, persons))
+        while self.past[0][0] < time - CHUNK:
+            self.past.popleft()
+        if time >= self.due:
+            self.due = time + EVERY
+            self.texts = self._now(VideoInfo(image.shape[1], image.shape[0], 30.0, 0))
+        picture, now = Image.fromarray(image), as_track([time], [persons], self.layout, None)
+        points, score = now.keypoint[:, 0], now.score[:, 0]
+        draw_people(picture, points, score, get_layout(self.layout), self.texts)
+        cv2.imshow('mg_plugins: q ends', np.asarray(picture)[..., ::-1])
+        if cv2.waitKey(1) & 0xFF == ord('q'):
+            signal.raise_signal(signal.SIGINT)
+        return persons
+
+    def _now(self, info: VideoInfo) -> tuple[str, ...]:
+        """The gestures at the end of the last seconds."""
+        times, found = zip(*self.past, strict=True)
+        track = as_track(np.subtract(times, times[0]), found, self.layout, info).smoothed()
+        segments = self.spot(track, 'camera')
+        ended = track.times[-1] - RECENT
+        return labels([row for row in segments if row.end >= ended], segments.source)

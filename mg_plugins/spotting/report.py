@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from mg_plugins.data.layouts import get_layout
 from mg_plugins.errors import counted
 from mg_plugins.files import write_text
 from mg_plugins.pose import PoseTrack, frames_of
@@ -60,10 +59,7 @@ def write_outputs(
     annotated = None
     if ends[-1] <= LONGEST_VIDEO or long_video:
         annotated = folder / 'annotated.mp4'
-        write_video(
-            annotated, track.keypoint, track.score, ends, get_layout(track.layout), segments,
-            track.size, frames_of(video) if video else None,
-        )  # fmt: skip
+        write_video(annotated, track, segments, frames_of(video) if video else None)
     else:
         notes.append('No annotated video beyond half an hour; --long-video draws it.')
     segments.write_eaf(folder / 'segments.eaf', annotated)
@@ -81,27 +77,19 @@ def write_report(
 ) -> None:
     """Write the page; all text is escaped.
 
-    Args:
-        path: .html to write.
-        segments: Of one recording.
-        title: The recording's name.
-        present: (T,) bool, frames with a person.
-        times: (T + 1,) seconds.
-        video: The annotated video, or None.
-        notes: Shown above everything: synthetic data, a model without a "nothing" class.
+    ``present`` and ``times`` are those of `draw_timeline`, ``video`` is the annotated one, and
+    ``notes`` are shown above everything.
     """
     duration = max(segments.duration, 1e-3)
     by_class: dict[str, list[Segment]] = {}
     for row in segments:
         by_class.setdefault(row.label, []).append(row)
     lengths = {name: [row.end - row.start for row in rows] for name, rows in by_class.items()}
-    total = sum(map(sum, lengths.values()))
+    share, seen = sum(map(sum, lengths.values())) / duration, present.mean() if len(present) else 0
     summary = (
         f'{counted(len(segments), "gestures")} of {counted(len(by_class), "classes")} in '
-        f'{_clock(duration)}; {60 * len(segments) / duration:.1f} a minute, '
-        f'{100 * total / duration:.0f}% of the time; '
-        f'somebody was seen in {100 * float(present.mean()) if len(present) else 0:.0f}% '
-        'of the frames.'
+        f'{_clock(duration)}; {60 * len(segments) / duration:.1f} a minute, {100 * share:.0f}% of '
+        f'the time; somebody was seen in {100 * seen:.0f}% of the frames.'
     )
     gaps = ''.join(
         f'<i style="{_place(times[a], times[b], duration)}"></i>' for a, b in runs(~present)

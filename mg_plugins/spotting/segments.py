@@ -28,32 +28,17 @@ COLUMNS = {
 }
 
 
-class SegmentError(UserError):
-    """A table of segments that cannot be read or written."""
-
-
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One gesture in a recording.
+    """One gesture in a recording."""
 
-    Attributes:
-        start: Seconds from the beginning of the recording.
-        end: Seconds; after ``start``.
-        label: Class name.
-        person: Number of the person in the recording, from 0.
-        confidence: In [0, 1]; 1 for ground truth.
-        start_frame: First frame, from 0.
-        end_frame: Frame after the last.
-        recording: Name of the recording.
-    """
-
-    start: float
-    end: float
-    label: str
-    person: int = 0
-    confidence: float = 1.0
+    start: float  # seconds from the beginning of the recording
+    end: float  # seconds; after ``start``
+    label: str  # class name
+    person: int = 0  # number of the person in the recording
+    confidence: float = 1.0  # in [0, 1]; 1 for ground truth
     start_frame: int = 0
-    end_frame: int = 0
+    end_frame: int = 0  # the frame after the last
     recording: str = ''
 
 
@@ -62,7 +47,7 @@ class Segments:
     """Segments of one or several recordings, in order of time.
 
     Attributes:
-        rows: The segments.
+        rows: The segments; one that is no span of time is a `UserError`.
         source: What every output says of where the model's training data came from, such as
             ``'synthetic'``.
         duration: Seconds of the recording, 0 where unknown; ELAN and Praat need it.
@@ -77,7 +62,7 @@ class Segments:
         for row in self.rows:
             times = (row.start, row.end, row.confidence)
             if not all(map(math.isfinite, times)) or not 0 <= row.start < row.end:
-                raise SegmentError(
+                raise UserError(
                     f'segment {row.label!r} of {row.recording!r} lasts from {row.start} to '
                     f'{row.end} s: expected a start from 0 and an end after it'
                 )
@@ -89,10 +74,6 @@ class Segments:
     def __iter__(self) -> Iterator[Segment]:
         return iter(self.rows)
 
-    def persons(self) -> list[int]:
-        """Numbers of the persons that have a segment; person 0 where nobody has."""
-        return sorted({row.person for row in self.rows}) or [0]
-
     def write_csv(self, path: Path) -> None:
         """Write the table; a synthetic source is told in a last column."""
         extra = {'source': self.source} if self.source else {}
@@ -101,7 +82,9 @@ class Segments:
             writer.writerow([*COLUMNS, *extra])
             for row in self.rows:
                 cells = [format(getattr(row, name), how) for name, _, how in COLUMNS.values()]
-                writer.writerow([*map(_safe_cell, cells), *extra.values()])
+                # No spreadsheet shall take a cell for a formula.
+                cells = [f"'{c}" if c.startswith(tuple('=+-@\t\r')) else c for c in cells]
+                writer.writerow([*cells, *extra.values()])
 
     def write_json(self, path: Path) -> None:
         """Write ``dict(source, duration, segments=[...])``."""
@@ -118,12 +101,13 @@ class Segments:
             eaf.add_linked_file(str(media), relpath=f'./{media.name}')
         if self.source:
             eaf.add_property('source', self.source)
-        for person in self.persons():
-            eaf.add_tier(self._tier(person))
+        tiers = self._tiers()
+        for tier in tiers.values():
+            eaf.add_tier(tier)
         for row in self.rows:
             first, last = round(row.start * 1000), round(row.end * 1000)
             name = _text(row.label)
-            eaf.add_annotation(self._tier(row.person), first, max(last, first + 1), name)
+            eaf.add_annotation(tiers[row.person], first, max(last, first + 1), name)
         with replacing(path) as temporary:
             temporary.unlink()  # pympi keeps what it overwrites as a .bak
             eaf.to_file(str(temporary))
@@ -136,7 +120,7 @@ class Segments:
         from pympi.Praat import TextGrid
 
         grid = TextGrid(xmin=0, xmax=max(self.duration, 0.001))
-        tiers = {person: grid.add_tier(self._tier(person)) for person in self.persons()}
+        tiers = {person: grid.add_tier(name) for person, name in self._tiers().items()}
         ends = dict.fromkeys(tiers, 0.0)
         for row in self.rows:
             start = max(row.start, ends[row.person])
@@ -146,36 +130,28 @@ class Segments:
         with replacing(path) as temporary:
             grid.to_file(str(temporary))
 
-    def _tier(self, person: int) -> str:
-        return f'person {person}' + (f' ({self.source})' if self.source else '')
+    def _tiers(self) -> dict[int, str]:
+        """Name of the tier of each person that has a segment; of person 0 where nobody has."""
+        persons = sorted({row.person for row in self.rows} or {0})
+        return {n: f'person {n}' + (f' ({self.source})' if self.source else '') for n in persons}
 
 
-def read_segments(path: Path, recording: str = '') -> Segments:
-    """Read a table that `Segments` wrote, or an ELAN file with class names as annotations.
-
-    Args:
-        path: A .csv, .json or .eaf file.
-        recording: Name of the recording in an .eaf file; its stem by default.
-
-    Raises:
-        SegmentError: Another kind of file, or one that cannot be read.
-    """
+def read_segments(path: Path) -> Segments:
+    """Read a .csv or .json file that `Segments` wrote; another one is a `UserError`."""
     path = Path(path)
-    if path.suffix not in ('.csv', '.json', '.eaf'):
-        raise SegmentError(f'{path}: segments are read from .csv, .json or .eaf')
+    if path.suffix not in ('.csv', '.json'):
+        raise UserError(f'{path}: segments are read from .csv or .json')
     try:
         if path.suffix == '.json':
             content = read_json(path)
             rows = [Segment(**row) for row in content['segments']]
             return Segments(rows, str(content['source']), float(content['duration']))
-        if path.suffix == '.eaf':
-            return Segments(list(_eaf_rows(path, recording or path.stem)))
         with path.open(newline='', encoding='utf-8-sig') as file:
             table = list(csv.DictReader(file))
         missing = [name for name in COLUMNS if table and name not in table[0]]
         if missing:
             expected = ', '.join(COLUMNS)
-            raise SegmentError(f'{path} lacks the column {missing[0]}; expected {expected}')
+            raise UserError(f'{path} lacks the column {missing[0]}; expected {expected}')
         rows = [
             Segment(**{field: kind(row[name]) for name, (field, kind, _) in COLUMNS.items()})
             for row in table
@@ -184,18 +160,7 @@ def read_segments(path: Path, recording: str = '') -> Segments:
     except UserError:
         raise
     except Exception as error:
-        raise SegmentError(f'{path} holds no segments: {error!r}') from error
-
-
-def _eaf_rows(path: Path, recording: str) -> Iterator[Segment]:
-    from pympi import Eaf
-
-    eaf = Eaf(str(path))
-    for number, tier in enumerate(eaf.get_tier_names()):
-        match = re.match(r'person (\d+)', tier)
-        person = int(match[1]) if match else number
-        for first, last, label, *_ in eaf.get_annotation_data_for_tier(tier):
-            yield Segment(first / 1000, last / 1000, label, person, recording=recording)
+        raise UserError(f'{path} holds no segments: {error!r}') from error
 
 
 def frame_segments(
@@ -205,14 +170,9 @@ def frame_segments(
     recording: str = '',
     person: int = 0,
 ) -> list[Segment]:
-    """Segments from decoded spans.
+    """Segments from decoded spans (class index, start, end, confidence), in frames, end excluded.
 
-    Args:
-        found: (class index, start, end, confidence), frames, end excluded.
-        classes: Class names.
-        times: (T + 1) presentation times of the frames and of the recording's end, in seconds.
-        recording: Name of the recording.
-        person: Number of the person.
+    ``times`` (T + 1) are those of the frames and of the recording's end, in seconds.
     """
     return [
         Segment(
@@ -226,8 +186,3 @@ def frame_segments(
 def _text(value: str) -> str:
     """Text without the control characters that XML and TextGrid forbid."""
     return re.sub(r'[\x00-\x1f\x7f]', ' ', value)
-
-
-def _safe_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(tuple('=+-@\t\r')) else text

@@ -5,7 +5,7 @@ import pytest
 
 from mg_plugins.pose.estimate import Person
 from mg_plugins.spotting import LiveView, Segment, Segments
-from mg_plugins.spotting import live as room
+from mg_plugins.spotting import pictures as room
 
 cv2 = pytest.importorskip('cv2')
 

@@ -85,7 +85,7 @@ def test_training_logs_the_metrics_of_the_last_iteration(trained) -> None:
     runner, _ = trained
     scores = runner.val_evaluator.metrics[0].latest
     assert len(scores) == 2 and runner.val_evaluator.metrics[0].prefix == 'synthetic'
-    hits = sum(any(s[0] == t[0] for s in r['spans']) for r in scores for t in r['truth'])
+    hits = sum(any(s[0] == t[0] for s in r['spans']) for r in scores for t in r['segments'])
     assert hits >= 3, 'hardly any gesture of the clearest kind was found'
     durations = runner.model.durations.exp()[:, 0]
     torch.testing.assert_close(durations, torch.full((2,), 2.0), rtol=0.01, atol=0)
@@ -108,7 +108,7 @@ def test_the_checkpoint_decodes_as_the_trained_model(trained, ann_file) -> None:
         torch.from_numpy(again.probabilities(whole)),
         torch.from_numpy(runner.model.probabilities(whole)),
     )
-    spans = again.spans(again.probabilities(whole), whole.fps, whole.present)
+    spans = again.spans(whole)
     np.testing.assert_array_equal(spans, runner.val_evaluator.metrics[0].latest[0]['spans'])
 
 

@@ -33,38 +33,22 @@ Progress = Callable[[int], None]
 
 @dataclass
 class Spotter:
-    """A trained model.
+    """A trained model."""
 
-    Attributes:
-        model: The network, in evaluation mode.
-        classes: Names of the gesture classes.
-        layout: Joint layout that it was trained on.
-        source: ``'synthetic'`` where its training data say so, else empty.
-        warning: What a user should know before reading its results, or empty.
-        decoder: How probabilities become segments.
-        pipeline: For a model of cut clips, its test pipeline; None for a dense one.
-        coordinates: 2 or 3, or 0 where the checkpoint does not say.
-    """
-
-    model: torch.nn.Module
-    classes: tuple[str, ...]
-    layout: Layout
-    source: str
-    warning: str
-    decoder: Decoder
-    pipeline: Compose | None
-    coordinates: int = 0
+    model: torch.nn.Module  # in evaluation mode
+    classes: tuple[str, ...]  # names of the gesture classes
+    layout: Layout  # joint layout that it was trained on
+    source: str  # ``'synthetic'`` where its training data say so, else empty
+    warning: str  # what a user should know before reading its results, or empty
+    decoder: Decoder  # how probabilities become segments
+    pipeline: Compose | None  # test pipeline of a model of cut clips; None for a dense one
+    coordinates: int = 0  # 2 or 3, or 0 where the checkpoint does not say
 
     def segments(self, track: PoseTrack, name: str, progress: Progress | None = None) -> Segments:
-        """Gestures of every person of a recording, whatever its joint layout.
+        """Gestures of every person of a recording called ``name``, whatever its joint layout.
 
-        Args:
-            track: The recording.
-            name: What it is called in the table.
-            progress: Told how many frames are finished, of all persons together.
-
-        Raises:
-            UserError: No frames, or other joints or coordinates than the model knows.
+        ``progress`` is told how many frames are finished, of all persons together. No frames, or
+        other joints or coordinates than the model knows are a `UserError`.
         """
         if not len(track.times):
             raise UserError(f'{name} has no frames')
@@ -75,10 +59,8 @@ class Spotter:
         rows: list[Segment] = []
         for person in np.flatnonzero(score.any((1, 2))).tolist():
             done = person * len(track.times)
-            spans = self.spot(
-                keypoint[person], score[person], track.fps, track.size,
-                progress and (lambda frames, done=done: progress(done + frames)),
-            )  # fmt: skip
+            told = progress and (lambda frames, done=done: progress(done + frames))
+            spans = self.spot(keypoint[person], score[person], track.fps, track.size, told)
             rows += frame_segments(spans, self.classes, ends, name, person)
         return Segments(rows, self.source, float(ends[-1]))
 
@@ -90,11 +72,7 @@ class Spotter:
         size: tuple[int, int] | None = None,
         progress: Progress | None = None,
     ) -> list[Span]:
-        """Segments of one person: keypoint (T, V, C), score (T, V), size (width, height).
-
-        Raises:
-            UserError: The model learned from another number of coordinates.
-        """
+        """Segments of one person: keypoint (T, V, C), score (T, V), size (width, height)."""
         dims = keypoint.shape[-1]
         if self.coordinates not in (0, dims):
             raise UserError(
@@ -104,9 +82,7 @@ class Spotter:
             )
         features = RecordingFeatures(keypoint, score, self.layout, fps)
         if self.pipeline is None:
-            probability = self.model.probabilities(features, progress=progress)
-            durations = self.model.durations.numpy()
-            return decode(probability, fps, self.decoder, durations, features.present)
+            return self.model.spans(features, progress=progress)
 
         def compute(spans: list[tuple[int, int]]) -> np.ndarray:
             """(N, 1, K + 1): "nothing" where nobody is, and never probable elsewhere."""
@@ -134,22 +110,15 @@ class Spotter:
 
 
 def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 0.6) -> Spotter:
-    """Load a dense model, or any recognizer of cut clips.
+    """Load a dense model, or any recognizer of cut clips, from its config and checkpoint.
 
-    Args:
-        config: Config file.
-        checkpoint: Weights that tools/train.py wrote with it.
-        threshold: Probability that a gesture must reach, for a model without a "nothing" class.
-
-    Raises:
-        UserError: A file is missing, or the checkpoint is not of this config.
+    ``threshold`` is the probability that a gesture must reach, for a model without a "nothing"
+    class. A missing file, or a checkpoint of another config, is a `UserError`.
     """
-    for path, what in ((config, 'config'), (checkpoint, 'checkpoint')):
+    for path in (config, checkpoint):
         if not Path(path).is_file():
-            raise UserError(
-                f'the {what} {path} does not exist; '
-                f'`python tools/train.py {config}` trains a model and writes its checkpoint'
-            )
+            advice = f'`python tools/train.py {config}` trains a model and writes its checkpoint'
+            raise UserError(f'{path} does not exist; {advice}')
     cfg = read_config(config)
     init_default_scope('mmaction')
     model = MODELS.build(cfg.model).eval()

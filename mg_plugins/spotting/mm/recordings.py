@@ -34,7 +34,7 @@ class MGRecordings(BaseDataset):
     test sample is a whole recording. The person with most detected joints counts.
 
     Args:
-        ann_file: A .pkl or .npz annotation file.
+        ann_file: An annotation file; one that lacks a split or segments is an `AnnotationError`.
         split: Split of recordings with ``segments``; None only trains on composed sequences.
         clip_split: Split, or splits, of cut clips, for composed sequences.
         composed: Share of composed sequences; 1 where there are no recordings.
@@ -44,9 +44,6 @@ class MGRecordings(BaseDataset):
         fps: Frames a second where a recording does not say so.
         test_mode: Whole recordings instead of crops.
         **kwargs: As for BaseDataset.
-
-    Raises:
-        AnnotationError: The file, a split or segments are missing.
     """
 
     def __init__(
@@ -66,23 +63,19 @@ class MGRecordings(BaseDataset):
         self.crop, self.samples, self.fps = crop, samples, fps
         self._layout, self.randomness = layout, SampleRandomness()
         self.clips: list[tuple[int, np.ndarray]] = []
-        kwargs.pop('pipeline', None)
-        super().__init__(
-            str(ann_file), pipeline=[], test_mode=test_mode, serialize_data=False, **kwargs
-        )
+        kwargs |= dict(pipeline=[], test_mode=test_mode, serialize_data=False)
+        super().__init__(str(ann_file), **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read recordings and cut clips."""
         content = load_annotations(self.ann_file)
         for key, value in content['meta'].items():
             self._metainfo.setdefault(key, value)
         recordings = self._of_split(content, self.split)
-        for recording in recordings:
-            if 'segments' not in recording:
-                raise AnnotationError(
-                    f'{self.ann_file}: {recording["frame_dir"]!r} of split {self.split!r} has no '
-                    '"segments": it is a cut clip, not an untrimmed recording'
-                )
+        if cut := [clip['frame_dir'] for clip in recordings if 'segments' not in clip]:
+            raise AnnotationError(
+                f'{self.ann_file}: {cut[0]!r} of split {self.split!r} has no "segments": it is a '
+                'cut clip, not an untrimmed recording'
+            )
         if self.clip_split and not self.test_mode:
             self.clips = [
                 (clip['label'], _without_gaps(clip, self.layout))
@@ -98,7 +91,7 @@ class MGRecordings(BaseDataset):
 
     def _of_split(self, content: dict, names: str | Sequence[str] | None) -> list[dict]:
         wanted: set[str] = set()
-        for name in [names] if isinstance(names, str) else names or ():
+        for name in _listed(names):
             if name not in content['split']:
                 raise AnnotationError(
                     f'{self.ann_file} has no split {name!r}; it has {sorted(content["split"])}'
@@ -150,12 +143,14 @@ class MGRecordings(BaseDataset):
         """
         self.full_init()
         if self.test_mode:
-            return self._whole(index)
+            recording, features = self.data_list[index], self.features(index)
+            about = dict(frames=len(features), fps=features.fps, classes=len(self.classes))
+            about |= dict(frame_dir=recording['frame_dir'], segments=spans_of(recording))
+            return dict(inputs=features, data_samples=BaseDataElement(metainfo=about))
         rng = self.randomness.of(dict(sample_idx=index))
         if not self.data_list or (self.clips and rng.random() < self.composed):
-            keypoint, target = compose(
-                self.clips, self.crop + 2, self.fps, len(self.classes), self.layout, rng
-            )
+            options = self.crop + 2, self.fps, len(self.classes), self.layout, rng
+            keypoint, target = compose(self.clips, *options)
             features = RecordingFeatures(keypoint, None, self.layout, self.fps)
             start, pace = 1, 1.0
         else:
@@ -173,13 +168,6 @@ class MGRecordings(BaseDataset):
         sample = BaseDataElement(target=torch.from_numpy(target.astype(np.int64)))
         return dict(inputs=torch.from_numpy(inputs), data_samples=sample)
 
-    def _whole(self, index: int) -> dict:
-        recording, features = self.data_list[index], self.features(index)
-        known = {k: recording[k] for k in ('frame_dir', 'session', 'subject') if k in recording}
-        about = dict(frames=len(features), fps=features.fps, classes=len(self.classes))
-        sample = BaseDataElement(metainfo=dict(known, **about, segments=spans_of(recording)))
-        return dict(inputs=features, data_samples=sample)
-
 
 def spans_of(recording: dict) -> list[tuple[int, int, int]]:
     """(class, start, end) of a recording's segments, in frames."""
@@ -189,18 +177,12 @@ def spans_of(recording: dict) -> list[tuple[int, int, int]]:
 def use_recordings(
     cfg: Config, path: str, layout: object = None, splits: Sequence[str] | None = None
 ) -> list[str]:
-    """Bring a spotting config to an annotation file, in place, and tell what was changed.
+    """Bring an MGSpotter's config to an annotation file, in place, and tell what was changed.
 
-    Args:
-        cfg: Config of an MGSpotter.
-        path: The annotation file.
-        layout: Its joint layout; None takes the one that the file names.
-        splits: Splits of recordings to train and to test on; by default those of the config where
-            the file has them, else the first of `PAIRS`. A config that trains on cut clips alone
-            goes on to do so.
-
-    Raises:
-        AnnotationError: The file has no recordings in two splits, or names no layout.
+    ``layout`` None takes the one that the file names. ``splits`` of recordings to train and to test
+    on are by default those of the config where the file has them, else the first of `PAIRS`; a
+    config that trains on cut clips alone goes on to do so. What the file lacks is an
+    `AnnotationError`.
     """
     content = load_annotations(path)
     meta, present, clips = content['meta'], content['split'], content['annotations']
@@ -222,8 +204,7 @@ def use_recordings(
             )
         for place, dataset in enumerate(sets):
             dataset.split = found[0][min(place, 1)]
-    cut = sets[0].get('clip_split')
-    if not {*([cut] if isinstance(cut, str) else cut or ())} <= set(present):
+    if not {*_listed(sets[0].get('clip_split'))} <= set(present):
         sets[0].clip_split = next((n for n in ('xsub_train', 'train') if n in present), None)
     for dataset in sets:
         dataset.update(ann_file=str(path), layout=layout)
@@ -232,10 +213,12 @@ def use_recordings(
     backbone.update(in_channels=channels(dims))
     backbone.graph_cfg.layout = layout
     cfg.model.head.num_classes = classes
-    return [
-        f'{path}: splits {[d.split for d in sets]}, {counted(classes, "classes")}, '
-        f'{dims} coordinates'
-    ]
+    used = f'splits {[d.split for d in sets]}, {counted(classes, "classes")}, {dims} coordinates'
+    return [f'{path}: {used}']
+
+
+def _listed(names: str | Sequence[str] | None) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names or ()
 
 
 def _main_person(clip: dict) -> tuple[np.ndarray, np.ndarray | None]:

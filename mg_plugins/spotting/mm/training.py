@@ -31,8 +31,7 @@ class MGSpotter(BaseModel):
         head: Options of :class:`mg_plugins.spotting.DenseHead`.
         loss: Options of :func:`mg_plugins.spotting.dense_loss`.
         crop: Frames of a training sample, which inference runs in.
-        stride: Frames that are averaged before the backbone; scores are at the frame rate all the
-            same.
+        stride: Frames that are averaged before the backbone; scores are at the frame rate.
         decoder: Options of :class:`mg_plugins.spotting.Decoder`.
     """
 
@@ -81,17 +80,17 @@ class MGSpotter(BaseModel):
             lambda x: self.scores(x.to(device)).cpu(), features, self.crop, **options
         )
 
-    def spans(self, probability: np.ndarray, fps: float, present: np.ndarray | None) -> list[Span]:
-        """Decoded segments of a recording."""
-        return decode(probability, fps, self.decoder, self.durations.cpu().numpy(), present)
+    def spans(self, features: RecordingFeatures, **options) -> list[Span]:
+        """Segments of a whole recording."""
+        probability, durations = self.probabilities(features, **options), self.durations.cpu()
+        fps, present = features.fps, features.present
+        return decode(probability, fps, self.decoder, durations.numpy(), present)
 
     def forward(self, inputs: Sequence, data_samples: list | None = None, mode: str = 'tensor'):
         """Scores or losses of crops; of whole recordings' features samples with ``spans``."""
         if mode == 'predict':
             for features, sample in zip(inputs, data_samples, strict=True):
-                probability = self.probabilities(features)
-                spans = self.spans(probability, features.fps, features.present)
-                sample.set_metainfo(dict(spans=spans))
+                sample.set_metainfo(dict(spans=self.spans(features)))
             return data_samples
         scores = self.scores(torch.stack(list(inputs)))
         if mode == 'tensor':
@@ -102,25 +101,15 @@ class MGSpotter(BaseModel):
 
 @METRICS.register_module()
 class SpottingMetric(BaseMetric):
-    """F1 at IoU 0.1, 0.3, 0.5, detection rate, false positives, frame-wise macro-F1, latency.
-
-    Args:
-        prefix: Put before each metric's name, ``spot/f1@0.5`` by default.
-        collect_device: Where results of several ranks are gathered.
-    """
+    """F1 at IoU 0.1, 0.3, 0.5, detection rate, false positives, frame-wise macro-F1, latency."""
 
     default_prefix = 'spot'
-
-    def __init__(self, prefix: str | None = None, collect_device: str = 'cpu') -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.latest: list[dict] | None = None
+    latest: list[dict] | None = None
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
         """Keep truth and spans of each recording."""
-        names = dict(frame_dir='recording', segments='truth', spans='spans', frames='frames',
-                     fps='fps', classes='classes')  # fmt: skip
-        for sample in data_samples:
-            self.results.append({name: sample[key] for key, name in names.items()})
+        names = ('frame_dir', 'segments', 'spans', 'frames', 'fps', 'classes')
+        self.results += [{name: sample[name] for name in names} for sample in data_samples]
 
     def evaluate(self, size: int) -> dict[str, float]:
         """As upstream; on a synthetic set the names of all metrics begin with that word."""
@@ -130,13 +119,9 @@ class SpottingMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Metrics over all recordings of all ranks."""
-        self.latest = results
-        return spotting_scores(
-            [(r['truth'], r['spans']) for r in results],
-            [r['frames'] for r in results],
-            [r['fps'] for r in results],
-            results[0]['classes'],
-        )
+        self.latest, classes = results, results[0]['classes']
+        frames, fps = ([r[key] for r in results] for key in ('frames', 'fps'))
+        return spotting_scores([(r['segments'], r['spans']) for r in results], frames, fps, classes)
 
 
 @HOOKS.register_module()
@@ -148,6 +133,5 @@ class SpottingHook(Hook):
     """
 
     def before_train(self, runner: object) -> None:
-        """Take the durations."""
         model = getattr(runner.model, 'module', runner.model)
         model.durations.copy_(torch.from_numpy(runner.train_dataloader.dataset.durations()))
