@@ -5,13 +5,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        'arms': ['ARMS', 'Design', 'choose_prior', 'judged', 'plan_questions', 'previews']
-        + ['shipped_templates'],
+        'arms': ['ARMS', 'Design', 'choose_prior', 'judged', 'plan_questions', 'previews'],
         'ask': ['ask_all'],
-        'baselines': ['bag_baseline'],
-        'build': ['build_scenarios', 'load_template', 'template_names'],
+        'build': ['build_scenarios', 'load_template', 'shipped_templates', 'template_names'],
         'cache': ['Cache'],
         'evaluation': ['Evaluation', 'evaluate'],
+        'figures': ['bag_baseline'],
         'identity': ['probe_subjects'],
         'judges': ['make_judge'],
         'judges.lexicon': ['fit_prior'],
@@ -20,8 +19,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'report': ['print_tables', 'write_results'],
         'scenarios': ['Gesture', 'Scenario', 'load_scenarios', 'save_scenarios'],
         'scores': ['score_evidence'],
-        'sessions': ['recording_sessions', 'sessions_from_clips', 'with_transcripts'],
-        'sources': ['load_sessions', 'with_outcomes'],
+        'sessions': ['load_sessions', 'recording_sessions', 'sessions_from_clips']
+        + ['with_outcomes', 'with_transcripts'],
         'synthetic': ['synthetic_scenarios'],
         'tasks': ['render'],
         'transcripts': ['read_transcripts'],

@@ -1,26 +1,23 @@
 """The arms of an evaluation: without gestures, with them, and with those of another scenario.
 
-A longer prompt can change a model's answers whatever it says, and a judge may simply like one
-answer better once gestures are mentioned. The placebo shows a real timeline, but another
-scenario's; what the arm with gestures gains over *it* comes from what these gestures say.
+A longer prompt, or gestures of whatever kind, may change a judge's answers: what the arm with
+gestures gains over the placebo, a real timeline of somebody else, comes from what they say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mg_plugins.errors import UserError
 
-from .build import Template, load_template, template_names
+from .build import Template
+from .judges.lexicon import Prior, fit_prior
 from .scenarios import Scenario
 from .tasks import Task, render
-
-if TYPE_CHECKING:
-    from .judges.lexicon import Prior
 
 WITHOUT, WITH, PLACEBO = ARMS = ('without', 'with', 'placebo')
 MOST_ROTATIONS = 3
@@ -35,13 +32,11 @@ OWN, OTHER_DOMAIN, SAME_SUBJECT, AGAIN, LENGTH = 1e12, 1e8, 1e4, 1e2, 3.0
 class Question:
     """One question, and where it stands in the evaluation."""
 
-    # scenario, gestures_of: Index of the scenario, and of that whose timeline is shown, if any.
-    scenario: int
+    scenario: int  # index
     arm: str
     draw: int  # number of the exchange of timelines
     rotation: int  # of the options
-    order: tuple[int, ...]  # the options in the order shown, as indices into the scenario's
-    gestures_of: int | None
+    gestures_of: int | None  # index of the scenario whose timeline is shown
     task: Task
 
 
@@ -52,18 +47,16 @@ class Design:
     arms: Sequence[str] = ARMS  # those wanted of ``ARMS``
     derangements: int = 3  # exchanges of timelines in the placebo
     seed: int = 0  # of everything random
-    # Judge so many scenarios, by chance; the placebo still exchanges among all.
-    limit: int | None = None
+    limit: int | None = None  # judge so many, by chance; the placebo still exchanges among all
     bootstrap: int = 2000  # how often subjects are drawn for intervals
     baselines: bool = True  # whether to fit the learned baselines on the training scenarios
 
     def __post_init__(self) -> None:
         if not self.arms or not set(self.arms) <= set(ARMS):
             raise ValueError(f'arms {list(self.arms)}: some of {", ".join(ARMS)} were expected')
-        for name in ('derangements', 'limit'):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f'{name} must be at least 1, not {value}')
+        if self.derangements < 1 or (self.limit is not None and self.limit < 1):
+            numbers = f'derangements {self.derangements} and limit {self.limit}'
+            raise ValueError(f'{numbers}: at least 1 was expected')
 
 
 def plan_questions(
@@ -88,7 +81,7 @@ def plan_questions(
                 gestures = None if source is None else scenarios[source].gestures
                 for rotation, order in enumerate(orders):
                     task = render(scenario, gestures, order, template)
-                    questions.append(Question(i, arm, draw, rotation, order, source, task))
+                    questions.append(Question(i, arm, draw, rotation, source, task))
     return questions
 
 
@@ -103,20 +96,14 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
     """Permutations p (n,) in which scenario i is shown the timeline of p[i], none of its session.
 
     Each is the cheapest assignment under costs that keep to the domain and the split, avoid the own
-    subject and pairs of an earlier exchange, and match the number of gestures loosely, with chance
-    breaking the ties. The lengths are matched so that the placebo's prompts are about as long as
-    the real ones: what the mere number of gestures says stays in the placebo. Time and memory grow
-    with n², to about a second and 100 MB for 2,000 scenarios.
+    subject and pairs of an earlier exchange, and match the number of gestures loosely (what the
+    mere number says stays in the placebo), with chance breaking the ties. Time and memory grow with
+    n², to about a second and 100 MB for 2,000 scenarios.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.stats import rankdata
 
     n = len(scenarios)
-    if n < 2:
-        raise UserError(
-            f'the placebo exchanges timelines between scenarios, and there is {n}: give two or '
-            f'more, or leave this arm out (--arms without with)'
-        )
     cost = OTHER_DOMAIN * ~_same((s.domain, s.split) for s in scenarios)
     cost += SAME_SUBJECT * _same(s.subject for s in scenarios)
     # As ranks: a session with very many gestures would otherwise rule the whole assignment.
@@ -129,8 +116,8 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
         rows, columns = linear_sum_assignment(cost + random.random((n, n)))
         if (cost[rows, columns] >= OWN).any():
             raise UserError(
-                f'the placebo cannot give each of {n} scenarios the timeline of another session, '
-                'one session has more than half of them: give more sessions, or leave this arm out'
+                'the placebo shows the timelines of other sessions, and one session has more than '
+                f'half of the {n} scenarios: give more, or leave this arm out (--arms without with)'
             )
         cost[rows, columns] += AGAIN
         draws.append(columns)
@@ -139,8 +126,7 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
 
 def _same(keys: Iterable[object]) -> np.ndarray:
     """(n, n) whether two scenarios share a key."""
-    numbers: dict[object, int] = {}
-    codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    codes = np.unique([repr(key) for key in keys], return_inverse=True)[1]
     return codes[:, None] == codes
 
 
@@ -156,13 +142,8 @@ def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
 
 
 def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prior:
-    """The lexicon judge's prior for a set.
-
-    ``wish`` is ``'fitted'`` (to its labelled training scenarios, the default where there are 20) or
-    ``'documented'`` (else the default).
-    """
-    from .judges.lexicon import Prior, fit_prior
-
+    """The lexicon judge's prior, ``'fitted'`` to a set's labelled training scenarios (the default
+    where there are 20) or ``'documented'``."""
     train = for_fitting(scenarios)
     enough = len(train) >= ENOUGH_TO_FIT if wish is None else wish == 'fitted'
     return fit_prior(train) if enough else Prior.documented()
@@ -190,9 +171,3 @@ def previews(
             title = f'{cases[place].id}, {q.arm}{exchange}{order}'
             shown.setdefault((q.task.system, q.task.user), (title, q.task))
     return list(shown.values())
-
-
-def shipped_templates(scenarios: Sequence[Scenario]) -> dict[str, Template]:
-    """The package's own templates that these scenarios were built with, by domain."""
-    names = {s.domain for s in scenarios} & set(template_names())
-    return {name: load_template(name) for name in sorted(names)}

@@ -1,12 +1,8 @@
-"""Asking many questions at a time, without losing, repeating or hammering.
+"""Asking many questions at a time: every one ends as one `Answer`, whatever happens to it.
 
-Every question ends as one `Answer`, whatever happens to it. A reply is in the cache before anything
-is done with it, so that no question is asked again after its answer has arrived.
-
-How many requests are under way adapts to the endpoint: `Pace` begins with one, so that a refused
-parameter costs one request. A request's time counts from when the endpoint can serve it, which is
-taken to be when the requests made before it have been answered; one that runs out of time is still
-waited for while there is something else to do.
+A reply is in the cache before anything is done with it. A request's time counts from when the
+requests made before it have been answered; one that runs out of it is still waited for while there
+is something else to do.
 """
 
 from __future__ import annotations
@@ -21,12 +17,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mg_plugins.errors import UserError
 
 from .cache import Cache, task_key
 from .parse import parse_reply
-from .tasks import FAILED, NOT_ASKED, UNREAD, Answer, Judge, JudgeError, Reply, Task, Unreachable
+from .tasks import FAILED, NOT_ASKED, UNREAD, Answer, Judge, JudgeError, Reply, Task
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of back-off: the first limit and the last
 PATIENCE = 300.0  # an endpoint that asks to wait longer ends the run; a later one goes on from here
@@ -38,9 +35,10 @@ CLOSING = 10.0  # seconds for connections to close
 class Pace:
     """How many requests may be under way (``allowed``): one at first, at last ``most``.
 
-    After each round (as many replies as may be under way) the median time of its replies is
-    compared with that of the fastest round so far: up to 1.5 times, the number doubles; above 3
-    times, it falls by one. A time-out or "too many requests" (`overloaded`) halves it.
+    One at first, so that a refused parameter costs one request. After each round (as many replies
+    as may be under way) the median time of its replies is compared with that of the fastest round
+    so far: up to 1.5 times, the number doubles; above 3 times, it falls by one. A time-out or "too
+    many requests" (`overloaded`) halves it.
     """
 
     def __init__(self, most: int) -> None:
@@ -69,31 +67,17 @@ class Pace:
 class Asked:
     """What became of the tasks, in their order."""
 
-    # answers, replies: One for each task; None where no reply came.
-    answers: list[Answer]
-    replies: list[Reply | None]
-    # calls, tokens: Requests made, retries included, and tokens of the replies to them.
-    calls: int = 0
-    tokens: int = 0
+    answers: list[Answer] = field(default_factory=list)
+    replies: list[Reply | None] = field(default_factory=list)  # None where none came
+    calls: int = 0  # requests made, retries included
+    tokens: int = 0  # of the replies to them
     cached: int = 0  # tasks answered from the cache
     stopped: str = ''  # why it ended early, or empty
-    # total_replies, total_tokens: Of these questions over all runs with this cache.
-    total_replies: int = 0
+    total_replies: int = 0  # of these questions over all runs with this cache
     total_tokens: int = 0
 
 
-def ask_all(
-    judge: Judge,
-    tasks: Sequence[Task],
-    *,
-    cache: Cache | None = None,
-    concurrency: int = 8,
-    timeout: float = 300.0,
-    retries: int = 6,
-    max_calls: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    read: Callable[[Reply, Task], Answer] = parse_reply,
-) -> Asked:
+def ask_all(judge: Judge, tasks: Sequence[Task], **options: Any) -> Asked:
     """Ask all tasks and wait for their answers; the judge is closed at the end.
 
     One whose reply could not be read is asked anew, `REASK` times ever.
@@ -103,22 +87,17 @@ def ask_all(
     Args:
         judge: Who answers. One with a method ``scrub(text)`` takes its secrets out of all texts.
         tasks: Questions; equal ones (same messages, same sample) are asked once.
-        cache: Where replies are looked for and kept.
-        concurrency: The most requests under way at a time; see `Pace`.
-        timeout: Seconds for one request from when it can be served. It is doubled with each try.
-        retries: How often a request is made anew after an error that may pass, after a random wait
-            below a limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
-        max_calls: The most requests, retries included.
+        cache: Where replies are looked for and kept; none by default.
+        concurrency: The most requests under way at a time (8); see `Pace`.
+        timeout: Seconds (300) for one request from when it can be served; doubled with each try.
+        retries: How often (6) a request is made anew after an error that may pass, after a random
+            wait below a limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
+        max_calls: The most requests, retries included; any number by default.
+        seconds: After which no more are made; never by default.
         progress: Called with the number of tasks done and of all, from the asking thread.
-        read: Makes an answer of a reply.
+        read: Makes an answer of a reply; `parse_reply` by default.
     """
-    if concurrency < 1 or not timeout > 0 or retries < 0:
-        raise UserError(
-            f'concurrency {concurrency}, timeout {timeout}, retries {retries}: '
-            'at least 1, above 0 and at least 0 were expected'
-        )
-    run = _Run(judge, list(tasks), cache, Pace(concurrency), timeout, retries,
-               max_calls, progress, read)  # fmt: skip
+    run = _Run(judge, list(tasks), **options)
     with ThreadPoolExecutor(1, 'ask') as pool:
         asked = pool.submit(asyncio.run, run.main())
         try:
@@ -153,24 +132,28 @@ class _Run:
 
     judge: Judge
     tasks: list[Task]
-    cache: Cache | None
-    pace: Pace
-    timeout: float
-    retries: int
-    max_calls: int | None
-    progress: Callable[[int, int], None] | None
-    read: Callable[[Reply, Task], Answer]
-    stopped: str = ''
-    arrived: bool = False  # any reply at all
-    # Since the last reply: questions given up, and, before any, connections refused.
-    failures: int = 0
-    done: int = 0
-    cached: int = 0
-    calls: int = 0
-    tokens: int = 0
-    jitter: random.Random = field(default_factory=lambda: random.Random(0))
-    # Requests under way, in the order of their start, with the time from when each is served.
-    served: dict[asyncio.Task, float] = field(default_factory=dict)
+    cache: Cache | None = None
+    concurrency: int = 8
+    timeout: float = 300.0
+    retries: int = 6
+    max_calls: int | None = None
+    seconds: float = math.inf
+    progress: Callable[[int, int], None] | None = None
+    read: Callable[[Reply, Task], Answer] = parse_reply
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or not self.timeout > 0 or self.retries < 0:
+            raise UserError(
+                f'concurrency {self.concurrency}, timeout {self.timeout}, retries {self.retries}: '
+                'at least 1, above 0 and at least 0 were expected'
+            )
+        self.asked, self.pace, self.jitter = Asked(), Pace(self.concurrency), random.Random(0)
+        self.arrived, self.done = False, 0  # any reply at all, and tasks done
+        self.began = time.monotonic()
+        # Since the last reply: questions given up, and, before any, connections refused.
+        self.failures = 0
+        # Requests under way, in the order of their start, with the time from when each is served.
+        self.served: dict[asyncio.Task, float] = {}
 
     async def main(self) -> Asked:
         self.loop, self.current = asyncio.get_running_loop(), asyncio.current_task()
@@ -182,8 +165,8 @@ class _Run:
                 self._take(question, self.cache.replies(self.judge, task))
             question.places.append(place)
         questions = list(by_key.values())
-        self.cached = sum(len(q.places) for q in questions if q.answer is not None)
-        self._count(self.cached)
+        self.asked.cached = sum(len(q.places) for q in questions if q.answer is not None)
+        self._count(self.asked.cached)
         self.waiting = deque(q for q in questions if q.answer is None)
         self.under_way: set[asyncio.Task] = set()
         try:
@@ -198,16 +181,17 @@ class _Run:
             await asyncio.gather(*left, return_exceptions=True)
             with suppress(Exception):  # the answers are there; nothing depends on this
                 await asyncio.wait_for(self.judge.close(), CLOSING)
-        answers = [Answer(NOT_ASKED, text=self.stopped)] * len(self.tasks)
-        replies: list[Reply | None] = [None] * len(self.tasks)
+        asked = self.asked
+        asked.answers = [Answer(NOT_ASKED, text=asked.stopped)] * len(self.tasks)
+        asked.replies = [None] * len(self.tasks)
         for question in questions:
             reply, answer = question.best()
             for place in question.places:
-                answers[place] = question.answer or answer or answers[place]
-                replies[place] = reply
-        every = [reply.tokens for q in questions for reply, _ in q.read]
-        run = self.calls, self.tokens, self.cached, self.stopped
-        return Asked(answers, replies, *run, len(every), sum(every))
+                asked.answers[place] = question.answer or answer or asked.answers[place]
+                asked.replies[place] = reply
+            asked.total_replies += len(question.read)
+            asked.total_tokens += sum(reply.tokens for reply, _ in question.read)
+        return asked
 
     async def _ask_waiting(self) -> None:
         """Keep as many questions under way as the pace allows, until all are done."""
@@ -258,7 +242,7 @@ class _Run:
                 self._failed(question, error)
         if question.answer is not None:
             self._count(len(question.places))
-        elif not self.stopped:
+        elif not self.asked.stopped:
             # One that ran out of time goes last: its reply may come while others are asked.
             (self.waiting.append if question.late else self.waiting.appendleft)(question)
 
@@ -271,7 +255,7 @@ class _Run:
                 await asyncio.wait_for(self.stop.wait(), pause)
         if self._over():
             return False  # not asked, as far as its outcome goes
-        self.calls += 1
+        self.asked.calls += 1
         question.tries += 1
         return True
 
@@ -311,7 +295,7 @@ class _Run:
             tries = f' (asked {question.tries} times)' if question.tries > 1 else ''
             # An earlier draw, unreadable, is better than nothing.
             question.answer = question.best()[1] or Answer(FAILED, text=f'{error}{tries}')
-        if given_up or isinstance(error, Unreachable) and not self.arrived:
+        if given_up or error.unreachable and not self.arrived:
             self.failures += 1
             if self.failures >= max(5, 2 * self.pace.most):
                 self._stop(f'{self.failures} failures in a row and no reply, the last: {error}')
@@ -323,19 +307,21 @@ class _Run:
         reply = await self.judge.reply(task)
         # No await from here on: what has arrived is kept.
         self.pace.replied(time.monotonic() - started)
-        self.tokens += reply.tokens
+        self.asked.tokens += reply.tokens
         self.arrived, self.failures = True, 0
         if self.cache is not None:
             self.cache.put(self.judge, question.task, reply)
         self._take(question, [reply])
 
     def _over(self) -> bool:
-        if self.calls >= (math.inf if self.max_calls is None else self.max_calls):
+        if self.max_calls is not None and self.asked.calls >= self.max_calls:
             self._stop(f'the budget of {self.max_calls} calls is used up')
-        return bool(self.stopped)
+        if time.monotonic() > self.began + self.seconds:
+            self._stop(f'{self.seconds:g} s are over; what was answered is in the cache')
+        return self.stop.is_set()
 
     def _stop(self, why: str) -> None:
-        self.stopped = self.stopped or why
+        self.asked.stopped = self.asked.stopped or why
         self.stop.set()
 
     def _count(self, number: int) -> None:

@@ -1,15 +1,11 @@
-"""Scenarios from sessions: a template asks, names, subjects and recordings are hidden.
-
-Templates, such as ``templates/post_match.json``, say how a recording becomes a question; users copy
-and edit them. Nothing here draws a random number but the salt of the ids.
-"""
+"""Scenarios from sessions: a template asks, names, subjects and recordings are hidden."""
 
 from __future__ import annotations
 
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -20,15 +16,7 @@ from mg_plugins.errors import UserError, counted
 from mg_plugins.files import read_json
 
 from .redact import Redactor, opaque_id
-from .scenarios import (
-    KNOWN_ONLY,
-    RECOGNISED,
-    SYNTHETIC,
-    Scenario,
-    Text,
-    Valence,
-    check,
-)
+from .scenarios import KNOWN_ONLY, RECOGNISED, SYNTHETIC, Scenario, Text, Valence, check
 from .sessions import Session
 
 FOLDER = Path(__file__).with_name('templates')
@@ -77,10 +65,7 @@ def template_names() -> list[str]:
 
 
 def load_template(name_or_path: str | os.PathLike) -> Template:
-    """Read a template of the package by its name, or one's own by its path.
-
-    One that is not there or does not follow the schema is a `UserError` with file and field.
-    """
+    """Read a template of the package by its name, or one's own by its path."""
     text, names = os.fspath(name_or_path), template_names()
     path = FOLDER / f'{text}.json' if text in names else Path(text)
     if not path.is_file():
@@ -89,27 +74,24 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
             f'.json file (copy one from {FOLDER} to begin with)'
         )
     made = check(Template, read_json(path), str(path))
-    alike = [
-        part
-        for part in ('name', 'option')
-        if len({getattr(s, part).casefold() for s in made.states}) < len(made.states)
-    ]
-    for wrong, what in (
-        (
-            not re.fullmatch(r'[\w.-]+', made.name),
-            f'name: letters, digits, _, - and . were expected, not {made.name!r}',
-        ),
-        (made.context.count(SLOT) != 1, f'context: {SLOT} must stand in it, once'),
-        (alike, f'states: each with a {" ".join(alike)} of its own was expected'),
-        (
-            made.name in names and path.resolve().parent != FOLDER,
-            f'name: {made.name!r} is a template of the package; give your copy a name of its own, '
-            'so that the two cannot be mixed up',
-        ),
-    ):
-        if wrong:
-            raise UserError(f'{path}, field {what}')
+    taken = made.name in names and path.resolve().parent != FOLDER
+    if taken or not re.fullmatch(r'[\w.-]+', made.name):
+        raise UserError(
+            f'{path}, field name: letters, digits, _, - and . were expected that are not the name '
+            f'of a template of the package ({", ".join(names)}), not {made.name!r}'
+        )
+    if made.context.count(SLOT) != 1:
+        raise UserError(f'{path}, field context: {SLOT} must stand in it, once')
+    for part in ('name', 'option'):
+        if len({getattr(s, part).casefold() for s in made.states}) < len(made.states):
+            raise UserError(f'{path}, field states: each with a {part} of its own was expected')
     return made
+
+
+def shipped_templates(scenarios: Sequence[Scenario]) -> dict[str, Template]:
+    """The package's own templates that these scenarios were built with, by domain."""
+    names = {s.domain for s in scenarios} & set(template_names())
+    return {name: load_template(name) for name in sorted(names)}
 
 
 def build_scenarios(
@@ -125,9 +107,8 @@ def build_scenarios(
 ) -> list[Scenario]:
     """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
 
-    Given names are masked in the names of gestures too. The order is not that of the ids: they are
-    others with another salt, and what depends on the order, such as which timelines an evaluation
-    exchanges, would change with every build.
+    Given names are masked in the names of gestures too. The order is not that of the ids, which are
+    others with another salt: the timelines that an evaluation exchanges depend on it.
 
     Args:
         sessions: One whose state is neither the template's nor empty is left out.

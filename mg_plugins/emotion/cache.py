@@ -9,10 +9,9 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import locked
@@ -34,26 +33,27 @@ def task_key(judge: Judge, task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Cache(AbstractContextManager):
-    """Replies by question; what is put is in the file when `put` returns.
+class Cache(ExitStack):
+    """Replies by question, refusals and unreadable ones too; they are in the file after `put`.
 
-    Every reply that arrived is kept, also refusals and unreadable ones (so that a question is not
-    asked anew more often than allowed, however often a run is started). The file has mode 0600,
-    its folder, if made here, 0700. What cannot be used, or is in use, raises `UserError`.
+    The file has mode 0600, its folder, if made here, 0700. What cannot be used, or is in use,
+    raises `UserError`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__()
         self.path, self._replies = Path(path), defaultdict(list)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with ExitStack() as held:
-                held.enter_context(locked(self.path.parent, "the cache's folder"))
-                file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-                self._file = held.enter_context(open(file, 'r+b', buffering=0))
-                os.chmod(self.path, 0o600)
-                self._load(self._file.read())
-                self._held = held.pop_all()
-        except OSError as error:
+            self.enter_context(locked(self.path.parent, "the cache's folder"))
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._file = self.enter_context(open(file, 'r+b', buffering=0))
+            os.chmod(self.path, 0o600)
+            self._load(self._file.read())
+        except (OSError, UserError) as error:
+            self.close()
+            if isinstance(error, UserError):
+                raise
             raise UserError(f'the cache {self.path} cannot be written: {error}') from None
 
     def replies(self, judge: Judge, task: Task) -> list[Reply]:
@@ -70,13 +70,6 @@ class Cache(AbstractContextManager):
         except (OSError, ValueError) as error:  # the latter where it is closed
             raise UserError(f'the cache {self.path} cannot be written: {error}') from None
         self._replies[key].append(reply)
-
-    def close(self) -> None:
-        """Close the file; the cache is not used afterwards."""
-        self._held.close()
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
 
     def _load(self, content: bytes) -> None:
         """Read all lines; one that a kill cut off at the end is taken away."""

@@ -11,30 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mg_plugins.errors import UserError
 
-from .arms import (
-    PLACEBO,
-    WITH,
-    WITHOUT,
-    Design,
-    Question,
-    for_fitting,
-    judged,
-    plan_questions,
-    shipped_templates,
-)
+from .arms import PLACEBO, WITH, WITHOUT, Design, Question, for_fitting, judged, plan_questions
 from .ask import ask_all
+from .build import Template, shipped_templates
+from .cache import Cache
 from .figures import NO_INTERVAL, Tally
 from .scenarios import Scenario
-from .scores import GENERAL_RUBRIC, grade, rubric_task, score_evidence
-from .tasks import ANSWERED, LETTERS, NOT_ASKED, TEXTS, Answer, Judge, Reply, clock
-
-if TYPE_CHECKING:
-    from .build import Template
-    from .cache import Cache
+from .scores import GENERAL_RUBRIC, grade, score_evidence
+from .tasks import ANSWERED, LETTERS, NOT_ASKED, TEXTS, Answer, Judge, Reply, clock, rubric_task
 
 VERSION = 2
 SAYS = TEXTS['findings']
@@ -67,10 +55,9 @@ def evaluate(
 
     A scenario's score in an arm is the share of right answers over rotations, samples and
     exchanges; a question without an answer (refused, unreadable, failed) counts as not right.
-    McNemar's test needs one choice a scenario: the one that most of its questions made in that
-    arm, where "no answer" is an outcome like any other, and a tie is not right. In the placebo the
-    vote runs over all exchanges. That tends to flatter the placebo (several wrong timelines partly
-    cancel), so the test against it errs on the careful side.
+    McNemar's test needs one choice a scenario: the one that most of its questions made in that arm,
+    where "no answer" is an outcome like any other, and a tie is not right. In the placebo this
+    tends to flatter it (several wrong timelines partly cancel): the test errs on the careful side.
 
     Args:
         scenarios: Either all multiple choice or all open-ended. Split ``'train'`` fits the
@@ -98,8 +85,8 @@ def evaluate(
     asked = ask_all(judge, [q.task for q in questions], cache=cache, **ask)
     classes = {gesture.name for case in cases for gesture in case.gestures}
     records = [
-        {'set': name, **_record(cases, question, answer, reply, classes)}
-        for question, answer, reply in zip(questions, asked.answers, asked.replies, strict=True)
+        {'set': name, **_record(cases, *told, classes)}
+        for told in zip(questions, asked.answers, asked.replies, strict=True)
     ]
     spent, ungraded = [asked], 0
     if cases[0].open_ended and rubric_judge:
@@ -115,8 +102,7 @@ def evaluate(
         for place, score in zip(told, scores, strict=True):
             records[place] |= score or {}
     tally = Tally(cases, records, plan.bootstrap, plan.seed)
-    notes = _notes(scenarios, tally, plan)
-    notes += [SAYS['ungraded'].format(n=ungraded)] if ungraded else []
+    notes = _notes(scenarios, tally, ungraded)
     choice = not tally.open_ended
     free, free_gains = (None, {}) if choice else tally.open()
     chosen = [cases[i] for i in sorted({q.scenario for q in questions})]
@@ -200,7 +186,8 @@ def _findings(tally: Tally, metrics: dict[str, Any]) -> Iterator[str]:
     for other, title in ((WITHOUT, 'no gestures'), (PLACEBO, 'those of another scenario')):
         gain = metrics['comparisons'].get(f'{WITH} - {other}', {}).get('gain', NO_INTERVAL)
         if gain['value'] is not None:
-            value, low, high = (_points(gain[key] or 0.0) for key in ('value', 'low', 'high'))
+            points = (f'{100 * (of or 0.0):+.1f}'.replace('-', '−') for of in gain.values())
+            value, low, high = ('0.0' if text[1:] == '0.0' else text for text in points)
             interval = '(there is no interval)'
             if gain['low'] is not None:
                 chance = metrics['subjects'] < FEW_SUBJECTS or gain['low'] <= 0 <= gain['high']
@@ -236,12 +223,7 @@ def _findings(tally: Tally, metrics: dict[str, Any]) -> Iterator[str]:
         yield SAYS['few subjects'].format(n=subjects)
 
 
-def _points(share: float) -> str:
-    text = f'{100 * share:+.1f}'.replace('-', '−')
-    return '0.0' if text[1:] == '0.0' else text
-
-
-def _notes(scenarios: Sequence[Scenario], tally: Tally, plan: Design) -> list[str]:
+def _notes(scenarios: Sequence[Scenario], tally: Tally, ungraded: int) -> list[str]:
     """What was left out of the figures, and what may blur them."""
     cases, train = tally.cases, for_fitting(scenarios)
     left_out, judged_too = [s for s in scenarios if s.split == 'train'], cases.values()
@@ -256,6 +238,7 @@ def _notes(scenarios: Sequence[Scenario], tally: Tally, plan: Design) -> list[st
         'unknown': len(tally.judged) - len(tally.known),
         'unfinished': len(tally.cut),
         'own subject': own,
+        'ungraded': ungraded,
     }
     fields = {'fitting': len(train), 'share': own / max(len(placebo), 1)}
     return [SAYS[what].format(n=number, **fields) for what, number in found.items() if number]

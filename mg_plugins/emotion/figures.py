@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,22 @@ from mg_plugins.data.statistics import Bootstrap
 from mg_plugins.errors import UserError
 
 from .arms import ARMS, PLACEBO, WITH, WITHOUT
-from .scenarios import Scenario
+from .scenarios import Gesture, Scenario
 from .tasks import ANSWERED, NOT_ASKED, STATUSES
 
 COMPARISONS = ((WITH, WITHOUT), (WITH, PLACEBO), (PLACEBO, WITHOUT))
 NO_INTERVAL = {'value': None, 'low': None, 'high': None}
 OPEN = ('completeness', 'depth', 'evidence')
 BINS = 10  # of the calibration error
+STRENGTHS = tuple(10.0**k for k in np.arange(-4, 1.5, 0.5))  # of the learned baseline
 Record = Mapping[str, Any]
 
 
 class Tally:
     """Records of questions, one dict each (see `evaluation`), counted by scenario.
 
-    Scenarios of unknown state, and those of which the budget left questions unasked, take no part
-    in figures that need the truth. ``draws`` and ``seed`` are the bootstrap's.
+    Scenarios of unknown state, and those that were not asked to the end, take no part in figures
+    that need the truth. ``draws`` and ``seed`` are the bootstrap's.
     """
 
     def __init__(
@@ -74,13 +76,13 @@ class Tally:
             'accuracy': NO_INTERVAL if free else self.boot.mean(self.score[arm]),
             'macro_f1': NO_INTERVAL if free else self._macro_f1(self.votes[arm]),
             'evidence': self._interval(self._means(arm, lambda r: r.get('grounded'))),
-            'ece': expected_calibration_error(confidence, correct),
-            'brier': brier_score(confidence, correct),
+            'ece': expected_calibration_error(confidence, correct) if sure else None,
+            'brier': float(np.mean((confidence - correct) ** 2)) if sure else None,
             'mean_confidence': float(confidence.mean()) if sure else None,
         }
 
     def compare(self) -> dict[str, dict[str, Any]]:
-        """Paired gains of one arm over another; b is right in the first only."""
+        """Paired gains of one arm over another."""
         return {
             f'{first} - {second}': {
                 'gain': self.boot.mean(self.score[first] - self.score[second]),
@@ -111,67 +113,58 @@ class Tally:
 
     def baselines(self, train: Sequence[Scenario], notes: list[str]) -> dict[str, Any]:
         """What counting achieves on the same scenarios, fitted on the training ones."""
-        from .baselines import bag_baseline
-
         if not self.known or not train:
             notes.append('No baselines: they need labelled scenarios of split train, and of test.')
             return {}
         test, common = [self.cases[i] for i in self.known], Counter(s.state for s in train)
         favourite = max(self.states, key=lambda state: common[state])
-        results = {'majority': ([favourite] * len(test), len(train))}
+        always = {'predictions': [favourite] * len(test), 'train_sessions': len(train)}
+        results = {'majority': always}
         try:
-            result = bag_baseline(train, test, self.seed)
-            results['bag of gestures'] = result['predictions'], result['train_sessions']
+            results['bag of gestures'] = bag_baseline(train, test, self.seed)
         except (UserError, ImportError) as error:
             notes.append(f'No learned baseline: {error}')
-        figures = {}
-        for title, (chosen, sessions) in results.items():
-            columns = np.array([self.states.index(state) for state in chosen])
-            accuracy = self.boot.mean((columns == self.truth).astype(float))
-            f1 = self._macro_f1(np.eye(len(self.states) + 1)[columns])
-            figures[title] = {'accuracy': accuracy, 'macro_f1': f1, 'train_sessions': sessions}
-        return figures
+        for result in results.values():
+            columns = np.array([self.states.index(state) for state in result.pop('predictions')])
+            result['accuracy'] = self.boot.mean((columns == self.truth).astype(float))
+            result['macro_f1'] = self._macro_f1(np.eye(len(self.states) + 1)[columns])
+        return results
 
     def open(self) -> tuple[dict, dict]:
         """Completeness, depth and evidence by arm, and their paired gains by pair of arms.
 
         A question without an answer has 0 in all; one that the rubric judge gave no score is left
-        out. A gain runs over the scenarios that have scores in both arms. Without a rubric judge
-        there is the evidence alone.
+        out, from a gain in both arms. Without a rubric judge there is the evidence alone.
         """
         rated = any('depth' in r for r in self.records)
-        parts = ('completeness', 'depth', 'grounded') if rated else ('grounded',)
 
-        def scores(r: Record) -> tuple[float, ...] | None:
+        def score(r: Record, part: str) -> float | None:
             if r['status'] != ANSWERED:
-                return (0,) * len(parts)
-            return tuple(r[part] for part in parts) if parts[0] in r else None
+                return 0.0
+            return r[part] if 'depth' in r or not rated else None
 
-        means = {arm: self._means(arm, scores) for arm in self.of}
-        gains = {
-            f'{a} - {b}': {i: means[a][i] - means[b][i] for i in means[a] if i in means[b]}
-            for a, b in self.pairs
-        }
-        return tuple(
-            {
-                name: dict.fromkeys(OPEN, NO_INTERVAL)
-                | {part: self._interval(values, k) for k, part in enumerate(OPEN[-len(parts) :])}
-                for name, values in table.items()
-            }
-            for table in (means, gains)
-        )
+        figures = {arm: dict.fromkeys(OPEN, NO_INTERVAL) for arm in self.of}
+        gains = {f'{a} - {b}': dict.fromkeys(OPEN, NO_INTERVAL) for a, b in self.pairs}
+        for name in OPEN if rated else ('evidence',):
+            part = 'grounded' if name == 'evidence' else name
+            means = {arm: self._means(arm, partial(score, part=part)) for arm in self.of}
+            for arm, of_arm in means.items():
+                figures[arm][name] = self._interval(of_arm)
+            for a, b in self.pairs:
+                gain = {i: means[a][i] - means[b][i] for i in means[a] if i in means[b]}
+                gains[f'{a} - {b}'][name] = self._interval(gain)
+        return figures, gains
 
-    def _means(self, arm: str, value: Callable[[Record], Any]) -> dict[str, np.ndarray]:
+    def _means(self, arm: str, value: Callable[[Record], Any]) -> dict[str, float]:
         """Mean by scenario of what ``value`` has for an arm's records."""
         values: dict[str, list] = {}
         for r in self.of[arm]:
             if r['scenario'] not in self.cut and (found := value(r)) is not None:
                 values.setdefault(r['scenario'], []).append(found)
-        return {name: np.mean(found, 0) for name, found in values.items()}
+        return {name: np.mean(found) for name, found in values.items()}
 
-    def _interval(self, means: Mapping[str, np.ndarray], column: int = 0) -> dict[str, Any]:
-        values = np.array([np.atleast_1d(mean)[column] for mean in means.values()])
-        return self._bootstrap(list(means)).mean(values)
+    def _interval(self, means: Mapping[str, float]) -> dict[str, Any]:
+        return self._bootstrap(list(means)).mean(np.array(list(means.values())))
 
     def _macro_f1(self, votes: np.ndarray) -> dict[str, Any]:
         confusion = np.zeros((len(self.known), len(self.states), len(self.states) + 1))
@@ -196,31 +189,23 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
         return np.where(total > 0, 2 * right / total, 0).sum(-1) / (total > 0).sum(-1)
 
 
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | None:
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Mean distance between confidence (m,) and share of right answers (m,), over 10 equal bins.
 
     Bins are weighted by the answers in them (Naeini et al. 2015; Guo et al. 2017, equation 3).
     """
-    if not len(confidence):
-        return None
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return float(abs(np.bincount(place, confidence - correct, BINS)).sum() / len(confidence))
-
-
-def brier_score(confidence: np.ndarray, correct: np.ndarray) -> float | None:
-    """Mean squared distance between the confidence (m,) and whether the answer is right (m,)."""
-    return float(np.mean((confidence - correct) ** 2)) if len(confidence) else None
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Exact McNemar test on scenarios that two arms judged, (n,) whether each was right.
 
-    It takes scenarios as independent; where sessions of one person go together, the interval of
-    the gain, which is clustered, is the safer of the two. ``b`` are right in the first only.
+    It takes scenarios as independent; the interval of the gain, which is clustered, is the safer of
+    the two. ``b`` are right in the first only.
     """
     from scipy.stats import binomtest
 
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     return {'b': b, 'c': c, 'p': float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0}
 
@@ -229,3 +214,73 @@ def majority(votes: np.ndarray) -> np.ndarray:
     """(n,) column with the most votes in (n, K + 1); −1 where several share the first place."""
     most = votes.max(1, initial=0)[:, None]
     return np.where((votes == most).sum(1) > 1, -1, votes.argmax(1))
+
+
+def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int = 0) -> dict:
+    """A learned baseline by the protocol published with iMiGUE: from counts of gestures to states.
+
+    A logistic regression on what occurs in two training sessions or more. The strength of its L2
+    penalty is chosen on the training subjects only, by the log-likelihood of the true state under
+    cross-validation that keeps a subject on one side; ``seed`` is that of the folds. One session
+    counts once. Where test timelines come from a recogniser, training ones must be out-of-fold
+    predictions (``tools/compare.py --leave-out``): one names what it was trained on far better.
+
+    Returns:
+        ``predictions``, the likeliest state of each test scenario; ``train_sessions``, the number
+        fitted on.
+
+    Raises:
+        UserError: Fewer than two states among the training sessions.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    sessions = list({(s.subject, s.session): s for s in train if s.state}.values())
+    states = np.array([s.state for s in sessions])
+    if len(set(states)) < 2:
+        raise UserError(
+            f'the {len(states)} training sessions of known state have {len(set(states))} of them: '
+            "a baseline needs scenarios of split 'train' with two states or more to learn from"
+        )
+    seen = Counter(name for s in sessions for name in {g.name for g in s.gestures})
+    known = sorted(name for name in seen if seen[name] > 1)
+    # Too few subjects to choose by have the weakest trust.
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.01))
+    if folds := _folds(states, [s.subject for s in sessions], seed):
+        grid = {'logisticregression__C': STRENGTHS}
+        model = GridSearchCV(model, grid, scoring=_log_likelihood, cv=folds)
+    model.fit([_bag(s.gestures, known) for s in sessions], states)
+    bags = [_bag(s.gestures, known) for s in test]
+    predictions = model.predict(bags).tolist() if bags else []
+    return {'predictions': predictions, 'train_sessions': len(sessions)}
+
+
+def _folds(states: np.ndarray, subjects: Sequence[str], seed: int) -> list[tuple]:
+    """Up to five splits by subject with every state on the fitting side, if there are any."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    # Numbered by appearance: opaque ids differ in every build, and must not change the folds.
+    numbers = {subject: k for k, subject in enumerate(dict.fromkeys(subjects))}
+    number = min(5, len(numbers), *Counter(states.tolist()).values())
+    if number < 2:
+        return []
+    split = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    folds = split.split(states, states, [numbers[subject] for subject in subjects])
+    return [(a, b) for a, b in folds if set(states[a]) == set(states) and len(b)]
+
+
+def _bag(gestures: Sequence[Gesture], known: list[str]) -> np.ndarray:
+    """Counts of all other names and of each known one, rates of these a minute, and of all."""
+    found = Counter(g.name for g in gestures)
+    counts = np.array([0.0, *(found[name] for name in known)])
+    counts[0] = len(gestures) - counts.sum()
+    minutes = max(max((g.end for g in gestures), default=0.0) / 60, 0.25)
+    return np.concatenate([counts, counts / minutes, [len(gestures) / minutes]])
+
+
+def _log_likelihood(model: Any, x: np.ndarray, y: np.ndarray) -> float:
+    """Mean log-probability of the true state; a scorer of scikit-learn's kind."""
+    shares = model.predict_proba(x)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
+    return float(np.log(np.maximum(shares, 1e-12)).mean())

@@ -1,9 +1,7 @@
 """How well people can be told apart from what is kept of them: a probe, not a promise.
 
-The unit is a session: its features are the mean over its clips. A standardised logistic
-regression names the subject of sessions that it was not fitted on. What it reaches is compared with
-chance (1 / number of subjects) and with the same procedure after the subjects have been shuffled
-among the sessions. A simple probe gives a lower bound: a better one may tell more.
+A standardised logistic regression names the subject of held-out sessions, by the mean features of
+their clips. A simple probe gives a lower bound: a better one may tell more.
 """
 
 from __future__ import annotations
@@ -32,9 +30,9 @@ class Samples(NamedTuple):
 def keypoint_samples(content: Mapping[str, Any]) -> Samples:
     """Statistics of body and posture from the key points of an annotation file's ``content``.
 
-    Per clip, of the person with most detected joints, in body-centred coordinates (2D: in
-    shoulder widths): the mean and the standard deviation over time of every coordinate, and the
-    median length of every bone. Joints that are never detected count as 0.
+    Per clip, of the person with most detected joints, in body-centred coordinates (2D: in shoulder
+    widths): mean and standard deviation over time of every coordinate, and median length of every
+    bone. Joints that are never detected count as 0.
     """
     from mg_plugins.data.layouts import get_layout
     from mg_plugins.data.skeleton import detected_joints, normalise
@@ -46,13 +44,14 @@ def keypoint_samples(content: Mapping[str, Any]) -> Samples:
         )
     table, rows, owners = get_layout(content['meta']['layout']), [], []
     for clip in content['annotations']:
-        where, keypoint = f'clip {clip["frame_dir"]!r} has', clip['keypoint']
+        keypoint = clip['keypoint']
         owner = [str(clip.get(key, '')).strip() for key in ('subject', 'session')]
-        if not all(owner):
-            raise UserError(f'{where} no {"session" if owner[0] else "subject"}')
-        if keypoint.shape[2] != table.num_joints:
-            has = f'the layout {table.name} of the file has {table.num_joints}'
-            raise UserError(f'{where} {keypoint.shape[2]} joints, but {has}')
+        if not all(owner) or keypoint.shape[2] != table.num_joints:
+            raise UserError(
+                f'clip {clip["frame_dir"]!r} has subject {owner[0]!r}, session {owner[1]!r} and '
+                f'{keypoint.shape[2]} joints: both names and the {table.num_joints} joints of the '
+                f'layout {table.name} were expected'
+            )
         detected = detected_joints(keypoint, clip.get('keypoint_score'))
         person = int(detected.sum((1, 2)).argmax())
         points = normalise(keypoint, detected, table)[person].astype(float)
@@ -76,26 +75,17 @@ def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
     return _by_session('gesture timelines', np.array(rows), owners)
 
 
-def probe_subjects(
-    samples: Samples,
-    *,
-    shuffles: int = 200,
-    seed: int = 0,
-) -> dict[str, Any]:
+def probe_subjects(samples: Samples, *, shuffles: int = 200, seed: int = 0) -> dict[str, Any]:
     """Measure how well the subjects of held-out sessions are named.
 
-    Two subjects or more with two sessions or more are needed (`UserError`).
-
-    Args:
-        samples: Whose, and what is known of them.
-        shuffles: How often subjects are shuffled for the null.
-        seed: Of folds, shuffles and draws.
+    Two subjects or more with two sessions or more are needed (`UserError`). ``seed`` is that of
+    folds, shuffles and draws.
 
     Returns:
         ``name`` of the samples; ``accuracy``, the share of held-out sessions whose subject was
         named, with its 95% interval ``low``, ``high`` (both equal it at 0 and 1); ``chance``;
-        ``null_high``, the 95th percentile with shuffled subjects; ``p``, how often these do as
-        well, (1 + so many) / (1 + shuffles); numbers of ``subjects``, ``sessions``, ``features``.
+        ``null_high``, the 95th percentile with subjects shuffled among the sessions; ``p``, how
+        often these do as well; numbers of ``subjects``, ``sessions``, ``features``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -105,13 +95,12 @@ def probe_subjects(
 
     name, features, names = samples
     subjects, counts = np.array(names), Counter(names)
-    if len(counts) < 2:
-        raise UserError(f'{name}: two subjects or more were expected, not {list(counts)}')
-    if single := sorted(subject for subject, count in counts.items() if count < 2):
-        shown = ', '.join(single[:10]) + ' …' * (len(single) > 10)
+    single = sorted(subject for subject, count in counts.items() if count < 2)
+    if single or len(counts) < 2:
         raise UserError(
-            f'{name}: {len(single)} subjects have one session only ({shown}); a subject needs two, '
-            'one to learn from and one to be recognised in: leave those subjects out'
+            f'{name}: two subjects or more were expected, each with a session to learn from and '
+            f'one to recognise; there are {len(counts)}, of which these have one session only: '
+            f'{", ".join(single[:10]) or "none"} (leave them out)'
         )
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     # A row is a whole session, so that no session is ever on both sides of a fold.

@@ -2,12 +2,7 @@
 
     inspect eval mg_plugins/emotion/inspect_task.py --model openai/gpt-5-mini -T scenarios=my.jsonl
 
-runs on any of Inspect's providers (``hf/…`` and ``vllm/…`` are models on this machine) and brings
-its logs and viewer, retries, caching, token and cost limits and epochs. A sample is one question;
-every question of a scenario counts as in `evaluation`, and with epochs its mean does.
-
-What is this package's own stays out of it: the lexicon judge, ``--allow-remote``, key scrubbing,
-open-ended scenarios and the report (tools/eval_emotion.py).
+A sample is one question; every one of a scenario counts as in `evaluation`.
 """
 
 from __future__ import annotations
@@ -23,13 +18,10 @@ from inspect_ai.model import ChatMessageSystem, ChatMessageUser, ContentReasonin
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState, generate
 
+from mg_plugins import emotion as room
 from mg_plugins.data.statistics import Bootstrap
-from mg_plugins.emotion.arms import Question, judged, plan_questions, shipped_templates
-from mg_plugins.emotion.build import load_template
+from mg_plugins.emotion.arms import Question
 from mg_plugins.emotion.figures import COMPARISONS
-from mg_plugins.emotion.parse import parse_reply
-from mg_plugins.emotion.scenarios import load_scenarios
-from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import Reply
 from mg_plugins.errors import UserError
 
@@ -59,22 +51,21 @@ def emotion(
     if not made and not os.path.exists(scenarios):
         # Inspect makes the task in the folder of this file; the shell's own is in PWD.
         scenarios = os.path.join(os.environ.get('PWD', ''), scenarios)
-    loaded = synthetic_scenarios(True, seed=seed) if made else load_scenarios(scenarios)
-    chosen = [s for s in judged(loaded) if s.state and not s.open_ended]
+    loaded = room.synthetic_scenarios(True, seed=seed) if made else room.load_scenarios(scenarios)
+    chosen = [s for s in room.judged(loaded) if s.state and not s.open_ended]
     if not chosen:
         raise UserError(f'{scenarios}: no multiple-choice scenario of known state to judge')
-    own = [load_template(template)] if template else []
-    templates = shipped_templates(chosen) | {made.name: made for made in own}
-    questions = plan_questions(chosen, templates=templates, limit=cases, seed=seed, **design)
+    own = [room.load_template(template)] if template else []
+    design |= dict(templates=room.shipped_templates(chosen) | {made.name: made for made in own})
+    questions = room.plan_questions(chosen, limit=cases, seed=seed, **design)
     samples = []
     for number, question in enumerate(questions):
         case, shown = chosen[question.scenario], question.task
         about = dict(number=number, scenario=case.id, place=question.scenario, arm=question.arm)
         about |= dict(subject=case.subject, truth=case.state, source=case.source)
         messages = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
-        samples.append(
-            Sample(input=messages, target=case.state, id=f'{number:06d}', metadata=about)
-        )
+        own = dict(target=case.state, id=f'{number:06d}', metadata=about)
+        samples.append(Sample(input=messages, **own))
     return Task(
         dataset=MemoryDataset(samples, name='emotion'),
         solver=generate(),
@@ -97,7 +88,7 @@ def choice(questions: list[Question]) -> Scorer:
         finish = FINISH.get(output.stop_reason, output.stop_reason or '')
         refused = finish == 'content_filter'
         reply = Reply(output.completion, refusal=refused, thoughts=thoughts, finish=finish)
-        answer = parse_reply(reply, question.task)
+        answer = room.parse_reply(reply, question.task)
         chosen = '' if answer.choice is None else question.task.states[answer.choice]
         about = dict(status=answer.status, confidence=answer.confidence)
         about['evidence'] = list(answer.evidence)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from mmaction.registry import HOOKS
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mg_plugins import emotion
 from mg_plugins.data.mm.metrics import MGMetric
 from mg_plugins.errors import UserError
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 #: Figures that are logged, each after ``emotion/``, and where they stand in the metrics.
 FIGURES = {
@@ -42,36 +39,26 @@ class EmotionEvalHook(Hook):
     """After a validation or test epoch, ask a judge about its sessions with and without gestures.
 
     The epoch's own predictions, which an :class:`mg_plugins.data.mm.metrics.MGMetric` of the loop's
-    evaluator keeps, are grouped into sessions by the clips' fields (session, subject, start, end,
-    fps, outcome). Each session becomes a scenario, and the judge answers it in three arms: without
-    gestures, with them, and with those of another session (the placebo).
+    evaluator keeps, are grouped into sessions by the clips' fields. The figures (`FIGURES`, shares)
+    are logged through the runner, and so open to ``save_best``; on a synthetic set their names
+    begin with ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a loop by
+    iterations; ``val`` and ``test`` outside of training); answers are cached beside it.
 
-    The figures (`FIGURES`; shares, and points of them for gains with their 95% interval) are logged
-    through the runner, and so open to the checkpoint hook's ``save_best``; on a synthetic set their
-    names begin with ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a
-    loop by iterations; ``val`` and ``test`` outside of training): ``metrics.json``,
-    ``answers.jsonl``, ``report.html``; answers are cached in ``<work_dir>/emotion/cache.jsonl``.
-
-    It runs on rank 0 and every rank gets the same figures. The others wait meanwhile, as they would
-    in training's next step; ``time_limit`` keeps that below the process group's timeout.
-
-    Training never ends because of it: whatever goes wrong in an evaluation is a warning, ``failed``
-    is 1 and the other figures are NaN, which ``save_best`` passes over. Settings that cannot be
-    raise at the start. Its priority is the highest, so that other hooks find the figures.
+    Every rank gets the figures of rank 0. Training never ends because of it: whatever goes wrong in
+    an evaluation is a warning, ``failed`` is 1 and the other figures are NaN, which ``save_best``
+    passes over. Settings that cannot be raise at the start.
 
     Args:
         template: Name of a shipped template or path of one's own; it knows the states.
         judge: Arguments of :func:`mg_plugins.emotion.make_judge`; the lexicon's prior is the
             documented one.
         min_confidence: Gestures that the recogniser is less sure of are left out.
-        ask: Arguments of :func:`mg_plugins.emotion.ask_all`, such as ``dict(max_calls=100)``; few
-            retries, as training waits.
-        time_limit: Seconds after which an evaluation is given up; what was answered is in the
-            cache. NCCL's default timeout, after which waiting ranks give up, is 600.
+        ask: Arguments of :func:`mg_plugins.emotion.ask_all`; by default few retries and 300 seconds
+            in all, below NCCL's 600, after which waiting ranks give up.
         design: Fields of :class:`mg_plugins.emotion.Design`, such as the seed.
     """
 
-    priority = 'HIGHEST'
+    priority = 'HIGHEST'  # so that other hooks find the figures
 
     def __init__(
         self,
@@ -79,38 +66,31 @@ class EmotionEvalHook(Hook):
         judge: Mapping[str, Any] | None = None,
         min_confidence: float = 0.0,
         ask: Mapping[str, Any] | None = None,
-        time_limit: float = 300.0,
         **design: Any,
     ) -> None:
         self.judge = dict(judge or dict(kind='lexicon'))
-        if time_limit <= 0:
-            raise ValueError(f'time_limit={time_limit} must be above 0')
         # Mistakes in these show now, before training, and not after its first epoch.
         emotion.make_judge(**self.judge)
         self.template = emotion.load_template(template)
-        self.min_confidence, self.time_limit = min_confidence, time_limit
+        self.min_confidence = min_confidence
         # No baselines: they would need out-of-fold predictions of training sessions.
         self.design = dict(derangements=2, bootstrap=500, baselines=False) | design
         emotion.Design(**self.design)
-        self.ask = dict(concurrency=8, timeout=30.0, retries=2) | dict(ask or {})
+        self.ask = dict(seconds=300.0, timeout=30.0, retries=2) | dict(ask or {})
 
     def before_run(self, runner: Runner) -> None:
-        """See that each loop has an MGMetric."""
         for when in ('val', 'test'):
             evaluator = getattr(runner, f'_{when}_evaluator')
             if evaluator is not None and _metric(runner.build_evaluator(evaluator)) is None:
-                loop = f'{when}_evaluator'
                 raise ValueError(
-                    f'EmotionEvalHook reads the predictions that an MGMetric keeps, and {loop} has '
-                    f"none: add dict(type='MGMetric') to it, e.g. {loop} = [dict(type='MGMetric')]"
+                    'EmotionEvalHook reads the predictions that an MGMetric keeps: add it, such as '
+                    f"{when}_evaluator = [dict(type='MGMetric')]"
                 )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Add the figures of a validation epoch to its metrics."""
         self._run(runner, 'val', metrics)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Add the figures of a test epoch to its metrics."""
         self._run(runner, 'test', metrics)
 
     def _run(self, runner: Runner, mode: str, metrics: dict | None) -> None:
@@ -130,9 +110,8 @@ class EmotionEvalHook(Hook):
         broadcast_object_list(outcome)
         figures, message = outcome
         if message:
-            runner.logger.warning(
-                f'Emotion evaluation ({place}) failed, the run goes on: {message}'
-            )
+            message = f'Emotion evaluation ({place}) failed, the run goes on: {message}'
+            runner.logger.warning(message)
         if metrics is not None:
             # NaN where there are none: the runner's log would repeat the last ones as this epoch's.
             prefix = 'synthetic/emotion' if synthetic else 'emotion'
@@ -150,39 +129,19 @@ class EmotionEvalHook(Hook):
             )
         if metric.latest is None:
             raise UserError('the epoch has left no predictions in its MGMetric')
-        until = time.monotonic() + self.time_limit
-
-        def progress(done: int, total: int) -> None:
-            if done < total and time.monotonic() > until:
-                raise UserError(
-                    f'given up after time_limit={self.time_limit:g} s, {done} of {total} questions '
-                    'done; what was answered is in the cache'
-                )
-
         folder, notes = Path(runner.work_dir) / 'emotion', []
         scores, clips = _shares(metric.latest['scores']), metric.latest['clips']
         gestures = [classes[k] for k in scores.argmax(1)]
-        sessions = emotion.sessions_from_clips(
-            clips, gestures, scores.max(1), split='test', notes=notes
-        )
-        scenarios = emotion.build_scenarios(
-            # In an order that does not depend on opaque ids.
-            sorted(sessions, key=lambda session: session.id),
-            self.template,
-            source='synthetic' if synthetic else 'epoch',
-            threshold=self.min_confidence or None,
-            notes=notes,
-        )
+        options = dict(split='test', notes=notes)
+        sessions = emotion.sessions_from_clips(clips, gestures, scores.max(1), **options)
+        sessions.sort(key=lambda session: session.id)  # an order that no opaque id changes
+        source, name = 'synthetic' if synthetic else 'epoch', 'synthetic, ' * synthetic + place
+        options = dict(source=source, threshold=self.min_confidence or None, notes=notes)
+        scenarios = emotion.build_scenarios(sessions, self.template, **options)
+        options = dict(self.design, templates={self.template.name: self.template}, ask=self.ask)
         with emotion.Cache(folder / 'cache.jsonl') as cache:
-            evaluation = emotion.evaluate(
-                scenarios,
-                emotion.make_judge(**self.judge),
-                name=f'synthetic, {place}' if synthetic else place,
-                cache=cache,
-                ask=dict(self.ask, progress=progress),
-                templates={self.template.name: self.template},
-                **self.design,
-            )
+            judge = emotion.make_judge(**self.judge)
+            evaluation = emotion.evaluate(scenarios, judge, name=name, cache=cache, **options)
         metrics = evaluation.metrics
         metrics['notes'] += notes
         emotion.write_results(folder / place, [evaluation])

@@ -1,9 +1,7 @@
-"""Reading an answer out of what a judge wrote, however it wrote it.
+"""Reading an answer out of what a judge wrote: JSON, fenced or broken, prose, thoughts, refusals.
 
-A judge is asked for ``{"answer": "A", "confidence": 0.7, "reason": "…"}``. Endpoints that cannot be
-held to a schema also send fenced JSON, broken JSON, prose, thoughts, refusals. An answer is read
-where it is unmistakable, and never guessed: two letters, or a letter that no option has, is
-unreadable.
+An answer is read where it is unmistakable, and never guessed: two letters, or a letter that no
+option has, is unreadable.
 """
 
 from __future__ import annotations
@@ -12,21 +10,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from string import ascii_uppercase
 from typing import Any
 
-from .tasks import (
-    ANSWERED,
-    CUT,
-    LETTERS,
-    REFUSED,
-    TEXTS,
-    THOUGHTS_ONLY,
-    TOOL_CALL,
-    UNREADABLE,
-    Answer,
-    Reply,
-    Task,
-)
+from mg_plugins.files import read_table
+
+from .tasks import ANSWERED, CUT, REFUSED, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE, Answer, Reply, Task
 
 MOST_OBJECTS = 100  # braces that are looked at; a hostile reply may be full of them
 MOST_TEXT = 10_000  # characters of prose that are looked at, at the beginning and at the end
@@ -78,18 +67,18 @@ _LETTERED = re.compile(r'(?:[oO]ption\s)?[(\[]?([A-Z])(?:[)\].:]|\s[-–—:(])\
 _OTHER = re.compile(r"""[)*_`"'\].,\s]*(?:or|and|/)\s(?:\w+\s)?(?:option\s)?[(*"']{0,8}([A-Z])\b""")
 _QUOTED = re.compile(r"""["“'‘*`]{1,2}([^"“”'‘’*`\n]+?)[.,]?["”'’*`]{1,2}""")
 _REFUSAL, _NOT_HELPING, _EXCUSE = (
-    re.compile('|'.join(TEXTS[name]), re.I) for name in ('refusals', 'not_helping', 'excuses')
+    re.compile('|'.join(read_table('emotion/texts.json')[name]), re.I)
+    for name in ('refusals', 'not_helping', 'excuses')
 )
 
 
 def parse_reply(reply: Reply, task: Task) -> Answer:
     """Read a reply; never raises.
 
-    Thoughts (``<think>…</think>``, an ``analysis`` channel, or the reply's own) are set apart first
-    and kept with the answer. Of a multiple-choice task the letter, or the option itself, is looked
-    for in JSON, in JSON that is cut off or badly quoted, and in prose, in this order; where the
-    message is empty, in finished thoughts, and only where they state an answer as JSON or in a
-    box. Of an open-ended task any text is an answer. All texts can be written as UTF-8.
+    Thoughts are set apart first and kept with the answer. Of a multiple-choice task the letter, or
+    the option itself, is looked for in JSON, in JSON that is cut off or badly quoted, and in prose,
+    in this order; where the message is empty, in finished thoughts that state an answer as JSON or
+    in a box. Of an open-ended task any text is an answer. All texts can be written as UTF-8.
     """
     text, thoughts = split_thoughts(reply.text[:MOST_REPLY])
     thoughts, cut = reply.thoughts[:MOST_REPLY] or thoughts, reply.finish == 'length'
@@ -143,10 +132,13 @@ def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
     """Read a message; of thoughts (``stated``) only what they state as an answer."""
     if refusal:
         return Answer(REFUSED, text=text)
-    objects, plain, options = _objects(text), _plain(text), task.options
-    content, sure = objects[-1] if objects else {}, _CONFIDENCE
+    plain, options, sure = _plain(text), task.options, _CONFIDENCE
     if not options:
         return _open_answer(text, plain)
+    # Every whole JSON object in the text that has an answer.
+    whole = [{str(k).lower(): v for k, v in content.items()} for content in json_objects(text)]
+    objects = [{'answer': o.get('choice')} | o for o in whole if {'answer', 'choice'} & o.keys()]
+    content = objects[-1] if objects else {}
     if objects:
         choices = {_choice(found['answer'], options) for found in objects}
     elif boxed := _BOXED.findall(plain):
@@ -191,14 +183,6 @@ def _plain(text: str) -> str:
     return f'{text[:MOST_TEXT]}\n{text[-MOST_TEXT:]}'
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
-    """Every whole JSON object in the text that has an answer, its keys in lower case."""
-    found = [{str(k).lower(): v for k, v in content.items()} for content in json_objects(text)]
-    found = [{'answer': content['choice']} | content if 'choice' in content else content
-             for content in found]  # fmt: skip
-    return [content for content in found if 'answer' in content]
-
-
 def json_objects(text: str, needed: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
     """The whole JSON objects in a text that have all fields ``needed``; 100 braces are tried."""
     at, decoder = text.find('{'), json.JSONDecoder(strict=False)
@@ -236,7 +220,7 @@ def _named(value: str, options: tuple[str, ...]) -> int | None:
 
 
 def _index(letter: str, options: tuple[str, ...]) -> int | None:
-    index = LETTERS.find(letter)
+    index = ascii_uppercase.find(letter)
     return index if 0 <= index < len(options) else None
 
 

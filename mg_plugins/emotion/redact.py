@@ -1,14 +1,12 @@
 """Opaque ids, and text without the names that somebody knew to name.
 
-Names that are given are masked by stable placeholders, and so are addresses, links, handles and
-long numbers. Whatever else looks like a name is reported, never masked: a person decides. None of
-this is a promise: what was said can identify somebody without any name.
+Whatever else looks like a name is reported, never masked: a person decides. None of this is a
+promise: what was said can identify somebody without any name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -17,9 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import read_table
 
 # Lists of words, each explained in the file.
-_LISTS = json.loads(Path(__file__).with_name('words.json').read_text(encoding='utf-8'))
+_LISTS = read_table('emotion/words.json')
 PARTICLES, WORDS, CAPITALISED, ACRONYMS, OPENERS, NO_LABELS, ROLES, PRONOUNS = (
     frozenset(_LISTS[name])
     for name in ('particles words capitalised acronyms openers no_labels roles pronouns'.split())
@@ -72,7 +71,7 @@ KEPT = (
 def opaque_id(kind: str, text: str, salt: str) -> str:
     """A short id that tells nothing about ``text`` to somebody without the secret ``salt``.
 
-    Its first letter is that of ``kind``; the same text has different ids for different kinds.
+    Its first letter is that of ``kind``, and a text's ids differ by kind.
     """
     key = hashlib.sha256(salt.encode()).digest()
     return kind[0] + hashlib.blake2b(f'{kind}\0{text}'.encode(), key=key, digest_size=6).hexdigest()
@@ -85,11 +84,10 @@ def read_names(path: str | os.PathLike) -> list[str]:
     """
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
-    except OSError as error:
-        expected = 'a text file with a person a line was expected'
-        raise UserError(f'{path} cannot be read ({error.strerror}): {expected}') from None
-    except UnicodeDecodeError as error:
-        raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        expected = 'UTF-8 text with a person a line was expected'
+        raise UserError(f'{path} cannot be read ({reason}): {expected}') from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
 
 
@@ -105,14 +103,12 @@ class Redactor:
         names: One entry a person; other names of the same person after commas.
 
     Attributes:
-        persons: Placeholder to the entry it stands for. Never to be sent.
         masked: How often each placeholder was put in.
         kept: Parts in `WORDS` that begin a sentence and were not masked, to how often and where.
         uncased: Texts without capital letters or without others, where no name can be spotted.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self.persons: dict[str, str] = {}
         self.masked: Counter[str] = Counter()
         self.kept: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncased: list[str] = []
@@ -123,15 +119,14 @@ class Redactor:
         self._names: dict[str, set[str]] = defaultdict(set)  # placeholders by key
         self._alone: set[str] = set()
         self._longest = 0  # tokens of a name
-        for entry in dict.fromkeys(' '.join(_clean(name).split()) for name in names):
-            placeholder = f'[PERSON {len(self.persons) + 1}]'
+        entries = dict.fromkeys(' '.join(_clean(name).split()) for name in names)
+        for number, entry in enumerate(filter(_keys, entries), 1):
             for name in entry.split(','):
                 joined = re.sub(r'\b(\w) ', r'\1', name)  # "O Brien" is a part as well
                 parts = {*name.split(), *re.split(r'[\s-]+', f'{name} {joined}')}
                 keys = {key for part in parts for key in _keys(part) if len(key) > 1} - PARTICLES
                 for key in keys | _keys(name):
-                    self._names[key].add(placeholder)
-                    self.persons[placeholder] = entry
+                    self._names[key].add(f'[PERSON {number}]')
                 self._alone |= _keys(name)
                 self._longest = max(self._longest, len(TOKEN.findall(name)) + 1)
 
@@ -171,7 +166,7 @@ class Redactor:
         """A line for each thing that looks like a name: by number, doubtful ones, then `kept`."""
 
         def line(name: str, places: Counter[str], doubt: str) -> str:
-            shown = ', '.join(list(places)[:SHOWN_PLACES])
+            shown = ', '.join(list(places)[:SHOWN_PLACES]) + ' …' * (len(places) > SHOWN_PLACES)
             return f'{name} ({places.total()}×: {shown}{doubt})'
 
         ranked = sorted(
@@ -179,10 +174,7 @@ class Redactor:
             for name, places in self.possible.items()
             if name not in self.kept
         )
-        lines = []
-        for only_first, _, name, places in ranked:
-            doubt = ' …' * (len(places) > SHOWN_PLACES)
-            lines.append(line(name, places, doubt + FIRST * only_first))
+        lines = [line(name, places, FIRST * only) for only, _, name, places in ranked]
         return lines + [line(name, places, KEPT) for name, places in sorted(self.kept.items())]
 
     def _number(self, match: re.Match) -> str:

@@ -1,9 +1,8 @@
 """What an evaluation leaves behind: figures, every prompt and answer, and the report.
 
-The report is one HTML file that needs nothing else, not even a network: the style and scripts of
-``report_template/`` are put inline, the figures and records go in as one JSON block. Scripts write
-text nodes only, and the page's own Content-Security-Policy names the hashes of its style and
-script: whatever a prompt or an answer holds, it does not run.
+The report is one HTML file that needs nothing else. Scripts write text nodes only, and the page's
+own Content-Security-Policy names the hashes of its style and script: whatever a prompt or an
+answer holds, it does not run.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -24,21 +23,16 @@ from rich.table import Table
 from mg_plugins.errors import counted
 from mg_plugins.files import write_text
 
+from .evaluation import VERSION, Evaluation
 from .tasks import STATUSES
-
-if TYPE_CHECKING:
-    from .evaluation import Evaluation
 
 TEMPLATE = Path(__file__).with_name('report_template')
 # Fields of a record as they stand in the page. Texts repeat (one system text for thousands of
 # questions), so the page holds each once and a record its number.
-TEXTS = (
-    'scenario subject arm system user reply status state truth text thoughts gestures_of'
-).split()
-PLAIN = (
-    'draw rotation options choice confidence correct completeness depth grounded cited prompt_cut'
-).split()
-
+TEXTS = 'scenario subject arm system user reply status'.split()
+TEXTS += 'state truth text thoughts gestures_of'.split()
+PLAIN = 'draw rotation options choice confidence correct'.split()
+PLAIN += 'completeness depth grounded cited prompt_cut'.split()
 CHOICE = {'accuracy': 'accuracy, %', 'macro_f1': 'macro F1, %', 'evidence': 'evidence, %'}
 OPEN = {'completeness': 'completeness, %', 'depth': 'depth, 0 to 4', 'evidence': 'evidence, %'}
 
@@ -48,8 +42,6 @@ def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) 
 
     Each is written whole or not at all, and none before the contents of all three are there.
     """
-    from .evaluation import VERSION
-
     metrics = [evaluation.metrics for evaluation in evaluations]
     records = [evaluation.records for evaluation in evaluations]
     lines = (json.dumps(record, ensure_ascii=False) for of in records for record in of)
@@ -59,8 +51,7 @@ def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) 
         'answers.jsonl': ''.join(f'{line}\n' for line in lines),
         'report.html': render_report(metrics, records),
     }
-    for text in contents.values():
-        text.encode()  # what cannot be written is found before anything is
+    ''.join(contents.values()).encode()  # what cannot be written is found before anything is
     for name, text in contents.items():
         write_text(Path(folder) / name, text)
     return {name.partition('.')[0]: Path(folder) / name for name in contents}
@@ -72,18 +63,6 @@ def render_report(
     """The report's HTML, of the figures and the questions (``records``) of each evaluated set."""
     files = {path.name: path.read_text(encoding='utf-8') for path in TEMPLATE.iterdir()}
     script = f"'use strict';\n(() => {{\n{files['figures.js']}\n{files['cases.js']}\n}})();"
-    parts = {
-        'POLICY': f"default-src 'none'; style-src '{_digest(files['style.css'])}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'",
-        'STYLE': files['style.css'],
-        'DATA': _json(_content(evaluations, records)),
-        'SCRIPT': script,
-    }
-    # One pass: a part that holds such a mark itself stays as it is.
-    return re.sub('@@([A-Z]+)@@', lambda mark: parts[mark[1]], files['page.html'])
-
-
-def _content(evaluations: Sequence[Mapping], records: Sequence[Sequence[Mapping]]) -> dict:
     numbers: dict[str, int] = {}
 
     def number(text: Any) -> int | None:
@@ -94,7 +73,15 @@ def _content(evaluations: Sequence[Mapping], records: Sequence[Sequence[Mapping]
         for of_set in records
     ]
     fields = {'fields': [*TEXTS, *PLAIN], 'texts': len(TEXTS), 'strings': list(numbers)}
-    return {'evaluations': list(evaluations), **fields, 'records': rows}
+    parts = {
+        'POLICY': f"default-src 'none'; style-src '{_digest(files['style.css'])}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'",
+        'STYLE': files['style.css'],
+        'DATA': _json({'evaluations': list(evaluations), **fields, 'records': rows}),
+        'SCRIPT': script,
+    }
+    # One pass: a part that holds such a mark itself stays as it is.
+    return re.sub('@@([A-Z]+)@@', lambda mark: parts[mark[1]], files['page.html'])
 
 
 def _json(value: Any) -> str:
@@ -118,9 +105,8 @@ def print_tables(metrics: dict) -> None:
     lexicon = judge.get('kind') == 'lexicon'
     who = 'lexicon judge (not a language model)' if lexicon else judge['name']
     console.print(f'\n{metrics["name"]}: {synthetic}{who}', style='bold', markup=False)
-    counts = f'{counted(metrics["scenarios"], "scenarios")} of '
-    counts += counted(metrics['subjects'], 'subjects')
-    console.print(f'{counts}; in brackets: 95% intervals, clustered by subject')
+    counts = (counted(metrics[what], what) for what in ('scenarios', 'subjects'))
+    console.print(f'{" of ".join(counts)}; in brackets: 95% intervals, clustered by subject')
     arms = metrics['arms']
     figures = metrics['open'] if open_ended else arms
     rows = [

@@ -1,23 +1,7 @@
 """Scores of answers: what an answer cites, and of open-ended ones how complete and deep they are.
 
-**Evidence** is held against the scenario's own timeline and context, in every arm the same; the
-scorer does not see the arm. A gesture is cited where its class is named, in any inflection
-("rubbing her hands" for ``rub hand``), with a time if one stands in the same sentence; words where
-they are quoted. A citation is supported where the class occurs in the timeline (a time that is
-given within half a second of such a segment), or the quoted words stand in the context.
-
-    score = supported / cited * min(1, supported / 3)
-
-so that an answer that cites nothing scores 0 however fluent it is, one that cites somebody else's
-gestures scores low, and three supported citations without a wrong one score 1.
-
-**Completeness** is the share of a rubric's items that an answer covers. **Depth** runs from 0,
-nothing about the person's state, to 4, evidence that is tied to a verdict and weighed (see
-``texts.json``). Who scores sees the question, the rubric and one answer; never the arm, the
-scenario or the true state, and answers come in shuffled order. One limit cannot be removed: an
-answer that speaks of gestures gives away that it saw some. It does not give away whose, so the
-comparison of the arm with gestures against the placebo stays blind. A language model scores both;
-without one there is the evidence alone.
+An answer that speaks of gestures gives away that it saw some, but not whose: the comparison of the
+arm with gestures against the placebo stays blind.
 """
 
 from __future__ import annotations
@@ -30,21 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from .ask import ask_all
 from .parse import json_objects, parse_reply
 from .scenarios import Gesture
-from .tasks import (
-    ANSWERED,
-    CUT,
-    REASON,
-    TEXTS,
-    UNREADABLE,
-    Answer,
-    Judge,
-    Reply,
-    Task,
-    list_of_at_most,
-    object_schema,
-)
+from .tasks import ANSWERED, CUT, DEPTHS, TEXTS, UNREADABLE, Answer, Judge, Reply, Task
 
 ENOUGH = 3  # supported citations
 TOLERANCE = 0.5  # seconds
@@ -55,17 +28,15 @@ QUOTED = re.compile(r'["“„«]([^"”“»\n]{4,300})["”“»]')
 SENTENCE = re.compile(r'[.!?;](?=\s)|\n')
 ENDINGS = re.compile(r'(?:ing|ed|es|s|e)$')
 
-DEPTHS = 4
 GENERAL_RUBRIC = tuple(TEXTS['general'])
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one answer; ``score`` is the module's formula."""
+    """Of one answer: one that cites nothing scores 0, three supported citations alone score 1."""
 
-    # cited, supported: Number of citations, and how many the scenario supports.
-    cited: int
-    supported: int
+    cited: int  # number of citations
+    supported: int  # how many of them the scenario supports
     segments: tuple[int, ...]  # indices of the scenario's gestures that are cited rightly
 
     @property
@@ -82,6 +53,11 @@ def score_evidence(
 ) -> Evidence:
     """Hold what an answer cites against its scenario.
 
+    A gesture is cited where its class is named, in any inflection ("rubbing her hands" for ``rub
+    hand``), with a time if one stands in the same sentence; words where they are quoted. A citation
+    is supported where the class occurs in the timeline (a time that is given within half a second
+    of such a segment), or the quoted words stand in the context.
+
     Args:
         text: The answer, or its reason.
         cited: Places that the answer lists as evidence; each counts as one sentence.
@@ -94,13 +70,12 @@ def score_evidence(
     listed = [entry for entry in cited if entry.strip()]
     for sentence in [*SENTENCE.split(text[:MOST_TEXT]), *listed]:
         found = _named(sentence, classes)
-        dated = set()
+        named |= {(name, None) for *_, name in found}
         for match in TIME.finditer(sentence) if found else ():
             # A time belongs to the class named nearest to it.
             at = match.start()
             name = min(found, key=lambda item, at=at: max(item[0] - at, at - item[1]))[2]
-            dated.add((name, int(match[1]) * 60 + float(match[2])))
-        named |= dated | {(name, None) for *_, name in found} - {(name, None) for name, _ in dated}
+            named.add((name, int(match[1]) * 60 + float(match[2])))
         words = [match[1] for match in QUOTED.finditer(sentence)]
         if not found and not words and sentence in listed:
             words = [sentence]
@@ -152,14 +127,11 @@ def grade(
     cache: Any = None,
     ask: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, float] | None], Any]:
-    """Score answers, blind and in an order shuffled by ``seed``; equal answers once.
+    """Score answers (`rubric_task`), blind and in an order shuffled by ``seed``; equal ones once.
 
-    ``tasks`` are of `rubric_task`, ``judge`` is a language model, ``cache`` and ``ask`` are
-    arguments of `ask.ask_all`. Returns ``completeness`` and ``depth`` of each, None where the judge
-    gave none, and what `ask.ask_all` returned.
+    Returns ``completeness`` of each, the share of the rubric's items that it covers, and ``depth``,
+    from 0 to 4 (see ``texts.json``), None where the judge gave none; and what `ask_all` returned.
     """
-    from .ask import ask_all
-
     different = list(dict.fromkeys(tasks))
     shuffled = [different[i] for i in np.random.default_rng(seed).permutation(len(different))]
     asked = ask_all(judge, shuffled, cache=cache, **{**(ask or {}), 'read': _read_score})
@@ -178,19 +150,6 @@ def _read_score(reply: Reply, task: Task) -> Answer:
         found = parse_score(answer.text, task)
         answer = replace(answer, status=ANSWERED if found else UNREADABLE)
     return answer
-
-
-def rubric_task(question: str, rubric: Sequence[str], answer: str) -> Task:
-    """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
-    numbers = list(range(1, len(rubric) + 1))
-    items = '\n'.join(f'{i}. {item}' for i, item in zip(numbers, rubric, strict=True))
-    schema = object_schema(
-        reason=REASON,
-        covered=list_of_at_most(len(numbers), {'type': 'integer', 'enum': numbers}),
-        depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
-    )
-    user = f'Question: {question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer}'
-    return Task(TEXTS['grading'], user, schema, '', None, (), (), ())
 
 
 def parse_score(text: str, task: Task) -> dict[str, float] | None:

@@ -1,46 +1,46 @@
-"""Sessions: the micro-gestures of one recording, from labels or from a recogniser's predictions.
+"""Sessions: the micro-gestures of one recording, from labels, a test's predictions or segments.
 
-Clips and spotted segments are grouped into sessions, and a session's transcript and outcome join
-it. Nothing is hidden here yet; that is `build`'s part.
+A session's transcript and outcome join it. Nothing is hidden here yet; that is `build`'s part.
 """
 
 from __future__ import annotations
 
+import csv
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mg_plugins.errors import UserError
+from mg_plugins.files import read_json
 
-from .scenarios import (
-    ANNOTATED,
-    LONGEST,
-    RECOGNISED,
-    Gesture,
-    in_order,
-    number_of,
-    text_of,
-)
+from .scenarios import ANNOTATED, LONGEST, RECOGNISED, SYNTHETIC, Gesture, in_order
 from .transcripts import Utterance, as_text, mask_speakers, read_transcript, speaker_names
 
 DEFAULT_FPS = 30.0
+# Splits by session come before splits by subject, which come before any other.
+PROTOCOLS = ('emotion', 'sessions', 'xsub')
+ENDINGS = {'train': 'train', 'val': 'test', 'test': 'test'}
+PREDICTIONS = ('session', 'start', 'end', 'predicted_class', 'score')
 
 
 @dataclass(frozen=True)
 class Session:
     """The micro-gestures of one recording of one person, before anything is hidden."""
 
-    # id, subject: As the data calls them.
-    id: str
-    subject: str
+    id: str  # as the data calls it
+    subject: str  # as the data calls them
     gestures: tuple[Gesture, ...]  # times in seconds from the beginning of the recording
     state: str = ''  # what the data says of the outcome, or empty
     transcript: str = ''  # what was said, not redacted yet
-    # split, origin: As in `scenarios.Scenario`.
-    split: str = ''
-    origin: str = ANNOTATED
+    split: str = ''  # as in `Scenario`
+    origin: str = ANNOTATED  # as in `Scenario`
+
+
+Found = tuple[list[Session], bool]  # and whether the data say that they are synthetic
 
 
 def sessions_from_clips(
@@ -63,44 +63,37 @@ def sessions_from_clips(
     """
     recognised = confidences is not None
     sures = confidences if recognised else [1.0] * len(clips)
-    gestures: dict[str, list[Gesture]] = {}
-    facts: dict[str, dict[str, str]] = {}
+    gestures: dict[str, list[Gesture]] = defaultdict(list)
+    facts: dict[str, dict[str, str]] = defaultdict(dict)
     assumed: Counter[str] = Counter()
     for number, (clip, name, sure) in enumerate(zip(clips, names, sures, strict=True)):
         where = f'clip {clip.get("frame_dir", number)!r}'
-        session = text_of(clip, 'session')
+        session = _text(clip, 'session')
         if not session:
             raise UserError(
                 f'{where} has no session: scenarios are made of sessions, so each clip must say '
                 'which recording it is from (field session of its annotation)'
             )
-        start, end = number_of(clip, 'start', where), number_of(clip, 'end', where)
-        fps = number_of(clip, 'fps', where, 0.0)
-        for wrong, what in (
-            (fps < 0, f', field fps: frames a second were expected, not {fps:g}'),
-            (not 0 <= start <= end, f': frames {start:g} to {end:g} are no span of time'),
-        ):
-            if wrong:
-                raise UserError(where + what)
+        start, end = _number(clip, 'start', where), _number(clip, 'end', where)
+        fps = _number(clip, 'fps', where, 0.0)
         # 0 is what video libraries say where they do not know.
         assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += not fps
         fps = fps or DEFAULT_FPS
-        if not end / fps <= LONGEST:
+        if not (0 < fps and 0 <= start <= end and end / fps <= LONGEST):
             raise UserError(
-                f'{where}: frame {end:g} at {fps:g} frames a second is {end / fps:g} s, which is '
-                f'beyond {LONGEST:g} s; check the fields end and fps'
+                f'{where}: frames {start:g} to {end:g} at {fps:g} a second are no span of time '
+                f'within {LONGEST:g} s; check the fields start, end and fps'
             )
         gesture = Gesture(name, round(start / fps, 3), round(end / fps, 3), round(float(sure), 4))
-        gestures.setdefault(session, []).append(gesture)
-        fact = facts.setdefault(session, {})
+        gestures[session].append(gesture)
         for field in ('subject', 'outcome'):
-            value = text_of(clip, field)
-            if value and fact.setdefault(field, value) != value:
+            value = _text(clip, field)
+            if value and (before := facts[session].setdefault(field, value)) != value:
                 raise UserError(
-                    f'{where}: session {session!r} has the {field} {value!r} here and '
-                    f'{fact[field]!r} before; give each person and each outcome a session'
+                    f'{where}: session {session!r} has the {field} {value!r} here and {before!r} '
+                    'before; give each person and each outcome a session'
                 )
-        assumed['without subject: their session stands for it'] += not text_of(clip, 'subject')
+        assumed['without subject: their session stands for it'] += not _text(clip, 'subject')
     if notes is not None:
         notes += [f'{count} clips {what}' for what, count in sorted(assumed.items()) if count]
     return [
@@ -116,6 +109,23 @@ def sessions_from_clips(
     ]
 
 
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    """A cell of a table as text; empty where it is missing."""
+    return '' if fields.get(name) is None else str(fields[name]).strip()
+
+
+def _number(
+    fields: Mapping[str, Any], name: str, where: str, default: float | None = None
+) -> float:
+    """A cell as a finite number; ``default``, if there is one, where it is missing."""
+    text = _text(fields, name)
+    with suppress(ValueError):
+        value = float(default if default is not None and not text else text)
+        if abs(value) < float('inf'):
+            return value
+    raise UserError(f'{where}, field {name}: a number was expected, not {text[:60]!r}')
+
+
 def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
     """Gestures in order, those of one class that overlap made one.
 
@@ -125,11 +135,10 @@ def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
     groups: list[list[Gesture]] = []
     last: dict[str, list[Gesture]] = {}  # group by class
     for gesture in in_order(gestures):
-        group = last.get(gesture.name)
-        if not group or gesture.start >= max(g.end for g in group):
+        if not any(g.end > gesture.start for g in last.get(gesture.name, ())):
             groups.append(group := [])
-        last[gesture.name] = group
-        group.append(gesture)
+            last[gesture.name] = group
+        last[gesture.name].append(gesture)
     merged = []
     for group in groups:
         length = [max(g.end - g.start, 1e-6) for g in group]
@@ -150,8 +159,7 @@ def recording_sessions(
     Args:
         name: Of the recording; with the person's number, where there are several, it stands for the
             subject too.
-        segments: Rows with label, start, end, confidence and person, such as
-            `mg_plugins.spotting.Segments`.
+        segments: Rows such as those of `mg_plugins.spotting.Segments`.
         persons: Numbers of the persons that were seen; number 0 where nobody was.
         transcript: A file that `read_transcript` reads; every person's session has it.
     """
@@ -172,9 +180,7 @@ def with_transcripts(
 ) -> tuple[list[Session], list[str]]:
     """Put transcripts into their sessions, with speakers as "Speaker A", "Speaker B", ….
 
-    Returns:
-        The sessions, and the speakers' labels that look like names, which should be masked in the
-        text as well.
+    Returns them, and the speakers' labels that may be names, which the text should not hold either.
     """
     joined, names = [], {}
     for session in sessions:
@@ -183,3 +189,189 @@ def with_transcripts(
         text = as_text(mask_speakers(utterances))
         joined.append(replace(session, transcript=text or session.transcript))
     return joined, list(names)
+
+
+def with_outcomes(sessions: Iterable[Session], path: str | os.PathLike) -> list[Session]:
+    """Sessions with the states of a file with the header ``session,subject,state``.
+
+    The subject may be left out; sessions of the file that are not among these are passed over.
+    """
+    table: dict[str, dict[str, str]] = {}
+    for where, row in _csv_rows(Path(path), ('session', 'state')):
+        if table.setdefault(row['session'], row) is not row:
+            raise UserError(f'{where}: session {row["session"]!r} comes twice')
+    sessions = list(sessions)
+    if sessions and not table.keys() & {session.id for session in sessions}:
+        raise UserError(f'{path}: no session of it is among these, such as {sessions[0].id!r}')
+    rows = [table.get(session.id, {}) for session in sessions]
+    given = [{key: row[key] for key in ('state', 'subject') if row.get(key)} for row in rows]
+    return [replace(session, **of) for session, of in zip(sessions, given, strict=True)]
+
+
+def load_sessions(
+    paths: Sequence[str | os.PathLike], split: str | None = None, *, notes: list[str] | None = None
+) -> tuple[list[Session], str]:
+    """Sessions of an annotation file, or of files of predictions or segments, and their source.
+
+    Args:
+        paths: A .pkl or .npz file or a .mg folder, or .csv or .json files.
+        split: For annotations, the split to take; for predictions, 'train' or 'test', which they
+            are from then on.
+        notes: What had to be assumed is added to it.
+
+    Returns:
+        Sessions, and what to call their source: 'synthetic' where the files say so, else the name
+        of the first file or, for predictions, of its folder.
+    """
+    paths = [Path(path) for path in paths]
+    kinds = {path.suffix for path in paths}
+    if len(paths) == 1 and kinds <= {'.pkl', '.npz', '.mg'}:
+        sessions, synthetic = sessions_from_annotations(paths[0], split, notes)
+        return sessions, SYNTHETIC if synthetic else paths[0].stem
+    if kinds not in ({'.csv'}, {'.json'}):
+        raise UserError(
+            'expected one annotation file (.pkl, .npz or .mg), or one or several files of '
+            f'predictions or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
+        )
+    if split not in (None, 'train', 'test'):
+        raise UserError(f'the split of predictions is train or test, not {split!r}')
+    if kinds == {'.json'} or _holds_segments(paths[0]):
+        sessions, synthetic = sessions_from_segments(paths, split or '')
+    else:
+        sessions, synthetic = sessions_from_predictions(paths, split or '', notes)
+    return sessions, SYNTHETIC if synthetic else paths[0].resolve().parent.name
+
+
+def sessions_from_annotations(
+    path: str | os.PathLike, split: str | None = None, notes: list[str] | None = None
+) -> Found:
+    """Sessions of an annotation file, with its true labels; ``split`` takes its clips only.
+
+    Sessions whose clips are in a split that ends in train, val or test get the split 'train' or
+    'test'.
+    """
+    from mg_plugins.data.annotations import load_annotations
+
+    content = load_annotations(path)
+    splits, meta, clips = content['split'], content['meta'], content['annotations']
+    classes = meta.get('classes')
+    if not classes:
+        raise UserError(
+            f'{path} has no class names (meta: classes), without which gestures cannot be named; '
+            'tools/prepare_data.py writes them'
+        )
+    if split is not None:
+        if split not in splits:
+            raise UserError(f'{path} has no split {split!r}; it has {", ".join(splits) or "none"}')
+        splits = {split: set(splits[split])}
+        clips = [clip for clip in clips if clip['frame_dir'] in splits[split]]
+    for clip in clips:
+        if clip['label'] >= len(classes):
+            what = f'clip {clip["frame_dir"]!r} has label {clip["label"]}'
+            raise UserError(f'{path}: {what}, but there are {len(classes)} class names')
+    names, sides = [str(classes[clip['label']]) for clip in clips], _sides(clips, splits)
+    sessions = sessions_from_clips(clips, names, notes=notes)
+    sessions = [replace(session, split=sides.get(session.id, '')) for session in sessions]
+    return sessions, meta.get('source') == SYNTHETIC
+
+
+def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Session to 'train' or 'test', where all its clips are on that side of one protocol."""
+    parts = {name: name.rpartition('_') for name in splits}
+    protocols = {protocol: None for protocol, _, ending in parts.values() if ending in ENDINGS}
+    # One protocol only: sides of several contradict each other.
+    chosen = next((p for p in (*PROTOCOLS, *protocols) if p in protocols), None)
+    sides: dict[str, str] = {}  # of clips
+    for name, (protocol, _, ending) in parts.items():
+        if protocol == chosen and ending in ENDINGS:
+            sides |= dict.fromkeys(splits[name], ENDINGS[ending])
+    found: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        found[str(clip['session'])].add(sides.get(clip['frame_dir'], ''))
+    return {session: side for session, (side, *others) in found.items() if not others}
+
+
+def sessions_from_predictions(
+    paths: Sequence[str | os.PathLike], split: str = '', notes: list[str] | None = None
+) -> Found:
+    """Sessions of ``predictions.csv`` files that tests write.
+
+    Several must hold different clips, such as those of the left-out subjects of tools/compare.py.
+    """
+    clips: dict[str, dict[str, Any]] = {}
+    for path in map(Path, paths):
+        for where, row in _csv_rows(path, PREDICTIONS):
+            name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
+            if name in clips:
+                raise UserError(
+                    f'{where}: clip {name!r} is already in {clips[name]["where"]}; give files of '
+                    'different clips only (one seed of each fold)'
+                )
+            score = _number(row, 'score', where)
+            if not row['predicted_class'] or not 0 <= score <= 1:
+                raise UserError(
+                    f'{where}: a predicted_class and a probability as its score were expected, not '
+                    f'{row["predicted_class"]!r} and {score:g}; scores are probabilities where the '
+                    "recogniser's head averages with softmax (average_clips='prob')"
+                )
+            clips[name] = {**row, 'frame_dir': name, 'score': score, 'where': where}
+    rows = list(clips.values())
+    names, scores = ([row[key] for row in rows] for key in ('predicted_class', 'score'))
+    sessions = sessions_from_clips(rows, names, scores, split=split, notes=notes)
+    return sessions, any(_says_synthetic(Path(path).with_name('metrics.json')) for path in paths)
+
+
+def sessions_from_segments(paths: Sequence[str | os.PathLike], split: str = '') -> Found:
+    """Sessions of segments.csv or .json of tools/recognize.py, one each person."""
+    from mg_plugins.spotting.segments import Segment, read_segments
+
+    found: dict[str, list[Segment]] = defaultdict(list)
+    synthetic = False
+    for path in map(Path, paths):
+        table = read_segments(path)
+        synthetic |= table.source == SYNTHETIC
+        for row in table:
+            if not row.label or row.end > LONGEST or not 0 <= row.confidence <= 1:
+                raise UserError(
+                    f'{path}: a class, an end within {LONGEST:g} s and a confidence from 0 to 1 '
+                    f'were expected, not {row.label!r}, {row.end:g} s, {row.confidence:g}'
+                )
+            found[row.recording or path.stem].append(row)
+    sessions = [
+        replace(session, gestures=merge_windows(session.gestures), split=split)
+        for name, rows in found.items()
+        for session in recording_sessions(name, rows, {row.person for row in rows})
+    ]
+    return sessions, synthetic
+
+
+def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
+    """Where each row stands ("FILE, line 2"), and its cells; every row must be whole."""
+    columns = ', '.join(needed)
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            reader = csv.DictReader(file)
+            if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+                raise UserError(f'{path}: the column {missing[0]} is missing; expected {columns}')
+            for row in reader:
+                where = f'{path}, line {reader.line_num}'
+                if None in row or None in row.values():
+                    raise UserError(f'{where}: {len(reader.fieldnames)} cells expected')
+                yield where, {name: cell.strip() for name, cell in row.items()}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        expected = f'a .csv file with the columns {columns} was expected'
+        raise UserError(f'{path} cannot be read ({reason}); {expected}') from None
+
+
+def _holds_segments(path: Path) -> bool:
+    with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
+        with path.open(encoding='utf-8-sig') as file:
+            return 'start_s' in file.readline(10_000).strip().split(',')
+    return False
+
+
+def _says_synthetic(metrics: Path) -> bool:
+    with suppress(UserError):  # there are predictions without metrics beside them
+        return any(name.startswith(SYNTHETIC) for name in read_json(metrics))
+    return False

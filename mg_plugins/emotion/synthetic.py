@@ -1,60 +1,49 @@
 """Scenarios of the embedded synthetic set, with and without a link of gestures and outcome.
 
-Subjects, sessions, outcomes and timelines are those of `mg_plugins.data.synthetic`; bodies are not
-needed and not made. To each session belongs an invented answer to a reporter whose tone agrees
-with the outcome in `AGREEMENT` of the sessions, drawn without a look at the gestures: the linked
-and the unlinked set differ in nothing but the names of gestures. Figures measured on either are
-synthetic figures.
+To each session belongs an invented answer to a reporter whose tone agrees with the outcome in
+`AGREEMENT` of the sessions, drawn without a look at the gestures: the linked and the unlinked set
+differ in nothing but the names of gestures.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections import defaultdict
 
 import numpy as np
+
+from mg_plugins.files import read_table
 
 from .build import build_scenarios, load_template
 from .scenarios import SYNTHETIC, Gesture, Scenario
 from .sessions import Session
 
 AGREEMENT = 0.65
-# What an invented player says.
-SENTENCES = json.loads(Path(__file__).with_name('sentences.json').read_text(encoding='utf-8'))
+SENTENCES = read_table('emotion/sentences.json')  # what an invented player says
 
 
 def synthetic_scenarios(
-    linked: bool,
-    *,
-    seed: int = 0,
-    subjects: int = 24,
-    sessions: int = 6,
-    clips: int = 2000,
-    open_ended: bool = False,
+    linked: bool, *, seed: int = 0, open_ended: bool = False, **sizes: int
 ) -> list[Scenario]:
     """Sessions of the synthetic set as scenarios; the same ones for the same arguments.
 
     Args:
         linked: Whether the outcome shifts how often gestures occur; if not, they tell nothing.
         seed: Everything random follows from it.
-        subjects: Number of people, a third of them (held out, as in the set) in split 'test'.
-        sessions: Sessions of each.
-        clips: Gestures in all.
         open_ended: Ask for free text.
+        sizes: Numbers of ``subjects`` (24; a third of them, held out as in the set, in split
+            'test'), of ``sessions`` of each (6), and of ``clips``, gestures in all (2000).
     """
     from mg_plugins.data.synthetic import SyntheticOptions, make_plan, make_task
 
-    options = SyntheticOptions(
-        seed=seed, subjects=subjects, sessions=sessions, clips=clips, linked=linked
-    )
+    options = SyntheticOptions(seed=seed, linked=linked, **sizes)
     task = make_task(options)
-    plan = make_plan(options, task)
+    plan, subjects = make_plan(options, task), options.subjects
     seconds = 1 / plan.fps[plan.session]
     spans = np.stack([plan.start * seconds, (plan.start + plan.frames - 1) * seconds], 1).tolist()
-    timelines: dict[int, list[Gesture]] = {}
+    timelines: dict[int, list[Gesture]] = defaultdict(list)
     for session, label, (start, end) in zip(plan.session.tolist(), plan.label, spans, strict=True):
         gesture = Gesture(task.names[label], round(start, 2), round(end, 2))
-        timelines.setdefault(session, []).append(gesture)
+        timelines[session].append(gesture)
     held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
     held = np.array([held_out.get(s % subjects, False) for s in range(len(plan.outcome))])
     agrees = _agreements(plan.outcome, held, _stream(seed, 0))

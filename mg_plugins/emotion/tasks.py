@@ -1,33 +1,28 @@
 """What is asked of a judge, how a scenario is put into words, and what comes back.
 
-The arms of an evaluation differ in the timeline and in nothing else: the system text is the same
-in all of them and mentions no gestures, and the arm without them has no word about any. What is
-sent is the context, gesture names with times and confidences, the question and the options; ids,
-subject, session, states, valences and the truth never are.
+The arms of an evaluation differ in the timeline and in nothing else. What is sent is the context,
+gesture names with times and confidences, the question and the options; ids, subject, session,
+states, valences and the truth never are.
 """
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from mg_plugins.files import read_table
+
+from .build import Template
 from .scenarios import Gesture, Scenario
 
-if TYPE_CHECKING:
-    from .build import Template
-
 LETTERS = string.ascii_uppercase
-TEXTS, GLOSSARY = (
-    json.loads(Path(__file__).with_name(f'{name}.json').read_text(encoding='utf-8'))
-    for name in ('texts', 'glossary')  # the latter: class names that do not explain themselves
-)
+TEXTS = read_table('emotion/texts.json')
+GLOSSARY = read_table('emotion/glossary.json')  # class names that do not explain themselves
 ROLE, CHOOSE, WRITE, TIMELINE, NO_GESTURES, SURE = TEXTS['prompts'].values()
 MOST_EVIDENCE, LONGEST_EVIDENCE = 5, 120
-REASON = {'type': 'string', 'maxLength': 1500}  # JSON schema of a reason
+DEPTHS = 4
 # What became of a question. Every one of them is counted and shown.
 ANSWERED, REFUSED, FAILED = 'answered', 'refused', 'failed'
 CUT = 'cut'  # at the limit on the answer's length, before an answer could be read
@@ -52,12 +47,10 @@ class Task:
     user: str
     schema: dict[str, Any] | None = field(compare=False)
     context: str
-    # The timeline that is shown; None in the arm that shows none.
-    gestures: tuple[Gesture, ...] | None
+    gestures: tuple[Gesture, ...] | None  # that are shown; None in the arm that shows none
     options: tuple[str, ...]  # the options in the order shown; none if open-ended
-    # states, valences: State behind each option and its pleasantness, in the same order.
-    states: tuple[str, ...]
-    valences: tuple[float, ...]
+    states: tuple[str, ...]  # the state behind each option
+    valences: tuple[float, ...]  # and how pleasant it is
     sample: int = 0  # number of the draw
 
 
@@ -66,14 +59,11 @@ class Reply:
     """What a judge sent back, as it came."""
 
     text: str  # the message
-    # Tokens of prompt and answer together, as the judge counts them; 0 if it does not.
-    tokens: int = 0
+    tokens: int = 0  # of prompt and answer together, as the judge counts them
     refusal: bool = False  # the judge marked it as a refusal
     thoughts: str = ''  # what a reasoning model wrote before its message
-    # Why it ended, in OpenAI's words (``'length'``, ``'tool_calls'``); empty if unknown.
-    finish: str = ''
-    # The endpoint counted far fewer tokens than the prompt has: it read a part only.
-    prompt_cut: bool = False
+    finish: str = ''  # why it ended, in OpenAI's words (``'length'``, ``'tool_calls'``)
+    prompt_cut: bool = False  # the endpoint counted far fewer tokens than the prompt has
 
 
 @dataclass(eq=False)
@@ -85,13 +75,10 @@ class JudgeError(RuntimeError):
     after: float | None = None  # seconds that the endpoint asked to wait
     busy: bool = False  # it has too much to do
     free: bool = False  # the request was changed: ask at once and do not count a try
+    unreachable: bool = False  # nobody listens there: no use in asking many before saying so
 
     def __str__(self) -> str:
         return self.message
-
-
-class Unreachable(JudgeError):
-    """Nobody listens there: no use in asking many questions before saying so."""
 
 
 class Judge(Protocol):
@@ -119,8 +106,7 @@ class Answer:
     """What a reply says."""
 
     status: str  # one of ``STATUSES``
-    # Index of the option chosen, in the order shown; None unless answered.
-    choice: int | None = None
+    choice: int | None = None  # index of the option chosen, in the order shown, if answered
     confidence: float | None = None  # the judge's own, in [0, 1], where it gave one
     text: str = ''  # the judge's reason, or its open-ended answer, or the error
     evidence: tuple[str, ...] = ()  # what the judge cites of the scenario
@@ -138,14 +124,11 @@ def render(
     Args:
         scenario: What is asked about.
         gestures: The timeline to show, the scenario's own or another's; None shows none.
-        order: The options (open-ended: the states, which nobody is shown) in the order wanted, as
-            indices: a permutation.
+        order: A permutation of the options (open-ended: of the states, which nobody is shown).
         template: The scenario's template, whose sentence on the domain begins the system text.
     """
-    states, options = len(scenario.states), len(scenario.options)
-    if sorted(order) != list(range(states)):
-        what = f'order {list(order)} is no permutation of the {states} states'
-        raise ValueError(f'{what} of scenario {scenario.id!r}')
+    if sorted(order) != list(range(len(scenario.states))):
+        raise ValueError(f'order {list(order)} is no permutation of {list(scenario.states)}')
     options = () if scenario.open_ended else tuple(scenario.options[i] for i in order)
     parts = [f'Context:\n{scenario.context.strip() or "(nothing is known)"}']
     if gestures is not None:
@@ -165,6 +148,18 @@ def render(
         states=tuple(scenario.states[i] for i in order),
         valences=tuple(scenario.valences[i] for i in order),
     )
+
+
+def rubric_task(question: str, rubric: Sequence[str], answer: str) -> Task:
+    """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
+    numbers = list(range(1, len(rubric) + 1))
+    items = '\n'.join(f'{i}. {item}' for i, item in zip(numbers, rubric, strict=True))
+    schema = _object(
+        covered=_list(len(numbers), {'type': 'integer', 'enum': numbers}),
+        depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
+    )
+    user = f'Question: {question}\n\nRubric:\n{items}\n\nAnswer to grade:\n{answer}'
+    return Task(TEXTS['grading'], user, schema, '', None, (), (), ())
 
 
 def timeline(gestures: Sequence[Gesture]) -> str:
@@ -191,21 +186,21 @@ def clock(seconds: float) -> str:
 
 def answer_schema(options: int) -> dict[str, Any]:
     """JSON schema of a choice among so many options; the reason first, as room to think."""
-    return object_schema(
-        reason=REASON,
-        evidence=list_of_at_most(MOST_EVIDENCE, {'type': 'string', 'maxLength': LONGEST_EVIDENCE}),
+    return _object(
+        evidence=_list(MOST_EVIDENCE, {'type': 'string', 'maxLength': LONGEST_EVIDENCE}),
         answer={'type': 'string', 'enum': list(LETTERS[:options])},
         confidence={'type': 'number', 'minimum': 0, 'maximum': 1},
     )
 
 
-def object_schema(**fields: dict[str, Any]) -> dict[str, Any]:
-    """Strict JSON schema of an object with these fields and no others."""
+def _object(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Strict JSON schema of an object with a reason, these fields and no others."""
+    fields = {'reason': {'type': 'string', 'maxLength': 1500}, **fields}
     strict = {'required': list(fields), 'additionalProperties': False}
     return {'type': 'object', 'properties': fields, **strict}
 
 
-def list_of_at_most(entries: int, items: dict[str, Any]) -> dict[str, Any]:
+def _list(entries: int, items: dict[str, Any]) -> dict[str, Any]:
     """JSON schema of a bounded list of different entries."""
     return {'type': 'array', 'items': items, 'maxItems': entries, 'uniqueItems': True}
 

@@ -6,6 +6,7 @@ known) or an object with such a list as ``"segments"``; other fields are ignored
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import os
@@ -21,10 +22,9 @@ from typing import Any
 from mg_plugins.errors import UserError
 
 from .redact import NO_LABELS, OPENERS, PRONOUNS, ROLES, without_contraction
-from .scenarios import LONGEST, AnyText, Seconds, check
+from .scenarios import AnyText, Seconds, check
 
 SUFFIXES = ('.srt', '.vtt', '.json')
-EXPECTED = 'SESSION.srt, SESSION.vtt or SESSION.json'
 ARROW = '-->'
 # Repeats are bounded here and below: files come from anywhere and must not take minutes.
 CLOCK = re.compile(r'(?:(\d{1,9}):)?([0-5]?\d):([0-5]\d)(?:[.,](\d{1,3}))?')
@@ -57,12 +57,12 @@ def read_transcript(path: str | os.PathLike) -> list[Utterance]:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f'{path}: expected a file that ends in {", ".join(SUFFIXES)}')
-    content = path.read_bytes()
-    encoding = 'utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(f'{path}: no UTF-8 text ({error}); save it as UTF-8') from None
+        content = path.read_bytes()
+        wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = content.decode('utf-16' if wide else 'utf-8-sig')
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} cannot be read ({error}): UTF-8 text was expected') from None
     lines = text.splitlines()
     if suffix == '.vtt':
         if not re.match(r'WEBVTT(\s|$)', text):
@@ -78,17 +78,17 @@ def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
 
     Files of other kinds, and hidden ones, are passed over.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f'{folder} is no folder; expected one of {EXPECTED}')
     found: dict[str, list[Utterance]] = {}
-    files = (p for p in folder.glob('[!.]*') if p.is_file() and p.suffix.lower() in SUFFIXES)
-    for path in sorted(files):
-        if path.stem in found:
-            raise UserError(f'{folder}: two transcripts are of session {path.stem!r}')
-        found[path.stem] = read_transcript(path)
+    for path in sorted(Path(folder).glob('[!.]*')):
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            if path.stem in found:
+                raise UserError(f'{folder}: two transcripts are of session {path.stem!r}')
+            found[path.stem] = read_transcript(path)
     if not found:
-        raise UserError(f'{folder} has no transcript; expected {EXPECTED}')
+        raise UserError(
+            f'{folder} is no folder with a transcript in it; expected SESSION.srt, SESSION.vtt or '
+            'SESSION.json'
+        )
     return found
 
 
@@ -121,7 +121,7 @@ def as_text(utterances: Iterable[Utterance]) -> str:
 
 def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
     """Cues of both formats: an optional number or name, a line with times, lines of text."""
-    cues: list[tuple[tuple[float, float], list[str]]] = []
+    cues: list[tuple[Utterance, list[str]]] = []
     said: list[str] | None = None  # the text of a cue that goes on
     skipping = False
     for at, line in enumerate(map(str.strip, lines)):
@@ -133,7 +133,9 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
             skipping = True
         elif ARROW in line:
             said = []
-            cues.append((_times(line, where), said))
+            start, _, end = line.partition(ARROW)  # settings may follow
+            times = [_seconds(text, where) for text in (start.strip(), (end.split() or [''])[0])]
+            cues.append((_checked({'start': times[0], 'end': times[1], 'text': ''}, where), said))
         elif above and (said is None or line.isdecimal()):
             said = None  # the number or name of a cue
         elif said is not None:
@@ -143,30 +145,28 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
                 f'{where}: a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected, '
                 f'not {line[:60]!r}'
             )
-    for (start, end), text in cues:
+    for cue, text in cues:
         # One utterance, or one for each of its voices.
         before, *voices = VOICE.split(' '.join(text))
         for who, words in [('', before), *zip(voices[::2], voices[1::2], strict=True)]:
-            yield Utterance(start, end, _plain(words), _plain(who))
+            yield replace(cue, text=_plain(words), speaker=_plain(who))
 
 
-def _times(line: str, where: str) -> tuple[float, float]:
-    """Start and end in seconds; settings after them are ignored."""
-    left, _, right = line.partition(ARROW)
-    times = []
-    for text in (left.strip(), (right.split() or [''])[0]):
-        match = CLOCK.fullmatch(text)
-        if not match:
-            wanted = 'a time such as 00:01:02.500 was expected'
-            raise UserError(f'{where}: {wanted}, not {text[:60]!r}')
-        hours, minutes, seconds, fraction = match.groups()
-        whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-        if whole >= LONGEST:
-            raise UserError(f'{where}: the time {text[:60]} is beyond {LONGEST:g} s')
-        times.append(whole + int((fraction or '0').ljust(3, '0')) / 1000)
-    if times[1] < times[0]:
-        raise UserError(f'{where}: the end {text} comes before the start {left.strip()}')
-    return times[0], times[1]
+def _seconds(text: str, where: str) -> float:
+    match = CLOCK.fullmatch(text)
+    if not match:
+        wanted = 'a time such as 00:01:02.500 was expected'
+        raise UserError(f'{where}: {wanted}, not {text[:60]!r}')
+    hours, minutes, seconds, fraction = match.groups()
+    whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+    return whole + int((fraction or '0').ljust(3, '0')) / 1000
+
+
+def _checked(content: Any, where: str) -> Utterance:
+    made = check(Utterance, content, where)
+    if made.end < made.start:
+        raise UserError(f'{where}: the end {made.end} comes before the start {made.start}')
+    return made
 
 
 def _plain(text: str) -> str:
@@ -174,22 +174,19 @@ def _plain(text: str) -> str:
 
 
 def _labelled(cue: Utterance) -> Utterance:
-    """With "NAME:" taken from the beginning of a text that has no speaker of its own."""
+    """With "NAME:" taken from the beginning of a text that has no speaker of its own.
+
+    Words in capitals are a label, others unless one is common ("Look:", "the last set:") and no
+    part of a name ("He Bingjiao:").
+    """
     label = None if cue.speaker else LABEL.match(cue.text)
-    if not label or not _is_label(label[1]):
-        return cue
-    return replace(cue, speaker=label[1], text=cue.text[label.end() :])
-
-
-def _is_label(text: str) -> bool:
-    """Whether one to three words before a colon say who speaks: in capitals they do, else not with
-    a common word ("Look:", "the last set:"), unless it is part of a name ("He Bingjiao:")."""
-    words = [word for word in text.split() if not word.isdecimal()]
+    words = [word for word in label[1].split() if not word.isdecimal()] if label else []
     bare = [without_contraction(word).rstrip('.').casefold() for word in words]
     common = [word in OPENERS or word in NO_LABELS for word in bare]
-    if text.isupper() or not any(common):
-        return True
-    return not all(common) and all(word[0].isupper() for word in words)
+    named = not all(common) and all(word[0].isupper() for word in words)
+    if not label or not (label[1].isupper() or not any(common) or named):
+        return cue
+    return replace(cue, speaker=label[1], text=cue.text[label.end() :])
 
 
 def _json(text: str, path: Path) -> Iterable[Utterance]:
@@ -205,10 +202,6 @@ def _json(text: str, path: Path) -> Iterable[Utterance]:
         wanted = 'a list of segments, or an object with a list "segments", was expected'
         raise UserError(f'{path}: {wanted}')
     for number, item in enumerate(content, 1):
-        where = f'{path}, segment {number}'
-        said = check(Utterance, item, where)
-        if said.end < said.start:
-            back = f'{said.end} comes before the start {said.start}'
-            raise UserError(f'{where}, field end: {back}')
+        said = _checked(item, f'{path}, segment {number}')
         speaker = '' if said.speaker is None else str(said.speaker).strip()
         yield replace(said, text=' '.join(said.text.split()), speaker=speaker)

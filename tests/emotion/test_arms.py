@@ -65,7 +65,7 @@ def test_lengths_are_matched_loosely():
 
 
 def test_one_scenario_cannot_be_exchanged():
-    with pytest.raises(UserError, match='there is 1: give two or more'):
+    with pytest.raises(UserError, match='more than half of the 1 scenarios: give more'):
         plan_questions([scenario(0)])
     assert len(plan_questions([scenario(0)], arms=('without', 'with'))) == 4
 
@@ -86,7 +86,7 @@ def test_the_plan():
     assert len(set(keys)) == len(keys)
     for q in plan:
         own = cases[q.scenario]
-        assert q.task.options == tuple(own.options[i] for i in q.order)
+        assert q.task.options == tuple(own.options[i] for i in rotate(3)[q.rotation])
         if q.arm == 'without':
             assert q.task.gestures is None and q.gestures_of is None
         elif q.arm == 'with':
@@ -106,8 +106,8 @@ def test_open_ended_has_one_rotation():
     [
         ({'arms': ('wth',)}, 'some of without, with, placebo'),
         ({'arms': ()}, 'some of'),
-        ({'derangements': 0}, 'derangements must be at least 1'),
-        ({'limit': -1}, 'limit must be at least 1'),
+        ({'derangements': 0}, 'derangements 0 and limit None: at least 1'),
+        ({'limit': -1}, 'limit -1: at least 1'),
     ],
 )
 def test_impossible_settings(settings, message):

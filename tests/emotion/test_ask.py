@@ -29,7 +29,6 @@ from mg_plugins.emotion.tasks import (
     JudgeError,
     Reply,
     Task,
-    Unreachable,
     answer_schema,
 )
 from mg_plugins.errors import UserError
@@ -305,7 +304,9 @@ def test_a_dead_endpoint_is_told_after_a_few_requests(quick):
 
 
 def test_one_that_dies_on_the_way_too(quick):
-    judge = Toy(lambda call, task: 'A' if call <= 20 else Unreachable('gone', retry=True))
+    judge = Toy(
+        lambda call, task: 'A' if call <= 20 else JudgeError('gone', True, unreachable=True)
+    )
     asked = ask_all(judge, make_tasks(500), concurrency=4, retries=2)
     assert 'gone' in asked.stopped and asked.calls <= 20 + 3 * (8 + 4)
     assert statuses(asked).count(ANSWERED) == 20

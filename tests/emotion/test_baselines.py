@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mg_plugins.emotion.baselines import _bag, bag_baseline
+from mg_plugins.emotion.figures import _bag, bag_baseline
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.errors import UserError
 
@@ -95,7 +95,7 @@ def test_one_subject_and_tiny_sets():
 
 def test_what_cannot_be_learned_is_said():
     train = sessions(24, counted, 1)
-    with pytest.raises(UserError, match="all 12 training sessions have the state 'win'"):
+    with pytest.raises(UserError, match='the 12 training sessions of known state have 1 of them'):
         bag_baseline([s for s in train if s.state == 'win'], train)
-    with pytest.raises(UserError, match='no training session with a known state'):
+    with pytest.raises(UserError, match='the 0 training sessions of known state have 0'):
         bag_baseline([replace(s, state='') for s in train], train)

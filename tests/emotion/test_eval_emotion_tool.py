@@ -201,30 +201,38 @@ def test_synthetic_show_is_what_a_run_sends(main, tmp_path, capsys):
     assert len(mine) == 10 and all(r['user'] in shown for r in mine)
 
 
-def test_open_ended(main, tmp_path, capsys):
-    options = ('--open-ended', '--limit', '5', '--out', tmp_path)
-    assert main('--scenarios', 'synthetic', *options) == 0
+@pytest.fixture(scope='module')
+def free(tmp_path_factory):
+    """20 scenarios with an open question."""
+    path = tmp_path_factory.mktemp('emotion') / 'free.jsonl'
+    made = synthetic_scenarios(True, subjects=30, sessions=2, clips=400, open_ended=True)
+    save_scenarios(path, made)
+    return path
+
+
+def test_open_ended(main, free, tmp_path, capsys):
+    assert main('--scenarios', free, '--limit', '5', '--out', tmp_path) == 0
     assert 'evidence' in capsys.readouterr().out
-    for metrics in read(tmp_path):
-        scores, gains = metrics['open']['with'], metrics['open_comparisons']['with - without']
-        assert metrics['open_ended'] and scores['evidence']['value'] > 0.5
-        assert gains['evidence']['value'] > 0.5
-        # Nobody is there to score them.
-        assert scores['depth']['value'] is scores['completeness']['value'] is None
+    [metrics] = read(tmp_path)
+    scores, gains = metrics['open']['with'], metrics['open_comparisons']['with - without']
+    assert metrics['open_ended'] and scores['evidence']['value'] > 0.5
+    assert gains['evidence']['value'] > 0.5
+    # Nobody is there to score them.
+    assert scores['depth']['value'] is scores['completeness']['value'] is None
 
 
-def test_open_ended_answers_are_sent_to_nobody_if_so_wished(main, tmp_path):
-    design = ('--open-ended', '--limit', '2', '--arms', 'with', 'without', '--out', tmp_path)
+def test_open_ended_answers_are_sent_to_nobody_if_so_wished(main, free, tmp_path):
+    design = ('--limit', '2', '--arms', 'with', 'without', '--out', tmp_path)
     with serve() as server:
-        command = ('--scenarios', 'synthetic', *design, *endpoint(server))
+        command = ('--scenarios', free, *design, *endpoint(server))
         assert main(*command, '--rubric-judge', 'none') == 0
         assert not any('Answer to grade' in r['user'] for r in server.requests())
 
 
-def test_open_ended_questions_are_scored_by_the_judge_itself(main, tmp_path, capsys):
-    design = ('--open-ended', '--limit', '3', '--arms', 'with', 'without', '--out', tmp_path)
+def test_open_ended_questions_are_scored_by_the_judge_itself(main, free, tmp_path, capsys):
+    design = ('--limit', '3', '--arms', 'with', 'without', '--out', tmp_path)
     with serve() as server:
-        assert main('--scenarios', 'synthetic', *design, *endpoint(server)) == 0
+        assert main('--scenarios', free, *design, *endpoint(server)) == 0
         graded = [r for r in server.requests() if 'Answer to grade' in r['user']]
     assert graded and not any('Micro-gestures' in r['user'] for r in graded)
     said = capsys.readouterr().out
@@ -254,7 +262,7 @@ def test_show_prints_what_would_be_sent_and_ends(main, scenarios, tmp_path, caps
         (('--judge', 'openai'), '--judge openai needs --model'),
         (('--model', 'm'), '--model says nothing to --judge lexicon'),
         (('--judge', 'openai', '--model', 'm', '--prior', 'fitted'), '--prior says nothing'),
-        (('--open-ended',), '--open-ended is for --scenarios synthetic'),
+        (('--extra-body', '[3]'), 'argument --extra-body: [3]: a JSON object was expected'),
         (('--rubric-judge', 'judge'), '--rubric-judge says nothing to --judge lexicon'),
         (('--template', 'nothing.json'), "no template 'nothing.json'"),
         (('--show', 'zzz'), "no scenario 'zzz'"),

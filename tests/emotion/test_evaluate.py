@@ -272,7 +272,7 @@ def test_what_cannot_be_judged():
         run(planted(4, split='train'), reads_gestures)
     with pytest.raises(UserError, match='open-ended scenarios in one file'):
         run([*planted(4), scenario(9, 'win', options=())], reads_gestures)
-    with pytest.raises(UserError, match='two or more'):
+    with pytest.raises(UserError, match='half of the 1 scenarios'):
         run([scenario(0, 'win')], reads_gestures)
 
 

@@ -9,8 +9,7 @@ from mg_plugins.emotion import evaluate, make_judge, score_evidence, synthetic_s
 from mg_plugins.emotion.arms import judged
 from mg_plugins.emotion.build import build_scenarios, load_template
 from mg_plugins.emotion.scenarios import Gesture
-from mg_plugins.emotion.sessions import merge_windows
-from mg_plugins.emotion.sources import load_sessions
+from mg_plugins.emotion.sessions import load_sessions, merge_windows
 from mg_plugins.emotion.tasks import Reply
 from mg_plugins.errors import UserError
 

@@ -56,7 +56,7 @@ def test_a_session_is_one_row_so_that_it_is_on_one_side_only():
 def test_a_subject_with_one_session_is_named():
     few = samples(1.0)
     alone = Samples('x', few.features, ('alone', *few.subjects[1:]))
-    with pytest.raises(UserError, match=r'1 subjects have one session only \(alone\)'):
+    with pytest.raises(UserError, match='have one session only: alone'):
         probe_subjects(alone)
     one = Samples('x', few.features[:3], ('a',) * 3)
     with pytest.raises(UserError, match='two subjects'):
@@ -87,8 +87,8 @@ def test_keypoint_errors():
     twin = dict(clip, subject='b')
     for layout, clips, message in (
         (None, [clip], '--layout'),
-        ('coco17', [clip], "clip 'c' has 22 joints"),
-        ('imigue22', [clip | {'session': ''}], "clip 'c' has no session"),
+        ('coco17', [clip], "clip 'c' has .* 22 joints"),
+        ('imigue22', [clip | {'session': ''}], "clip 'c' has .* session '' and"),
         ('imigue22', [clip, twin], "session 's' is of the subjects 'a' and 'b'"),
         ('imigue22', [], 'nothing to probe'),
     ):

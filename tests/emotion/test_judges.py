@@ -1,7 +1,6 @@
 """The lexicon judge's arithmetic and honesty; the OpenAI judge's manners and discretion."""
 
 import asyncio
-import json
 import logging
 import math
 import random
@@ -17,12 +16,13 @@ from mg_plugins.data.classes import class_counts, get_classes
 from mg_plugins.emotion import ask
 from mg_plugins.emotion.ask import ask_all
 from mg_plugins.emotion.cache import Cache
-from mg_plugins.emotion.judges import lexicon, make_judge, openai_api
+from mg_plugins.emotion.judges import make_judge, openai_api
 from mg_plugins.emotion.judges.endpoints import is_loopback, retry_after
 from mg_plugins.emotion.judges.lexicon import Prior, fit_prior, sentiment
 from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.scenarios import Gesture, Scenario
-from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task, Unreachable, answer_schema
+from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task, answer_schema
+from mg_plugins.files import read_table
 
 from fake_server import ENDPOINTS, serve
 from paths import ROOT
@@ -57,7 +57,7 @@ def test_kinds():
 
 
 def test_the_documented_prior_has_a_reasoned_value_for_every_class():
-    table = json.loads(lexicon.TABLE.read_text())
+    table = read_table('emotion/judges/affect.json')
     names = {*get_classes('imigue'), *get_classes('smg')}
     assert names == set(table['gestures'])
     for entry in table['gestures'].values():
@@ -333,7 +333,7 @@ def test_nobody_there():
     with serve() as server:
         server.kill()
         error = failed(openai_judge(server))
-    assert isinstance(error, Unreachable) and error.retry and server.url in str(error)
+    assert error.unreachable and error.retry and server.url in str(error)
 
 
 def test_loopback_goes_through_no_proxy(monkeypatch):
@@ -375,7 +375,9 @@ def test_the_key_is_nowhere(key, tmp_path, caplog, capfd):
 @pytest.mark.parametrize('wrong', [f'{KEY}\nx', f'{KEY}\rx', f'{KEY} x', f'{KEY}\x01', f'{KEY}é'])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(wrong, monkeypatch):
     monkeypatch.setenv('OPENAI_API_KEY', wrong)
-    with pytest.raises(ValueError, match='variable OPENAI_API_KEY has white space') as caught:
+    with pytest.raises(
+        ValueError, match='variable OPENAI_API_KEY holds no key of visible'
+    ) as caught:
         make_judge('openai', model='m', base_url='http://127.0.0.1:9/v1')
     assert 'secret' not in str(caught.value)
 

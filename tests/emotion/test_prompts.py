@@ -136,7 +136,7 @@ def test_clock(seconds, text):
 
 @pytest.mark.parametrize('order', [(0,), (0, 0), (0, 1, 2), (1, 2)])
 def test_an_order_that_is_no_permutation_is_refused(order):
-    with pytest.raises(ValueError, match='no permutation of the 2 states'):
+    with pytest.raises(ValueError, match='is no permutation of'):
         render(scenario(), None, order)
 
 

@@ -78,7 +78,6 @@ def test_placeholders_are_stable_and_counted():
     redactor = Redactor(['Ann Lee', 'Bob', 'Ann Lee'])
     redactor.mask('Bob and Ann', 's1')
     redactor.mask('Ann Lee, bob@x.org', 's2')
-    assert redactor.persons == {'[PERSON 1]': 'Ann Lee', '[PERSON 2]': 'Bob'}
     assert redactor.masked == {'[PERSON 1]': 2, '[PERSON 2]': 1, '[EMAIL]': 1}
 
 
@@ -237,5 +236,5 @@ def test_names_file(tmp_path):
     path.write_text('\ufeff# players\nAnn Lee, Annie\n\n  Bob  \n', encoding='utf-8')
     assert read_names(path) == ['Ann Lee, Annie', 'Bob']
     path.write_bytes('Núñez'.encode('latin-1'))
-    with pytest.raises(ValueError, match=r'names\.txt is not UTF-8 text'):
+    with pytest.raises(ValueError, match=r'names\.txt cannot be read .*UTF-8 text'):
         read_names(path)

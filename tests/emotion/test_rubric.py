@@ -4,12 +4,8 @@ import json
 
 import pytest
 
-from mg_plugins.emotion.scores import (
-    grade,
-    parse_score,
-    rubric_task,
-)
-from mg_plugins.emotion.tasks import JudgeError, Reply
+from mg_plugins.emotion.scores import grade, parse_score
+from mg_plugins.emotion.tasks import JudgeError, Reply, rubric_task
 
 RUBRIC = (
     'Names the feeling, such as relief or disappointment.',

@@ -68,7 +68,7 @@ def test_a_copy_is_given_by_its_path(tmp_path):
         ({'colour': 'red'}, 'field colour'),
         ({'context': 'no slot'}, 'field context'),
         ({'context': '{transcript} {transcript}'}, 'field context'),
-        ({'name': 'post_match'}, 'field name.*of its own'),
+        ({'name': 'post_match'}, 'field name.*of a template of the package'),
         ({'name': 'a b'}, 'field name'),
         ({'states': [{'name': 'a', 'option': 'A', 'valence': 1}]}, 'field states'),
         ({'states': [{'name': 'a', 'option': 'A', 'valence': 2}]}, r'field states\[0\]\.valence'),

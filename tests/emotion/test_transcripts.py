@@ -104,9 +104,9 @@ def test_json(tmp_path, wrap):
         ('a.json', '[{"start": 1, "end": 2}]', 'segment 1, field text'),
         ('a.json', '[{"start": "1", "end": 2, "text": "x"}]', 'segment 1, field start'),
         ('a.json', '[{"start": NaN, "end": 2, "text": "x"}]', 'segment 1, field start'),
-        ('a.json', '[{"start": 3, "end": 2, "text": "x"}]', 'segment 1, field end'),
+        ('a.json', '[{"start": 3, "end": 2, "text": "x"}]', 'segment 1: the end 2.0 comes before'),
         ('a.srt', SRT.replace('01:00:03', '9' * 400 + ':00:03'), r'a\.srt, cue 2, line 7: a time'),
-        ('a.srt', SRT.replace('01:00:04', '99999:00:04'), 'cue 2, line 7: the time .* beyond'),
+        ('a.srt', SRT.replace('01:00:04', '99999:00:04'), 'cue 2, line 7, field end: .* less than'),
         ('a.vtt', VTT.replace('00:02.500', '9' * 5000 + ':00:02.500'), 'cue 1, line 10: a time'),
         ('a.json', f'[{{"start": 1, "end": {"9" * 400}, "text": "x"}}]', 'segment 1, field end'),
         ('a.json', f'[{{"start": {"9" * 5000}, "end": 1, "text": "x"}}]', 'segment 1, field'),
@@ -195,7 +195,7 @@ def test_folder(tmp_path):
     with pytest.raises(UserError, match="two transcripts are of session 'S1'"):
         read_transcripts(tmp_path)
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match=r'no transcript; expected SESSION\.srt'):
+    with pytest.raises(UserError, match=r'a transcript in it; expected SESSION\.srt'):
         read_transcripts(tmp_path / 'empty')
     with pytest.raises(UserError, match='no folder'):
         read_transcripts(tmp_path / 'nowhere')
@@ -205,7 +205,7 @@ def test_files_of_other_kinds_are_passed_over(tmp_path):
     for name in ('S3.txt', 'README', '.DS_Store', '._S1.srt', '.hidden.srt'):
         (tmp_path / name).write_text('no transcript')
     (tmp_path / 'more.srt').mkdir()
-    with pytest.raises(UserError, match='no transcript'):
+    with pytest.raises(UserError, match='no folder with a transcript'):
         read_transcripts(tmp_path)
     (tmp_path / 'S1.SRT').write_text(SRT)
     assert list(read_transcripts(tmp_path)) == ['S1']

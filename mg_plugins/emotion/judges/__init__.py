@@ -1,7 +1,6 @@
-"""Judges: an OpenAI-compatible endpoint, and the lexicon judge.
+"""Judges: an OpenAI-compatible endpoint, and the lexicon judge, which is no language model.
 
-The lexicon judge needs no network, key or model. It counts words and gestures, and is never called
-a language model. Any other model: `mg_plugins.emotion.inspect_task`.
+Any other model: `mg_plugins.emotion.inspect_task`.
 """
 
 from __future__ import annotations

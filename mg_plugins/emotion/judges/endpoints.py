@@ -42,8 +42,7 @@ def host_of(url: str) -> str:
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine by its very name: ``localhost``, 127.0.0.0/8 or ``::1``.
 
-    Nothing is looked up: whoever answers for another name may say 127.0.0.1 now and something else
-    at the next request.
+    Nothing is looked up: what another name stands for may change with the next request.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -72,10 +71,7 @@ class Form:
     without: frozenset[str] = frozenset()  # parameters of OPTIONAL that are left out
 
     def changed(self, said: str) -> tuple[Form | None, str]:
-        """A form without what an endpoint's error complains about, and what that is.
-
-        None where the error names nothing that can be left out.
-        """
+        """A form without what an endpoint's error complains about, if it can be, and its name."""
         text = said.lower()
         if 'max_completion_tokens' in text and self.limit == 'max_tokens':
             return replace(self, limit='max_completion_tokens'), 'max_tokens'

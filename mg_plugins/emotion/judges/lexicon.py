@@ -1,7 +1,6 @@
-"""The embedded judge: the tone of the words and an affect value for each gesture, added up.
+"""The embedded judge, a word counter and no language model.
 
-It is a word counter, not a language model: every number that it uses can be read, and its reason
-names what weighed. It shows that the apparatus works and what counting alone achieves.
+It adds up the tone of the words and an affect value for each gesture:
 
     t = mean VADER compound of the context's sentences that carry any
     g = tanh(sum c_i (a_i - usual) / sqrt(sum c_i))   over the gestures shown
@@ -21,13 +20,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
+
+from mg_plugins.files import read_table
 
 from ..scenarios import Gesture, Scenario
 from ..tasks import LETTERS, Reply, Task
 
-TABLE = Path(__file__).with_name('affect.json')
 FOLDS, C = 5, 1.0  # of `fit_prior`; C is scikit-learn's inverse strength of the L2 penalty
 
 
@@ -36,18 +35,17 @@ class Prior:
     """Affect of gestures, and how much text and gestures count."""
 
     name: str  # where it comes from, for people
-    # Value of each known gesture: documented ones in [-1, 1], fitted ones are log-odds.
-    affect: Mapping[str, float]
+    affect: Mapping[str, float]  # of each known gesture: documented, in [-1, 1], or log-odds
     usual: float  # mean affect in an average timeline
-    # text, gestures: Weights of the text's sentiment and of the timeline.
-    text: float = 2.0  # of the documented prior: words decide,
-    gestures: float = 1.0  # gestures tip the balance where words say little
+    # Weights; those of the documented prior: words decide, gestures tip where words say little.
+    text: float = 2.0
+    gestures: float = 1.0
     bias: float = 0.0  # log-odds of the more pleasant state with neither
 
     @staticmethod
     def documented() -> Prior:
         """The prior of ``affect.json``: a judgement with reasons, fitted to nothing."""
-        table = json.loads(TABLE.read_text(encoding='utf-8'))
+        table = read_table('emotion/judges/affect.json')
         affect = {name: entry['value'] for name, entry in table['gestures'].items()}
         return Prior('documented', affect, table['usual'])
 
@@ -90,11 +88,10 @@ def _analyzer():
 
 
 class LexiconJudge:
-    """Answers by `Prior` (the documented one by default) and `sentiment`; see the module's formula.
+    """Answers by `Prior` (the documented one by default) and `sentiment`, in the JSON of a model.
 
-    It replies in the JSON that language models are asked for. z becomes a point between the least
-    and the most pleasant of the states in question, and the state nearest to it is chosen; of
-    equally near ones the first by name, wherever it stands among the options.
+    z becomes a point between the least and the most pleasant of the states in question, and the
+    state nearest to it is chosen; of equally near ones the first by name.
     """
 
     name = 'lexicon'
@@ -159,11 +156,10 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
 
     A gesture's affect is the log of its share among the gestures of pleasant states over that among
     those of unpleasant ones (states above and below the middle of the valences), each share
-    smoothed towards the gesture's overall share by as many gestures as there are classes. The two
-    weights and the bias are a logistic regression's (L2, C = 1, features scaled to unit variance)
-    whose gesture feature comes from folds of subjects, so that a chance pattern in the training
-    sessions earns no weight; a negative weight of the gestures becomes 0. Scenarios of split
-    ``'test'``, or without a state, are left out.
+    smoothed towards the gesture's overall share by as many gestures as there are classes. The
+    weights and the bias are a logistic regression's whose gesture feature comes from folds of
+    subjects, so that chance earns no weight; a negative one of the gestures becomes 0. Scenarios of
+    split ``'test'``, or without a state, are left out.
     """
     import numpy as np
     from sklearn.linear_model import LogisticRegression

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from ..tasks import JudgeError, Reply, Task, Unreachable
+from ..tasks import JudgeError, Reply, Task
 from .endpoints import Form, host_of, is_loopback, named_parameter, retry_after
 
 OPENAI = 'https://api.openai.com/v1'
@@ -45,8 +45,8 @@ class OpenAIJudge:
     """Asks one model of an OpenAI-compatible endpoint.
 
     The key is read from the environment and stands in no message, file, log or identity, also where
-    the endpoint sends it back. Answers are asked for in the task's JSON schema; where the endpoint
-    refuses that, in the schema without bounds, as a JSON object, and at last as text.
+    the endpoint sends it back. ``notes`` say that a connection is not encrypted, and what the
+    endpoint has been found not to take, in its own words.
 
     Args:
         model: The endpoint's name of the model.
@@ -55,10 +55,6 @@ class OpenAIJudge:
         key_env: Environment variable with the key. An endpoint on loopback needs none.
         allow_remote: Allow an endpoint that is not on loopback.
         sampling: Fields of `Sampling`.
-
-    Attributes:
-        notes: A connection that is not encrypted, and what the endpoint has been found not to take,
-            in its own words.
     """
 
     def __init__(
@@ -77,30 +73,19 @@ class OpenAIJudge:
         self.sampling = Sampling(**sampling)
         host, key = host_of(self.base_url), self._key()
         self.loopback = is_loopback(host)
-        for wrong, what in (
-            (
-                self.sampling.answer_tokens < 1,
-                f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected',
-            ),
-            (
-                not self.loopback and not allow_remote,
+        if self.sampling.answer_tokens < 1:
+            raise ValueError(f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected')
+        if not self.loopback and not allow_remote:
+            raise ValueError(
                 f'{host} is not this machine, and nothing is sent elsewhere unless you say so: '
                 '--allow-remote (in a config: allow_remote=True), if the data agreement of your '
-                'recordings allows it; --show prints what would be sent',
-            ),
-            (
-                not all('!' <= character <= '~' for character in key),
-                f'the key in the environment variable {key_env} has white space, control '
-                'characters or others than ASCII in it: put it there as it was given',
-            ),
-            (
-                not self.loopback and not key,
-                f'no key: put it into the environment variable {key_env}, or name the variable '
-                'that has it: --key-env NAME',
-            ),
-        ):
-            if wrong:
-                raise ValueError(what)
+                'recordings allows it; --show prints what would be sent'
+            )
+        if not all('!' <= letter <= '~' for letter in key) or not (key or self.loopback):
+            raise ValueError(
+                f'the environment variable {key_env} holds no key of visible ASCII characters: put '
+                'it there as it was given, or name the variable that has it: --key-env NAME'
+            )
         self._session: Any = None
         clear = not self.loopback and self.base_url.startswith('http:')
         self.notes = [f'The connection to {host} is not encrypted: https:// would be.'] * clear
@@ -114,19 +99,24 @@ class OpenAIJudge:
     async def reply(self, task: Task) -> Reply:
         """Make one request; a `JudgeError` says whether to try again."""
         if self._session is None:
-            self._session = self._connect()
+            self._session = aiohttp.ClientSession(
+                headers={'Authorization': f'Bearer {self._key()}'} if self._key() else {},
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTING),
+                trust_env=not self.loopback,  # no proxy on the way to loopback
+            )
         form = self._form
+        url, request = f'{self.base_url}/chat/completions', self._request(task, form)
         try:
-            async with self._session.post(
-                f'{self.base_url}/chat/completions',
-                json=self._request(task, form),
-                allow_redirects=False,  # the text goes where it was allowed to go
-            ) as response:
+            # No redirects: the text goes where it was allowed to go.
+            posted = self._session.post(url, json=request, allow_redirects=False)
+            async with posted as response:
                 body = await _bounded(response)
                 status, headers = response.status, response.headers
         except aiohttp.ClientConnectorError as error:
             said = self._said(str(error.os_error))
-            outcome = Unreachable(f'nobody answers at {self.base_url}: {said}', retry=True)
+            said = f'nobody answers at {self.base_url}: {said}'
+            outcome = JudgeError(said, retry=True, unreachable=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             said = self._said(str(error) or type(error).__name__)
             outcome = JudgeError(f'the connection broke: {said}', retry=True)
@@ -145,8 +135,8 @@ class OpenAIJudge:
 
     async def close(self) -> None:
         """Close the connections; a later question opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
+        if self._session is not None:
+            session, self._session = self._session, None
             await session.close()
 
     def scrub(self, text: str) -> str:
@@ -158,15 +148,6 @@ class OpenAIJudge:
 
     def _key(self) -> str:
         return os.environ.get(self.key_env, '').strip()
-
-    def _connect(self):
-        headers = {'Authorization': f'Bearer {self._key()}'} if self._key() else {}
-        return aiohttp.ClientSession(
-            headers=headers,
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTING),
-            trust_env=not self.loopback,  # no proxy on the way to loopback
-        )
 
     def _request(self, task: Task, form: Form) -> dict[str, Any]:
         sampling, texts = self.sampling, {'system': task.system, 'user': task.user}
@@ -276,10 +257,6 @@ def _count(content: Mapping, name: str) -> int:
 @functools.lru_cache(maxsize=8)
 def _key_pattern(key: str) -> re.Pattern:
     """The key as it is, or with any of its characters escaped as JSON, Python or a URL do."""
-    return re.compile(
-        ''.join(
-            rf'(?:{re.escape(letter)}|\\{{1,8}}(?:{re.escape(letter)}|(?i:u00{ord(letter):02x}'
-            rf'|x{ord(letter):02x}))|(?i:%{ord(letter):02x}))'
-            for letter in key
-        )
-    )
+    letters = ((re.escape(letter), f'{ord(letter):02x}') for letter in key)
+    forms = (rf'(?:{a}|\\{{1,8}}(?:{a}|(?i:u00{n}|x{n}))|(?i:%{n}))' for a, n in letters)
+    return re.compile(''.join(forms))
