@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from options import run
@@ -28,13 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
         'Files that were built with one --salt can be put together: cat train.jsonl test.jsonl',
     )
     add = parser.add_argument
-    add('sources', nargs='*', metavar='SOURCE',
+    add('sources', nargs='+', metavar='SOURCE',
         help='an annotation file (.pkl, .npz: true labels), one or several predictions.csv of a '
         'test (several: of different clips), or segments.csv / segments.json of '
         'tools/recognize.py')  # fmt: skip
-    add('--out', type=Path, help='scenarios file to write (.jsonl)')
-    add('--template', default='post_match', help='name or path (default: post_match)')
-    add('--list-templates', action='store_true', help='print the templates and end')
+    add('--out', type=Path, required=True, help='scenarios file to write (.jsonl)')
+    shipped = 'post_match (default), job_interview, deception, relaxed_stressed or a file'
+    add('--template', default='post_match', help=shipped)
     add('--open-ended', action='store_true', help='ask for free text instead of an option')
     add('--transcripts', type=Path, metavar='DIR', help='folder of SESSION.srt, .vtt or .json')
     add('--outcomes', type=Path, metavar='CSV', help='file with session,subject,state')
@@ -49,18 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """List or build."""
+    """Build and write."""
     args = build_parser().parse_args()
     from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
-    if args.list_templates:
-        for template in map(emotion.load_template, emotion.template_names()):
-            states = '/'.join(s.name for s in template.states)
-            print(f'{template.name} ({states}): {template.question}')
-        return
-    if not args.sources or not args.out or args.out.is_dir() or str(args.out) in args.sources:
-        raise UserError('SOURCE and --out FILE are needed, a file of its own; see --help')
+    if args.out.is_dir() or str(args.out) in args.sources:
+        raise UserError(f'--out {args.out} must be a file of its own')
     if not 0 <= args.min_confidence <= 1:
         raise UserError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
     emotion.save_scenarios(args.out, build(args, emotion.load_template(args.template)))
@@ -70,53 +66,40 @@ def main() -> None:
 def build(args: argparse.Namespace, template: object) -> list:
     """Sessions to scenarios, with a summary of both."""
     from mg_plugins import emotion
+    from mg_plugins.errors import counted
 
     notes: list[str] = []
     sessions, source = emotion.load_sessions(args.sources, args.split, notes=notes)
     if args.outcomes:
         sessions = emotion.with_outcomes(sessions, args.outcomes)
     names = emotion.read_names(args.names_file) if args.names_file else []
+    about: dict[str, Sequence[str]] = {}  # what is told of sessions, transcripts, speakers
     if args.transcripts:
         transcripts = emotion.read_transcripts(args.transcripts)
-        ids = [session.id for session in sessions]
+        ids = {session.id: None for session in sessions}
         sessions, labels = emotion.with_transcripts(sessions, transcripts)
         given = emotion.Redactor(names)
         labels = [label for label in labels if given.mask(label) == label]
         names += labels
-        if labels:
-            notes.append(f'speakers, masked in what is said as well: {", ".join(labels)}')
-        if without := [name for name in ids if name not in transcripts]:
-            notes.append(f'{len(without)} sessions have no transcript, such as {without[0]}')
-        if unused := sorted(set(transcripts) - set(ids)):
-            notes.append(f'{len(unused)} transcripts are of no session, such as {unused[0]}')
+        about['speakers are masked in what is said as well'] = labels
+        about['sessions have no transcript'] = [name for name in ids if name not in transcripts]
+        about['transcripts are of no session'] = sorted(transcripts.keys() - ids)
     redactor = emotion.Redactor(names)
-    scenarios = emotion.build_scenarios(
-        sessions,
-        template,
-        open_ended=args.open_ended,
-        source=source,
-        redactor=redactor,
-        salt=args.salt,
-        threshold=args.min_confidence or None,
-        notes=notes,
-    )
-    if empty := sum(not scenario.gestures for scenario in scenarios):
-        notes.append(f'{empty} sessions have no gesture')
+    options = dict(open_ended=args.open_ended, salt=args.salt, source=source, redactor=redactor)
+    options |= dict(threshold=args.min_confidence or None, notes=notes)
+    scenarios = emotion.build_scenarios(sessions, template, **options)
+    about['sessions have no gesture'] = [s.id for s in scenarios if not s.gestures]
+    about['transcripts without capital letters or others cannot be checked'] = redactor.uncased
     if args.split is None and not {'train', 'test'} <= {scenario.split for scenario in scenarios}:
         notes.append(
             'built without --split: baselines and a fitted prior need scenarios of split train as '
             'well as test; build each with --split and the same --salt, and put the files together'
         )
     if any(session.transcript for session in sessions):
-        notes.append(
-            'names that are not given are looked for among capitalised words only: those in lower '
-            'case cannot be spotted'
-        )
-    if redactor.uncased:
-        notes.append(
-            f'{len(redactor.uncased)} transcripts, such as {redactor.uncased[0]}, have no capital '
-            'letters or no others: nothing can be checked in them'
-        )
+        notes.append('names that are not given and in lower case cannot be spotted')
+    for what, found in about.items():
+        if found:
+            notes.append(f'{counted(len(found), what)}, such as {", ".join(found[:5])}')
     summarise(scenarios, redactor, notes)
     return scenarios
 

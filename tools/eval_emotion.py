@@ -49,7 +49,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="scenarios file of tools/build_scenarios.py, or 'synthetic': sessions with and "
         'without a link between gestures and outcome')  # fmt: skip
     add('--limit', type=at_least(1), metavar='N', help='judge N of a set, by chance')
-    add('--open-ended', action='store_true', help='synthetic: ask for free text, not a choice')
     add('--template', action='append', default=[], metavar='FILE',
         help='own template of the scenarios (for the system text and the rubric)')  # fmt: skip
     add('--show', nargs='?', const='', metavar='ID',
@@ -65,7 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     add('--answer-tokens', type=at_least(1), metavar='N',
         help='openai: longest answer, thoughts included (default: 4096)')  # fmt: skip
     add('--reasoning-effort', metavar='LEVEL', help='openai: such as low, for models that take it')
-    add('--extra-body', metavar='JSON', help='openai: further fields of each request')
+    add('--extra-body', type=json_object, metavar='JSON',
+        help='openai: further fields of each request')  # fmt: skip
     add('--prior', choices=('fitted', 'documented'),
         help='lexicon: fit it to the training scenarios (default where 20 or more have a known '
         'state), or take the documented one (default else)')  # fmt: skip
@@ -100,12 +100,18 @@ def main() -> int:
     from mg_plugins import emotion
     from mg_plugins.errors import UserError
 
-    parts = [Path(args.scenarios).stem, args.judge, args.model or '', 'open' * args.open_ended]
     # A folder for each scenarios file, judge and model, so that no result replaces another's.
-    name = '_'.join(re.sub(r'[^\w.-]+', '_', part).strip('_.') for part in parts if part)
+    parts = filter(None, [Path(args.scenarios).stem, args.judge, args.model])
+    name = '_'.join(re.sub(r'[^\w.-]+', '_', part).strip('_.') for part in parts)
     args.out = args.out or Path('work_dirs/emotion') / name
     own = {t.name: t for t in map(emotion.load_template, args.template)}
-    sets = load_sets(args)
+    if args.scenarios == 'synthetic':
+        sets = {
+            f'synthetic, {name}': emotion.synthetic_scenarios(linked, seed=args.seed, **SYNTHETIC)
+            for name, linked in (('linked', True), ('unlinked', False))
+        }
+    else:
+        sets = {Path(args.scenarios).stem: emotion.load_scenarios(args.scenarios)}
     if args.arms is ARMS and any(len(emotion.judged(cases)) == 1 for cases in sets.values()):
         args.arms = ARMS[:2]
         print('one scenario alone: judged without the placebo, which exchanges timelines')
@@ -122,18 +128,11 @@ def main() -> int:
     evaluations, off = [], args.cache == 'none'
     with nullcontext() if off else emotion.Cache(args.cache or args.out / 'cache.jsonl') as cache:
         for (name, scenarios), (judge, rubric) in zip(sets.items(), judges, strict=True):
+            options = dict(name=name, rubric_judge=rubric, cache=cache, **design)
+            options['templates'] = {**emotion.shipped_templates(scenarios), **own}
             with tqdm(desc=name, leave=False, disable=None) as bar:
-                evaluation = emotion.evaluate(
-                    scenarios,
-                    judge,
-                    name=name,
-                    rubric_judge=rubric,
-                    cache=cache,
-                    ask={**ask, 'progress': partial(advance, bar)},
-                    templates={**emotion.shipped_templates(scenarios), **own},
-                    **design,
-                )
-            evaluations.append(evaluation)
+                ask['progress'] = partial(advance, bar)
+                evaluations.append(emotion.evaluate(scenarios, judge, ask=ask, **options))
     stopped = [e.metrics['stopped'] for e in evaluations if e.metrics['stopped']]
     if not any(record['reply'] is not None for e in evaluations for record in e.records):
         why = stopped or [e.records[0]['text'] for e in evaluations]
@@ -147,24 +146,12 @@ def main() -> int:
     return STOPPED_EARLY if stopped else 0
 
 
-def load_sets(args: argparse.Namespace) -> dict[str, list]:
-    """Scenarios by the name of their set."""
-    from mg_plugins.emotion import load_scenarios, synthetic_scenarios
-    from mg_plugins.errors import UserError
-
-    if args.scenarios == 'synthetic':
-        options = {'seed': args.seed, 'open_ended': args.open_ended, **SYNTHETIC}
-        kind = ', open-ended' if args.open_ended else ''
-        return {
-            f'synthetic, {name}{kind}': synthetic_scenarios(name == 'linked', **options)
-            for name in ('linked', 'unlinked')
-        }
-    if args.open_ended:
-        raise UserError(
-            '--open-ended is for --scenarios synthetic; your own scenarios are open-ended where '
-            'tools/build_scenarios.py --open-ended made them'
-        )
-    return {Path(args.scenarios).stem: load_scenarios(args.scenarios)}
+def json_object(text: str) -> dict:
+    """A ``type`` of arguments."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise argparse.ArgumentTypeError(f'{text[:60]}: a JSON object was expected')
+    return content
 
 
 def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
@@ -180,18 +167,12 @@ def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
     if not args.model:
         raise ValueError('--judge openai needs --model')
     options = {key: getattr(args, key) for key in OPENAI if getattr(args, key)}
-    if extra := options.pop('extra_body', None):
-        try:
-            options['extra'] = json.loads(extra)
-        except ValueError as error:
-            raise ValueError(f'--extra-body is not JSON: {error}') from None
-        if not isinstance(options['extra'], dict):
-            raise ValueError(f'--extra-body {extra[:60]}: a JSON object was expected')
-    judge = make_judge('openai', seed=args.seed, **options)
+    options |= {'extra': options.pop('extra_body', None), 'seed': args.seed}
+    judge = make_judge('openai', **options)
     if rubric == 'none':
         return judge, None
     options['model'] = args.model if rubric in (None, 'judge') else rubric
-    return judge, make_judge('openai', seed=args.seed, **options)
+    return judge, make_judge('openai', **options)
 
 
 def advance(bar: Any, done: int, total: int) -> None:

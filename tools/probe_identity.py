@@ -32,25 +32,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Collect samples, probe them and report."""
     args = build_parser().parse_args()
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from mg_plugins.emotion import identity
     from mg_plugins.files import write_json
 
     samples, source = collect(args)
-    columns = ('from', 'subjects', 'accuracy (95%)', 'chance', 'shuffled', 'p')
-    table, probes = Table(*columns, title=f'Subjects told apart ({escape(source)})'), []
-    for part in samples:
-        p = identity.probe_subjects(part, shuffles=args.shuffles, seed=args.seed)
-        interval = f'{p["accuracy"]:.3f} ({p["low"]:.2f}-{p["high"]:.2f})'
-        figures = (f'{p[key]:.3f}' for key in ('chance', 'null_high', 'p'))
-        table.add_row(p['name'], f'{p["subjects"]}', interval, *figures)
-        probes.append(p)
-    Console().print(table)
-    sessions = ', '.join(f'{p["sessions"]} of {p["name"]}' for p in probes)
-    print(f'Held-out sessions named: {sessions}.')
+    design = dict(shuffles=args.shuffles, seed=args.seed)
+    probes = [identity.probe_subjects(part, **design) for part in samples]
+    print(f'Subjects told apart ({source}):')
+    for p in probes:
+        print(
+            f'  by {p["name"]}: {p["accuracy"]:.3f} ({p["low"]:.2f} to {p["high"]:.2f}) of '
+            f'{p["sessions"]} held-out sessions of {p["subjects"]} subjects; chance '
+            f'{p["chance"]:.3f}, shuffled {p["null_high"]:.3f}, p = {p["p"]:.3f}'
+        )
     print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
     print('A lower bound: a better classifier may tell people apart better than this one.')
     if args.out:
@@ -63,8 +57,9 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
 
-    keypoints, scenarios = args.keypoints, None
-    if not (keypoints or args.scenarios):
+    keypoints = args.keypoints
+    scenarios = load_scenarios(args.scenarios) if args.scenarios else []
+    if not (keypoints or scenarios):
         from mg_plugins.data.synthetic import ensure_synthetic
 
         print('No source was given: this is the synthetic set, which says nothing about people.')
@@ -74,8 +69,6 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
         content = load_annotations(keypoints)
         samples.append(identity.keypoint_samples(content))
         sources.append(content['meta'].get('source') or Path(keypoints).stem)
-    if args.scenarios:
-        scenarios = load_scenarios(args.scenarios)
     if scenarios:
         samples.append(identity.timeline_samples(scenarios))
         sources += [scenario.source for scenario in scenarios]

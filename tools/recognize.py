@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('recordings', nargs='*', metavar='RECORDING', help='videos, or skeleton files or folders')
     add('--camera', type=int, metavar='N', help='webcam N until Ctrl-C; a window shows it')
     add('--config', help='config of the model')
-    add('--checkpoint', help='its weights (default: the best, else the last beside the config)')
+    add('--checkpoint', help='its weights')
     add('--demo', action='store_true', help='a small model of synthetic data, trained once')
     add('--out', type=Path, default=Path('results'), help='folder (default: results)')
     add('--threshold', type=float, default=0.6, help='for models without a "nothing" class')
@@ -45,7 +45,6 @@ def build_parser() -> argparse.ArgumentParser:
     add('--template', default='post_match', help='of the scenarios (default: post_match)')
     add('--judge', help='ask this judge about the scenarios at once, such as lexicon')
     skeletons = parser.add_argument_group('skeleton recordings')
-    skeletons.add_argument('--format', default='auto', help='of tools/prepare_data.py')
     skeletons.add_argument('--size', metavar='WxH', help='picture size, where the files lack it')
     skeletons.add_argument('--fps', type=float, help='frames a second, where the files lack it')
     skeletons.add_argument('--layout', help='joint layout, where the files lack it')
@@ -56,9 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run the command; the exit code is 0, or 1 where a recording could not be used."""
     args = build_parser().parse_args()
-    if args.config and not args.checkpoint and (found := beside(Path(args.config))):
-        print(f'no --checkpoint was given: {found}, which lies beside the config', flush=True)
-        args.checkpoint = found
     if wrong := complaint(args):
         print(f'recognize.py: {wrong}', file=sys.stderr)
         return 1
@@ -80,8 +76,7 @@ def main() -> int:
         except UserError as error:
             failed = True
             print(f'recognize.py: {error}', file=sys.stderr)
-    sessions = sum(finished.values(), [])
-    folder = args.out
+    sessions, folder = sum(finished.values(), []), args.out
     if len(finished) > 1:
         save_scenarios(folder, sessions, spotters, template)
     elif finished:
@@ -93,32 +88,23 @@ def main() -> int:
 
 def free_name(stem: str, finished: Collection[str]) -> str:
     """Folder of a recording: its own name, or with a number where that is taken."""
-    taken = {*finished, 'cache', 'emotion'}  # the last two are this tool's own
-    others = (f'{stem}_{number}' for number in itertools.count(2))
-    return next(name for name in itertools.chain([stem], others) if name not in taken)
-
-
-def beside(config: Path) -> Path | None:
-    """The best checkpoint of the work directory that a config lies in, else the last one."""
-    note = config.with_name('last_checkpoint')
-    last = [config.with_name(Path(note.read_text().strip()).name)] if note.is_file() else []
-    best = sorted(config.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-    return next((path for path in [*best[::-1], *last] if path.is_file()), None)
+    taken, name = {*finished, 'cache', 'emotion'}, stem  # the last two are this tool's own
+    numbers = itertools.count(2)
+    while name in taken:
+        name = f'{stem}_{next(numbers)}'
+    return name
 
 
 def complaint(args: argparse.Namespace) -> str:
     """What is wrong with the options, found before anything slow is imported; empty if nothing."""
     for wrong, advice in (
-        (not args.recordings and args.camera is None,
-         'no RECORDING was given; --help shows examples'),
-        (args.recordings and args.camera is not None, 'give recordings or --camera, not both'),
+        (bool(args.recordings) == (args.camera is not None),
+         'no RECORDING was given, or --camera too: give one of them; --help shows examples'),
         (args.demo and (args.config or args.checkpoint),
          '--demo brings its own model: leave out --config and --checkpoint'),
-        (not args.demo and not args.config,
-         'give --config and --checkpoint, or --demo for a small synthetic model'),
-        (not args.demo and not args.checkpoint,
-         '--checkpoint is missing, and no best_*.pth or last_checkpoint lies beside the config; '
-         f'`python tools/train.py {args.config}` trains a model'),
+        (not args.demo and not (args.config and args.checkpoint),
+         'give --config and --checkpoint, or --demo for a small synthetic model; '
+         f'`python tools/train.py {args.config or "CONFIG"}` trains one'),
         (args.fps is not None and not 0 < args.fps < 1000,
          f'--fps {args.fps} is no number of frames a second'),
         (not 5 <= args.pose_rate < 1000,
@@ -142,7 +128,7 @@ def read(source: Path | None, spotters: dict, args: argparse.Namespace) -> Any:
         spot = load(2, spotters, args).segments
         around = [lambda estimator: LiveView(estimator, spot)] * display()
         return [('camera', camera_track(args.camera, args.pose_rate, *around))]
-    wishes = dict(format=args.format, size=args.size, layout=args.layout, fps=args.fps)
+    wishes = dict(size=args.size, layout=args.layout, fps=args.fps)
     return read_tracks(source, args.out / 'cache', args.smooth, args.pose_rate, **wishes)
 
 
@@ -162,18 +148,15 @@ def recognize(
     with tqdm(desc=name, total=total, unit='frame', disable=None, leave=False) as bar:
         segments = spotter.segments(track, name, lambda done: bar.update(done - bar.n))
     pixels = source is not None and source.suffix.lower() in VIDEOS and not args.no_pixels
-    folder = args.out / name
-    video = source if pixels else None
+    folder, video = args.out / name, source if pixels else None
     write_outputs(folder, track, segments, spotter.warning, video, args.long_video)
     persons = track.score.any((1, 2)).nonzero()[0].tolist()
     sessions = recording_sessions(name, segments, persons, args.transcript)
     save_scenarios(folder, sessions, spotters, template)
     share = 100 * (track.score > 0).any((0, 2)).mean()
     seen = f'somebody in {share:.0f}% of {counted(len(track.times), "frames")}'
-    print(
-        f'{name}: {counted(len(segments), "gestures")}, {seen}; see {folder / "report.html"}',
-        flush=True,
-    )
+    found = counted(len(segments), 'gestures')
+    print(f'{name}: {found}, {seen}; see {folder / "report.html"}', flush=True)
     return sessions
 
 
@@ -210,10 +193,8 @@ def demo(coordinates: int) -> tuple[Path, Path]:
         print('training the demo model on synthetic data, once …', flush=True)
         # train.py locks its work directory: a second demo at the same time gets its sentence.
         command = [sys.executable, str(root / 'tools' / 'train.py'), str(config), '--seed', '0']
-        command += ['--ann-file', str(data), '--work-dir', str(folder)]
-        done = subprocess.run(
-            [*command, '--no-validate', '--no-test'], capture_output=True, text=True
-        )
+        command += ['--ann-file', str(data), '--work-dir', str(folder), '--no-validate']
+        done = subprocess.run([*command, '--no-test'], capture_output=True, text=True)
         if not checkpoint.is_file():
             raise UserError(f'the demo model could not be trained: {done.stderr.strip()[-400:]}')
     return folder / config.name, checkpoint
