@@ -25,9 +25,7 @@ class InUse(UserError):
 
 
 @contextmanager
-def replacing(
-    path: str | os.PathLike, private: bool = False, folder: bool = False
-) -> Iterator[Path]:
+def replacing(path: str | os.PathLike, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error.
 
     The folder that it lies in is made if it is not there. What a killed process left behind of an
@@ -35,7 +33,6 @@ def replacing(
 
     Args:
         path: What to write.
-        private: Let only the owner read it (mode 0600).
         folder: Write a folder, not a file; one that is there is removed with all that it holds.
     """
     path = Path(path)
@@ -46,8 +43,7 @@ def replacing(
         temporary.mkdir()
     else:
         # Made here, so that the mode is right from the start; whoever opens it keeps it.
-        mode = 0o600 if private else 0o666
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode))
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o666))
     try:
         yield temporary
         if folder and path.exists():
@@ -57,28 +53,20 @@ def replacing(
         _remove(temporary)
 
 
-def write_text(path: str | os.PathLike, text: str, private: bool = False) -> None:
+def write_text(path: str | os.PathLike, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
-    with replacing(path, private) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding='utf-8', newline='\n')
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 1) -> None:
-    """Write ``content`` as JSON, whole or not at all; NaN and infinities are refused.
-
-    Raises:
-        ValueError: If ``content`` holds a number that JSON does not have.
-    """
+    """Write ``content`` as JSON, whole or not at all; NaN is a ValueError."""
     text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     write_text(path, text + '\n')
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: If it is not there, cannot be read or is not JSON; the message names the file.
-    """
+    """Read a JSON file; a UserError names one that is not there, cannot be read or is not JSON."""
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -108,12 +96,7 @@ def cache_folder() -> Path:
 def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[None]:
     """Hold the folder's lock for the block; the system lets go of it when the process ends.
 
-    Args:
-        folder: Made if it is not there.
-        what: How the message calls the folder.
-
-    Raises:
-        InUse: If another process holds it; the message names the process.
+    The folder is made if it is not there; `InUse` calls it ``what`` and names who holds it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,23 +104,19 @@ def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[Non
     try:
         lock.acquire()
     except Timeout as error:
+        by = 'another process'
         with suppress(OSError):
-            raise InUse(
-                f'{what}, {folder}, is in use by process {owner.read_text().strip()}: wait for '
-                'it, end it, or name another folder'
-            ) from error
-        raise InUse(f'{what}, {folder}, is in use by another process') from error
+            by = f'process {owner.read_text().strip()}'
+        advice = 'wait for it, end it, or name another folder'
+        raise InUse(f'{what}, {folder}, is in use by {by}: {advice}') from error
     try:
-        write_text(owner, f'{os.getpid()} ({_command()})\n')
+        command = ' '.join([Path(sys.argv[0] or 'python').name, *sys.argv[1:]])[:200]
+        write_text(owner, f'{os.getpid()} ({command})\n')
         yield
     finally:
         with suppress(OSError):
             owner.unlink()
         lock.release()
-
-
-def _command() -> str:
-    return ' '.join([Path(sys.argv[0] or 'python').name, *sys.argv[1:]])[:200]
 
 
 def _remove_leftovers(path: Path) -> None:

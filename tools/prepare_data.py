@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mg_plugins.data.prepare import Report
-    from mg_plugins.data.readers import Reject
+    from mg_plugins.data.readers.common import Reject
 
 # More rejected clips than this are in the log only, which always lists every one.
 SHOWN_REJECTS = 50
@@ -62,11 +62,8 @@ def add_options(parser: argparse.ArgumentParser, table: dict, options: list[str]
     """The options that all formats share, and those that the table names."""
     parser.add_argument('--out', help=f'.pkl, .npz or .mg to write (default: {out})')
     parser.add_argument('--workers', type=int, help='processes (default: all CPUs)')
-    parser.add_argument(
-        '--strict',
-        action='store_true',
-        help='write nothing and exit with 1 when any clip is rejected',
-    )
+    strict = 'write nothing and exit with 1 when any clip is rejected'
+    parser.add_argument('--strict', action='store_true', help=strict)
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
     for key in options:
         option = dict(table['options'][key], default=argparse.SUPPRESS)
@@ -84,52 +81,32 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     options = {name: value for name, value in vars(args).items() if name not in SHARED_OPTIONS}
 
-    from mg_plugins.data.prepare import PrepareError
-    from mg_plugins.data.readers import FormatError
+    from mg_plugins.data.prepare import prepare
+    from mg_plugins.data.readers.common import FormatError
     from mg_plugins.errors import UserError
 
     try:
-        report = run(args, options)
-    except FormatError as error:
-        print(f'{args.format}: {error}', file=sys.stderr)
-        return 2
-    except PrepareError as error:
-        print_rejects(error.rejects, len(error.rejects))
-        print(f'{args.format}: {error}.', file=sys.stderr)
-        return 1
+        report = prepare(
+            args.format,
+            getattr(args, 'source', None),
+            args.out,
+            workers=args.workers,
+            strict=args.strict,
+            bar=not args.quiet,
+            announce=lambda found: print(found, file=sys.stderr),
+            **options,
+        )
     except (OSError, UserError) as error:
+        rejects = getattr(error, 'rejects', [])
+        print_rejects(rejects, len(rejects))
         print(f'{args.format}: {error}', file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, FormatError) else 1
     except KeyboardInterrupt:
         print('Stopped; nothing was written.', file=sys.stderr)
         return 130
     print_rejects(report.rejects, SHOWN_REJECTS, f'all of them are in {report.log}')
     print_report(report)
     return 0
-
-
-def run(args: argparse.Namespace, options: dict) -> Report:
-    """Call `prepare` under a progress bar."""
-    from tqdm import tqdm
-
-    from mg_plugins.data.prepare import prepare
-
-    with tqdm(desc=args.format, unit='job', disable=args.quiet or None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return prepare(
-            args.format,
-            getattr(args, 'source', None),
-            args.out,
-            workers=args.workers,
-            strict=args.strict,
-            progress=show,
-            announce=lambda found: print(found, file=sys.stderr),
-            **options,
-        )
 
 
 def print_rejects(rejects: list[Reject], limit: int, rest: str = '') -> None:
@@ -153,23 +130,18 @@ def print_report(report: Report) -> None:
 
     from mg_plugins.errors import counted
 
-    table = Table(
-        title=f'{report.format}: {counted(report.clips, "clips")} in {report.seconds:.1f} s'
-    )
-    table.add_column('what')
+    title = f'{report.format}: {counted(report.clips, "clips")} in {report.seconds:.1f} s'
+    table = Table('what', title=title)
     table.add_column('', overflow='fold')
-    for name, clips in report.splits.items():
-        table.add_row(escape(f'split {name}'), counted(clips, 'clips'))
-    table.add_row('classes', str(report.classes))
-    table.add_row('subjects', str(report.subjects) if report.subjects else 'not known')
-    table.add_row('layout', escape(report.layout))
-    for part, share in report.undetected.items():
-        table.add_row(f'  {escape(part)} never seen', f'in {share:.1%} of the clips')
-    table.add_row('rejected', str(len(report.rejects)))
-    for reason, clips in report.rejected_by_reason.items():
-        table.add_row(f'  {reason}', str(clips))
-    table.add_row('written', escape(str(report.out)))
-    table.add_row('log', escape(str(report.log)))
+    rows = [(f'split {name}', counted(clips, 'clips')) for name, clips in report.splits.items()]
+    rows += [('classes', report.classes), ('subjects', report.subjects or 'not known')]
+    rows += [('layout', report.layout)]
+    seen = report.undetected.items()
+    rows += [(f'  {part} never seen', f'in {share:.1%} of the clips') for part, share in seen]
+    rows += [('rejected', len(report.rejects))]
+    rows += [(f'  {reason}', clips) for reason, clips in report.rejected_by_reason.items()]
+    for what, value in [*rows, ('written', report.out), ('log', report.log)]:
+        table.add_row(escape(what), escape(str(value)))
     Console().print(table)
     for note in report.notes:
         print(f'note: {note}')

@@ -21,7 +21,7 @@ A joint that was not detected has coordinates and score 0. `meta` names ``layout
 
 The suffix says how it is stored: ``.pkl`` is MMAction2's pickle, ``.npz`` one file of arrays,
 ``.mg`` a folder whose arrays stay on the disk (see `storage`), for sets that do not fit into the
-memory. Needs the standard library and numpy only.
+memory.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import os
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ import numpy as np
 from mg_plugins.errors import counted
 from mg_plugins.files import replacing
 
-from .checks import check_labels, check_split, describe, each, filled_scores, mended, problem
+from . import checks
 from .layouts import LayoutError, get_layout
-from .storage import ClipFolder, clip_names, load_npz, save_folder, save_npz
+from .storage import ClipFolder, clip_labels, clip_names, load_npz, save_folder, save_npz
 from .unpickle import AnnotationError, load_pickle
 
 SUFFIXES = ('.pkl', '.npz', '.mg')
@@ -59,13 +60,11 @@ def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> d
 
     Args:
         path: A ``.pkl`` or ``.npz`` file or a ``.mg`` folder; or several, whose clips are put
-            together. Of several, one without splits of its own is the split 'train', 'val' or
-            'test', by its place.
+            together. Of several, one without splits is 'train', 'val' or 'test', by its place.
 
     Returns:
-        ``dict(split=..., annotations=..., meta=..., notes=...)``; ``split`` and ``meta`` may be
-        empty, ``annotations`` is a list (a `ClipFolder` where the source is one), ``notes`` are
-        the warnings.
+        dict with ``split`` and ``meta`` (perhaps empty), ``annotations`` (a list or `ClipFolder`)
+        and ``notes``, the warnings.
 
     Raises:
         AnnotationError: Missing, unreadable, truncated or refused file, a wrong structure, labels
@@ -78,7 +77,10 @@ def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> d
         paths = [Path(one) for one in path]
         content = _together([_load(one) for one in paths], paths)
         path = ', '.join(map(str, paths))
-    content['notes'] += check_split(content, path) + check_labels(content, path)
+    clips = content['annotations']
+    known = set(clip_names(clips)) if content['split'] else ()
+    content['split'], said = checks.checked_split(content['split'], known, path)
+    content['notes'] += said + checks.check_labels(content, clip_labels(clips), path)
     for note in content['notes']:
         _log.warning('%s: %s', path, note)
     return content
@@ -95,8 +97,7 @@ def save_annotations(
     Args:
         path: A ``.pkl``, ``.npz`` or ``.mg`` path; its folder is made if needed.
         split: Split name to clip names (``frame_dir``).
-        annotations: See the module docstring. A ``.mg`` folder takes them one by one, so a
-            generator need never hold all of them.
+        annotations: See the module docstring. A ``.mg`` folder takes them one by one.
         meta: About the whole file.
 
     Raises:
@@ -109,7 +110,7 @@ def save_annotations(
 
     def clips() -> Iterator[dict]:
         known = set()
-        for annotation in each(map(_stored, annotations), path):
+        for annotation in checks.each(map(_stored, annotations), path):
             known.add(annotation['frame_dir'])
             yield annotation
         for name, wanted in split.items():
@@ -137,15 +138,11 @@ def save_annotations(
 def check_annotations(
     annotations: Iterable[dict], where: str | os.PathLike = 'annotations'
 ) -> None:
-    """Raise AnnotationError at the first annotation whose structure is wrong.
+    """Raise AnnotationError, which names ``where``, at the first annotation that is wrong.
 
     Numpy integers are turned into int in place.
-
-    Args:
-        annotations: See the module docstring.
-        where: Named at the head of messages.
     """
-    for _ in each(annotations, where):
+    for _ in checks.each(annotations, where):
         pass
 
 
@@ -156,43 +153,29 @@ def summarise(content: dict) -> dict:
         content: What `load_annotations` returns.
 
     Returns:
-        dict with ``clips``, ``frames``, ``persons`` (largest M), ``joints``, ``dims``, ``length``
-        (shortest, median, longest T), ``class_counts`` (list by label), ``unlabelled`` (clips),
-        ``subjects`` and ``sessions`` (distinct, where known), ``splits`` (name to number of clips
-        present), ``missing`` (share of joints with score 0, or without coordinates), ``undetected``
-        (body part of the layout to the share of clips in which none of its joints is ever detected;
-        ``all`` for clips without any) and ``meta``.
+        dict with ``clips``, ``persons`` (largest M), ``joints``, ``dims``, ``class_counts`` (by
+        label), ``subjects`` (distinct, where known), ``splits`` (name to number of clips),
+        ``undetected`` (body part of the layout to the share of clips in which none of its joints is
+        ever detected; ``all`` for clips without any) and ``meta``.
     """
-    meta, labels, lengths, seen = content['meta'], Counter(), [], []
-    known, texts = set(), dict(subject=set(), session=set())
-    persons = missing = total = joints = dims = 0
+    meta, labels, seen, subjects = content['meta'], Counter(), [], set()
+    persons = joints = dims = 0
     for annotation in content['annotations']:
-        detected = filled_scores(annotation) > 0
-        people, length, joints, dims = annotation['keypoint'].shape
+        people, _, joints, dims = annotation['keypoint'].shape
         persons = max(persons, people)
-        lengths.append(length)
-        labels[annotation.get('label')] += 1
-        known.add(annotation['frame_dir'])
-        for key in texts.keys() & annotation.keys():
-            texts[key].add(str(annotation[key]))
-        missing += detected.size - int(np.count_nonzero(detected))
-        total += detected.size
-        seen.append(detected.any((0, 1)))
-    unlabelled = labels.pop(None, 0)
+        labels[annotation.get('label', -1)] += 1
+        if 'subject' in annotation:
+            subjects.add(str(annotation['subject']))
+        seen.append((checks.filled_scores(annotation) > 0).any((0, 1)))
     classes = max([len(meta.get('classes') or ()), *(label + 1 for label in labels)])
     return dict(
-        clips=len(lengths),
-        frames=sum(lengths),
+        clips=len(seen),
         persons=persons,
         joints=joints,
         dims=dims,
-        length=[min(lengths), float(np.median(lengths)), max(lengths)] if lengths else [0, 0.0, 0],
         class_counts=[labels[label] for label in range(classes)],
-        unlabelled=unlabelled,
-        subjects=sorted(texts['subject']),
-        sessions=sorted(texts['session']),
-        splits={name: sum(clip in known for clip in c) for name, c in content['split'].items()},
-        missing=missing / total if total else 0.0,
+        subjects=sorted(subjects),
+        splits={name: len(clips) for name, clips in content['split'].items()},
         undetected=_undetected(np.array(seen), meta.get('layout')) if seen else {},
         meta=meta,
     )
@@ -200,15 +183,13 @@ def summarise(content: dict) -> dict:
 
 def _undetected(seen: np.ndarray, layout: Any) -> dict[str, float]:
     """Share of clips without any joint of a part, from (clips, V) joints ever detected."""
-    try:
-        regions = get_layout(layout).regions if layout else {}
-    except LayoutError:
-        regions = {}
-    parts = {'all': range(seen.shape[1])}
+    parts, regions = {'all': range(seen.shape[1])}, {}
+    with suppress(LayoutError):
+        regions = get_layout(layout).regions
     for part, joints in regions.items():
         # A wrist belongs to its arm as well: a hand is seen by what is beyond it.
-        arm = regions.get(part.replace('hand', 'arm'), ()) if part.endswith('hand') else ()
-        parts[part] = [j for j in joints if j not in arm] or joints
+        arm = regions.get(part.replace('hand', 'arm'), ())
+        parts[part] = [joint for joint in joints if joint not in arm] or joints
     shares = {
         part: float(1 - seen[:, list(joints)].any(1).mean())
         for part, joints in parts.items()
@@ -224,45 +205,46 @@ def _load(path: Path) -> dict:
             f'annotation file {path} does not exist; tools/prepare_data.py writes one'
         )
     if path.suffix == '.mg':
-        folder = ClipFolder(path, check=problem)
+        folder = ClipFolder(path)
         return dict(split=folder.split, annotations=folder, meta=folder.meta, notes=[])
-    if not path.is_file():
-        raise AnnotationError(f'annotation file {path} is a folder')
+    content = read_file(path)
+    annotations, notes = checks.mended(content['annotations'], content['meta'])
+    if content['annotations'] and not annotations:
+        raise AnnotationError(f'{path}: no clip has a person and a frame')
+    check_annotations(annotations, path)
+    return dict(content, annotations=annotations, notes=notes)
+
+
+def read_file(path: Path) -> dict:
+    """``split``, ``annotations`` and ``meta`` of one file; its clips are not looked at."""
     content = load_npz(path) if path.suffix == '.npz' else load_pickle(path)
     if isinstance(content, list):
         content = dict(annotations=content)
     if not isinstance(content, dict) or not isinstance(content.get('annotations'), list):
         raise AnnotationError(
             f'{path} holds no annotations: expected a dict with the key "annotations" (a list), or '
-            f'a list, got {describe(content)}'
+            f'a list, got {checks.describe(content)}'
         )
     split, meta = content.get('split') or {}, content.get('meta') or {}
     _check_split_names(split, path)
     if not isinstance(meta, dict):
-        raise AnnotationError(f'{path}: "meta" is a {type(meta).__name__}, expected a dict')
-    annotations, notes = mended(content['annotations'], meta)
-    if content['annotations'] and not annotations:
-        raise AnnotationError(f'{path}: no clip has a person and a frame')
-    check_annotations(annotations, path)
-    return dict(split=split, annotations=annotations, meta=meta, notes=notes)
+        raise AnnotationError(f'{path}: "meta" is {checks.describe(meta)}, expected a dict')
+    return dict(split=split, annotations=content['annotations'], meta=meta)
 
 
 def _together(contents: list[dict], paths: list[Path]) -> dict:
     """The clips of several files as those of one."""
-    split, annotations, names = {}, [], set()
-    for content, path, name in zip(contents, paths, [*_POSITIONS, *map(str, paths)], strict=False):
-        own = clip_names(content['annotations'])
-        for part, clips in (content['split'] or {name: own}).items():
+    split, annotations = {}, []
+    for content, name in zip(contents, [*_POSITIONS, *map(str, paths)], strict=False):
+        alone = {name: clip_names(content['annotations'])}
+        for part, clips in (content['split'] or alone).items():
             split.setdefault(part, []).extend(clips)
-        twice = names & set(own)
-        if twice:
-            raise AnnotationError(
-                f'{path} has {counted(len(twice), "clips")} that an earlier file has too, such as '
-                f'{min(twice)!r}; a clip belongs to one file'
-            )
-        names.update(own)
         annotations.extend(content['annotations'])
-    check_annotations(annotations, ', '.join(map(str, paths)))
+    where = ', '.join(map(str, paths))
+    check_annotations(annotations, where)
+    classes = {tuple(content['meta'].get('classes') or ()) for content in contents} - {()}
+    if len(classes) > 1:
+        raise AnnotationError(f'{where}: they name different classes; prepare them as one set')
     meta = {key: value for content in reversed(contents) for key, value in content['meta'].items()}
     notes = [note for content in contents for note in content['notes']]
     return dict(split=split, annotations=annotations, meta=meta, notes=notes)
@@ -270,17 +252,14 @@ def _together(contents: list[dict], paths: list[Path]) -> dict:
 
 def _stored(annotation: Any) -> Any:
     """A copy with float32 arrays, a score, and a frame count; the checks judge the rest."""
-    if not isinstance(annotation, dict):
+    keypoint = checks.coordinates(annotation)
+    if keypoint is None:
         return annotation
-    annotation = dict(annotation)
-    keypoint = annotation.get('keypoint')
-    if isinstance(keypoint, np.ndarray) and keypoint.ndim == 4 and keypoint.dtype.kind in 'fiu':
-        with np.errstate(over='ignore'):
-            annotation['keypoint'] = np.ascontiguousarray(keypoint, dtype=np.float32)
-        annotation['keypoint_score'] = np.ascontiguousarray(
-            filled_scores(annotation), dtype=np.float32
-        )
-        annotation.setdefault('total_frames', keypoint.shape[1])
+    with np.errstate(over='ignore'):
+        arrays = dict(keypoint=keypoint, keypoint_score=checks.filled_scores(annotation))
+        arrays = {key: np.ascontiguousarray(array, np.float32) for key, array in arrays.items()}
+    annotation = annotation | arrays
+    annotation.setdefault('total_frames', keypoint.shape[1])
     return annotation
 
 
@@ -292,7 +271,7 @@ def _check_suffix(path: Path) -> None:
 def _check_split_names(split: Any, where: Path) -> None:
     if not isinstance(split, dict) or not all(
         isinstance(name, str)
-        and isinstance(clips, (list, tuple, set))
+        and isinstance(clips, (list, tuple, set, np.ndarray))
         and all(isinstance(clip, str) for clip in clips)
         for name, clips in split.items()
     ):

@@ -1,44 +1,39 @@
-"""Class names, published class counts and evaluation protocols of the data sets of the field.
+"""Class names, published class counts and protocols of the data sets of the field: `classes.json`.
 
-Everything is data in `classes.json`.
+Beside them the draw of the few-label protocol.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+
+import numpy as np
 
 from mg_plugins.files import read_table
 
 
 def dataset_names() -> list[str]:
-    """Data sets of the table: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d."""
+    """Data sets of the table: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d.
+
+    The other functions raise a KeyError that lists what there is for another name, or for a data
+    set of which the table lacks what was asked for.
+    """
     return list(read_table('data/classes.json'))
 
 
 def get_classes(name: str) -> tuple[str, ...]:
-    """Class names of one of `dataset_names`, in label order.
-
-    Raises:
-        KeyError: Unknown data set; the message lists the known ones.
-    """
+    """Class names of one of `dataset_names`, in label order."""
     return tuple(_part(name, 'classes'))
 
 
 def class_counts(name: str) -> tuple[int, ...]:
-    """Published number of training clips of each class, in label order.
-
-    Raises:
-        KeyError: Unknown data set, or one without published counts.
-    """
+    """Published number of training clips of each class, in label order."""
     return tuple(_part(name, 'counts'))
 
 
 def class_groups(name: str) -> dict[str, tuple[int, ...]]:
-    """Class indices of every coarser group (the body parts of Micro-Action-52).
-
-    Raises:
-        KeyError: Unknown data set, or one without groups.
-    """
+    """Class indices of every coarser group (the body parts of Micro-Action-52)."""
     groups = _part(name, 'groups')
     return {group: tuple(range(first, last + 1)) for group, (first, last) in groups.items()}
 
@@ -52,14 +47,41 @@ def protocol(name: str, kind: str = 'cross_subject') -> dict:
             the published ``train_clips`` and ``test_clips`` where known; 'emotion' (imigue) gives
             ``train_videos``, ``test_videos`` and ``outcomes``; 'cross_view' (nw_ucla) gives
             ``train_cameras`` and ``test_cameras``.
-
-    Raises:
-        KeyError: Unknown data set or protocol.
     """
     protocols = _part(name, 'protocols')
     if kind not in protocols:
         raise KeyError(f'{name} has no protocol {kind!r}; it has {", ".join(protocols)}')
     return copy.deepcopy(protocols[kind])
+
+
+def draw_labelled(
+    labels: Sequence[int], clips: Sequence[str], share: float, seed: int = 0
+) -> np.ndarray:
+    """Indices of the clips whose labels may be used, sorted.
+
+    ``ceil(share · N_c)`` clips of each class c, so at least one. The draw depends on the seed and
+    on the clips' ids and labels alone, not on their order nor on the method that asks, and the
+    clips of a smaller share are among those of a larger one.
+
+    Args:
+        labels: Class of each clip (N,).
+        clips: Id of each clip (N,).
+        share: Part of each class, above 0 and up to 1; else a ValueError.
+        seed: Which draw.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f'share must be above 0 and up to 1, got {share}')
+    labels, clips = np.asarray(labels), np.asarray(clips)
+    rank = np.empty(len(labels), int)
+    order = np.argsort(clips)
+    rank[order] = np.random.default_rng(seed).permutation(len(labels))
+    chosen = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        # Rounded first: 0.1 · 30 is a little more than 3 in binary.
+        count = int(np.ceil(round(share * len(own), 9)))
+        chosen.append(own[np.argsort(rank[own])][:count])
+    return np.sort(np.concatenate(chosen))
 
 
 def _part(name: str, part: str):

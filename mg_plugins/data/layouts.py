@@ -1,4 +1,4 @@
-"""Joint layouts: which joint is which, how joints are linked, and which belong together.
+"""Joint layouts: which joint is which, how joints are linked, and joints of one from another.
 
 One table (`layouts.json`) serves graphs, flips, bones, masks, normalisation, pictures and the
 synthetic set. A layout of your own is a dict in a config, a JSON file, or a registered name:
@@ -9,12 +9,12 @@ synthetic set. A layout of your own is a dict in a config, a JSON file, or a reg
     get_layout('my_layout.json')
 
 Joints are given by name or by index, counted from 0. Aliases (``coco``, ``nturgb+d``, ``openpose``,
-``mediapipe``, ``halpe``, …) and upper case find the layouts of the table too. Needs the standard
-library and numpy only.
+``mediapipe``, ``halpe``, …) and upper case find the layouts of the table too.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,6 @@ import numpy as np
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json, read_table
-
-GRAPH_MODES = ('stgcn_spatial', 'spatial', 'binary_adj')
 
 
 class LayoutError(UserError):
@@ -46,17 +44,13 @@ class Layout:
         centre: The joint that the body is centred on; the centre of graphs too. By default the
             first that is nobody's child.
         pairs: (left, right) pairs that a mirrored body exchanges.
-        regions: Body part name to joints. Usual names: head, torso, left_arm, right_arm,
-            left_hand, right_hand, left_leg, right_leg. A joint may be in several (a wrist belongs
-            to its arm and its hand) or in none.
+        regions: Body part (head, torso, left_arm, left_hand, left_leg, …) to joints. A joint may be
+            in several (a wrist belongs to its arm and its hand) or in none.
         note: What a reader should know about it.
         tree: False allows bones that form no tree (`imigue22_released`).
 
-    Joints are given by name or index; a layout holds their indices.
-
     Raises:
-        LayoutError: Unknown or out-of-range joints, a bone graph that is no tree, overlapping
-            pairs. Every message names the layout and the joint.
+        LayoutError: Unknown joints, bones that form no tree, overlapping pairs.
     """
 
     name: str
@@ -108,14 +102,9 @@ class Layout:
 
     def _check_tree(self) -> None:
         """Every joint but one is a child once, and all lead to that one."""
-        joints, parent = self.joints, {}
-        for child, up in self.bones:
-            if child in parent:
-                self._refuse(
-                    f': {joints[child]} has two parents, {joints[parent[child]]} and {joints[up]}; '
-                    'a bone is (child, parent)'
-                )
-            parent[child] = up
+        joints, parent = self.joints, dict(self.bones)
+        children = [joints[child] for child, _ in self.bones]
+        self._refuse_repeated(children, ': {} have several parents; a bone is (child, parent)')
         for joint in range(len(joints)):
             for _ in joints:
                 joint = parent.get(joint, joint)
@@ -123,22 +112,15 @@ class Layout:
                 self._refuse(f': the bones form a cycle at {joints[joint]}')
         roots = [name for j, name in enumerate(joints) if j not in parent]
         if len(roots) > 1:
-            self._refuse(
-                f' is not connected: {", ".join(roots)} have no parent, only one joint (the root) '
-                'may lack one'
-            )
+            self._refuse(f' is not connected: of {", ".join(roots)} only one may lack a parent')
 
     @property
     def num_joints(self) -> int:
-        """Number of joints V."""
         return len(self.joints)
 
     @property
     def parents(self) -> tuple[int, ...]:
-        """Parent index of every joint (V); a joint without a parent points to itself.
-
-        Where the bones form no tree, the first bone listed for a joint counts.
-        """
+        """Parent of every joint (V), by its first bone; a joint without one points to itself."""
         parents = list(range(self.num_joints))
         for child, parent in reversed(self.bones):
             parents[child] = parent
@@ -153,11 +135,7 @@ class Layout:
         return tuple(order)
 
     def index(self, joint: str | int) -> int:
-        """Index of a joint given by name or index.
-
-        Raises:
-            LayoutError: No such joint.
-        """
+        """Index of a joint given by name or index."""
         joints = self.joints
         if isinstance(joint, str):
             if joint not in joints:
@@ -169,18 +147,10 @@ class Layout:
             self._refuse(f': joint {joint} is out of range, indices go from 0 to {len(joints) - 1}')
         return int(joint)
 
-    def graph_cfg(self, mode: str = 'stgcn_spatial', max_hop: int = 1) -> dict:
-        """The ``graph_cfg`` of MMAction2's GCN backbones, of plain numbers, strings and lists.
-
-        Args:
-            mode: 'stgcn_spatial' (ST-GCN), 'spatial' (2s-AGCN, ST-GCN++) or 'binary_adj'.
-            max_hop: Largest distance in bones between joints that count as neighbours.
-        """
-        if mode not in GRAPH_MODES:
-            raise LayoutError(f'graph mode {mode!r} is unknown; use one of {list(GRAPH_MODES)}')
-        layout = dict(
-            num_node=self.num_joints, inward=[list(bone) for bone in self.bones], center=self.centre
-        )
+    def graph_cfg(self, mode: str = 'stgcn_spatial', max_hop: int = 1) -> dict[str, Any]:
+        """The ``graph_cfg`` of MMAction2's GCN backbones, of plain numbers, strings and lists."""
+        inward = [list(bone) for bone in self.bones]
+        layout = dict(num_node=self.num_joints, inward=inward, center=self.centre)
         return dict(layout=layout, mode=mode, max_hop=max_hop)
 
     def as_dict(self) -> dict[str, Any]:
@@ -214,30 +184,21 @@ def layout_aliases() -> dict[str, str]:
 
 
 def register_layout(layout: Layout | Mapping | str | os.PathLike) -> Layout:
-    """Make a layout available by its name.
-
-    Registering the same layout twice is fine; another layout under a taken name is an error.
-    """
+    """Make a layout available by its name; another one under a taken name is a LayoutError."""
     layout = get_layout(layout)
     known = _known(layout.name)
     if known is not None and known != layout:
-        raise LayoutError(
-            f'a different layout is already called {layout.name!r}; choose another name'
-        )
+        raise LayoutError(f'another layout is called {layout.name!r} already; choose another name')
     _registered[layout.name] = layout
     return layout
 
 
 def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
-    """Find or build a layout.
+    """Find or build a layout; a LayoutError says what is wrong with it.
 
     Args:
-        layout: A name of `layout_names` or `layout_aliases`, a dict (keys ``joints`` and ``bones``;
-            optional ``name``, ``centre``, ``pairs``, ``regions``, ``note``, ``tree``), the path of
-            a JSON file with such a dict, or a `Layout`.
-
-    Raises:
-        LayoutError: Unknown name, unreadable file, or a definition that contradicts itself.
+        layout: A name of `layout_names` or `layout_aliases`, a dict with the arguments of `Layout`,
+            the path of a JSON file with such a dict, or a `Layout`.
     """
     if isinstance(layout, Layout):
         return layout
@@ -286,3 +247,109 @@ def _from_dict(entry: Mapping) -> Layout:
         what = what if unknown else f'lacks the key {min(lacking)!r}'
         raise LayoutError(f'layout {entry["name"]!r} {what}')
     return Layout(**entry)
+
+
+@cache
+def _table() -> dict:
+    """What joints of several layouts have to do with each other: `relayout.json`.
+
+    It says which names mean one joint (``common``: a name to the name that all layouts share;
+    ``own``: where a layout means something else by a name), and which joints may be made where they
+    are absent (``made``: from the middle of others, the first choice that is there). An entry for a
+    left joint holds for the right one too.
+    """
+    table = copy.deepcopy(read_table('data/relayout.json'))
+    for part in (table['common'], table['made'], *table['own'].values()):
+        for joint, value in list(part.items()):
+            part.setdefault(_right(joint), _right(value))
+    return table
+
+
+def _right(value: Any) -> Any:
+    """The right side's form of a name, or of a list of lists of names."""
+    if isinstance(value, str):
+        return value.replace('left_', 'right_')
+    return [_right(part) for part in value]
+
+
+def usual_coordinates(layout: Layout) -> int | None:
+    """2 or 3, how many coordinates the clips of a layout have where nothing else is known."""
+    return _table()['coordinates'].get(layout.name)
+
+
+def common_names(layout: Layout) -> dict[str, int]:
+    """Index of every joint by the name that all layouts share; two of one name are refused."""
+    own, common = _table()['own'].get(layout.name, {}), _table()['common']
+    found: dict[str, int] = {}
+    for index, joint in enumerate(layout.joints):
+        name = own.get(joint) or common.get(joint, joint)
+        if name in found:
+            raise LayoutError(
+                f'joints {layout.joints[found[name]]!r} and {joint!r} of layout {layout.name!r} '
+                f'are both taken for {name!r}; rename one of them'
+            )
+        found[name] = index
+    return found
+
+
+def joint_parts(source: Layout, target: Layout) -> list[dict[int, float]]:
+    """What every target joint is made of: {index of a source joint: weight}, of a sum of 1.
+
+    Empty for a joint that the source does not have.
+
+    Raises:
+        LayoutError: The layouts have no joint in common.
+    """
+    known = common_names(source)
+
+    def parts(name: str, asked: tuple[str, ...] = ()) -> dict[int, float]:
+        if name in known:
+            return {known[name]: 1.0}
+        for choice in _table()['made'].get(name, ()):
+            # A joint that is asked for already is no help: head from nose and nose from head.
+            if set(choice) & {*asked, name}:
+                continue
+            found = [parts(other, (*asked, name)) for other in choice]
+            if all(found):
+                total: Counter[int] = Counter()
+                for index, weight in (pair for part in found for pair in part.items()):
+                    total[index] += weight / len(choice)
+                return dict(total)
+        return {}
+
+    made = [parts(name) for name in common_names(target)]
+    if not any(made):
+        raise LayoutError(
+            f'layouts {source.name!r} and {target.name!r} have no joint in common: '
+            f'{", ".join(source.joints)} against {", ".join(target.joints)}'
+        )
+    return made
+
+
+def relayout(
+    keypoint: np.ndarray, score: np.ndarray | None, parts: Sequence[Mapping[int, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips with the joints of another layout: (M, T, V', C) float32 and scores (M, T, V').
+
+    A joint made of several is missing where one of them is; else its score is the smallest of
+    theirs. A joint made of none is missing: coordinates and score 0.
+
+    Args:
+        keypoint: (M, T, V, C) coordinates, before normalisation.
+        score: (M, T, V) scores; None where joints with coordinates are certain.
+        parts: From `joint_parts`.
+    """
+    keypoint = keypoint.astype(np.float32, copy=False)
+    if score is None:
+        score = (keypoint != 0).any(-1).astype(np.float32)
+    points = np.zeros((*keypoint.shape[:2], len(parts), keypoint.shape[-1]), keypoint.dtype)
+    scores = np.zeros(points.shape[:-1], score.dtype)
+    for joint, own in enumerate(parts):
+        if own:
+            index, weights = list(own), np.array(list(own.values()))[:, None]
+            scores[:, :, joint] = smallest = score[:, :, index].min(-1)
+            points[:, :, joint] = keypoint[:, :, index[0]]
+            if len(index) > 1:
+                middle = (keypoint[:, :, index] * weights).sum(2)
+                points[:, :, joint] = middle * (smallest > 0)[..., None]
+    return points, scores

@@ -69,16 +69,14 @@ def write_report(
     """Write metrics, predictions, confusion matrix and per-class figures.
 
     Files: ``metrics.json``, ``predictions.csv`` (a row a clip), ``scores.npy`` (N, K), and of the
-    clips with a label ``confusion.csv`` / ``.png``, ``per_class.csv`` / ``.png``. Each appears
-    whole or not at all.
+    clips with a label ``confusion.csv`` / ``.png``, ``per_class.csv`` / ``.png``.
 
     Args:
         folder: Where the files go; made if it is not there.
         metrics: Named figures for ``metrics.json``.
         scores: Class scores (N, K).
         labels: True classes (N,), -1 where unknown.
-        clips: Fields of each clip (``frame_dir``, ``session``, …); the same for all rows of the
-            table, empty where a clip lacks one.
+        clips: Fields of each clip (``frame_dir``, ``session``, …), columns of the predictions.
         classes: Names of the K classes; numbers where they are not known.
         note: Added to the titles of the pictures.
     """
@@ -94,11 +92,10 @@ def write_report(
         np.save(file, scores)
     predicted, known = scores.argmax(1), labels >= 0
     fields = list(dict.fromkeys(key for clip in clips for key in clip))
-    rows = [
-        [*(clip.get(k, '') for k in fields), '' if label < 0 else label, guess, classes[guess],
-         f'{row[guess]:.4f}']
-        for clip, label, guess, row in zip(clips, labels, predicted, scores, strict=True)
-    ]  # fmt: skip
+    rows = []
+    for clip, label, guess, row in zip(clips, labels, predicted, scores, strict=True):
+        own = [clip.get(key, '') for key in fields] + ['' if label < 0 else label]
+        rows.append([*own, guess, classes[guess], f'{row[guess]:.4f}'])
     header = [*fields, 'label', 'predicted', 'predicted_class', 'score']
     _write_csv(folder / 'predictions.csv', header, rows)
     if not known.any():
@@ -118,10 +115,8 @@ def write_report(
 
     from matplotlib.figure import Figure
 
-    title, size = (
-        f'{counted(known.sum(), "clips")}{note and f", {note}"}',
-        max(5.0, 0.28 * number + 2),
-    )
+    title = counted(known.sum(), 'clips') + (note and f', {note}')
+    size = max(5.0, 0.28 * number + 2)
     confusion = Figure(figsize=(size + 1, size), layout='constrained')
     axes = confusion.subplots()
     share = matrix / np.maximum(support[:, None], 1)

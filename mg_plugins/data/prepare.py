@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -31,20 +31,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mg_plugins.errors import UserError, counted
 from mg_plugins.files import write_json
 
 from .annotations import SUFFIXES, save_annotations, summarise
-from .checks import one_sided
-from .readers import READERS, Clip, FormatError, Parsed, Plan, Reader, Reject
-from .readers.common import DUPLICATE, require
+from .checks import checked_split, one_sided
+from .readers import READERS, common
+from .readers.common import Clip, FormatError, Parsed, Plan, Reader, Reject, require
 from .readers.detect import detect
 from .readers.sources import Source
 from .storage import ARRAYS
 
-# Called with (jobs done, jobs in all).
-Progress = Callable[[int, int], None]
 # Jobs that are handed out ahead of the one whose result is taken next, for each worker.
 AHEAD = 4
 
@@ -59,7 +58,7 @@ class PrepareError(UserError):
 
 @dataclass(frozen=True)
 class Report:
-    """What a run of `prepare` did; `undetected` is that of `summarise`, `given` the options."""
+    """What a run of `prepare` did; `undetected` is that of `summarise`."""
 
     format: str
     source: str
@@ -71,8 +70,7 @@ class Report:
     subjects: int
     layout: str
     undetected: dict[str, float]
-    config: str | None
-    given: dict[str, Any]
+    options: dict[str, Any]
     rejects: list[Reject]
     notes: list[str]
     seconds: float
@@ -85,24 +83,21 @@ class Report:
     @property
     def next_command(self) -> str:
         """What to run next, with the options that make the config read this file."""
-        source, out = shlex.quote(self.source), shlex.quote(str(self.out))
         if not self.classes:
-            said = [(key, self.given.get(key)) for key in ('size', 'layout', 'fps')]
-            said = ''.join(f' --{key} {shlex.quote(str(value))}' for key, value in said if value)
-            return (
-                f'python tools/recognize.py {source}{said} --config CONFIG --checkpoint CHECKPOINT'
-            )
-        command = f'python tools/train.py {self.config or "configs/stgcn_mgfuse_imigue.py"}'
-        usual = READERS[self.format].out
-        as_configured = usual is not None and Path(usual) == self.out
+            said = [('', self.source)]
+            said += [(f'--{key} ', self.options.get(key)) for key in ('size', 'layout', 'fps')]
+            said = ' '.join(f'{key}{shlex.quote(str(value))}' for key, value in said if value)
+            return f'python tools/recognize.py {said} --config CONFIG --checkpoint CHECKPOINT'
+        reader = READERS[self.format]
+        command = f'python tools/train.py {reader.config or "configs/stgcn_mgfuse_imigue.py"}'
         needed = 'recordings_train' if '/spot_' in command else 'xsub_train'
-        if self.config and as_configured and self.splits.get(needed):
+        if reader.config and Path(reader.out) == self.out and self.splits.get(needed):
             return command
         # Training takes xsub_… of itself; a set whose first split is another is usually split so.
         first = next(iter(self.splits), '')
         usual = 'xsub_train' in self.splits and first.endswith('_train') and first != 'xsub_train'
         pair = f' --splits {first} {first.removesuffix("train")}val' if usual else ''
-        return f'{command} --ann-file {out}{pair}'
+        return f'{command} --ann-file {shlex.quote(str(self.out))}{pair}'
 
 
 def prepare(
@@ -112,7 +107,7 @@ def prepare(
     *,
     workers: int | None = None,
     strict: bool = False,
-    progress: Progress | None = None,
+    bar: bool = False,
     announce: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Report:
@@ -120,11 +115,11 @@ def prepare(
 
     Args:
         format_name: A key of `READERS`, or 'auto' to find out by looking at the files.
-        source: Folder or file to read; None for a format that needs none (synthetic).
+        source: Folder, file or archive to read; None for a format that needs none (synthetic).
         out: `.pkl`, `.npz` or `.mg` (a folder of arrays) to write; the format's default if None.
         workers: Processes; every CPU this process may use if None; 1 stays in this process.
         strict: Refuse to write anything when any clip is rejected.
-        progress: Called as jobs finish.
+        bar: Show the progress on a terminal.
         announce: Called with the format found and why, before the reading.
         options: The format's own options, as its command line names them, with underscores.
 
@@ -138,7 +133,7 @@ def prepare(
     began = time.perf_counter()
     source = None if source is None else Path(source)
     if format_name == 'auto':
-        require(source is not None, 'a source is needed: a file, folder or archive')
+        require(source, 'a source is needed: a file, folder or archive')
         own = [] if out is None else [Path(out), log_of(Path(out))]
         format_name, why = detect(Source(source, own))
         if announce:
@@ -146,27 +141,26 @@ def prepare(
     known = ', '.join(READERS)
     require(format_name in READERS, f'{format_name!r} is no format; known: {known}')
     reader = READERS[format_name]
-    unknown = ', '.join(sorted(set(options) - set(reader.options)))
+    unknown = ', '.join(sorted(options.keys() - reader.options.keys()))
     known = ', '.join(sorted(reader.options)) or 'none'
     require(not unknown, f'{reader.name} has no option {unknown}; its options: {known}')
-    wishes, options = options, {**reader.options, **options}
-    fine = source is not None or not reader.needs_source
-    require(fine, f'{reader.name} needs a source. Expected: {reader.expects}')
-    out = check_out(out, reader, source)
+    needed = f'{reader.name} needs a source. Expected: {reader.expects}'
+    require(source or not reader.needs_source, needed)
     require(workers is None or workers > 0, f'--workers {workers} must be at least 1')
+    out, options = check_out(out, reader, source), reader.options | options
 
-    given = dict(options, format=reader.name)
-    outputs = [out, log_of(out)]
-    plan = reader.plan(None if source is None else Source(source, outputs), given)
+    given = options | dict(format=reader.name)
+    plan = reader.plan(Source(source, [out, log_of(out)]) if source else None, given)
     rejects, notes = list(plan.rejects), list(plan.notes)
     counts, clips, twice = Counter(), {}, []
     spool = Spool(existing_parent(out)) if out.suffix == '.mg' else None
-    for parsed in run_jobs(reader, plan, workers, progress):
+    about = dict(desc=reader.name, total=len(plan.jobs), unit='job', leave=False)
+    for parsed in tqdm(run_jobs(reader, plan, workers), disable=None if bar else True, **about):
         for clip in parsed.clips:
             first = clips.setdefault(clip.name, clip)
             if first is not clip:
-                where = first.file if first.line is None else f'{first.file}, line {first.line}'
-                twice.append(Reject(clip.name, clip.file, clip.line, DUPLICATE, f'kept: {where}'))
+                kept = f'kept: {common.place(first.file, first.line)}'
+                twice.append(Reject(clip.name, clip.file, clip.line, common.DUPLICATE, kept))
             elif spool:
                 with writing(out, rejects):
                     spool.put(clip.annotation)
@@ -184,13 +178,12 @@ def prepare(
     rejects += dataset.rejects
     if strict and rejects:
         said = counted(len(rejects), 'clips were rejected and --strict was given')
-        message = f'{said}; nothing was written'
-        raise PrepareError(message, rejects)
+        raise PrepareError(f'{said}; nothing was written', rejects)
 
     layout, note = dataset.layout, '; '.join([reader.unit] * bool(reader.unit) + dataset.notes)
     meta = dict(layout=layout, classes=list(dataset.classes), source=reader.name, note=note)
     meta |= dataset.meta
-    split, said = check_splits(dataset.split, {clip.name for clip in clips})
+    split, said = checked_split(dataset.split, {clip.name for clip in clips}, source or reader.name)
     spelt = (re.sub(r'[\W_]+', ' ', name.casefold()).strip() or name for name in dataset.classes)
     said += [
         f'{count} classes are called {name!r} but for case and punctuation: is one misspelt?'
@@ -200,26 +193,24 @@ def prepare(
     notes += dataset.notes + said + one_sided(passing(clips, spool), layout)
     with writing(out, rejects):
         save_annotations(out, split, passing(clips, spool), meta)
-    summary = summarise(dict(annotations=passing(clips, spool), split={}, meta=meta))
+    summary = summarise(dict(annotations=passing(clips, spool), split=split, meta=meta))
     report = Report(
         format=reader.name,
         source=str(source or ''),
         out=out,
         log=log_of(out),
         clips=len(clips),
-        splits={name: len(members) for name, members in split.items()},
+        splits=summary['splits'],
         classes=len(dataset.classes),
         subjects=len(summary['subjects']),
         layout=layout if isinstance(layout, str) else layout['name'],
         undetected=summary['undetected'],
-        config=dataset.config or reader.config,
-        given=wishes,
+        options=options,
         rejects=rejects,
         notes=notes,
         seconds=time.perf_counter() - began,
     )
-    log = dict(asdict(report), options=options, rejected=len(rejects))
-    log['rejected_by_reason'] = report.rejected_by_reason
+    log = asdict(report) | dict(rejected=len(rejects), rejected_by_reason=report.rejected_by_reason)
     write_json(report.log, json.loads(json.dumps(log, default=str)), indent=2)
     return report
 
@@ -269,16 +260,11 @@ def passing(clips: list[Clip], spool: Spool | None) -> Iterator[dict]:
 
 def check_out(out: str | os.PathLike | None, reader: Reader, source: Path | None) -> Path:
     """The output path, by default the one that the configs read."""
-    if out is None:
-        name = reader.name if source is None else source.resolve().name.split('.')[0]
-        out = reader.out or f'data/{name}/{name}.pkl'
-    out = Path(out)
-    suffixes = ', '.join(SUFFIXES)
-    detail = f'--out {out} must end in one of {suffixes}, which says how to write it'
-    require(out.suffix in SUFFIXES, detail)
-    fine = out.suffix == '.mg' or not out.is_dir()
-    require(fine, f'--out {out} is a folder; give a file name in it')
-    other = source is None or out.resolve() != source.resolve()
+    name, suffixes = reader.out or source.resolve().name.split('.')[0], ', '.join(SUFFIXES)
+    out = Path(out or reader.out or f'data/{name}/{name}.pkl')
+    file = out.suffix in SUFFIXES and (out.suffix == '.mg' or not out.is_dir())
+    require(file, f'--out {out} must be a file that ends in {suffixes}, which says how to write it')
+    other = not source or out.resolve() != source.resolve()
     require(other, f'--out {out} is the source itself; give another file')
     # Found out before the reading, which may take long.
     folder = existing_parent(out)
@@ -293,55 +279,17 @@ def existing_parent(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-def check_splits(
-    split: Mapping[str, list[str]], names: Collection[str]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Every clip of a split once, without those that are absent; and notes on what was taken out.
-
-    Raises:
-        FormatError: A clip is in a training split and in the test or validation split beside it.
-    """
-    checked, notes = {}, []
-    for name, members in split.items():
-        once = dict.fromkeys(members)
-        checked[name] = [member for member in once if member in names]
-        for count, what in (
-            (len(members) - len(once), 'more than once'),
-            (len(once) - len(checked[name]), 'that are absent or rejected'),
-        ):
-            if count:
-                notes.append(f'the split {name} names {counted(count, f"clips {what}")}; taken out')
-    for name in checked:
-        for other in ('val', 'test'):
-            beside = name.removesuffix('train') + other
-            both = set(split[name]) & set(split.get(beside, ())) if name.endswith('train') else ()
-            said = counted(len(both), f'clips are in the split {name}')
-            detail = f'{said} and in {beside}, such as'
-            require(not both, f'{detail} {min(both, default="")}: take them out of one')
-    return checked, notes
-
-
 def log_of(out: Path) -> Path:
     return out.with_name(out.name + '.log.json')
 
 
-def run_jobs(
-    reader: Reader, plan: Plan, workers: int | None, progress: Progress | None
-) -> Iterator[Parsed]:
-    """Results of `plan.jobs`, in their order whatever the number of workers.
-
-    Raises:
-        PrepareError: A worker process died.
-    """
-    total = len(plan.jobs)
-    report = progress or (lambda done, total: None)
+def run_jobs(reader: Reader, plan: Plan, workers: int | None) -> Iterator[Parsed]:
+    """Results of `plan.jobs`, in their order whatever the number of workers."""
     # Fewer than the machine has, in a container.
     usable = getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))(0)
-    workers = min(workers or len(usable), total)
+    workers = min(workers or len(usable), len(plan.jobs))
     if workers <= 1:
-        for done, job in enumerate(plan.jobs, 1):
-            yield reader.read(job)
-            report(done, total)
+        yield from map(reader.read, plan.jobs)
         return
 
     # Forked workers need not import anything again; elsewhere the platform's own way is used.
@@ -353,11 +301,10 @@ def run_jobs(
             # Python 3.12 warns of forking beside threads; the workers use no thread of the parent.
             warnings.simplefilter('ignore', DeprecationWarning)
             ahead = deque(pool.submit(reader.read, job) for job in islice(jobs, AHEAD * workers))
-        for done in range(1, total + 1):
+        while ahead:
             parsed = ahead.popleft().result()
             ahead.extend(pool.submit(reader.read, job) for job in islice(jobs, 1))
             yield parsed
-            report(done, total)
         interrupted = False
     except BrokenProcessPool:
         interrupted = False

@@ -27,10 +27,7 @@ SEGMENTS = {('left_shoulder', 'right_shoulder'): SHOULDER_WIDTH} | {
 
 
 def detected_joints(keypoint: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
-    """Which joints of raw coordinates are there, (M, T, V) bool.
-
-    A joint is missing where all its coordinates are 0, or its score where scores are given.
-    """
+    """Joints (M, T, V) that are there: with a coordinate, and a score where there are scores."""
     detected = (keypoint != 0).any(-1)
     return detected if score is None else detected & (score > 0)
 
@@ -65,16 +62,15 @@ def normalise(
         return np.zeros(keypoint.shape, np.float32)
     person = int(detected.sum((1, 2)).argmax())
     points, seen = keypoint[person], detected[person]
-    centre, at = points[:, layout.centre], np.flatnonzero(seen[:, layout.centre])
-    if not at.size:
-        origin = np.median(points[seen], axis=0)
-    elif per_frame:
-        axes = [np.interp(np.arange(len(points)), at, axis) for axis in centre[at].T]
+    at = np.flatnonzero(seen[:, layout.centre])
+    centre = points[at, layout.centre]
+    if per_frame and at.size:
+        axes = [np.interp(np.arange(len(points)), at, axis) for axis in centre.T]
         origin = np.stack(axes, -1)[:, None]
-    elif dims == 2:
-        origin = np.median(centre[at], axis=0)
+    elif dims == 3 and at.size:
+        origin = centre[0]
     else:
-        origin = centre[at[0]]
+        origin = np.median(centre if at.size else points[seen], axis=0)
     moved = keypoint - origin
     if dims == 2 if scale is None else scale:
         moved = moved / body_size(points, seen, layout)
@@ -87,15 +83,13 @@ def body_size(points: np.ndarray, seen: np.ndarray, layout: Layout) -> float:
     Every segment of `SEGMENTS` gives an estimate of body height: its median length over the frames
     that show both ends, divided by its share. An image can only shorten a limb, so in 2D the
     largest estimate counts; in 3D the median of them. Shoulder width is 0.259 of it. Without any
-    such segment, the root mean square distance of the detected joints from their mean is taken.
+    such segment, the root mean square distance of the detected joints from their mean is taken,
+    and 1.0 where nothing can be measured.
 
     Args:
         points: (T, V, C) coordinates of one person.
         seen: (T, V) bool.
         layout: Layout of the V joints; segments are found by joint names.
-
-    Returns:
-        A positive size; 1.0 where nothing can be measured.
     """
     joints = layout.joints
     known = [(a, b, share) for (a, b), share in SEGMENTS.items() if a in joints and b in joints]
@@ -119,21 +113,11 @@ def body_size(points: np.ndarray, seen: np.ndarray, layout: Layout) -> float:
 
 
 def features(
-    keypoint: np.ndarray,
-    score: np.ndarray | None,
-    layout: Layout,
-    feat: Sequence[str] = ('joint',),
+    keypoint: np.ndarray, score: np.ndarray | None, layout: Layout, feat: Sequence[str] = ('joint',)
 ) -> np.ndarray:
-    """Input channels of a GCN, of one clip; see `write_features`.
+    """Input channels (M, T, V, 3 * len(feat)) of a GCN, of one clip; see `write_features`.
 
-    Args:
-        keypoint: (M, T, V, C) coordinates.
-        score: (M, T, V) scores, or None where joints with coordinates are all certain.
-        layout: Layout of the V joints.
-        feat: Some of `FEATURES`.
-
-    Returns:
-        (M, T, V, 3 * len(feat)) float32, features in the given order.
+    Without scores, joints with coordinates are all certain.
     """
     # Of normalised coordinates only the score can tell: the centre joint itself is at the origin.
     detected = detected_joints(keypoint) if score is None else score > 0

@@ -10,39 +10,26 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-#: Numbers in memory at a time while draws are made.
-BLOCK = 4_000_000
+BLOCK = 4_000_000  # numbers in memory at a time while draws are made
+Interval = dict[str, float | None]  # value, low and high; None where there is none
 
 
-#: ``value``, ``low`` and ``high``; None where there is none.
-Interval = dict[str, float | None]
-
-
-def expanded_levels(clusters: int, level: float = 0.95) -> np.ndarray:
-    """Two quantile levels (2,) of an expanded percentile interval.
+def expanded_levels(clusters: int) -> np.ndarray:
+    """Two quantile levels (2,) of an expanded percentile interval of 95%.
 
     With few clusters the plain percentile interval is too narrow. Its levels are moved outwards,
-    to Φ(±t(G−1) √(G/(G−1))) for G clusters, the "expanded percentile interval" of Hesterberg
+    to Φ(±t(G−1) √(G/(G−1))) for G ≥ 2 clusters, the "expanded percentile interval" of Hesterberg
     (2015), What teachers should know about the bootstrap, The American Statistician 69(4),
     section 5.3.
-
-    Args:
-        clusters: Number G of clusters, at least 2.
-        level: Coverage that is aimed at.
     """
     from scipy.stats import norm, t
 
-    tail = norm.cdf(t.ppf((1 - level) / 2, clusters - 1) * np.sqrt(clusters / (clusters - 1)))
+    tail = norm.cdf(t.ppf(0.025, clusters - 1) * np.sqrt(clusters / (clusters - 1)))
     return np.array([tail, 1 - tail])
 
 
 def bootstrap_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    totals: np.ndarray,
-    draws: int = 20_000,
-    seed: int = 0,
-    level: float = 0.95,
+    first: np.ndarray, second: np.ndarray, totals: np.ndarray, draws: int = 20_000, seed: int = 0
 ) -> Interval:
     """How much larger the share of ``second`` is than that of ``first``.
 
@@ -55,14 +42,10 @@ def bootstrap_difference(
         totals: Clips of each subject (subjects,).
         draws: Number of bootstrap draws.
         seed: Of the draws.
-        level: Coverage that is aimed at.
 
     Returns:
         The difference of the mean shares with its expanded interval (`expanded_levels`). There is
         no interval where a side has a single seed, or all clips are of one subject.
-
-    Raises:
-        ValueError: If the shapes do not fit together.
     """
     first, second, totals = (np.asarray(a, float) for a in (first, second, totals))
     shapes = first.shape[1:], second.shape[1:], totals.shape
@@ -87,7 +70,7 @@ def bootstrap_difference(
             for side in (second, first)
         ]
         found.append((sums[0] - sums[1]) / (people @ totals))
-    low, high = np.quantile(np.concatenate(found), expanded_levels(clusters, level))
+    low, high = np.quantile(np.concatenate(found), expanded_levels(clusters))
     return dict(value=float(value), low=float(low), high=float(high))
 
 
@@ -102,12 +85,9 @@ class Bootstrap:
             what they are called does not change a figure.
         draws: How often clusters are drawn.
         seed: Of the draws.
-        level: Coverage that is aimed at.
     """
 
-    def __init__(
-        self, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0, level: float = 0.95
-    ) -> None:
+    def __init__(self, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0) -> None:
         numbers: dict[Hashable, int] = {}
         self._of = np.array([numbers.setdefault(c, len(numbers)) for c in clusters], int)
         self.clusters = count = len(numbers)
@@ -116,15 +96,13 @@ class Bootstrap:
             share = np.full(count, 1 / count)
             random = np.random.default_rng(seed)
             self._weights = random.multinomial(count, share, size=draws).astype(float)
-            self._levels = expanded_levels(count, level)
+            self._levels = expanded_levels(count)
 
     def interval(self, values: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]) -> Interval:
-        """A figure with its interval.
+        """A figure of values (n, …) with its interval.
 
-        Args:
-            values: (n, …) numbers of each sample.
-            figure: From sums over samples (draws, …) to the figure (draws,); NaN where it has no
-                value, which leaves that draw out.
+        ``figure`` goes from sums over samples (draws, …) to the figure (draws,); NaN where it has
+        no value, which leaves that draw out.
         """
         values, nothing = np.asarray(values, float), dict(value=None, low=None, high=None)
         if len(values) == 0:

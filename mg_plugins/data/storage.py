@@ -18,7 +18,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ import numpy as np
 
 from mg_plugins.files import read_json, replacing, write_json
 
+from .checks import problem
 from .unpickle import AnnotationError
 
 ARRAYS = ('keypoint', 'keypoint_score')
-_SHAPES = ('img_shape', 'original_shape')
-# Fields that a .mg folder does not keep in a clip's record.
+# Fields that a .mg folder does not keep in a clip's line.
 _APART = (*ARRAYS, 'frame_dir', 'label', 'total_frames')
 VERSION = 1
 # A packed .npz may not become more than so many times its size.
@@ -42,24 +42,19 @@ HEADER = 128
 class ClipFolder(Sequence):
     """The clips of a ``.mg`` folder as a sequence of annotations, each made when it is asked for.
 
-    Its arrays are views of the files, so processes share them and none copies them.
+    Its arrays are views of the files, so processes share them and none copies them. A clip is
+    checked when it is read.
 
     Args:
         path: The folder.
         rows: Which clips (K,); all by default.
-        check: Says what is wrong with a clip, or None; asked for every clip that is read.
 
     Raises:
         AnnotationError: A folder whose files are missing, damaged or do not belong together.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        rows: np.ndarray | None = None,
-        check: Callable[[dict], str | None] | None = None,
-    ) -> None:
-        self.path, self.check = Path(path), check
+    def __init__(self, path: str | os.PathLike, rows: np.ndarray | None = None) -> None:
+        self.path = Path(path)
         try:
             index = read_json(self.path / 'index.json')
             if index['version'] != VERSION:
@@ -102,7 +97,7 @@ class ClipFolder(Sequence):
     def __getitem__(self, index: Any) -> Any:
         """One annotation, or those of a slice or an array of indices."""
         if not isinstance(index, (int, np.integer)):
-            return ClipFolder(self.path, self.rows[index], self.check)
+            return ClipFolder(self.path, self.rows[index])
         row = int(self.rows[index])
         first, persons, frames, label, end = self._clips[row].tolist()
         begin = int(self._clips[row - 1, 4]) if row else 0
@@ -112,13 +107,12 @@ class ClipFolder(Sequence):
         record |= dict(frame_dir=self._names[row], total_frames=frames)
         if label >= 0:
             record['label'] = label
-        problem = self.check and self.check(record)
-        if problem:
-            raise AnnotationError(f'{self.path}: clip {record["frame_dir"]!r}: {problem}')
+        if wrong := problem(record):
+            raise AnnotationError(f'{self.path}: clip {record["frame_dir"]!r}: {wrong}')
         return record
 
     def __reduce__(self) -> tuple:
-        return ClipFolder, (self.path, self.rows, self.check)
+        return ClipFolder, (self.path, self.rows)
 
 
 def clip_names(clips: Sequence[dict]) -> list[str]:
@@ -157,7 +151,7 @@ def save_folder(
                 keypoints.write(annotation['keypoint'].data)
                 scores.write(annotation['keypoint_score'].data)
                 names.append(annotation['frame_dir'])
-                end += records.write((_json(fields) + '\n').encode())
+                end += records.write(_json(fields) + b'\n')
                 clips.append((row, persons, frames, annotation.get('label', -1), end))
                 row += persons * frames
             if not clips:
@@ -184,37 +178,30 @@ def save_npz(path: Path, content: dict) -> None:
         key: np.concatenate([one[key].reshape(-1, *one[key].shape[2:]) for one in annotations])
         for key in ARRAYS
     }
-    packed['shape'] = shape
-    packed['offset'] = np.concatenate([[0], np.cumsum(shape.prod(1))]).astype(np.int64)
-    packed['record'] = np.frombuffer(_json(content | dict(annotations=records)).encode(), np.uint8)
+    packed |= dict(shape=shape, offset=np.cumsum([0, *shape.prod(1)]))
+    packed['record'] = np.frombuffer(_json(content | dict(annotations=records)), np.uint8)
     with replacing(path) as temporary, temporary.open('wb') as file:
         np.savez(file, **packed)
 
 
 def load_npz(path: Path) -> dict:
-    """Read the ``.npz`` form; clips are views of the two large arrays.
-
-    Raises:
-        AnnotationError: A file that is damaged, encrypted, packed beyond measure, or something
-            else.
-    """
+    """Read the ``.npz`` form; clips are views of the two large arrays."""
     try:
         check_zip(path)
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         content = json.loads(stored['record'].tobytes().decode())
         records, shape, offset = content['annotations'], stored['shape'], stored['offset']
-        keypoint, score = stored['keypoint'], stored['keypoint_score']
+        keypoint, score = (stored[key] for key in ARRAYS)
         whole = len(records) == len(shape) and (np.diff(offset) == shape.prod(1)).all()
         if not whole or offset[0] != 0 or not offset[-1] == len(keypoint) == len(score):
             raise ValueError('its "shape" and "offset" do not match its arrays')
         for record, own, first, last in zip(records, shape, offset, offset[1:], strict=False):
             _unpacked(record, keypoint[first:last], score[first:last], own)
-    except KeyError as error:
-        raise AnnotationError(f'{path} is no annotation file: it lacks {error}') from error
     except Exception as error:
         # The zip, zlib, array and JSON readers each have errors of their own for a damaged file.
-        raise AnnotationError(f'{path} cannot be read as .npz annotations: {error}') from error
+        said = f'it lacks {error}' if isinstance(error, KeyError) else error
+        raise AnnotationError(f'{path} cannot be read as .npz annotations: {said}') from error
     return content
 
 
@@ -241,20 +228,13 @@ def _unpacked(record: dict, keypoint: np.ndarray, score: np.ndarray, shape: Sequ
     """Give a record its arrays, and pairs that JSON made lists their type."""
     record['keypoint'] = np.asarray(keypoint).reshape(*shape, *keypoint.shape[1:])
     record['keypoint_score'] = np.asarray(score).reshape(*shape, -1)
-    for key in _SHAPES:
-        if key in record:
-            record[key] = tuple(record[key])
+    record |= {key: tuple(record[key]) for key in record if key.endswith('_shape')}
 
 
-def _json(value: Any) -> str:
-    """JSON with numpy numbers and arrays as plain ones."""
+def _json(value: dict) -> bytes:
+    """JSON with numpy's numbers and arrays as plain ones."""
     try:
-        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        plain = dict(default=lambda value: value.tolist(), allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, **plain).encode()
+    except (AttributeError, TypeError, ValueError) as error:
         raise AnnotationError(f'this form holds plain values only: {error}') from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    raise TypeError(f'{value!r} ({type(value).__name__}) is not')

@@ -5,16 +5,18 @@ numbers measured on it say nothing about real micro-gestures, so they are always
 
 Subjects with their own build, habits and favourite gestures sit through sessions that end in 'win'
 or 'lose'. A session is a timeline of clips; how often each gesture occurs follows the published
-class counts, the subject, and, when ``linked``, the outcome. `synthetic_motion` moves the bodies,
-`synthetic_sensor` looks at them, `synthetic_gestures.json` holds the movements.
+class counts, the subject, and, when ``linked``, the outcome. `synthetic_plan` decides who does what
+when, `synthetic_motion` moves the bodies, `synthetic_gestures.json` holds the movements; here a
+camera and a pose estimator look at the bodies.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,23 +24,11 @@ import numpy as np
 
 from mg_plugins.files import cache_folder
 
+from . import synthetic_plan as planned
 from .annotations import load_annotations, save_annotations
 from .layouts import get_layout
 from .synthetic_motion import BodyMotion, minimum_jerk
-from .synthetic_plan import (
-    GAP,
-    MOTION,
-    NORMALS,
-    SESSION,
-    SUBJECT,
-    UNIFORMS,
-    SyntheticOptions,
-    compile_movements,
-    draw_subjects,
-    make_plan,
-    make_task,
-)
-from .synthetic_sensor import HEIGHT, WIDTH, observe, pick_joints
+from .synthetic_plan import SyntheticOptions, gesture_table
 
 VERSION = 2
 NOTE = (
@@ -48,6 +38,13 @@ GENERIC_NOTE = 'Its movements are arbitrary ones, not those that the class names
 BLOCK = 48
 # Of a recording: how long one movement passes into the next, and what follows the last, in seconds.
 FADE, TAIL = 0.4, 2.0
+WIDTH, HEIGHT = 1280, 720
+FINGER = re.compile(
+    r'(left|right)_(thumb|index|middle|ring|pinky)(?:_finger)?_(cmc|mcp|pip|ip|dip)'
+)
+MEMORY, MISS_MEMORY = 0.75, 0.9
+# A depth camera errs more, and looks from more sides than one at a press conference.
+DEPTH_ERROR, YAW = 2.5, {2: 9.0, 3: 25.0}
 
 
 def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
@@ -58,11 +55,10 @@ def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
 
     Returns:
         ``(split, annotations, meta)``, ready for `save_annotations`. Splits: 'xsub_train' and
-        'xsub_val' (subjects held out), 'sessions_train' and 'sessions_test' (whole sessions of the
-        same two groups of subjects, in order of time); of recordings 'recordings_train' and
-        'recordings_val'. Key points are (1, T, V, 2) pixels or (1, T, V, 3) metres. A clip does
-        not change when more clips are asked for, except the few whose label is exchanged so that
-        every class occurs in every split.
+        'xsub_val' (subjects held out), 'sessions_train' and 'sessions_test' (the same); of
+        recordings 'recordings_train' and 'recordings_val'. Key points are (1, T, V, 2) pixels or
+        (1, T, V, 3) metres. A clip does not change when more clips are asked for, except the few
+        whose label is exchanged so that every class occurs in every split.
 
     Raises:
         ValueError: an option out of range, or a layout with joints that the body does not have.
@@ -94,35 +90,24 @@ def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
     return split, annotations, meta
 
 
-def ensure_synthetic(cache_dir: str | os.PathLike | None = None, **options) -> Path:
-    """Path of the set's ``.pkl``, generated at the first call with these options.
+def ensure_synthetic(**options) -> Path:
+    """Path of the set's ``.pkl`` in the `cache_folder`, generated at the first call.
 
     Several processes may call it at once: each writes a file of its own and moves it into place,
-    and all write the same bytes. A truncated or foreign file, or another version's, is replaced.
+    and all write the same bytes. A damaged or foreign file is replaced.
 
     Args:
-        cache_dir: folder; default: the environment variable ``MG_PLUGINS_CACHE``, or
-            ``~/.cache/mg_plugins``.
         **options: as for :func:`make_synthetic`.
     """
     chosen = SyntheticOptions(**options)
     key = hashlib.sha256(json.dumps([VERSION, asdict(chosen)]).encode()).hexdigest()[:12]
-    path = Path(cache_dir or cache_folder()) / f'synthetic_{chosen.dataset}_{key}.pkl'
-    if not _is_complete(path, chosen):
-        save_annotations(path, *make_synthetic(**options))
+    path = cache_folder() / f'synthetic_{chosen.dataset}_{key}.pkl'
+    with suppress(OSError, ValueError):
+        meta = load_annotations(path)['meta']
+        if (meta.get('version'), meta.get('options')) == (VERSION, asdict(chosen)):
+            return path
+    save_annotations(path, *make_synthetic(**options))
     return path
-
-
-def _is_complete(path: Path, options: SyntheticOptions) -> bool:
-    try:
-        data = load_annotations(path)
-    except (OSError, ValueError):
-        return False
-    meta = data['meta']
-    sessions = min(options.subjects * options.sessions, options.clips)
-    number = sessions if options.recordings else options.clips
-    expected = (VERSION, asdict(options), number)
-    return (meta.get('version'), meta.get('options'), len(data['annotations'])) == expected
 
 
 class _Maker:
@@ -132,12 +117,12 @@ class _Maker:
         self.options, self.dims = options, options.variant['dims']
         self.posture = options.variant['posture']
         self.layout = get_layout(options.layout or options.variant['layout'])
-        self.task = make_task(options)
-        self.plan = make_plan(options, self.task)
-        streams = [options.stream(SUBJECT, k, 0) for k in range(options.subjects)]
-        self.people = draw_subjects(streams, self.posture)
+        self.task = planned.make_task(options)
+        self.plan = planned.make_plan(options, self.task)
+        streams = [options.stream(planned.SUBJECT, k, 0) for k in range(options.subjects)]
+        self.people = planned.draw_subjects(streams, self.posture)
         # After the classes one movement in which nothing happens.
-        self.moves = compile_movements([*self.task.movements, {}], self.posture)
+        self.moves = planned.compile_movements([*self.task.movements, {}], self.posture)
 
     def clips(self) -> Iterator[dict]:
         """One annotation a gesture."""
@@ -146,7 +131,7 @@ class _Maker:
         blocks = -(-self.options.clips // BLOCK)
         # Clips of like length together, so that little is computed for padding.
         for block in np.array_split(np.argsort(plan.frames, kind='stable'), blocks):
-            streams = [self.options.stream(MOTION, index) for index in block]
+            streams = [self.options.stream(planned.MOTION, index) for index in block]
             normals, uniforms = _draws(streams)
             world = self._bodies(rows[block], normals, uniforms)
             white = np.zeros((*world.shape[:-1], self.dims + 2), np.float32)
@@ -172,11 +157,12 @@ class _Maker:
                 label, start, frames = (int(a[clip]) for a in (plan.label, plan.start, plan.frames))
                 rows.append((nothing, subject, session, start - ends))
                 rows.append((label, subject, session, frames))
-                streams += [self.options.stream(kind, clip) for kind in (GAP, MOTION)]
+                kinds = (planned.GAP, planned.MOTION)
+                streams += [self.options.stream(kind, clip) for kind in kinds]
                 ends = start + frames
                 segments.append({'label': label, 'start': start, 'end': ends})
             rows.append((nothing, subject, session, int(TAIL * plan.fps[session])))
-            streams.append(self.options.stream(GAP, clips[-1], 1))
+            streams.append(self.options.stream(planned.GAP, clips[-1], 1))
             normals, uniforms = _draws(streams)
             # One sitting: the same posture, resting place, camera and light from end to end.
             for field in ('posture', 'rest', 'view', 'quality'):
@@ -185,7 +171,7 @@ class _Maker:
             rows = np.array(rows)
             moved = self._bodies(rows, normals, uniforms, extra=fade)
             world = _joined(moved, rows[:, 3], fade)[None]
-            stream = self.options.stream(SESSION, session, 1)
+            stream = self.options.stream(planned.SESSION, session, 1)
             white = stream.standard_normal((*world.shape[:-1], self.dims + 2), dtype=np.float32)
             seen = self._observe(world, np.array([session]), white, normals[:1])
             fields = self._about(session, *(part[0] for part in seen))
@@ -226,10 +212,10 @@ class _Maker:
 
 def _draws(streams: list[np.random.Generator]) -> list[np.ndarray]:
     """What each clip draws: records of ``NORMALS`` and of ``UNIFORMS``."""
-    sizes = [kind.itemsize // 8 for kind in (NORMALS, UNIFORMS)]
-    drawn = [(s.standard_normal(sizes[0]), s.random(sizes[1])) for s in streams]
-    kinds = zip(zip(*drawn, strict=True), (NORMALS, UNIFORMS), strict=True)
-    return [np.stack(numbers).view(kind)[:, 0] for numbers, kind in kinds]
+    kinds = (planned.NORMALS, planned.UNIFORMS)
+    normals, uniforms = (kind.itemsize // 8 for kind in kinds)
+    drawn = zip(*[(s.standard_normal(normals), s.random(uniforms)) for s in streams], strict=True)
+    return [np.stack(own).view(kind)[:, 0] for own, kind in zip(drawn, kinds, strict=True)]
 
 
 def _joined(events: np.ndarray, frames: np.ndarray, fade: int) -> np.ndarray:
@@ -244,3 +230,133 @@ def _joined(events: np.ndarray, frames: np.ndarray, fade: int) -> np.ndarray:
         world[begin : begin + length + fade] = event
         begin += length
     return world[:total]
+
+
+# Shapes of what a camera and a pose estimator make of a body: n clips, T frames, V joints, D = 2
+# (pixels of a 1280 x 720 frame, x to the right, y down) or D = 3 (metres in the axes of a depth
+# camera that faces the person: x to the person's right, y up, z away from the camera).
+
+
+def body_point(joint: str) -> str:
+    """Name in `BodyMotion.points` for a layout's joint (aliases resolved, otherwise unchanged)."""
+    names, (side, _, part) = gesture_table()['joint_names'], joint.partition('_')
+    if side in ('left', 'right'):
+        return f'{side}_{names.get(part, part)}'
+    return names.get(joint, joint)
+
+
+def pick_joints(points: dict[str, np.ndarray], joints: tuple[str, ...]) -> np.ndarray:
+    """(n, T, V, 3) world coordinates of a layout's joints."""
+    for side, finger, part in (match.groups() for match in map(FINGER.fullmatch, joints) if match):
+        own = f'{side}_{"little" if finger == "pinky" else finger}'
+        knuckle, tip = points[f'{own}_knuckle'], points[f'{own}_tip']
+        place = knuckle + gesture_table()['along_finger'][part] * (tip - knuckle)
+        points[f'{side}_{finger}_{part}'] = points[f'{side}_{finger}_finger_{part}'] = place
+    unknown = [joint for joint in joints if body_point(joint) not in points]
+    if unknown:
+        raise ValueError(
+            f'the synthetic body has no joint called {", ".join(unknown)}; '
+            f'name the joints of the layout as in: {", ".join(sorted(points))}'
+        )
+    return np.stack([points[body_point(joint)] for joint in joints], 2)
+
+
+def observe(
+    world: np.ndarray,
+    joints: tuple[str, ...],
+    view: np.ndarray,
+    draws: np.ndarray,
+    quality: np.ndarray,
+    noise: float,
+    dims: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Key points (n, T, V, dims) and scores (n, T, V) as a pose estimator would give them.
+
+    A missing joint is all 0 in both. Of standard normal draws are ``view`` (n, 6; distance, size
+    in the frame, sideways, up, yaw, roll), ``draws`` (n, T, V, dims + 2) and ``quality`` (n,; high
+    is bad footage). ``noise`` is a factor of all errors; 0 gives true places with score 1.
+    """
+    detector = gesture_table()['detector']
+    kinds = [
+        next(kind for kind, (marks, *_) in detector.items() if any(m in name for m in marks))
+        for name in map(body_point, joints)
+    ]
+    spread, usual, limit = np.array([detector[kind][1:] for kind in kinds]).T
+    seen = _turned(world, view, YAW[dims])
+    hidden = _hidden(seen, joints, np.isin(kinds, ('finger', 'wrist')))
+    # Way of each joint since the frame before, in units of 10 cm.
+    step = np.sqrt((np.diff(seen, axis=1, prepend=seen[:, :1]) ** 2).sum(-1))
+
+    error = 0.8 * _remember(draws[..., :dims], MEMORY) + 0.5 * draws[..., :dims]
+    worse = np.exp(0.25 * quality)[:, None, None] * (1 + 1.5 * hidden)
+    worse = worse * (1 + 2 * np.minimum(step / 0.1, 1))
+    noise = noise * DEPTH_ERROR if dims == 3 else noise
+    off = (0.01 * noise * spread * worse)[..., None] * error
+    place = (_project if dims == 2 else _depth_axes)(seen, view.T[..., None, None], off)
+    # Rounded, the last bits in which processors differ are gone.
+    place = np.round(place, 2 if dims == 2 else 4)
+
+    off = np.sqrt((error**2).sum(-1)) * worse
+    score = usual - 0.1 * (off - 1.2) - 0.25 * hidden + 0.04 * draws[..., dims]
+    # A depth camera's skeleton says tracked or not, no more.
+    score = np.clip(score, 0.05, 1) if noise and dims == 2 else np.ones_like(off)
+    latent = _remember(draws[..., dims + 1], MISS_MEMORY)
+    missed = latent + 0.4 * quality[:, None, None] + 0.9 * hidden > limit
+    missed &= noise > 0
+    if dims == 2:
+        missed |= ((place < 0) | (place >= (WIDTH, HEIGHT))).any(-1)
+    return np.where(missed[..., None], 0, place), np.where(missed, 0, np.round(score, 3))
+
+
+def _turned(world: np.ndarray, view: np.ndarray, spread: float) -> np.ndarray:
+    """The world as seen by a camera that stands a little to the side and is not quite level."""
+    yaw, roll = np.radians(spread * view[:, 4]), np.radians(1.2 * view[:, 5])
+    (cy, sy), (cr, sr) = ((np.cos(a)[:, None, None], np.sin(a)[:, None, None]) for a in (yaw, roll))
+    x, y, z = np.moveaxis(world, -1, 0)
+    x, z = cy * x + sy * z, cy * z - sy * x
+    return np.stack([cr * x - sr * y, sr * x + cr * y, z], -1)
+
+
+def _project(seen: np.ndarray, view: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Pin-hole projection; the neck of an average sitter comes to about (640, 330)."""
+    distance = 3 * np.exp(0.15 * view[0])
+    scale = 560 * np.exp(0.15 * view[1]) * distance / (distance - seen[..., 2])
+    u = 640 + 70 * view[2] + scale * (seen[..., 0] + error[..., 0])
+    v = 330 + 20 * view[3] - scale * (seen[..., 1] - 0.5 + error[..., 1])
+    return np.stack([u, v], -1)
+
+
+def _depth_axes(seen: np.ndarray, view: np.ndarray, error: np.ndarray) -> np.ndarray:
+    x = -seen[..., 0] + 0.2 * view[2] + error[..., 0]
+    y = seen[..., 1] + 0.1 * view[3] + error[..., 1]
+    # The error along the ray of a depth camera is the largest.
+    return np.stack([x, y, 2.5 * np.exp(0.12 * view[0]) - seen[..., 2] + 1.5 * error[..., 2]], -1)
+
+
+def _hidden(seen: np.ndarray, joints: tuple[str, ...], is_hand: np.ndarray) -> np.ndarray:
+    """(n, T, V), 0 to 1: how far a hand in front, the body or the head hides a joint."""
+    hidden, at = np.zeros(seen.shape[:-1]), {joint: j for j, joint in enumerate(joints)}
+    body, hands = np.flatnonzero(~is_hand), np.flatnonzero(is_hand)
+    for joint, hand in at.items():
+        if joint.endswith(('_wrist', 'finger3', 'middle_finger_tip')):
+            gap = seen[:, :, body] - seen[:, :, hand, None]
+            cover = np.exp(-(gap[..., :2] ** 2).sum(-1) / (2 * 0.05**2)) * (gap[..., 2] < -0.02)
+            hidden[:, :, body] = np.maximum(hidden[:, :, body], cover)
+    if {'left_shoulder', 'right_shoulder'} <= set(at):
+        chest = 0.5 * sum(seen[:, :, at[f'{side}_shoulder']] for side in ('left', 'right'))
+        gap = seen[:, :, hands] - chest[:, :, None]
+        hidden[:, :, hands] = (gap[..., 2] < -0.06) & (np.abs(gap[..., 0]) < 0.16)
+    for joint, ear in at.items() if 'nose' in at else ():
+        if joint.endswith('_ear'):
+            beside = np.abs(seen[:, :, at['nose'], 0] - seen[:, :, ear, 0])
+            hidden[:, :, ear] = np.maximum(hidden[:, :, ear], np.clip(2 - beside / 0.03, 0, 1))
+    return hidden
+
+
+def _remember(white: np.ndarray, memory: float) -> np.ndarray:
+    """First-order autoregressive noise of unit variance along axis 1."""
+    out = white.copy()
+    fresh = np.sqrt(1 - memory**2).astype(white.dtype)
+    for t in range(1, white.shape[1]):
+        out[:, t] = memory * out[:, t - 1] + fresh * white[:, t]
+    return out

@@ -15,16 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .synthetic_plan import (
-    CHANNELS,
-    FINGERS,
-    FRAMES,
-    PER_LIMB,
-    POSTURE,
-    SWAY,
-    Rows,
-    gesture_table,
-)
+from .synthetic_plan import CHANNELS, FINGERS, FRAMES, PER_LIMB, POSTURE, SWAY, Rows, gesture_table
 
 HAND_SWAY = 0.008
 # A hand without a task gestures along with the talk in one clip of five.
@@ -32,10 +23,7 @@ BUSY_SHARE, BUSY_SWAY = 0.2, 0.045
 
 
 def minimum_jerk(share: np.ndarray) -> np.ndarray:
-    """Course of a reaching movement from 0 to 1.
-
-    Source: Flash and Hogan, The coordination of arm movements, J. Neuroscience 5, 1985.
-    """
+    """Course from 0 to 1: Flash and Hogan, The coordination of arm movements, J. Neurosci. 1985."""
     s = np.clip(share, 0, 1)
     return s**3 * (10 - 15 * s + 6 * s**2)
 
@@ -89,10 +77,9 @@ def _xyz(x, y, z) -> np.ndarray:
 
 
 class BodyMotion:
-    """Moves the bodies of a block of n clips; :meth:`points` is the result.
+    """Moves the bodies of a block of n clips, a row each of all that is given.
 
-    ``moves``, ``who``, ``normals``, ``uniforms``, ``frames`` (lengths) and ``fps`` have a row a
-    clip; ``extra`` frames are made beyond the longest.
+    ``extra`` frames are made beyond the longest of ``frames``.
     """
 
     def __init__(

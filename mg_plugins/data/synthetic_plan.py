@@ -55,12 +55,11 @@ class Rows(dict):
 def compile_movements(entries: list[dict], posture: str) -> Rows:
     """Entries of the gesture table as arrays, row k for class k; ``posture`` names the rests.
 
-    Of each hand, near and far: ``frame`` (K, 2) an index into ``FRAMES``, ``at``, ``reach``,
-    ``pole`` (K, 2, 3) target point, hand direction and elbow direction in near-side axes, ``rub``
-    (K, 2, 3) amplitude of the to and fro. Of each class: ``fingers`` (K, 5) how far they are
-    stretched, ``body``, ``sway`` (K, 12) held and oscillating part of each channel, ``hz``,
-    ``approach`` (K, 2) ranges, ``rub_share``, ``stay``, ``both`` (K,) shares of clips, ``foot``
-    (K, 3), ``wander`` (K,), ``rest`` (K,) where it must start from, -1 for any.
+    Of each hand, near and far (K, 2, …): ``frame`` an index into ``FRAMES``, ``at``, ``reach``,
+    ``pole`` target point, hand direction and elbow direction in near-side axes, ``rub`` amplitude
+    of the to and fro. Of each class: ``fingers`` (K, 5), how far they are stretched, ``body`` and
+    ``sway`` (K, 12), held and oscillating part of each channel, ``hz`` and ``approach`` (K, 2)
+    ranges, ``rub_share``, ``stay``, ``both`` shares of clips, ``rest`` where it must start from.
     """
     table, rows = gesture_table(), []
     rests = [rest['name'] for rest in table['rests'][posture]]
@@ -84,9 +83,8 @@ def compile_movements(entries: list[dict], posture: str) -> Rows:
 def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
     """Bodies and habits, a subject from each generator, row s for subject s.
 
-    ``size`` lengths by name (``skull`` is a factor), ``habit`` (S, 12) usual value of each channel,
-    ``rest_habit``, ``touch_habit`` (S, 2, 3) offsets of the hands, ``rest_weights`` (S, R), how
-    often each rest is taken, ``right_handed`` (S,) a share, ``tempo``, ``vigour`` (S,) factors.
+    ``size`` are lengths by name (``skull`` is a factor), ``habit`` (S, 12) the usual value of each
+    channel, ``rest_weights`` (S, R) how often each rest is taken, ``right_handed`` (S,) a share.
     """
     weights = np.array([rest['weight'] for rest in gesture_table()['rests'][posture]], float)
     normal = np.array([rng.standard_normal(40) for rng in rngs])
@@ -112,40 +110,23 @@ def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
 
 @dataclass(frozen=True)
 class SyntheticOptions:
-    """Options of the synthetic set.
+    """Options of the synthetic set."""
 
-    Attributes:
-        seed: everything random follows from it.
-        subjects: how many people, at least 2; a third of them is held out.
-        clips: how many clips in all, at least one a subject.
-        linked: whether the outcome of a session shifts how often its gestures occur.
-        sessions: sessions of each subject, half of them won.
-        dataset: whose classes, layout and posture to imitate: a key of "datasets" in
-            ``synthetic_gestures.json``.
-        layout: name of another layout, or None for the data set's own.
-        classes: another number of classes (then movements are generic), or None.
-        noise: factor of the detector's errors; 0 gives exact joints.
-        recordings: whole sessions, the time between gestures included, with segments in place of
-            labels.
-    """
-
-    seed: int = 0
-    subjects: int = 24
-    clips: int = 2000
-    linked: bool = True
-    sessions: int = 6
-    dataset: str = 'imigue'
-    layout: str | None = None
-    classes: int | None = None
-    noise: float = 1.0
-    recordings: bool = False
+    seed: int = 0  #: Everything random follows from it.
+    subjects: int = 24  #: People, at least 2; a third of them is held out.
+    clips: int = 2000  #: In all, at least one a subject.
+    linked: bool = True  #: Whether the outcome of a session shifts how often its gestures occur.
+    sessions: int = 6  #: Of each subject, half of them won.
+    dataset: str = 'imigue'  #: Whose classes, layout and posture to imitate.
+    layout: str | None = None  #: Another joint layout than the data set's own.
+    classes: int | None = None  #: Another number of classes; movements are generic then.
+    noise: float = 1.0  #: Factor of the detector's errors; 0 gives exact joints.
+    recordings: bool = False  #: Whole sessions, with segments in place of labels.
 
     def __post_init__(self) -> None:
         known = gesture_table()['datasets']
         if self.dataset not in known:
-            raise ValueError(
-                f'dataset={self.dataset!r}: there is a stand-in for {", ".join(known)}'
-            )
+            raise ValueError(f'dataset={self.dataset!r}: there is one for {", ".join(known)}')
         least = dict(seed=0, subjects=2, sessions=1, clips=self.subjects, noise=0, classes=2)
         for name, bound in least.items():
             value = getattr(self, name)
@@ -188,11 +169,7 @@ def make_task(options: SyntheticOptions) -> Rows:
 
 
 def generic_movements(number: int) -> list[dict]:
-    """Movements for classes without a hand-written one: class k is the same in every set.
-
-    Raises:
-        ValueError: more classes than there are combinations of effector, target and rhythm.
-    """
+    """Movements for classes without a hand-written one: class k is the same in every set."""
     table = gesture_table()['generic']
     targets, rhythms = table['targets'], table['rhythms']
     simple = [{'near': a, **rhythm} for a in targets for rhythm in rhythms]
@@ -209,11 +186,9 @@ def generic_movements(number: int) -> list[dict]:
 
 
 def make_plan(options: SyntheticOptions, task: Rows) -> Rows:
-    """Which clip is what.
+    """Which clip is what, one row a clip, ``frames`` long from ``start`` in its session.
 
-    One row a clip: ``label``, ``subject``, ``session``, ``frames`` (its length), ``start`` (its
-    place in the session) and ``held_out``. One row a session: ``outcome`` (1 is 'win'), ``fps``
-    and ``view``.
+    One row a session have ``outcome`` (1 is 'win'), ``fps`` and ``view``.
     """
     total = options.subjects * options.sessions
     clip = np.arange(options.clips)

@@ -6,8 +6,6 @@ stand-ins of this module that build arrays of numbers or text only; every other 
 Object arrays and forged array types, which reach raw memory inside numpy, are refused too. A
 program can also be short and ask for much: its opcodes are walked through once before any of them
 runs, and what it builds may not be larger, spelled out, than some multiple of the file.
-
-Needs the standard library and numpy only.
 """
 
 from __future__ import annotations
@@ -40,13 +38,7 @@ class AnnotationError(UserError):
 
 
 def load_pickle(path: str | os.PathLike) -> Any:
-    """Read a pickle file under the restrictions of this module.
-
-    Args:
-        path: File to read.
-
-    Returns:
-        The content, with plain numpy arrays and scalars.
+    """The content of a pickle file, with plain numpy arrays and scalars.
 
     Raises:
         AnnotationError: The file names anything else than numbers, text, built-in containers and

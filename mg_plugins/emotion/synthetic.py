@@ -33,7 +33,7 @@ def synthetic_scenarios(
         sizes: Numbers of ``subjects`` (24; a third of them, held out as in the set, in split
             'test'), of ``sessions`` of each (6), and of ``clips``, gestures in all (2000).
     """
-    from mg_plugins.data.synthetic import SyntheticOptions, make_plan, make_task
+    from mg_plugins.data.synthetic_plan import SyntheticOptions, make_plan, make_task
 
     options = SyntheticOptions(seed=seed, linked=linked, **sizes)
     task = make_task(options)

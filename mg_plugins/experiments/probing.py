@@ -16,7 +16,7 @@ from mg_plugins.contrast.extract import extract_features
 from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
-from mg_plugins.data.labelled import draw_labelled
+from mg_plugins.data.classes import draw_labelled
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.finetuning import TRAINED, check_encoders, finetune
 from mg_plugins.files import read_json, replacing, write_json

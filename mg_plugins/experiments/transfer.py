@@ -9,9 +9,8 @@ from pathlib import Path
 
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import load_annotations
-from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.layouts import get_layout, usual_coordinates
 from mg_plugins.data.mm.transforms import MGRelayout
-from mg_plugins.data.relayout import usual_coordinates
 from mg_plugins.openmmlab.settings import Config, ConfigDict, only_dataset
 
 

@@ -7,8 +7,8 @@ from mmengine.config import Config, ConfigDict
 
 from mg_plugins.data.classes import get_classes
 from mg_plugins.data.layouts import layout_names
-from mg_plugins.data.synthetic import SyntheticOptions, ensure_synthetic
-from mg_plugins.data.synthetic_plan import gesture_table
+from mg_plugins.data.synthetic import ensure_synthetic
+from mg_plugins.data.synthetic_plan import SyntheticOptions, gesture_table
 from mg_plugins.openmmlab.settings import (
     LOADERS,
     LaunchError,

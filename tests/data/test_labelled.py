@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mg_plugins.data.labelled import draw_labelled
+from mg_plugins.data.classes import draw_labelled
 
 
 @settings(max_examples=50, deadline=None)

@@ -82,7 +82,7 @@ def test_pairs_and_regions_are_sane(name):
 )
 def test_aliases(alias, name):
     assert get_layout(alias) is get_layout(name)
-    with pytest.raises(LayoutError, match='already called'):
+    with pytest.raises(LayoutError, match='is called .* already'):
         register_layout(dict(CHAIN, name=alias))
 
 
@@ -148,11 +148,6 @@ def test_same_graph_as_upstream(ours, theirs):
         np.testing.assert_array_equal(ours_graph.A, Graph(layout=theirs, mode=mode).A)
 
 
-def test_graph_mode_is_checked():
-    with pytest.raises(LayoutError, match='spatail.*spatial'):
-        get_layout('ntu25').graph_cfg('spatail')
-
-
 def test_own_layout_from_dict_file_and_name(tmp_path):
     layout = get_layout(CHAIN)
     assert layout.bones == ((1, 0), (2, 1)) and layout.centre == 0 and layout.parents == (0, 0, 1)
@@ -161,7 +156,7 @@ def test_own_layout_from_dict_file_and_name(tmp_path):
     assert get_layout(file) == get_layout(str(file)) == layout
     assert register_layout(file) == get_layout('chain') == register_layout(layout) == layout
     assert 'chain' in layouts.layout_names()
-    with pytest.raises(LayoutError, match='already called'):
+    with pytest.raises(LayoutError, match='is called .* already'):
         register_layout(dict(CHAIN, centre='knee'))
     assert get_layout(dict(joints=2, bones=[(0, 1)])).joints == ('joint0', 'joint1')
     assert hash(layout) == hash(get_layout(dict(CHAIN)))
@@ -179,10 +174,10 @@ def test_as_dict_round_trip(name):
         (dict(bones=[('knee', 'hip'), ('foot', 'kne')]), "no joint 'kne'; its joints are hip"),
         (dict(bones=[(1, 0), (3, 1)]), 'joint 3 is out of range, indices go from 0 to 2'),
         (dict(bones=[(1, 0), (-1, 1)]), 'joint -1 is out of range'),
-        (dict(bones=[(1, 0)]), 'not connected: hip, foot'),
+        (dict(bones=[(1, 0)]), 'not connected: of hip, foot'),
         (dict(bones=[(1, 2), (2, 1)]), 'cycle'),
         (dict(bones=[(1, 1), (2, 1)]), 'cycle at knee'),
-        (dict(bones=[(1, 0), (2, 1), (2, 0)]), 'foot has two parents, knee and hip'),
+        (dict(bones=[(1, 0), (2, 1), (2, 0)]), "'foot'.* several parents"),
         (dict(bones=[(1, 0, 2)]), "'bones' holds .*expected two joints"),
         (dict(pairs=[(0, 1), (1, 2)]), "'knee'.* more than one left/right pair"),
         (dict(pairs=[(0, 0)]), 'more than one left/right pair'),
@@ -228,33 +223,26 @@ def test_any_tree_is_accepted_and_any_cut_refused(data):
 
 
 def _hands(right_at: int, frames: int = 40) -> np.ndarray:
-    """Clips (1, T, 22, 2) whose fingertips 12-16 hang at joint `right_at`, 17-21 at the other."""
+    """Frames (T, 22, 2) whose fingertips 12-16 hang at joint `right_at`, 17-21 at the other."""
     rng = np.random.default_rng(0)
-    points = rng.uniform(100, 600, (1, frames, 22, 2))
+    points = rng.uniform(100, 600, (frames, 22, 2))
     for tips, wrist in ((slice(12, 17), right_at), (slice(17, 22), 11 - right_at)):
-        points[:, :, tips] = points[:, :, [wrist]] + rng.normal(0, 15, (1, frames, 5, 2))
+        points[:, tips] = points[:, [wrist]] + rng.normal(0, 15, (frames, 5, 2))
     return points.astype(np.float32)
 
 
 def test_attach_hands_decides_from_distances():
-    kept, report = attach_hands('imigue22', _hands(right_at=4))
-    assert kept is get_layout('imigue22') and report['decided'] and not report['swapped']
-
-    clips = [_hands(right_at=7), _hands(right_at=7, frames=3)]
-    moved, report = attach_hands('imigue22', clips, [np.ones(clip.shape[:3]) for clip in clips])
-    assert report['swapped'] and set(report['frames'].values()) == {43 * 5}
-    near = report['median_distance']['right_finger* -> left_wrist (joint 7)']
-    far = report['median_distance']['right_finger* -> right_wrist (joint 4)']
-    assert near < 40 < far
-    assert {moved.parents[j] for j in range(12, 17)} == {7} and moved.joints[12] == 'left_finger1'
-    assert set(moved.regions['left_hand']) == {7, *range(12, 17)}
-    assert moved.swap[12] == 17 and {moved.joints[a][:4] for a, _ in moved.pairs} == {'left'}
-    assert {moved.joints[p] for c, p in moved.bones if c >= 17} == {'right_wrist'}
+    seen = np.ones((40, 22), np.float32)
+    assert attach_hands(_hands(right_at=4), seen)[0] is False
+    swapped, median = attach_hands(_hands(right_at=7), seen)
+    near = median['right_finger* -> left_wrist (joint 7)']
+    far = median['right_finger* -> right_wrist (joint 4)']
+    assert swapped is True and near < 40 < far
+    # A frame in which a joint is missing says nothing.
+    points = np.concatenate([_hands(right_at=7), np.zeros((400, 22, 2), np.float32)])
+    half = np.concatenate([seen, np.zeros((400, 22), np.float32)])
+    assert attach_hands(points, half) == (True, median)
 
 
 def test_attach_hands_says_when_it_cannot_tell():
-    points = _hands(right_at=7)
-    kept, report = attach_hands('imigue22', points, np.zeros(points.shape[:3]))
-    assert kept is get_layout('imigue22') and not report['decided'] and not report['swapped']
-    with pytest.raises(LayoutError, match='left_wrist|fingertips'):
-        attach_hands('ntu25', points)
+    assert attach_hands(_hands(right_at=7), np.zeros((40, 22)))[0] is None

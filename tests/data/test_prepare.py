@@ -17,8 +17,8 @@ from mg_plugins.data import checks
 from mg_plugins.data import prepare as driver
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.prepare import PrepareError, prepare
-from mg_plugins.data.readers import READERS, FormatError, Plan
-from mg_plugins.data.readers.common import format_entry
+from mg_plugins.data.readers import READERS, windows
+from mg_plugins.data.readers.common import FormatError, Plan, format_entry
 
 import make_raw as raw
 
@@ -109,19 +109,21 @@ def test_strict_writes_nothing(tmp_path, source):
     assert files(tmp_path / 'out') == ['set.pkl', 'set.pkl.log.json']
 
 
+def stop(job):
+    if job.name == '0003':
+        raise KeyboardInterrupt
+    return windows.read(job)
+
+
 @pytest.mark.parametrize('workers', [1, 2])
-def test_an_interrupted_run_leaves_the_old_file(tmp_path, source, workers):
+def test_an_interrupted_run_leaves_the_old_file(tmp_path, source, workers, monkeypatch):
     out = tmp_path / 'out' / 'set.pkl'
     out.parent.mkdir()
     out.write_bytes(b'old')
 
-    def stop(done, total):
-        assert total == 5
-        if done == 2:
-            raise KeyboardInterrupt
-
+    monkeypatch.setattr(READERS['imigue'], 'read', stop)
     with pytest.raises(KeyboardInterrupt):
-        prepare('imigue', source, out, workers=workers, progress=stop)
+        prepare('imigue', source, out, workers=workers)
     assert out.read_bytes() == b'old' and files(out.parent) == ['set.pkl']
 
 
@@ -137,14 +139,6 @@ def test_a_worker_that_dies_is_an_error(tmp_path, monkeypatch):
         prepare('imigue', tmp_path, tmp_path / 'set.pkl', workers=2)
 
 
-def test_progress_reaches_the_end(tmp_path, source):
-    seen = []
-    prepare(
-        'imigue', source, tmp_path / 'set.pkl', workers=2, progress=lambda *now: seen.append(now)
-    )
-    assert seen == [(done, 5) for done in range(1, 6)]
-
-
 @pytest.mark.parametrize(
     ('name', 'options', 'message'),
     [
@@ -155,7 +149,7 @@ def test_progress_reaches_the_end(tmp_path, source):
             'imigue has no option subject; its options: keep_recordings, subjects',
         ),
         ('imigue', dict(workers=0), '--workers 0 must be at least 1'),
-        ('imigue', dict(out='set.csv'), 'must end in one of .pkl, .npz, .mg'),
+        ('imigue', dict(out='set.csv'), 'must be a file that ends in .pkl, .npz, .mg'),
         ('synthetic', {}, 'synthetic reads nothing'),
     ],
 )
@@ -181,20 +175,20 @@ def test_default_paths_are_those_of_the_configs(tmp_path, source, monkeypatch):
     assert whole.next_command == report.next_command
     by_subject = replace(report, splits=dict(xsub_train=5, xsub_val=4))
     assert by_subject.next_command == train
-    other = replace(by_subject, config=None, out=Path('my poses.pkl'))
+    other = replace(by_subject, format='coco', out=Path('my poses.pkl'))
     assert other.next_command == f"{train} --ann-file 'my poses.pkl'"
     assert replace(report, source='my a', classes=0).next_command == (
         "python tools/recognize.py 'my a' --config CONFIG --checkpoint CHECKPOINT"
     )
-    asked = replace(report, classes=0, source='a', given=dict(size='640x360', fps=25.0, person=1))
+    asked = dict(size='640x360', fps=25.0, person=1)
+    asked = replace(report, classes=0, source='a', options=asked)
     assert asked.next_command.startswith(
         'python tools/recognize.py a --size 640x360 --fps 25.0 --config'
     )
     views = dict.fromkeys(['xview_train', 'xview_val', 'xsub_train', 'xsub_val'], 4)
-    ucla = replace(report, config=None, out=Path('u.pkl'), splits=views)
+    ucla = replace(report, format='nw-ucla', out=Path('u.pkl'), splits=views)
     assert ucla.next_command == f'{train} --ann-file u.pkl --splits xview_train xview_val'
-    spot = dict(format='sfinge3d', config='configs/spot_sfinge3d.py')
-    usual = replace(report, out=Path('data/sfinge3d/sfinge3d.pkl'), **spot)
+    usual = replace(report, format='sfinge3d', out=Path('data/sfinge3d/sfinge3d.pkl'))
     usual = replace(usual, splits=dict(train=1, recordings_train=1))
     assert usual.next_command == 'python tools/train.py configs/spot_sfinge3d.py'
     assert replace(usual, out=Path('a.mg')).next_command == (
@@ -297,24 +291,6 @@ def test_help_imports_nothing_of_ours():
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert 'landmark_0_x' in result.stdout and '--size' in result.stdout
-
-
-def test_clips_in_training_and_test_are_refused():
-    known = {'a', 'b', 'c'}
-    with pytest.raises(FormatError, match='1 clip is in the split xsub_train and in xsub_val'):
-        driver.check_splits(dict(xsub_train=['a', 'b'], xsub_val=['b'], xview_val=['a']), known)
-    fine = dict(xsub_train=['a'], xsub_val=['b'], train=['a'], val=['b'], all=['a'])
-    assert driver.check_splits(fine, known) == (fine, [])
-
-
-def test_clips_named_twice_or_absent_in_a_split_are_counted():
-    split = dict(train=['b', 'a', 'b', 'b'], val=['c', 'x', 'y'])
-    checked, notes = driver.check_splits(split, {'a', 'b', 'c'})
-    assert checked == dict(train=['b', 'a'], val=['c'])
-    assert notes == [
-        'the split train names 2 clips more than once; taken out',
-        'the split val names 2 clips that are absent or rejected; taken out',
-    ]
 
 
 def body(frames, unseen=(), share=1.0):

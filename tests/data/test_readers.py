@@ -5,7 +5,8 @@ import pytest
 
 from mg_plugins.data.classes import get_classes, protocol
 from mg_plugins.data.prepare import PrepareError
-from mg_plugins.data.readers import FormatError, common, sources
+from mg_plugins.data.readers import common, sources
+from mg_plugins.data.readers.common import FormatError
 
 import make_raw as raw
 from make_raw import by_name, run, where
@@ -158,7 +159,7 @@ LABELS = 'imigue_skeleton_train/0007/0007_label.csv'
         ('fine', '2,19,10', '0007_00019_00010_01', LABELS, 2, 'end before start'),
         ('fine', '33,10,19', '0007 label 2', LABELS, 2, 'label out of range'),
         ('fine', '0,10,19', '0007 label 2', LABELS, 2, 'label out of range'),
-        ('fine', 'x,10,19', '0007 label 2', LABELS, 2, 'non-numeric'),
+        ('fine', 'x,10,19', '0007 label 2', LABELS, 2, 'label out of range'),
         ('fine', '2,10.5,19', '0007 label 2', LABELS, 2, 'non-numeric'),
         ('fine', '2,10', '0007 label 2', LABELS, 2, 'short row'),
         ('fine', '2,10,19,1', '0007 label 2', LABELS, 2, 'long row'),
@@ -318,7 +319,7 @@ def test_imigue_a_subjects_table_without_header_is_refused(tmp_path):
 @pytest.mark.parametrize('name', ['imigue', 'smg', 'msr-action3d'])
 def test_another_folder_is_refused_with_what_it_holds(tmp_path, name):
     raw.write_lines(tmp_path / 'raw' / 'deep' / 'poses.xyz', ['1'])
-    with pytest.raises(FormatError, match=r'(?s)Expected: .*Found: .*1 \.xyz \(such as deep/poses'):
+    with pytest.raises(FormatError, match=r'(?s)Expected: .*Found: .*1 \.xyz, such as deep/poses'):
         run(tmp_path, name, tmp_path / 'raw')
     with pytest.raises(FormatError, match='does not exist'):
         run(tmp_path, name, tmp_path / 'nowhere')

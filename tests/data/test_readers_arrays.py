@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mg_plugins.data.layouts import get_layout
-from mg_plugins.data.readers import FormatError
+from mg_plugins.data.readers.common import FormatError
 
 import make_raw as raw
 from make_raw import by_name, labels, run, where
@@ -231,5 +231,5 @@ def test_npz_files_that_are_none(tmp_path, change, message):
 @pytest.mark.parametrize('name', ['openpose', 'coco', 'mediapipe', 'npz'])
 def test_another_folder_is_refused_with_what_it_holds(tmp_path, name):
     raw.write_lines(tmp_path / 'raw' / 'poses.xyz', ['1'])
-    with pytest.raises(FormatError, match=r'(?s)Expected: .*Found: .*1 \.xyz \(such as poses'):
+    with pytest.raises(FormatError, match=r'(?s)Expected: .*Found: .*1 \.xyz, such as poses'):
         run(tmp_path, name, tmp_path / 'raw', **({} if name == 'npz' else dict(labels='x.csv')))

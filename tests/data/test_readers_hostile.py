@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import tarfile
@@ -66,6 +67,16 @@ def bomb(kind):
     return stream.getvalue()
 
 
+def marked(content, flag, method):
+    """The archive with the flags or the compression method of all its members changed."""
+    data = bytearray(content)
+    for mark, flags in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+        for match in re.finditer(re.escape(mark), content):
+            data[match.start() + flags] |= flag
+            data[match.start() + flags + 2] |= method
+    return bytes(data)
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ('true',)
@@ -86,6 +97,8 @@ REFUSED = {
     'npy with 400 GB in its header': ('a.npy', header((10**6, 1, 1000, 50, 2)), 'cannot be read'),
     'npy of objects': ('a.npy', header((3,), '|O'), 'cannot be read'),
     'npz with flipped bytes': ('a.npz', flipped(saved(**OWN)), 'cannot be read'),
+    'npz that is encrypted': ('a.npz', marked(saved(**OWN), 1, 0), 'encrypted'),
+    'npz packed in an unknown way': ('a.npz', marked(saved(**OWN), 0, 99), 'compression'),
     'npz cut short': ('a.npz', saved(**OWN)[:-200], 'cannot be read'),
     'npz that is text': ('a.npz', b'text', 'cannot be read'),
     'npz without keypoints': ('a.npz', saved(label=np.arange(3)), 'lacks keypoint'),
@@ -114,7 +127,7 @@ REFUSED = {
     'pickle that runs code': ('a.pkl', pickle.dumps([Evil()]), 'was refused'),
     'pickle cut short': ('a.pkl', pickle.dumps([pyskl()])[:-40], 'damaged'),
     'pickle of a number': ('a.pkl', pickle.dumps(3), 'holds no annotations'),
-    'pickle of numbers': ('a.pkl', pickle.dumps([1, 2]), 'holds no annotations'),
+    'pickle of numbers': ('a.pkl', pickle.dumps([1, 2]), 'holds no annotation'),
     'pickle without keypoints': (
         'a.pkl',
         pickle.dumps([dict(label=0)]),
@@ -177,7 +190,7 @@ def test_labels_are_refused(tmp_path, rows, message):
         (dict(unit='inch'), '--unit inch'),
         (dict(layout='nobody'), '--layout: no layout is called'),
         (dict(wind=3), 'has no option wind'),
-        (dict(out='set.csv'), 'must end in one of .pkl'),
+        (dict(out='set.csv'), 'must be a file that ends in .pkl, .npz'),
         (dict(out='/proc/nothing/set.pkl'), 'cannot be written'),
     ],
 )

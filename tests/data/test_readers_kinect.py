@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pose_files import ntu
 
-from mg_plugins.data.readers import FormatError
+from mg_plugins.data.readers.common import FormatError
 
 import make_raw as raw
 from make_raw import by_name, run, where

@@ -137,7 +137,7 @@ POSES = {
     'image ids are names': (
         [dict(image_id='cat.jpg', keypoints=flat(P17[0]))],
         'unreadable',
-        '--images',
+        'add "frame_id"',
     ),
 }
 CSV = {
@@ -238,7 +238,7 @@ def test_ntu_files(tmp_path, content, detail):
     [
         (dict(keypoint=None), 'keypoint is a NoneType'),
         (dict(keypoint=[[1.0]]), 'keypoint is a list'),
-        (dict(keypoint=np.ones((4, 17, 2))), 'not (M, T, V, 2 or 3)'),
+        (dict(keypoint=np.ones((4, 17, 2))), 'not numbers (M, T, V, 2 or 3)'),
         (dict(keypoint=np.ones((1, 4, 16, 2))), '16 joints, but the layout coco17 has 17'),
         (
             dict(keypoint=np.ones((1, 0, 17, 2)), total_frames=0),

@@ -7,7 +7,7 @@ import pytest
 
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.data.prepare import PrepareError
-from mg_plugins.data.readers import FormatError
+from mg_plugins.data.readers.common import FormatError
 
 import make_raw as raw
 from make_raw import by_name, labels, run, where
@@ -216,32 +216,6 @@ def test_coco_whole_body_and_two_persons(tmp_path):
         for t in (0, 1):
             np.testing.assert_array_equal(keypoint[m, t], np.float32(body[:, :2]))
     assert not keypoint[:, 2].any()
-
-
-def test_coco_results_of_many_recordings(tmp_path):
-    bodies = [raw.body(seed, 17) for seed in range(3)]
-    images = [
-        dict(id=101, file_name='one/000002.jpg'),
-        dict(id=102, file_name='one/000010.jpg'),
-        dict(id=103, file_name='two_0001.jpg'),
-    ]
-    results = [
-        dict(image_id=i, keypoints=b.ravel().tolist())
-        for i, b in zip((102, 101, 103), bodies, strict=True)
-    ]
-    source = raw.write_json(tmp_path / 'results.json', results)
-    images_file = raw.write_json(tmp_path / 'images.json', dict(images=images))
-    options = dict(labels=labels(tmp_path, 'one,0', 'two,1'), size='640x480')
-    _, content = run(tmp_path, 'coco', source, images=str(images_file), **options)
-    clips = by_name(content)
-    expected = np.float32([bodies[1], bodies[0]])[None, ..., :2]
-    np.testing.assert_array_equal(clips['one']['keypoint'][:, [0, 8]], expected)
-    assert clips['one']['total_frames'] == 9 and not clips['one']['keypoint'][:, 1:8].any()
-    assert clips['two']['total_frames'] == 1
-    results[0]['image_id'] = 999
-    raw.write_json(source, results)
-    with pytest.raises(FormatError, match='image_id 999 is not in'):
-        run(tmp_path, 'coco', source, images=str(images_file), **options)
 
 
 def test_a_recording_with_other_joints_than_most_is_listed(tmp_path):

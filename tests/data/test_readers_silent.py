@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pose_files import P17, P25, SIZED, coco, flat, mmpose, openpose_folder, write
 
-from mg_plugins.data.readers import FormatError
+from mg_plugins.data.readers.common import FormatError
+from mg_plugins.errors import UserError
 
 from make_raw import by_name, run
 
@@ -135,9 +136,10 @@ def test_splits_of_a_pickle_may_be_arrays(tmp_path):
     assert content['split'] == dict(train=['c0'], val=['c1'])
 
 
-def test_a_split_that_is_none_and_values_that_are_not_kept_are_said(tmp_path):
-    report, _ = pickles(tmp_path, own=dict(split=['c0'], annotations=rows(extra=np.zeros(3))))
-    assert 'own.pkl: "split" holds no lists of clips; not used' in report.notes
+def test_a_split_that_is_none_is_refused_and_values_that_are_not_kept_are_said(tmp_path):
+    with pytest.raises(UserError, match='own.pkl: "split" must be a dict'):
+        pickles(tmp_path, own=dict(split=['c0'], annotations=rows()))
+    report, _ = pickles(tmp_path, own=rows(extra=np.zeros(3)))
     assert '2 clips have "extra" that is neither number nor text; not kept' in report.notes
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mg_plugins.data.readers import FormatError, common, people, tables
+from mg_plugins.data.readers import common, people, tables
+from mg_plugins.data.readers.common import FormatError
 
 import make_raw as raw
 from make_raw import labels, where

@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.data.classes import class_counts, get_classes
 from mg_plugins.data.layouts import get_layout
-from mg_plugins.data.synthetic import (
+from mg_plugins.data.synthetic import ensure_synthetic, make_synthetic
+from mg_plugins.data.synthetic_motion import minimum_jerk, two_bone_ik
+from mg_plugins.data.synthetic_plan import (
+    FEWEST,
     SyntheticOptions,
-    ensure_synthetic,
+    generic_movements,
+    gesture_table,
     make_plan,
-    make_synthetic,
     make_task,
 )
-from mg_plugins.data.synthetic_motion import minimum_jerk, two_bone_ik
-from mg_plugins.data.synthetic_plan import FEWEST, generic_movements, gesture_table
 
 SMALL = dict(subjects=6, clips=72, sessions=2)
 
@@ -439,10 +440,12 @@ def test_ensure_is_safe_in_several_processes_at_once_and_needs_numpy_only(tmp_pa
         'for name in ("torch", "mmengine", "mmcv", "mmaction"): sys.modules[name] = None\n'
         'from mg_plugins.data.synthetic import ensure_synthetic\n'
         'from mg_plugins.data.annotations import load_annotations\n'
-        f'path = ensure_synthetic(sys.argv[1], **{SMALL!r})\n'
+        f'path = ensure_synthetic(**{SMALL!r})\n'
         'print(len(load_annotations(path)["annotations"]))'
     )
-    command = [sys.executable, '-c', code, str(tmp_path)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    command = [sys.executable, '-c', code]
+    settings = dict(stdout=subprocess.PIPE, text=True)
+    settings['env'] = os.environ | dict(MG_PLUGINS_CACHE=str(tmp_path))
+    running = [subprocess.Popen(command, **settings) for _ in range(3)]
     assert [process.communicate(timeout=120)[0].strip() for process in running] == ['72'] * 3
     assert len(list(tmp_path.iterdir())) == 1

@@ -272,10 +272,6 @@ def test_pack_carries_our_fields():
     assert packed['data_samples'].to_dict()['session'] == '7'
 
 
-def test_reprs_name_the_options():
-    assert "layout='imigue22'" in repr(MGNormalize('imigue22')) + repr(MGSkeFeat('imigue22'))
-
-
 def test_float16_pixels_are_not_squared_as_such():
     """The inference API skips the loader; from a limb of 256 px on everything became 0."""
     body = make_body(missing=0.1)

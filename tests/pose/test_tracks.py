@@ -6,8 +6,7 @@ import numpy as np
 import pose_files as files
 import pytest
 
-from mg_plugins.data.layouts import get_layout
-from mg_plugins.data.relayout import joint_parts
+from mg_plugins.data.layouts import get_layout, joint_parts
 from mg_plugins.errors import UserError
 from mg_plugins.pose import PoseTrack, read_tracks, skeleton_tracks
 

@@ -1,3 +1,3 @@
 """Datasets, transforms, samplers and metrics for MMAction2."""
 
-from . import dataset, metrics, sampler, transforms  # noqa: F401
+from . import dataset, metrics, transforms  # noqa: F401

@@ -15,9 +15,6 @@ def read_config(path: str | os.PathLike) -> Config:
     """Read a config; its ``layout``, where it has one, is that of its graph and all transforms.
 
     A child config therefore brings its base to other joints by the line ``layout = 'upper46'``.
-
-    Raises:
-        LayoutError: There is no such layout.
     """
     cfg = Config.fromfile(path)
     if cfg.get('layout'):
@@ -27,12 +24,7 @@ def read_config(path: str | os.PathLike) -> Config:
 
 
 def set_everywhere(node: Any, values: Mapping[str, Any]) -> None:
-    """Replace the values of some keys wherever a config has them and they are not None, in place.
-
-    Args:
-        node: The config, or a part of it.
-        values: By key, such as layout, num_joints or ann_file.
-    """
+    """Replace, in place, the values of some keys wherever a config has them, not None."""
     if isinstance(node, (Config, dict)):
         for key, value in list(node.items()):
             if key in values and value is not None:

@@ -1,24 +1,26 @@
-"""The dataset class that training and test configs name: `MGPoseDataset`."""
+"""The dataset class that training and test configs name, and the sampler for long-tailed sets."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
+from functools import lru_cache
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import numpy as np
+import torch
 from mmaction.datasets import PoseDataset
 from mmaction.registry import DATASETS
+from mmengine.dataset import BaseDataset, ConcatDataset, DefaultSampler, RepeatDataset
+from mmengine.registry import DATA_SAMPLERS
 
 from mg_plugins.data.annotations import AnnotationError, load_annotations
-from mg_plugins.data.checks import label_of
-from mg_plugins.data.labelled import draw_labelled
+from mg_plugins.data.checks import check_classes
+from mg_plugins.data.classes import draw_labelled
 from mg_plugins.data.layouts import Layout, get_layout
-from mg_plugins.data.mm.sampler import MGClassBalancedSampler, dataset_labels
 from mg_plugins.data.storage import ClipFolder, clip_labels, clip_names
+from mg_plugins.errors import UserError
 
-__all__ = ['MGPoseDataset', 'MGClassBalancedSampler', 'dataset_labels']
 _log = logging.getLogger('mg_plugins')
 
 
@@ -39,7 +41,7 @@ class MGPoseDataset(PoseDataset):
         exclude_subjects: Drop clips of these subjects; with ``subjects`` given on the test side
             this leaves subjects out within a split.
         share: Keep only this part of each class's clips, at least one clip a class, as if the
-            others had no label; above 0 and up to 1. The draw is that of `labelled.draw_labelled`,
+            others had no label; above 0 and up to 1. The draw is that of `draw_labelled`,
             taken after the choices above, among the clips that have a label.
         share_seed: Which draw.
         labelled: Keep only clips with a label. The tools set it where the model learns from labels.
@@ -74,10 +76,11 @@ class MGPoseDataset(PoseDataset):
         super().__init__(str(ann_file), pipeline, split=split, **kwargs | {'serialize_data': False})
 
     def load_data_list(self) -> Sequence[dict]:
-        """Read the file, choose split and subjects, and take over its meta information."""
-        content = self._content = _shared(Path(self.ann_file))
-        for key, value in content['meta'].items():
-            self._metainfo.setdefault(key, value)
+        path = Path(self.ann_file)
+        stat = path.stat() if path.exists() else None
+        stamp = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        content = _content(path, stamp)
+        self._metainfo = content['meta'] | self._metainfo
         clips = self._chosen(content)
         if not len(clips):
             raise AnnotationError(
@@ -92,12 +95,7 @@ class MGPoseDataset(PoseDataset):
                 f'{layout.num_joints}'
             )
         known = self.num_classes or len(self.classes or ())
-        wrong = np.flatnonzero(clip_labels(clips) >= known) if known else ()
-        if len(wrong):
-            raise AnnotationError(
-                f'{self.ann_file}: {label_of(clips[int(wrong[0])], known)}; where labels are '
-                'counted from 1, subtract 1'
-            )
+        check_classes(clips, clip_labels(clips), known, self.ann_file)
         return clips
 
     def _chosen(self, content: dict) -> Sequence[dict]:
@@ -143,7 +141,6 @@ class MGPoseDataset(PoseDataset):
         return np.array([subject in wanted for subject in own], bool)
 
     def get_data_info(self, idx: int) -> dict:
-        """One clip, whose arrays are the caller's own."""
         info = super().get_data_info(idx)
         if not self.with_score:
             info.pop('keypoint_score', None)
@@ -151,13 +148,13 @@ class MGPoseDataset(PoseDataset):
 
     @property
     def layout(self) -> Layout | None:
-        """Joint layout of the clips, or None where neither the config nor the file names it."""
+        """Joint layout of the clips, if the config or the file names it."""
         layout = self._layout or self._metainfo.get('layout')
         return None if layout is None else get_layout(layout)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Class names in label order, or None where unknown."""
+        """Class names in label order, if known."""
         classes = self._metainfo.get('classes')
         return None if classes is None else tuple(classes)
 
@@ -167,41 +164,99 @@ class MGPoseDataset(PoseDataset):
         self.full_init()
         return clip_labels(self.data_list)
 
-    @property
-    def class_counts(self) -> np.ndarray:
-        """Number of clips of each class (num_classes), after all choices; zeros included."""
-        labels, classes = self.labels, self.num_classes or len(self.classes or ())
-        return np.bincount(labels[labels >= 0], minlength=classes)
-
     def get_cat_ids(self, idx: int) -> list[int]:
         """Label of one clip, for MMEngine's ClassBalancedDataset."""
         self.full_init()
         return [self.data_list[idx].get('label', -1)]
 
 
-class _Shared(dict):
-    """The content of a file, held once for all datasets of a process; copies are the same."""
-
-    def __deepcopy__(self, memo: dict) -> _Shared:
-        return self
-
-    def __reduce__(self) -> tuple:
-        return _Shared, ()
-
-
-_loaded: WeakValueDictionary[tuple, _Shared] = WeakValueDictionary()
-
-
-def _shared(path: Path) -> _Shared:
-    stat = path.stat() if path.exists() else None
-    key = (path.absolute(), stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    content = _loaded.get(key)
-    if content is None:
-        content = _loaded[key] = _Shared(load_annotations(path))
-    return content
+@lru_cache(maxsize=2)
+def _content(path: Path, stamp: tuple | None) -> dict:
+    """What is in a file, held once for all datasets of a process while the file stays the same."""
+    return load_annotations(path)
 
 
 def _texts(subjects: Sequence[int | str] | None) -> list[str] | None:
     if isinstance(subjects, str):
         raise TypeError(f'subjects are a list, such as [1, 3], not the text {subjects!r}')
     return None if subjects is None else [str(subject) for subject in subjects]
+
+
+def dataset_labels(dataset) -> np.ndarray:
+    """Integer label (N) of every sample, -1 for none, through RepeatDataset and ConcatDataset."""
+    if isinstance(dataset, RepeatDataset):
+        return np.tile(dataset_labels(dataset.dataset), dataset.times)
+    if isinstance(dataset, ConcatDataset):
+        return np.concatenate([dataset_labels(part) for part in dataset.datasets])
+    labels = getattr(dataset, 'labels', None)
+    if labels is None and isinstance(dataset, BaseDataset):
+        infos = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
+        labels = [info.get('label', -1) for info in infos]
+    if labels is None:
+        raise TypeError(
+            f'class-balanced sampling needs the labels of {type(dataset).__name__}: use '
+            'MGPoseDataset, another MMEngine dataset, or give it a property "labels"'
+        )
+    return np.asarray(labels, dtype=np.int64)
+
+
+@DATA_SAMPLERS.register_module()
+class MGClassBalancedSampler(DefaultSampler):
+    """Draws every class c with probability proportional to count(c) ** (1 - power).
+
+    Power 0 is the data set as it is, 0.5 takes square roots, 1 gives all classes the same share. An
+    epoch has as many draws as the data set has clips, by systematic sampling: a clip, and a class,
+    whose expected number of draws is e comes floor(e) or ceil(e) times, in another order and
+    selection each epoch.
+
+    Draws depend on ``seed + epoch`` alone, so a resumed run goes on as the killed one would have.
+    Ranks share one sequence, each taking every world_size-th draw.
+
+    Args:
+        dataset: A data set with labels, see `dataset_labels`.
+        power: Strength of the balancing, 0 to 1.
+        shuffle: False repeats the same draws in data set order every epoch.
+        seed: As for MMEngine's DefaultSampler; so is ``round_up``.
+
+    Raises:
+        ValueError, TypeError, UserError: ``power`` outside 0 to 1, no labels, clips without one.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        power: float = 0.5,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+    ) -> None:
+        if not 0 <= power <= 1:
+            raise ValueError(f'power is {power}, expected 0 (no balancing) to 1 (equal classes)')
+        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
+        self.power, self.labels = power, dataset_labels(dataset)
+        bare = int((self.labels < 0).sum())
+        if bare:
+            raise UserError(
+                f'class-balanced sampling needs labels; {bare} of {len(self.labels)} clips have '
+                'none: give MGPoseDataset labelled=True, which keeps the others'
+            )
+        weights = np.bincount(self.labels)[self.labels].astype(np.float64) ** -power
+        self.expected = weights * (len(weights) / weights.sum())
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator()
+        generator.manual_seed(self.seed + (self.epoch if self.shuffle else 0))
+        size = len(self.expected)
+        order = torch.randperm(size, generator=generator).numpy()
+        order = order[np.argsort(self.labels[order], kind='stable')]
+        start = torch.rand((), generator=generator, dtype=torch.float64).item()
+        # Points start, start + 1, ... on a line where every clip owns a stretch as long as its
+        # expected number of draws, the clips of a class side by side.
+        edges = np.cumsum(self.expected[order])
+        picks = np.searchsorted(edges, start + np.arange(size), side='right')
+        drawn = order[np.minimum(picks, size - 1)]
+        if self.shuffle:
+            drawn = drawn[torch.randperm(size, generator=generator).numpy()]
+        else:
+            drawn = np.sort(drawn)
+        return iter(np.resize(drawn, self.total_size)[self.rank :: self.world_size].tolist())

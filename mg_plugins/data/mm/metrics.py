@@ -21,21 +21,14 @@ class MGMetric(BaseMetric):
 
     Clips without a label are predicted and not counted; ``unlabelled`` says how many there are.
     After each evaluation ``latest`` holds, on rank 0, the scores (N, K), labels (N,; -1 where
-    there is none) and the clips' fields (session, subject, …), for reports and hooks.
-
-    Args:
-        prefix: Put before each metric's name, ``acc/top1`` by default.
-        collect_device: ``'cpu'`` or ``'gpu'``, where results of several ranks are gathered.
+    there is none) and the clips' fields (session, subject, …), for reports and hooks. Names begin
+    with ``prefix``, ``acc/`` by default; on a synthetic set all begin with that word.
     """
 
     default_prefix = 'acc'
-
-    def __init__(self, prefix: str | None = None, collect_device: str = 'cpu') -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.latest: dict | None = None
+    latest: dict | None = None
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keep scores, label and fields of each clip of the batch."""
         for sample in data_samples:
             self.results.append(
                 dict(
@@ -46,14 +39,12 @@ class MGMetric(BaseMetric):
             )
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """As upstream; on a synthetic set the names of all metrics begin with that word."""
         if (self.dataset_meta or {}).get('source') == 'synthetic':
             if not self.prefix.startswith('synthetic'):
                 self.prefix = 'synthetic'
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
-        """Metrics over all clips of all ranks."""
         scores = np.stack([r['score'] for r in results])
         labels = np.array([r['label'] for r in results])
         self.latest = dict(scores=scores, labels=labels, clips=[r['clip'] for r in results])
@@ -68,21 +59,16 @@ class MGMetric(BaseMetric):
 class ReportHook(Hook):
     """After a test epoch, write its figures and pictures to ``<work_dir>/<folder>``, on rank 0.
 
-    Needs an :class:`MGMetric` among the test evaluator's metrics. Priority is low, so that the
-    metrics are there.
-
-    Args:
-        folder: Name of the folder inside the work directory.
+    Needs an :class:`MGMetric` among the test evaluator's metrics.
     """
 
-    priority = 'VERY_LOW'
+    priority = 'VERY_LOW'  # so that the metrics are there
 
     def __init__(self, folder: str = 'test') -> None:
         self.folder = folder
 
     @master_only
     def after_test_epoch(self, runner: object, metrics: dict[str, float] | None = None) -> None:
-        """Write the report of the epoch that just ended."""
         for metric in runner.test_evaluator.metrics:
             if isinstance(metric, MGMetric) and metric.latest is not None:
                 classes = (metric.dataset_meta or {}).get('classes')

@@ -6,14 +6,13 @@ FormatGCNInput and ``PackActionInputs(meta_keys=META_KEYS)``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
-from mg_plugins.data.layouts import Layout, LayoutError, get_layout
-from mg_plugins.data.relayout import joint_parts, relayout
+from mg_plugins.data.layouts import Layout, LayoutError, get_layout, joint_parts, relayout
 from mg_plugins.data.skeleton import FEATURES, detected_joints, features, normalise
 
 # For PackActionInputs(meta_keys=META_KEYS): fields that travel to the evaluator; those that a
@@ -48,26 +47,18 @@ class MGNormalize(BaseTransform):
         if mode not in MODES:
             raise ValueError(f'mode is {mode!r}, expected one of {list(MODES)}')
         self.layout, self.mode = get_layout(layout), mode
-        self.scale, self.per_frame = scale, per_frame
+        self.options = dict(scale=scale, per_frame=per_frame)
 
     def transform(self, results: dict) -> dict:
-        """Normalise one sample."""
-        keypoint = _keypoint(results, self.layout)
-        if self.mode != 'auto' and keypoint.shape[-1] != int(self.mode[0]):
-            raise ValueError(
-                f'MGNormalize(mode={self.mode!r}) got {keypoint.shape[-1]} coordinates a joint'
-            )
-        score = results.get('keypoint_score')
+        keypoint, score = _keypoint(results, self.layout), results.get('keypoint_score')
+        dims = keypoint.shape[-1]
+        if self.mode not in ('auto', f'{dims}d'):
+            raise ValueError(f'MGNormalize(mode={self.mode!r}) got {dims} coordinates a joint')
         detected = detected_joints(keypoint, score)
-        results['keypoint'] = normalise(
-            keypoint, detected, self.layout, scale=self.scale, per_frame=self.per_frame
-        )
-        score = 1 if score is None else score
-        results['keypoint_score'] = (score * detected).astype(np.float32)
+        score = detected if score is None else score * detected
+        results['keypoint'] = normalise(keypoint, detected, self.layout, **self.options)
+        results['keypoint_score'] = score.astype(np.float32)
         return results
-
-    def __repr__(self) -> str:
-        return _shown(self, 'layout', 'mode', 'scale', 'per_frame')
 
 
 @TRANSFORMS.register_module()
@@ -87,19 +78,14 @@ class MGSkeFeat(BaseTransform):
     def __init__(self, layout: str | dict | Layout, feat: str | Sequence[str] = 'joint') -> None:
         self.layout = get_layout(layout)
         self.feat = (feat,) if isinstance(feat, str) else tuple(feat)
-        unknown = [name for name in self.feat if name not in FEATURES]
-        if unknown or not self.feat:
+        if not self.feat or not set(self.feat) <= set(FEATURES):
             raise ValueError(f'feat is {feat!r}, expected one or several of {list(FEATURES)}')
 
     def transform(self, results: dict) -> dict:
-        """Replace the coordinates of one sample by features."""
         keypoint = _keypoint(results, self.layout)
         score = results.pop('keypoint_score', None)
         results['keypoint'] = features(keypoint, score, self.layout, self.feat)
         return results
-
-    def __repr__(self) -> str:
-        return _shown(self, 'layout', 'feat')
 
 
 @TRANSFORMS.register_module()
@@ -116,34 +102,25 @@ class MGRelayout(BaseTransform):
     Args:
         source: Name, dict or file of the clips' layout.
         target: Name, dict or file of the layout wanted.
-        joints: Target joints by hand: ``dict(head='nose', neck=['left_shoulder',
-            'right_shoulder'], left_foot=None)``; all others follow the table.
         coordinates: 2 or 3, what the model was trained on; clips with another number are refused.
             None takes what comes.
 
     Raises:
-        LayoutError: Layouts without a common joint, a joint that is not there, or clips of another
-            layout or number of coordinates.
+        LayoutError: Layouts without a common joint, or clips of another layout or number of
+            coordinates.
     """
 
     def __init__(
         self,
         source: str | dict | Layout,
         target: str | dict | Layout,
-        joints: Mapping[str, str | Sequence[str] | None] | None = None,
         coordinates: int | None = None,
     ) -> None:
         self.source, self.target = get_layout(source), get_layout(target)
         self.coordinates = coordinates
-        self.parts = joint_parts(self.source, self.target, joints)
-
-    @property
-    def missing(self) -> list[str]:
-        """Names of the target's joints that the source does not have."""
-        return [j for j, part in zip(self.target.joints, self.parts, strict=True) if not part]
+        self.parts = joint_parts(self.source, self.target)
 
     def transform(self, results: dict) -> dict:
-        """Give one sample its new joints."""
         keypoint = _keypoint(results, self.source)
         dims = keypoint.shape[-1]
         if self.coordinates not in (None, dims):
@@ -161,15 +138,6 @@ class MGRelayout(BaseTransform):
             keypoint, results.get('keypoint_score'), self.parts
         )
         return results
-
-    def __repr__(self) -> str:
-        return _shown(self, 'source', 'target', 'coordinates')
-
-
-def _shown(step: BaseTransform, *options: str) -> str:
-    values = {name: getattr(step, name) for name in options}
-    names = {k: v.name if isinstance(v, Layout) else v for k, v in values.items()}
-    return f'{type(step).__name__}({", ".join(f"{k}={v!r}" for k, v in names.items())})'
 
 
 def _keypoint(results: dict, layout: Layout) -> np.ndarray:

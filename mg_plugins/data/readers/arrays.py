@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mg_plugins.data.layouts import get_layout
-from mg_plugins.data.relayout import usual_coordinates
+from mg_plugins.data.annotations import AnnotationError, read_file
+from mg_plugins.data.checks import coordinates, describe
+from mg_plugins.data.layouts import get_layout, usual_coordinates
 from mg_plugins.data.storage import check_zip
-from mg_plugins.data.unpickle import AnnotationError, load_pickle
 
 from . import common, tables, takes
 from .common import Clip, ClipError, FormatError, Options, Parsed, Plan, expect, require, table
@@ -26,6 +26,7 @@ CLIPS_A_JOB = 512
 INTEGER = (int, np.integer)
 LISTS = (list, tuple, np.ndarray)
 PLAIN = (str, int, float, bool, np.generic)
+KNOWN_META = ('layout', 'classes')
 NUMBERS = ('label', 'total_frames', 'start', 'end')
 PER_CLIP = ('keypoint', 'keypoint_score', 'clip', 'split', 'fps', *NUMBERS, *tables.TEXTS)
 # What `read_clip` decides on by itself.
@@ -176,30 +177,21 @@ def load_pickles(source: Source) -> tuple[list[tuple[str, str, dict]], dict[str,
     rows, split, said = [], {}, dict(rejects=[], notes=[])
     for entry in files:
         try:
-            content = load_pickle(entry.place)
-            content = content if isinstance(content, dict) else dict(annotations=content)
-            found = content.get('annotations')
-            fine = isinstance(found, list) and all(isinstance(row, dict) for row in found)
-            expected = 'expected a list of dicts, or a dict with "annotations"'
-            expect(fine, f'{entry.name} holds no annotations: {expected}', error=AnnotationError)
+            content = read_file(entry.place)
         except AnnotationError as error:
             require(len(files) > 1, str(error))
             said['rejects'].append(ClipError(str(error), file=entry.name).reject(entry.path.stem))
             continue
+        found = [row if isinstance(row, dict) else {} for row in content['annotations']]
         named = [str(row.get('frame_dir', f'clip_{n:05d}')) for n, row in enumerate(found)]
         if {name for name, _, _ in rows} & set(named):  # two files that count their clips alike
             named = [f'{entry.path.stem}/{name}' for name in named]
-        own = content.get('split')
-        if not isinstance(own, dict) or not all(isinstance(m, LISTS) for m in own.values()):
-            if own is not None:
-                said['notes'].append(f'{entry.name}: "split" holds no lists of clips; not used')
-            own = {entry.path.stem: named} if len(files) > 1 else {}
-        for name, members in own.items():
-            split.setdefault(str(name), []).extend(map(str, members))
-        if isinstance(meta := content.get('meta'), dict):
-            said |= {key: meta[key] for key in ('layout', 'classes') if key in meta}
-            fine = isinstance(said.get('classes', []), (list, tuple))
-            require(fine, f'{entry.name}: the classes of its meta are no list of names')
+        alone = {entry.path.stem: named} if len(files) > 1 else {}
+        for name, members in (content['split'] or alone).items():
+            split.setdefault(name, []).extend(map(str, members))
+        said |= {key: value for key, value in content['meta'].items() if key in KNOWN_META}
+        fine = isinstance(said.get('classes', []), (list, tuple))
+        require(fine, f'{entry.name}: the classes of its meta are no list of names')
         rows += zip(named, (f'{entry.name}, clip {name}' for name in named), found, strict=True)
     return rows, dict(said, split=split)
 
@@ -217,12 +209,10 @@ def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:
 
 def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[str]) -> dict:
     """The annotation of one row; `about` is what `plan` decided."""
-    keypoint, score = row.get('keypoint'), row.get('keypoint_score')
-    detail = f'keypoint is a {type(keypoint).__name__}, expected an array (M, T, V, C)'
-    expect(isinstance(keypoint, np.ndarray), detail)
-    shape, kind = keypoint.shape, keypoint.dtype.kind
-    fine = len(shape) == 4 and kind in 'fiu' and shape[3] in (2, 3)
-    expect(fine, f'keypoint is {keypoint.dtype} of shape {shape}, not (M, T, V, 2 or 3)')
+    keypoint, score = coordinates(row), row.get('keypoint_score')
+    shape = () if keypoint is None else keypoint.shape
+    found = describe(row.get('keypoint'))
+    expect(shape[3:] in ((2,), (3,)), f'keypoint is {found}, not numbers (M, T, V, 2 or 3)')
     expect(0 not in shape, f'keypoint has the shape {shape}', common.EMPTY)
     frames = row.get('total_frames')
     if isinstance(frames, INTEGER) and frames != shape[1]:

@@ -65,8 +65,11 @@ class Reject:
     detail: str
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f'{self.file}, line {self.line}'
-        return f'{self.clip}: {self.reason} ({where}): {self.detail}'
+        return f'{self.clip}: {self.reason} ({place(self.file, self.line)}): {self.detail}'
+
+
+def place(file: Any, line: int | None) -> str:
+    return str(file) if line is None else f'{file}, line {line}'
 
 
 def expect(fine: Any, *what: Any, error: type[UserError] = ClipError, **where: Any) -> None:
@@ -148,16 +151,12 @@ class Parsed:
 
 @dataclass
 class Dataset:
-    """What `collect` decided; the annotations themselves are those of the clips it was given.
-
-    `config` reads the result, where that depends on the options; `rejects` are out of the list.
-    """
+    """What `collect` decided; the clips that it was given stay, but for the `rejects`."""
 
     split: dict[str, list[str]]
     layout: str | dict
     classes: Sequence[str]
     notes: list[str] = field(default_factory=list)
-    config: str | None = None
     meta: dict = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
 

@@ -247,7 +247,7 @@ def number_of(item: Mapping) -> int | None:
         if isinstance(value, str) and (match := IMAGE_NAME.search(value)):
             return int(match[1])
     named = 'image_id' in item and PERSON_KEYS & set(item)
-    expect(not named, f'image_id {item.get("image_id")!r} is no frame number; give --images')
+    expect(not named, f'image_id {item.get("image_id")!r} is no frame number: add "frame_id"')
     return None
 
 

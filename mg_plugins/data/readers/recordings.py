@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mg_plugins.data.layouts import get_layout, layout_names
-from mg_plugins.data.relayout import joint_parts, relayout
+from mg_plugins.data.layouts import get_layout, joint_parts, layout_names, relayout
 
 from . import bvh, common, landmarks, people, posejson, tables, takes
-from .common import ClipError, FormatError, Job, Options, Parsed, Plan, Reject, expect, require
+from .common import ClipError, Job, Options, Parsed, Plan, Reject, expect, require
 from .sources import Entry, Source, parse_float
 from .tables import LabelRow
 from .tables import collect as collect
@@ -26,14 +25,13 @@ from .takes import Person, Take
 
 # Files that hold one frame each; their names end in its number, as those of pictures do.
 FRAME_FILE = re.compile(r'(?P<stem>.*?)[_\-. ]?(?P<number>\d+)(_keypoints\.json|\.txt)$')
-PICTURE = re.compile(r'(?P<stem>.*?)[_\-. ]*(?P<number>\d*)$')
 SUFFIXES = ('.json', '.csv', '.tsv', '.bvh')
 YOLO_HEAD = 5  # class, box
 
 
 def plan(source: Source, options: Options) -> Plan:
     """One job a recording, matched with the labels."""
-    most, unit, images = (options.get(key) for key in ('max_persons', 'unit', 'images'))
+    most, unit = options['max_persons'], options['unit']
     require(most > 0, f'--max-persons {most} must be at least 1')
     for name in ('max_score', 'fps'):
         fine = options[name] is None or 0 < options[name] < 1e6
@@ -42,7 +40,7 @@ def plan(source: Source, options: Options) -> Plan:
     layout = takes.check_layout(options['layout'])
     options = dict(options, size=tables.parse_size(options['size']))
     plan = Plan([], context=dict(layout=layout))
-    found = by_images(source, images) if images else group(source, options, plan.notes)
+    found = group(source, options, plan.notes)
     if not options['labels']:
         plan.jobs = [Job(name, content, (), options) for name, content in found.items()]
         return plan
@@ -93,41 +91,6 @@ def group(source: Source, options: Options, notes: list[str]) -> dict[str, Any]:
     return recordings
 
 
-def by_images(source: Source, file: str) -> dict[str, list[dict]]:
-    """Results of many recordings in one file, with the file that says which picture is which."""
-    try:
-        images = Entry(Path(file).name, Path(file)).json()
-        results = source.entries[0].json()
-    except ClipError as error:
-        raise FormatError(f'{error.file}: {error.detail}') from None
-    images = images.get('images') if isinstance(images, dict) else None
-    fine = images and lists_dicts_with(images, 'id', 'file_name')
-    require(fine, f'--images {file} must hold a list "images" with id and file_name')
-    fine = lists_dicts_with(results, 'image_id', 'keypoints')
-    expected = 'a list of COCO results with image_id and keypoints, as --images says'
-    require(fine, f'{source} must be {expected}')
-    found, places = {}, {}
-    for image in images:
-        path = PurePosixPath(str(image['file_name']))
-        match = PICTURE.match(path.stem)
-        name = path.parent.as_posix() if path.parent.name else match['stem']
-        frame = dict(frame_id=int(match['number'] or 0))
-        found.setdefault(name, []).append(frame)
-        places[str(image['id'])] = name, frame
-    for result in results:
-        identity = result['image_id']
-        require(str(identity) in places, f'{source}: image_id {identity!r} is not in {file}')
-        name, frame = places[str(identity)]
-        found[name].append(result | frame)
-    return dict(sorted(found.items()))
-
-
-def lists_dicts_with(value: Any, *keys: str) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(item, dict) and set(keys) <= set(item) for item in value
-    )
-
-
 def persons_of(file: Entry, walk: posejson.Walk) -> Iterator[Person]:
     """Persons of one frame, in a file of OpenPose or YOLO."""
     if file.path.suffix == '.txt':
@@ -159,15 +122,13 @@ def read_yolo(line: str, number: int) -> Person:
 
 
 def read_take(content: Any, options: dict) -> Take:
-    """The take of one recording: of a file, of results, or of files of one frame each."""
+    """The take of one recording: of a file, or of files of one frame each."""
     family = common.format_entry(options['format']).get('family', 'coco')
     if isinstance(content, Entry):
         suffix = content.path.suffix.lower()
         if suffix == '.json':
             return posejson.parse_poses(content.json(), options, family)
         return (bvh.parse if suffix == '.bvh' else landmarks.parse_table)(content.lines(), options)
-    if isinstance(content[0], dict):
-        return posejson.parse_poses(content, options, family)
     take = Take(options, family, numbered=True)
     walk = posejson.Walk(take)
     for number, file in content:

@@ -12,6 +12,7 @@ import os
 import re
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,12 +117,10 @@ class Source:
         """What it holds, in one line."""
         if self.is_file:
             return f'{self} is a file of {self.path.stat().st_size} bytes.'
-        names: dict[str, list[str]] = {}
-        for entry in self.entries:
-            names.setdefault(entry.path.suffix or 'no suffix', []).append(entry.name)
-        most = sorted(names.items(), key=lambda kind: -len(kind[1]))[:3]
-        kinds = (f'{len(found)} {kind} (such as {found[0]})' for kind, found in most)
-        return f'{self} holds {", ".join(kinds) or "no files"}.'
+        kinds = Counter(entry.path.suffix or 'no suffix' for entry in self.entries).most_common(3)
+        shown = [f'{count} {kind}' for kind, count in kinds] or ['no files']
+        such = f', such as {self.entries[0].name}' if kinds else ''
+        return f'{self} holds {", ".join(shown)}{such}.'
 
     def _folder(self) -> Iterator[Entry]:
         for folder, folders, names in os.walk(self.path):

@@ -26,7 +26,5 @@ def read(job: list[dict]) -> Parsed:
 
 def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     """The set's own splits and meta."""
-    meta, config = plan.context['meta'], f'configs/stgcn_mgfuse_{options["dataset"]}.py'
-    return Dataset(
-        plan.context['split'], meta['layout'], meta['classes'], [meta['note']], config, meta
-    )
+    meta = plan.context['meta']
+    return Dataset(plan.context['split'], meta['layout'], meta['classes'], [meta['note']], meta)

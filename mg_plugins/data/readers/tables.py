@@ -39,8 +39,7 @@ def read_table(
     try:
         rows = read_cells(Entry(str(path), Path(path)).lines() or [''])
     except ClipError as error:
-        where = path if error.line is None else f'{path}, line {error.line}'
-        raise FormatError(f'{where}: {error.detail}') from None
+        raise FormatError(f'{common.place(path, error.line)}: {error.detail}') from None
     rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows]
     header = columns = [name.lower() for name in rows[0][1]]
     found = ','.join(header) or 'nothing'
@@ -71,7 +70,7 @@ def read_classes(name_or_file: str) -> list[str]:
         else:
             names = [name for line in entry.lines() if (name := line.strip())]
     except ClipError as error:
-        where = entry.name if error.line is None else f'{entry.name}, line {error.line}'
+        where = common.place(entry.name, error.line)
         raise FormatError(f'{where}: {error.detail}; or give one of {known}') from None
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     require(fine, f'{entry.name} must hold a JSON list of names')
@@ -164,7 +163,7 @@ def class_names(
 
 
 def parse_label_row(
-    row: Mapping[str, str], names: list[str], file: str, line: int, first: int
+    row: Mapping[str, str], names: Sequence[str], file: str, line: int, first: int
 ) -> LabelRow:
     """Check one row."""
     expect(row['clip'], 'the column clip is empty', common.EMPTY, line)

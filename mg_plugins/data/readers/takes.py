@@ -92,8 +92,8 @@ def finish(take: Take, size: tuple[int, int] | None) -> None:
     named = None if None in ids else list(ids)
     take.found = Detections(points, scores, np.array(numbers, np.int64), named)
     near = take.last - take.first < min(LONGEST, SPARSEST * frames)
-    shown, remedy = f'frames {take.first} to {take.last}', '(ids of pictures: --images)'
-    expect(take.first >= 0 and near, f'{shown}: are these numbers of frames? {remedy}')
+    shown, remedy = f'frames {take.first} to {take.last}', 'or ids of pictures? Add "frame_id"'
+    expect(take.first >= 0 and near, f'{shown}: are these numbers of frames, {remedy}')
     if take.times:
         use_times(take)
     take.fps = take.options['fps'] or take.fps

@@ -10,11 +10,12 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from mg_plugins.data.classes import get_classes, protocol
-from mg_plugins.data.hands import attach_hands
+from mg_plugins.data.layouts import get_layout
+from mg_plugins.data.storage import ARRAYS
 
 from . import common, sets, tables
 from .common import Clip, ClipError, Dataset, Job, Options, Parsed, Plan, expect, reading, require
-from .sources import Entry, Source, parse_float, parse_int, parse_rows, shorten
+from .sources import Entry, Source, parse_float, parse_int, parse_rows
 from .tables import LabelRow
 
 SWAPPED = [*range(12), *range(17, 22), *range(12, 17)]
@@ -47,8 +48,7 @@ def plan(source: Source, options: Options) -> Plan:
         plan.jobs.append(Job(recording, (skeleton, labels), known, options))
     if unlisted:
         what = f'videos are not in {table} and so in no cross-subject or emotion split'
-        shown = ', '.join(unlisted[:10]) + ' …' * (len(unlisted) > 10)
-        plan.notes.append(f'{len(unlisted)} {what}: {shown}')
+        plan.notes.append(f'{len(unlisted)} {what}, such as {unlisted[0]}')
     return plan
 
 
@@ -140,18 +140,14 @@ def read(job: Job) -> Parsed:
 
 def parse_window(line: str, number: int, job: Job, spec: Mapping) -> LabelRow:
     """A label row `gesture id, start, end`."""
-    fields = line.split(',')
-    reason = common.SHORT_ROW if len(fields) < 3 else common.LONG_ROW
+    fields = [field.strip() for field in line.split(',')]
+    reason = common.LONG_ROW if len(fields) > 3 else common.SHORT_ROW
     detail = f'{len(fields)} fields, expected gesture id, start, end'
-    expect(len(fields) == 3, detail, reason, number)
-    gesture, start, end = values = [parse_int(field) for field in fields]
-    for name, text, value in zip(('gesture id', 'start', 'end'), fields, values, strict=True):
-        detail = f'{name} {shorten(text)!r} is not a whole number'
-        expect(value is not None, detail, common.NON_NUMERIC, number)
-    label = spec.get('others', {}).get(str(gesture), gesture - 1)
-    fine = 0 <= label < len(get_classes(job.options['format']))
-    expect(fine, f'there is no gesture {gesture}', common.LABEL_RANGE, number)
-    return LabelRow(job.name, label, job.content[1].name, number, start, end, split=job.known[0])
+    expect(len(fields) == 3 and all(fields), detail, reason, number)
+    row = dict(zip(('label', 'start', 'end'), fields, strict=True), clip=job.name)
+    row |= dict(label=spec.get('others', {}).get(row['label'], row['label']), split=job.known[0])
+    names = get_classes(job.options['format'])
+    return tables.parse_label_row(row, names, job.content[1].name, number, first=1)
 
 
 def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
@@ -182,13 +178,42 @@ def match_hands(clips: list[Clip], notes: Mapping[str, str]) -> str:
     """Make arrays agree with `imigue22` on which wrist carries which fingertips; a note on it."""
     annotations = [clip.annotation for clip in clips]
     step = -(-sum(annotation['total_frames'] for annotation in annotations) // HAND_FRAMES)
-    parts = ([a[key][:, ::step] for a in annotations] for key in ('keypoint', 'keypoint_score'))
-    _, report = attach_hands('imigue22', *parts)
-    if report['swapped']:
-        for annotation in annotations:
-            for key in ('keypoint', 'keypoint_score'):
-                annotation[key][:] = annotation[key][:, :, SWAPPED]
-    pairs = report['median_distance'].items()
-    distances = ', '.join(f'{pair} {distance:.1f}' for pair, distance in pairs)
-    found = 'swapped' if report['swapped'] else 'kept' if report['decided'] else 'undecided'
+    parts = ([a[key][0, ::step] for a in annotations] for key in ARRAYS)
+    swapped, median = attach_hands(*map(np.concatenate, parts))
+    for annotation in annotations if swapped else ():
+        for key in ARRAYS:
+            annotation[key][:] = annotation[key][:, :, SWAPPED]
+    distances = ', '.join(f'{pair} {distance:.1f}' for pair, distance in median.items())
+    found = {True: 'swapped', False: 'kept', None: 'undecided'}[swapped]
     return notes[found].format(distances=distances)
+
+
+def attach_hands(keypoint: np.ndarray, score: np.ndarray) -> tuple[bool | None, dict[str, float]]:
+    """Whether the fingertips of `imigue22` belong to the other wrist than the layout says.
+
+    For every frame in which a wrist and a fingertip are both detected, their distance counts; the
+    assignment of the two sets of fingertips to the two wrists with the smaller sum of median
+    distances wins.
+
+    Args:
+        keypoint: (T, 22, C) coordinates.
+        score: (T, 22) scores, 0 for a missing joint.
+
+    Returns:
+        The answer, None where the data say too little; and the median distances by
+        'left_finger* -> left_wrist (joint 7)' and so on.
+    """
+    layout, median = get_layout('imigue22'), {}
+    for hand in ('left', 'right'):
+        tips = [layout.index(f'{hand}_finger{number}') for number in range(1, 6)]
+        for side in ('left', 'right'):
+            wrist = layout.index(f'{side}_wrist')
+            both = (score[:, tips] > 0) & (score[:, [wrist]] > 0)
+            away = keypoint[:, tips].astype(np.float64) - keypoint[:, [wrist]]
+            distance = np.linalg.norm(away, axis=-1)[both]
+            name = f'{hand}_finger* -> {side}_wrist (joint {wrist})'
+            median[name] = float(np.median(distance)) if distance.size else float('nan')
+    left_left, left_right, right_left, right_right = median.values()
+    same, crossed = left_left + right_right, left_right + right_left
+    decided = np.isfinite([same, crossed]).all() and same != crossed
+    return bool(crossed < same) if decided else None, median
