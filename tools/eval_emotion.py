@@ -9,7 +9,6 @@ import argparse
 import json
 import re
 import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     add('--max-calls', type=at_least(1), metavar='N', help='stop after so many requests for a set')
 
     add = parser.add_argument_group('output').add_argument
-    add('--out', type=Path, help='folder (default: work_dirs/emotion/SCENARIOS_JUDGE)')
-    add('--cache', metavar='FILE|none', help='of replies (default: OUT/cache.jsonl)')
+    what = 'folder, also of the cache of replies (default: work_dirs/emotion/SCENARIOS_JUDGE)'
+    add('--out', type=Path, help=what)
     return parser
 
 
@@ -125,8 +124,8 @@ def main() -> int:
     except (ValueError, ImportError) as error:
         raise UserError(str(error)) from error
     ask = {name: getattr(args, name) for name in ASK}
-    evaluations, off = [], args.cache == 'none'
-    with nullcontext() if off else emotion.Cache(args.cache or args.out / 'cache.jsonl') as cache:
+    evaluations = []
+    with emotion.Cache(args.out / 'cache.jsonl') as cache:
         for (name, scenarios), (judge, rubric) in zip(sets.items(), judges, strict=True):
             options = dict(name=name, rubric_judge=rubric, cache=cache, **design)
             options['templates'] = {**emotion.shipped_templates(scenarios), **own}
@@ -164,9 +163,7 @@ def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
     rubric = args.rubric_judge
     if args.judge == 'lexicon':
         return make_judge('lexicon', prior=choose_prior(scenarios, args.prior)), None
-    if not args.model:
-        raise ValueError('--judge openai needs --model')
-    options = {key: getattr(args, key) for key in OPENAI if getattr(args, key)}
+    options = {key: getattr(args, key) for key in OPENAI if key == 'model' or getattr(args, key)}
     options |= {'extra': options.pop('extra_body', None), 'seed': args.seed}
     judge = make_judge('openai', **options)
     if rubric == 'none':

@@ -75,7 +75,7 @@ def sessions_from_clips(
                 'which recording it is from (field session of its annotation)'
             )
         start, end = _number(clip, 'start', where), _number(clip, 'end', where)
-        fps = _number(clip, 'fps', where, 0.0)
+        fps = _number(clip, 'fps', where) if _text(clip, 'fps') else 0.0
         # 0 is what video libraries say where they do not know.
         assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += not fps
         fps = fps or DEFAULT_FPS
@@ -114,14 +114,11 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     return '' if fields.get(name) is None else str(fields[name]).strip()
 
 
-def _number(
-    fields: Mapping[str, Any], name: str, where: str, default: float | None = None
-) -> float:
-    """A cell as a finite number; ``default``, if there is one, where it is missing."""
+def _number(fields: Mapping[str, Any], name: str, where: str) -> float:
+    """A cell as a finite number."""
     text = _text(fields, name)
     with suppress(ValueError):
-        value = float(default if default is not None and not text else text)
-        if abs(value) < float('inf'):
+        if abs(value := float(text)) < float('inf'):
             return value
     raise UserError(f'{where}, field {name}: a number was expected, not {text[:60]!r}')
 

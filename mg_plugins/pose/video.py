@@ -44,8 +44,6 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     import av
     from av.error import FFmpegError
 
-    if not Path(path).is_file():
-        raise UserError(f'{path} does not exist; expected a video file')
     try:
         container = av.open(str(path))
     except (FFmpegError, OSError, ValueError) as error:

@@ -180,13 +180,12 @@ def test_ctrl_c_and_going_on(main, scenarios, tmp_path):
 
 
 def test_design_options(main, scenarios, tmp_path):
-    design = ('--arms', 'with', 'without', '--limit', '5', '--no-baselines', '--cache', 'none')
+    design = ('--arms', 'with', 'without', '--limit', '5', '--no-baselines')
     for prior in ('documented', 'fitted'):
         assert main('--scenarios', scenarios, *design, '--out', tmp_path, '--prior', prior) == 0
         [metrics] = read(tmp_path)
         assert metrics['judge']['prior'].startswith(prior) and metrics['cached'] == 0
         assert {k: v['asked'] for k, v in metrics['arms'].items()} == {'without': 10, 'with': 10}
-    assert not (tmp_path / 'cache.jsonl').exists()
 
 
 def test_synthetic_show_is_what_a_run_sends(main, tmp_path, capsys):
@@ -259,7 +258,7 @@ def test_show_prints_what_would_be_sent_and_ends(main, scenarios, tmp_path, caps
     ('arguments', 'message'),
     [
         (('--scenarios', 'nowhere.jsonl'), 'nowhere.jsonl'),
-        (('--judge', 'openai'), '--judge openai needs --model'),
+        (('--judge', 'openai'), 'no model was given: --model NAME'),
         (('--model', 'm'), '--model says nothing to --judge lexicon'),
         (('--judge', 'openai', '--model', 'm', '--prior', 'fitted'), '--prior says nothing'),
         (('--extra-body', '[3]'), 'argument --extra-body: [3]: a JSON object was expected'),

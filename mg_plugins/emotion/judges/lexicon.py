@@ -49,11 +49,6 @@ class Prior:
         affect = {name: entry['value'] for name, entry in table['gestures'].items()}
         return Prior('documented', affect, table['usual'])
 
-    def digest(self) -> str:
-        """Short hash of all its numbers."""
-        numbers = [dict(self.affect), self.usual, self.text, self.gestures, self.bias]
-        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
-
     def lean(self, gestures: Sequence[Gesture]) -> float:
         """g of the formula above, in (-1, 1)."""
         mass = sum(g.confidence for g in gestures if g.name in self.affect)
@@ -101,10 +96,12 @@ class LexiconJudge:
         _analyzer()
 
     def identity(self) -> dict[str, Any]:
-        """Kind, version of the formula and the prior's numbers."""
-        weights = {n: round(getattr(self.prior, n), 4) for n in ('text', 'gestures', 'bias')}
-        name, numbers = self.prior.name, self.prior.digest()
-        return dict(kind='lexicon', version=1, prior=name, weights=weights, numbers=numbers)
+        """Kind, version of the formula, the prior's weights, and a hash of all its numbers."""
+        prior = self.prior
+        weights = {n: round(getattr(prior, n), 4) for n in ('text', 'gestures', 'bias')}
+        numbers = [dict(prior.affect), prior.usual, prior.text, prior.gestures, prior.bias]
+        digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
+        return dict(kind='lexicon', version=1, prior=prior.name, weights=weights, numbers=digest)
 
     def reads(self, task: Task) -> dict[str, Any]:
         """What the answer depends on: the fields, not the prose made of them."""
