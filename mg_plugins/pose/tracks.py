@@ -99,8 +99,11 @@ def skeleton_tracks(
     from mg_plugins.data.readers.sources import Source
 
     with tempfile.TemporaryDirectory() as folder:
-        path = source
-        if not is_annotation_file(source):
+        path, ours = source, source.suffix in ('.pkl', '.mg')
+        if source.suffix == '.npz' and zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as file:
+                ours = 'record.npy' in file.namelist()
+        if not ours:
             # A folder of arrays, which are mapped into memory: hours of frames need little.
             path = Path(folder) / 'recording.mg'
             kind = detect(Source(source))[0]
@@ -132,14 +135,6 @@ def skeleton_tracks(
                 rate,
             )
             yield safe_name(source.stem if len(clips) == 1 else clip['frame_dir']), track
-
-
-def is_annotation_file(path: Path) -> bool:
-    """Whether a file or folder is one that this project writes."""
-    if path.suffix == '.npz' and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            return 'record.npy' in file.namelist()
-    return path.suffix in ('.pkl', '.mg')
 
 
 def safe_name(text: str) -> str:
