@@ -31,6 +31,8 @@ def parse_args() -> argparse.Namespace:
     add('--augmentations', nargs='+', metavar='NAME', help='those to try alone (default: all)')
     what = "probe of the model's main stream that ranks (default: linear)"
     add('--by', choices=['linear', 'knn'], default='linear', help=what)
+    what = 'rank by the effective rank of the features of the left-out clips, which needs no labels'
+    add('--without-labels', dest='by', action='store_const', const='rank', help=what)
     add('--stream', metavar='NAME', help='probe this stream too: fused, graph or sequence')
     add('--require-data', action='store_true', help='fail where the data is missing')
     return parser.parse_args()

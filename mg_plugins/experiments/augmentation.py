@@ -37,7 +37,9 @@ class StudyOptions:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # in order; all runs of a seed are a round
     recipe: str = 'micro_gesture'  # out of which each augmentation is left
     augmentations: tuple[str, ...] | None = None  # to try alone; all if None
-    by: str = 'linear'  # the probe that ranks, or 'knn', of the model's main stream
+    by: str = (
+        'linear'  # the probe of the main stream that ranks: or 'knn', or 'rank', without labels
+    )
     streams: tuple[str, ...] = ()  # probed beside the main one
 
 
@@ -90,7 +92,8 @@ class Study(Plan):
 
     def _of_rows(self, rows: Sequence[tuple]) -> list[Run]:
         """Runs of rows as those of `_rows`, round after round."""
-        measures = Measures(('linear', 'knn'), 0, streams=self.options.streams, keep=False)
+        probes = ('rank',) if self.options.by == 'rank' else ('linear', 'knn')
+        measures = Measures(probes, 0, streams=self.options.streams, keep=False)
         options = dict(asdict(measures), start='pre-training')
         runs = []
         for seed, row, fold in product(self.options.seeds, rows, self.folds):

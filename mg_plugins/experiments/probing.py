@@ -9,10 +9,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.extract import extract_features
+from mg_plugins.contrast.functional import effective_rank
 from mg_plugins.contrast.mm.loaders import loader_of
 from mg_plugins.contrast.probes import Features
 from mg_plugins.contrast.queue import ContrastError
@@ -91,7 +93,8 @@ def probe_scores(
 
     ``knn`` and ``linear`` say whether a clip's class was named, ``linear_10%`` (one a share of
     ``'semi'``) in which part of the draws 0, 1, … of labelled clips, ``mAP``, ``R1`` and ``R5`` are
-    those of ``'retrieval'``.
+    those of ``'retrieval'``. ``rank`` needs no labels: of all test clips together, the effective
+    rank of their features as a share of the greatest possible (RankMe, Garrido et al., ICML 2023).
     """
     guesses = {}
     if 'knn' in names:
@@ -102,6 +105,9 @@ def probe_scores(
         few = [train.of(draw_labelled(train.labels, train.clips, share, s)) for s in range(draws)]
         guesses[f'linear_{share:.0%}'] = [probes.linear_probe(part, test) for part in few]
     found = {k: np.mean([guess == test.labels for guess in many], 0) for k, many in guesses.items()}
+    if 'rank' in names:
+        most = max(min(len(test) - 1, test.vectors.shape[1]), 1)
+        found['rank'] = np.full(len(test), effective_rank(torch.from_numpy(test.vectors)) / most)
     return found | (probes.retrieval_by_clip(train, test) if 'retrieval' in names else {})
 
 

@@ -26,6 +26,7 @@ MEASURES = {
     'mean_class': 'mean class accuracy',
     'linear': 'linear',
     'knn': 'kNN',
+    'rank': 'effective rank, % of the greatest possible',
     'linear_10%': 'linear, 10% of labels',
     'finetune_10%': 'fine-tuned, 10% of labels',
     'mAP': 'retrieval, mAP',

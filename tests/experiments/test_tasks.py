@@ -10,12 +10,14 @@ from mmengine.config import Config
 
 from mg_plugins.augment.base import AUGMENTATIONS
 from mg_plugins.augment.chain import build_steps
+from mg_plugins.contrast.probes import Features
 from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.errors import UserError
 from mg_plugins.experiments import augmentation, plan, pretraining, training
 from mg_plugins.experiments.augmentation import Study, StudyOptions
 from mg_plugins.experiments.plan import Cell, Entry, Run
 from mg_plugins.experiments.pretraining import Measures
+from mg_plugins.experiments.probing import probe_scores
 from mg_plugins.experiments.report import Style, write_report
 from mg_plugins.files import read_json
 
@@ -259,3 +261,17 @@ def test_a_study_s_run_leaves_nothing_behind_and_says_the_same_again(study, tmp_
     assert outcomes[0] == outcomes[1]
     assert set(outcomes[0]['subjects']) == set(run.left_out)
     assert set(outcomes[0]['scores']) == {'linear', 'knn'}
+
+
+def test_a_study_without_labels_ranks_by_what_labels_do_not_change(cfg, tmp_path):
+    study = Study(cfg, tmp_path / 'out', StudyOptions(seeds=(0,), by='rank'))
+    (run, _) = of_row(study, 'MGShear')
+    found = pretraining.pretrain_and_probe(run, tmp_path / 'run')['scores']
+    assert list(found) == ['rank'] and len(set(found['rank'])) == 1 and 0 < found['rank'][0] <= 1
+    random = np.random.default_rng(0)
+    vectors, names = random.normal(size=(40, 6)).astype('f'), np.array([''] * 40)
+    for labels in (random.integers(0, 3, 40), np.zeros(40, int)):
+        flat = Features(vectors * np.float32([1, 1, 0, 0, 0, 0]), labels, names, names)
+        round = Features(vectors, labels, names, names)
+        low, high = (probe_scores(flat, part, ['rank'])['rank'] for part in (flat, round))
+        assert 0.3 < low[0] < 0.34 and 0.9 < high[0] <= 1
