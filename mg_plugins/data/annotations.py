@@ -225,11 +225,34 @@ def read_file(path: Path) -> dict:
             f'{path} holds no annotations: expected a dict with the key "annotations" (a list), or '
             f'a list, got {checks.describe(content)}'
         )
-    split, meta = content.get('split') or {}, content.get('meta') or {}
-    _check_split_names(split, path)
+    split, meta = _split_of(content, path), content.get('meta') or {}
     if not isinstance(meta, dict):
         raise AnnotationError(f'{path}: "meta" is {checks.describe(meta)}, expected a dict')
     return dict(split=split, annotations=content['annotations'], meta=meta)
+
+
+def _split_of(content: dict, where: Path) -> dict[str, list[str]]:
+    """The split of a file; names that are numbers become text, arrays and sets lists."""
+    split = content.get('split')
+    if split is None or (isinstance(split, (dict, list, tuple)) and not split):
+        return {}
+    if isinstance(split, dict):
+        split = {_text(name): _listed(clips) for name, clips in split.items()}
+    _check_split_names(split, where)
+    return split
+
+
+def _listed(clips: Any) -> Any:
+    clips = clips.tolist() if isinstance(clips, np.ndarray) else clips
+    if isinstance(clips, (list, tuple, set)):
+        clips = sorted(clips, key=str) if isinstance(clips, set) else clips
+        clips = [_text(clip) for clip in clips]
+    return clips
+
+
+def _text(name: Any) -> Any:
+    whole = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
+    return str(name) if whole else name
 
 
 def _together(contents: list[dict], paths: list[Path]) -> dict:
@@ -271,7 +294,7 @@ def _check_suffix(path: Path) -> None:
 def _check_split_names(split: Any, where: Path) -> None:
     if not isinstance(split, dict) or not all(
         isinstance(name, str)
-        and isinstance(clips, (list, tuple, set, np.ndarray))
+        and isinstance(clips, (list, tuple, set))
         and all(isinstance(clip, str) for clip in clips)
         for name, clips in split.items()
     ):

@@ -228,7 +228,9 @@ def _unpacked(record: dict, keypoint: np.ndarray, score: np.ndarray, shape: Sequ
     """Give a record its arrays, and pairs that JSON made lists their type."""
     record['keypoint'] = np.asarray(keypoint).reshape(*shape, *keypoint.shape[1:])
     record['keypoint_score'] = np.asarray(score).reshape(*shape, -1)
-    record |= {key: tuple(record[key]) for key in record if key.endswith('_shape')}
+    for key in ('img_shape', 'original_shape'):
+        if isinstance(record.get(key), list):
+            record[key] = tuple(record[key])
 
 
 def _json(value: dict) -> bytes:

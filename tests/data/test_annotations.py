@@ -395,6 +395,25 @@ def test_wrong_structures_are_explained(tmp_path, content, message):
         load_annotations(write_pickle(tmp_path / 'a.pkl', content))
 
 
+def test_splits_may_number_their_clips(tmp_path):
+    clips = [make_clip(str(n)) for n in range(4)]
+    split = {0: np.array(['0']), 'val': {2, 1}, 'test': np.array([3])}
+    content = load_annotations(
+        write_pickle(tmp_path / 'a.pkl', dict(split=split, annotations=clips))
+    )
+    assert content['split'] == {'0': ['0'], 'val': ['1', '2'], 'test': ['3']}
+    single = dict(split=dict(train=np.array('0')), annotations=clips)
+    with pytest.raises(AnnotationError, match='dict of split name to clip names'):
+        load_annotations(write_pickle(tmp_path / 'b.pkl', single))
+
+
+@pytest.mark.parametrize('suffix', ['.npz', '.mg'])
+def test_fields_of_ones_own_are_called_anything(tmp_path, suffix):
+    clip = make_clip(body_shape=3, hand_shape='round')
+    save_annotations(tmp_path / f'a{suffix}', {}, [clip])
+    assert same(load_annotations(tmp_path / f'a{suffix}')['annotations'][0], clip)
+
+
 def test_wrong_paths_are_explained(tmp_path):
     with pytest.raises(AnnotationError, match='does not exist; tools/prepare_data.py'):
         load_annotations(tmp_path / 'none.pkl')
