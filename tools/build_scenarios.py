@@ -59,7 +59,11 @@ def main() -> None:
         raise UserError(f'--out {args.out} must be a file of its own')
     if not 0 <= args.min_confidence <= 1:
         raise UserError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
-    emotion.save_scenarios(args.out, build(args, emotion.load_template(args.template)))
+    scenarios = build(args, emotion.load_template(args.template))
+    try:
+        emotion.save_scenarios(args.out, scenarios)
+    except OSError as error:
+        raise UserError(f'--out {args.out} cannot be written: {error.strerror}') from None
     print(f'written: {args.out}; tools/eval_emotion.py --show prints what would be sent')
 
 
@@ -73,7 +77,7 @@ def build(args: argparse.Namespace, template: object) -> list:
     if args.outcomes:
         sessions = emotion.with_outcomes(sessions, args.outcomes)
     names = emotion.read_names(args.names_file) if args.names_file else []
-    about: dict[str, Sequence[str]] = {}  # what is told of sessions, transcripts, speakers
+    about: dict[str, Sequence[str]] = {}  # what is told of sessions and transcripts
     if args.transcripts:
         transcripts = emotion.read_transcripts(args.transcripts)
         ids = {session.id: None for session in sessions}
@@ -81,7 +85,8 @@ def build(args: argparse.Namespace, template: object) -> list:
         given = emotion.Redactor(names)
         labels = [label for label in labels if given.mask(label) == label]
         names += labels
-        about['speakers are masked in what is said as well'] = labels
+        if labels:
+            notes.append(f'speakers, masked in what is said as well: {", ".join(labels)}')
         about['sessions have no transcript'] = [name for name in ids if name not in transcripts]
         about['transcripts are of no session'] = sorted(transcripts.keys() - ids)
     redactor = emotion.Redactor(names)

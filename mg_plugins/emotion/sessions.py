@@ -263,11 +263,11 @@ def sessions_from_annotations(
         splits = {split: set(splits[split])}
         clips = [clip for clip in clips if clip['frame_dir'] in splits[split]]
     for clip in clips:
-        if clip['label'] >= len(classes):
-            what = f'clip {clip["frame_dir"]!r} has label {clip["label"]}'
+        if not 0 <= clip.get('label', -1) < len(classes):
+            what = f'clip {clip["frame_dir"]!r} has label {clip.get("label", "none")}'
             raise UserError(f'{path}: {what}, but there are {len(classes)} class names')
-    names, sides = [str(classes[clip['label']]) for clip in clips], _sides(clips, splits)
-    sessions = sessions_from_clips(clips, names, notes=notes)
+    names = [str(classes[clip['label']]) for clip in clips]
+    sessions, sides = sessions_from_clips(clips, names, notes=notes), _sides(clips, splits)
     sessions = [replace(session, split=sides.get(session.id, '')) for session in sessions]
     return sessions, meta.get('source') == SYNTHETIC
 
@@ -370,5 +370,5 @@ def _holds_segments(path: Path) -> bool:
 
 def _says_synthetic(metrics: Path) -> bool:
     with suppress(UserError):  # there are predictions without metrics beside them
-        return any(name.startswith(SYNTHETIC) for name in read_json(metrics))
+        return any(str(name).startswith(SYNTHETIC) for name in read_json(metrics) or ())
     return False

@@ -123,6 +123,16 @@ def test_annotations_of_every_form_give_the_same(tmp_path, form):
     assert one == other and len(one) == 3
 
 
+@pytest.mark.parametrize('field', ['label', 'session'])
+def test_clips_without_what_sessions_need(tmp_path, field):
+    keypoint = np.ones((1, 31, 22, 2), np.float32)
+    whole = clip('a', 0) | dict(frame_dir='v', label=0, keypoint=keypoint)
+    del whole[field]
+    save_annotations(tmp_path / 'a.pkl', dict(xsub_val=['v']), [whole], dict(classes=CLASSES))
+    with pytest.raises(UserError, match="clip 'v' has (label none, but|no session)"):
+        load_sessions([tmp_path / 'a.pkl'])
+
+
 def test_annotations_without_names_of_classes(tmp_path):
     with pytest.raises(UserError, match='no class names'):
         sessions_from_annotations(annotations(tmp_path / 'set.pkl', classes=[]))
@@ -349,11 +359,24 @@ def test_tool_with_a_template_of_ones_own(tmp_path, capsys, monkeypatch):
     assert (made.domain, made.split, len(made.gestures)) == ('mine', 'test', 2)
 
 
+def test_all_masked_speakers_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    annotations(tmp_path / 'set.pkl')
+    (tmp_path / 'said').mkdir()
+    people = ['Ada', 'Bea', 'Cleo', 'Dora', 'Edda', 'Frida']
+    said = [dict(start=n, end=n + 1, text='Hello.', speaker=name) for n, name in enumerate(people)]
+    (tmp_path / 'said' / 'a.json').write_text(json.dumps(said))
+    assert main()('set.pkl --out s.jsonl --transcripts said'.split()) == 0
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert f'speakers, masked in what is said as well: {", ".join(people)}' in printed
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [
         ('set.pkl --out set.pkl', '--out set.pkl must be a file of its own'),
         ('set.pkl --out .', '--out . must be a file of its own'),
+        ('set.pkl --out set.pkl/s.jsonl', '--out set.pkl/s.jsonl cannot be written'),
         ('set.pkl --out s.jsonl --template nope', "no template 'nope'"),
         ('set.pkl --out s.jsonl --template deception', "no session is left: state 'lose' is none"),
         ('set.pkl --out s.jsonl --split nope', 'no split'),
