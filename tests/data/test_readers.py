@@ -94,7 +94,7 @@ def test_line_ends_and_marks_do_not_matter(content):
 
 
 def test_imigue_clips(tmp_path):
-    raw.write_imigue_video(tmp_path / 'raw', 1, ['3,0,9', '99,5,39'])
+    raw.write_imigue_video(tmp_path / 'raw', 1, ['3,0,9', '99.0,5,39'])
     raw.write_imigue_video(tmp_path / 'raw', 8, ['1,20,20'], split='validate')
     report, content = run(tmp_path, 'imigue', tmp_path / 'raw')
     clips = by_name(content)

@@ -145,7 +145,8 @@ def parse_window(line: str, number: int, job: Job, spec: Mapping) -> LabelRow:
     detail = f'{len(fields)} fields, expected gesture id, start, end'
     expect(len(fields) == 3 and all(fields), detail, reason, number)
     row = dict(zip(('label', 'start', 'end'), fields, strict=True), clip=job.name)
-    row |= dict(label=spec.get('others', {}).get(row['label'], row['label']), split=job.known[0])
+    other = spec.get('others', {}).get(str(parse_int(row['label'])))
+    row |= dict(label=other or row['label'], split=job.known[0])
     names = get_classes(job.options['format'])
     return tables.parse_label_row(row, names, job.content[1].name, number, first=1)
 
