@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
         'linear, retrieval, and linear with few labels; or train the model itself with few\n'
         'labels, from the checkpoint and from scratch. All is fitted on training clips.',
         epilog='examples:\n'
-        '  python tools/probe.py work_dirs/stbcl_stgcn_msr_action3d/epoch_40.pth\n'
+        '  python tools/probe.py work_dirs/stbcl_stgcn_msr_action3d/epoch_100.pth\n'
         '  python tools/probe.py CHECKPOINT --probes knn linear --streams graph\n'
         '  python tools/probe.py CHECKPOINT --probes finetune scratch --shares 0.1 --steps 300\n'
         '  python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val\n',
