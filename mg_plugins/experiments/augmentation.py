@@ -37,9 +37,7 @@ class StudyOptions:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # in order; all runs of a seed are a round
     recipe: str = 'micro_gesture'  # out of which each augmentation is left
     augmentations: tuple[str, ...] | None = None  # to try alone; all if None
-    by: str = (
-        'linear'  # the probe of the main stream that ranks: or 'knn', or 'rank', without labels
-    )
+    by: str = 'linear'  # what ranks: a probe of the main stream, 'knn' too, or 'rank' (no labels)
     streams: tuple[str, ...] = ()  # probed beside the main one
 
 
@@ -163,6 +161,8 @@ class Study(Plan):
             'That seed is among those reported, which favours them a little.'
         )
         notes.append(chosen if best else 'Pairs are not chosen yet.')
+        if self.options.by == 'rank':
+            notes.append('An effective rank is of all clips together and has no interval.')
         if self.unfit:
             reasons = '; '.join(f'{name}: {reason}' for name, reason in self.unfit.items())
             notes.append(f'Not for this layout: {reasons}.')

@@ -34,6 +34,9 @@ MEASURES = {
     'finetune_100%': 'trained with all labels',
 }
 
+#: Measures of all clips together, of which a bootstrap over clips or subjects says nothing.
+WHOLE = ('rank',)
+
 
 @dataclass(frozen=True)
 class Style:
@@ -110,6 +113,8 @@ def summarise(table: dict, style: Style) -> None:
                 sides = (base['sums'][measure], sums)
                 sides = sides[::-1] if style.lead else sides
                 found = bootstrap_difference(*map(np.array, sides), np.array(table['totals']))
+                if measure in WHOLE:
+                    found.update(low=None, high=None)
                 row['differences'][measure] = {
                     key: None if value is None else round(100 * value, 4)
                     for key, value in found.items()

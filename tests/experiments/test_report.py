@@ -55,6 +55,13 @@ def test_one_seed_has_no_interval(tmp_path):
     assert table['rows'][1]['differences']['top1'] == dict(value=30, low=None, high=None)
 
 
+def test_what_is_measured_of_all_clips_together_has_no_interval(tmp_path):
+    options = dict(style=Style('rank', drawn=('rank',)), base='base', measures=('rank',))
+    text, table, _ = report(tmp_path, dict(base=5, ours=8), **options)
+    assert '| ours | 80.00 ± 0.00 | +30.00 | 3 |' in text
+    assert table['rows'][1]['differences']['rank'] == dict(value=30, low=None, high=None)
+
+
 def test_clips_without_subjects_are_the_clusters_and_the_table_says_so(tmp_path):
     def without(run, outcome):
         outcome['subjects'] = [''] * len(outcome['clips'])

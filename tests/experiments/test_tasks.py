@@ -268,6 +268,7 @@ def test_a_study_without_labels_ranks_by_what_labels_do_not_change(cfg, tmp_path
     (run, _) = of_row(study, 'MGShear')
     found = pretraining.pretrain_and_probe(run, tmp_path / 'run')['scores']
     assert list(found) == ['rank'] and len(set(found['rank'])) == 1 and 0 < found['rank'][0] <= 1
+    assert 'An effective rank is of all clips together and has no interval.' in study.notes()
     random = np.random.default_rng(0)
     vectors, names = random.normal(size=(40, 6)).astype('f'), np.array([''] * 40)
     for labels in (random.integers(0, 3, 40), np.zeros(40, int)):
