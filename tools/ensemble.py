@@ -14,8 +14,9 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Train the streams of a config and fuse their scores, or fuse rows that\n'
         'tools/compare.py has trained. Weights are found on training subjects that are left\n'
-        'out, never on test clips. Where a config says retrain_head = True, heads are re-trained\n'
-        'on balanced batches too. The same command goes on where a killed one stopped.',
+        'out, or clips where these name none, never on test clips. Where a config says\n'
+        'retrain_head = True, heads are re-trained on balanced batches too. The same command\n'
+        'goes on where a killed one stopped.',
         epilog='examples:\n'
         '  python tools/ensemble.py configs/imigue_best.py --jobs 2\n'
         '  python tools/ensemble.py configs/stgcn_mgfuse_imigue.py --seeds 3\n'

@@ -1,10 +1,10 @@
-"""Streams fused by their scores, with weights from left-out training subjects.
+"""Streams fused by their scores, with weights from left-out training clips.
 
 What streams s say of a clip is joined to ``p(y) ∝ exp Σ_s w_s log p_s(y)`` with w_s ≥ 0. The
-weights have the least negative log-likelihood on training subjects that the streams did not learn
-from. Their ratios say how much a stream counts; their sum says how sharp the probabilities are, as
-a temperature does (Guo et al., ICML 2017), so that fused probabilities are calibrated. Test clips
-choose nothing.
+weights have the least negative log-likelihood on training clips that the streams did not learn
+from, those of some subjects where clips name them. Their ratios say how much a stream counts; their
+sum says how sharp the probabilities are, as a temperature does (Guo et al., ICML 2017), so that
+fused probabilities are calibrated. Test clips choose nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from scipy.special import log_softmax
 from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.augmentation import default_folds, training_subjects
 from mg_plugins.experiments.commands import cell_of, check_arguments, plan_of, run
-from mg_plugins.experiments.plan import Entry, check_cells, parse_folds
+from mg_plugins.experiments.plan import A_THIRD, Entry, check_cells, parse_folds
 from mg_plugins.experiments.report import Style, write_tables
 from mg_plugins.experiments.training import Predicted, fields_of
 from mg_plugins.files import read_json, replacing
-from mg_plugins.openmmlab.settings import Config, set_feature
+from mg_plugins.openmmlab.settings import Config, datasets_of, set_feature
 
 #: Names of the rows that are not a stream, and what is added where heads were re-trained.
 FUSED, EQUAL, RETRAINED = 'ensemble', 'equal weights', ', re-trained heads'
@@ -71,9 +71,10 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
 def train_streams(args: argparse.Namespace) -> int:
     """Train every stream of configs and fuse them; returns the exit status.
 
-    Each is trained on all training subjects, and without those to find weights on: by default a
-    third of them, or none where clips have no subjects. Where a config says ``retrain_head = True``
-    its heads learn anew afterwards. Data that is missing is replaced by the synthetic set.
+    Each is trained on all training clips, and without those to find weights on: by default those of
+    a third of the subjects, or a third of each class where clips name none. Where a config says
+    ``retrain_head = True`` its heads learn anew afterwards. Data that is missing is replaced by the
+    synthetic set.
 
     Args:
         args: Of ``tools/ensemble.py``.
@@ -103,10 +104,18 @@ def train_streams(args: argparse.Namespace) -> int:
     check_cells([cell])
     folds = parse_folds(args.leave_out)
     if not folds:
-        subjects = training_subjects(cell.config(next(iter(entries))))
-        folds = default_folds(list(subjects))[:1] if all(subjects) else []
+        folds = _default_folds(cell.config(next(iter(entries))))
     plan = plan_of(args, [cell], [*folds, ()], make)
     return run(plan, args, report)
+
+
+def _default_folds(cfg: Config) -> Sequence[tuple[str, ...]]:
+    subjects = training_subjects(cfg)
+    if all(subjects):
+        return default_folds(list(subjects))[:1]
+    # The labels that a share leaves are not known to whoever asked for the share.
+    shared = any(d.get('share') for d in datasets_of(cfg.train_dataloader.dataset))
+    return [] if shared else [A_THIRD]
 
 
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
@@ -130,7 +139,7 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
     Where all streams have re-trained heads (``retrained.npz``), these are fused too, as rows of
     their own. ``probabilities_s0.npz`` (a file a seed; of the re-trained heads where there are) has
     ``clips``, ``labels``, ``probabilities`` (N, K), ``streams`` and ``weights``. Without left-out
-    subjects all streams count alike.
+    clips all streams count alike.
 
     Args:
         streams: Folders of the rows of an experiment by name. Each holds ``test/s0/`` and, to find
@@ -193,10 +202,11 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
             f'(single streams {100 * min(errors[:-2]):.1f} to {100 * max(errors[:-2]):.1f}%).'
         )
     best = list(streams)[int(chosen.argmax())]
+    kind = 'subjects' if all(held.subjects) else 'clips'
     notes.append(
-        f'Weights are from left-out training subjects, and so is the best single stream, {best}.'
+        f'Weights are from left-out training {kind}, and so is the best single stream, {best}.'
         if fitted
-        else 'No training subjects were left out: all streams count alike, and the best single '
+        else 'No training clips were left out: all streams count alike, and the best single '
         f'stream, {best}, was chosen on the test clips.'
     )
     about = dict(section='', fingerprint='', missing=0, failed='')

@@ -216,11 +216,16 @@ def _hash(path: str, *_: int) -> str:
     return digest.hexdigest()
 
 
+#: Left out of each class in place of subjects, where clips name none.
+A_THIRD = ('a_third_of_the_clips',)
+
+
 def leave_out(cfg: Config, subjects: Sequence[str]) -> Config:
     """A config that learns without some training subjects and tests on their clips instead.
 
     Their clips are those of the training split and go through the test's pipeline; the test split
-    is not read. Without subjects it is a copy; no copy has a work directory.
+    is not read. `A_THIRD` leaves clips out instead. Without subjects it is a copy; no copy has a
+    work directory.
     """
     cfg = copy.deepcopy(cfg)
     cfg.pop('work_dir', None)
@@ -231,9 +236,16 @@ def leave_out(cfg: Config, subjects: Sequence[str]) -> Config:
         raise UserError('subjects can be left out of a set with an annotation file only')
     pipeline = cfg.test_dataloader.dataset.pipeline
     test = ConfigDict(train.to_dict())
-    test.update(subjects=list(subjects), pipeline=pipeline, test_mode=True)
-    for dataset in datasets_of(cfg.train_dataloader.dataset):
-        dataset.exclude_subjects = [*(dataset.get('exclude_subjects') or ()), *subjects]
+    test.update(pipeline=pipeline, test_mode=True)
+    learnt = list(datasets_of(cfg.train_dataloader.dataset))
+    if tuple(subjects) == A_THIRD:
+        for dataset in learnt:
+            dataset.share = 2 / 3
+        test.update(share=2 / 3, rest=True)
+    else:
+        for dataset in learnt:
+            dataset.exclude_subjects = [*(dataset.get('exclude_subjects') or ()), *subjects]
+        test.subjects = list(subjects)
     # Assigned, not updated: the test clips' own selection must not be merged in.
     cfg.test_dataloader.dataset = test
     return cfg

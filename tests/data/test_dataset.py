@@ -180,6 +180,9 @@ def test_a_share_of_the_labels(files):
     assert ids(share=1) == whole
     assert ids(share=0.1) == ids(share=0.1) != ids(share=0.1, share_seed=1)
     assert set(ids(share=0.1)) < set(ids(share=0.5)) < set(whole)
+    assert sorted(ids(share=0.5) + ids(share=0.5, rest=True)) == sorted(whole)
+    with pytest.raises(AnnotationError, match='without a share of 1 of each class'):
+        ids(share=1, rest=True)
     with pytest.raises(ValueError, match='share must be above 0'):
         ids(share=0)
 

@@ -143,6 +143,16 @@ def test_without_left_out_subjects_all_count_alike_and_the_table_says_so(streams
     assert 'all streams count alike' in text and 'weights joint 0.33, bone 0.33' in text
 
 
+def test_clips_that_name_no_subject_are_left_out_by_class(tmp_path, streams):
+    rng = np.random.default_rng(4)
+    labels = rng.integers(CLASSES, size=300)
+    for folder in streams.values():
+        write(folder / 'without_a/s0', labels, said(labels, 1.0, rng), 'v', subjects=0)
+    assert 'Weights are from left-out training clips, and so' in write_ensemble(
+        streams, tmp_path / 'out'
+    )
+
+
 def fewer(streams):
     return {'joint': streams['joint']}
 

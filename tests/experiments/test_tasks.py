@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_runs
+from mmaction.registry import DATASETS
 from mmengine.config import Config
 
 from mg_plugins.augment.base import AUGMENTATIONS
@@ -46,7 +47,13 @@ def test_a_run_trains_goes_on_and_tests_on_the_splits_it_is_given(toy_config, tm
     path = tmp_path / 'other.pkl'
     save_annotations(path, split, content['annotations'], content['meta'])
     cell = Cell((Entry('a', SUPERVISED, RECOGNIZER),), '', str(path), ('learn', 'judge'))
-    (run,) = plan.plan_runs([cell], [3], [], training.fields_of)
+    held, run = plan.plan_runs([cell], [3], [plan.A_THIRD, ()], training.fields_of)
+    assert held.path.parts[-2:] == ('without_a_third_of_the_clips', 's3')
+    parts = []
+    for name in ('train', 'test'):
+        dataset = dict(held.cfg[f'{name}_dataloader']['dataset'], pipeline=[])
+        parts.append([clip['frame_dir'] for clip in DATASETS.build(dataset)])
+    assert sorted(parts[0] + parts[1]) == sorted(split['learn']) and len(parts[1]) == 6
     outcome = training.train_and_test(run, tmp_path)
     assert sorted(outcome['clips']) == sorted(split['judge'])
     assert set(outcome['subjects']) == {''} and outcome['source'] == 'synthetic'

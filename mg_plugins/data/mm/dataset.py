@@ -44,6 +44,7 @@ class MGPoseDataset(PoseDataset):
             others had no label; above 0 and up to 1. The draw is that of `draw_labelled`,
             taken after the choices above, among the clips that have a label.
         share_seed: Which draw.
+        rest: Take the clips with a label that ``share`` leaves instead.
         labelled: Keep only clips with a label. The tools set it where the model learns from labels.
         layout: Joint layout of the clips; None takes the one that the file names.
         with_score: Give ``keypoint_score`` to the pipeline. MMAction2's own pipelines over NTU's
@@ -64,13 +65,14 @@ class MGPoseDataset(PoseDataset):
         exclude_subjects: Sequence[int | str] | None = None,
         share: float | None = None,
         share_seed: int = 0,
+        rest: bool = False,
         labelled: bool = False,
         layout: str | dict | None = None,
         with_score: bool = True,
         **kwargs,
     ) -> None:
         self.subjects, self.exclude_subjects = _texts(subjects), _texts(exclude_subjects)
-        self.share, self.share_seed = share, share_seed
+        self.share, self.share_seed, self.rest = share, share_seed, rest
         self.labelled = labelled or share is not None
         self._layout, self.with_score = layout, with_score
         super().__init__(str(ann_file), pipeline, split=split, **kwargs | {'serialize_data': False})
@@ -87,6 +89,7 @@ class MGPoseDataset(PoseDataset):
                 f'no clip of {self.ann_file} is left after split {self.split!r}, subjects '
                 f'{self.subjects} and exclude_subjects {self.exclude_subjects}'
                 + (', with a label' if self.labelled else '')
+                + (f', without a share of {self.share:.3g} of each class' if self.rest else '')
             )
         layout, joints = self.layout, clips[0]['keypoint'].shape[2]
         if layout is not None and layout.num_joints != joints:
@@ -124,7 +127,7 @@ class MGPoseDataset(PoseDataset):
         chosen = np.flatnonzero(keep)
         if self.share is not None:
             own = draw_labelled(labels[chosen], names[chosen], self.share, self.share_seed)
-            chosen = chosen[own]
+            chosen = np.delete(chosen, own) if self.rest else chosen[own]
         return clips[chosen] if isinstance(clips, ClipFolder) else [clips[i] for i in chosen]
 
     def _of_subjects(self, clips: Sequence[dict], keep: np.ndarray) -> np.ndarray:
