@@ -28,12 +28,9 @@ class InUse(UserError):
 def replacing(path: str | os.PathLike, folder: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error.
 
-    The folder that it lies in is made if it is not there. What a killed process left behind of an
-    earlier write to the same path is removed. The file's mode follows the umask.
-
-    Args:
-        path: What to write.
-        folder: Write a folder, not a file; one that is there is removed with all that it holds.
+    The folder around it is made if it is not there. What a killed process left behind of an earlier
+    write to the same path is removed. The file's mode follows the umask. With ``folder`` it is a
+    folder, and one that is there is removed with all that it holds.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,20 +119,15 @@ def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[Non
 def _remove_leftovers(path: Path) -> None:
     form = re.compile(rf'\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}')
     for other in path.parent.glob(f'.{glob.escape(path.name)}.*'):
-        match = form.fullmatch(other.name)
-        if match and not _alive(int(match[1])):
-            _remove(other)
+        if match := form.fullmatch(other.name):
+            try:
+                os.kill(int(match[1]), 0)
+            except ProcessLookupError:
+                _remove(other)
+            except (PermissionError, OverflowError):
+                pass  # somebody else's process, or no number of one
 
 
 def _remove(path: Path) -> None:
     with suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _alive(process: int) -> bool:
-    with suppress(PermissionError, OverflowError):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-    return True

@@ -1,6 +1,6 @@
 """Annotation files: MMAction2's pickle, read without running what a stranger put into it, and more.
 
-An annotation file holds
+A file holds
 
     dict(split={name: [frame_dir, ...]}, annotations=[annotation, ...], meta=dict(...))
 
@@ -17,11 +17,8 @@ and one annotation (a clip of M persons, T frames, V joints, C = 2 pixel or 3 me
 
 with all but the first two lines only where known: clips of a test set or a recording have no label.
 A joint that was not detected has coordinates and score 0. `meta` names ``layout``, ``classes``,
-``source`` and ``note`` where known.
-
-The suffix says how it is stored: ``.pkl`` is MMAction2's pickle, ``.npz`` one file of arrays,
-``.mg`` a folder whose arrays stay on the disk (see `storage`), for sets that do not fit into the
-memory.
+``source`` and ``note`` where known. ``.pkl`` is MMAction2's pickle; for the other forms see
+`storage`.
 """
 
 from __future__ import annotations
@@ -56,7 +53,8 @@ def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> d
     Pickles may contain numbers, strings, built-in containers and numpy arrays of numbers or text;
     anything else is refused before it can run. Coordinates become float32, NaN a missing joint,
     and (x, y, score) given as three channels of a picture coordinates and score; clips without any
-    person or frame are left out. What was changed or looks odd is logged as a warning.
+    person or frame are left out. What was changed or looks odd is logged as a warning. An
+    AnnotationError names the file and, where there is one, the clip.
 
     Args:
         path: A ``.pkl`` or ``.npz`` file or a ``.mg`` folder; or several, whose clips are put
@@ -65,11 +63,6 @@ def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> d
     Returns:
         dict with ``split`` and ``meta`` (perhaps empty), ``annotations`` (a list or `ClipFolder`)
         and ``notes``, the warnings.
-
-    Raises:
-        AnnotationError: Missing, unreadable, truncated or refused file, a wrong structure, labels
-            counted from 1, or test clips in a training split; the message names the file and,
-            where there is one, the clip.
     """
     if isinstance(path, (str, os.PathLike)):
         content = _load(Path(path))
@@ -89,19 +82,11 @@ def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> d
 def save_annotations(
     path: str | os.PathLike, split: dict, annotations: Iterable[dict], meta: dict | None = None
 ) -> None:
-    """Write an annotation file whole or not at all; its suffix says in which form.
+    """Write a ``.pkl``, ``.npz`` or ``.mg`` annotation file, whole or not at all.
 
     Coordinates and scores are stored as float32; missing scores are filled in (1 where a joint has
-    coordinates).
-
-    Args:
-        path: A ``.pkl``, ``.npz`` or ``.mg`` path; its folder is made if needed.
-        split: Split name to clip names (``frame_dir``).
-        annotations: See the module docstring. A ``.mg`` folder takes them one by one.
-        meta: About the whole file.
-
-    Raises:
-        AnnotationError: A wrong structure, or a split that names an unknown clip.
+    coordinates). ``split`` goes from its names to clip names (``frame_dir``), one of an unknown
+    clip is an AnnotationError; a ``.mg`` folder takes the annotations one by one.
     """
     path, meta = Path(path), dict(meta or {})
     _check_suffix(path)
@@ -147,16 +132,12 @@ def check_annotations(
 
 
 def summarise(content: dict) -> dict:
-    """Counts over an annotation file, for tools and logs.
+    """Counts over what `load_annotations` returns, for tools and logs.
 
-    Args:
-        content: What `load_annotations` returns.
-
-    Returns:
-        dict with ``clips``, ``persons`` (largest M), ``joints``, ``dims``, ``class_counts`` (by
-        label), ``subjects`` (distinct, where known), ``splits`` (name to number of clips),
-        ``undetected`` (body part of the layout to the share of clips in which none of its joints is
-        ever detected; ``all`` for clips without any) and ``meta``.
+    ``clips``, ``persons`` (largest M), ``joints``, ``dims``, ``class_counts`` (by label),
+    ``subjects`` (distinct, where known), ``splits`` (name to number of clips), ``undetected`` (body
+    part of the layout to the share of clips in which none of its joints is ever detected; ``all``
+    for clips without any) and ``meta``.
     """
     meta, labels, seen, subjects = content['meta'], Counter(), [], set()
     persons = joints = dims = 0
@@ -201,9 +182,8 @@ def _undetected(seen: np.ndarray, layout: Any) -> dict[str, float]:
 def _load(path: Path) -> dict:
     _check_suffix(path)
     if not path.exists():
-        raise AnnotationError(
-            f'annotation file {path} does not exist; tools/prepare_data.py writes one'
-        )
+        advice = 'tools/prepare_data.py writes one'
+        raise AnnotationError(f'annotation file {path} does not exist; {advice}')
     if path.suffix == '.mg':
         folder = ClipFolder(path)
         return dict(split=folder.split, annotations=folder, meta=folder.meta, notes=[])

@@ -1,13 +1,12 @@
 """The few operations that numpy and torch do differently, for one clip or a batch of clips.
 
-A numpy array holds one clip, keypoint (M, T, V, C) and score (M, T, V); a torch tensor holds N of
-them, (N, M, T, V, C) and (N, M, T, V). So what is done to clips is written once and has both forms.
-M persons, T frames, V joints, C = 2 or 3 coordinates. Drawn parameters are numpy arrays, with a
-leading N for a batch; `like` brings them to the clips' device.
+A numpy array holds one clip, keypoint (M, T, V, C) and score (M, T, V): persons, frames, joints, 2
+or 3 coordinates; a torch tensor holds N, (N, M, T, V, C) and (N, M, T, V). Drawn parameters are
+numpy arrays, with a leading N for a batch; `like` brings them to the clips' device.
 
-Tensors keep their coordinates in separate planes of memory, (N, C, M, T, V), behind the usual
-order of axes: rows of joints are contiguous then, which is what makes the batched form fast.
-Element-wise operations keep that order by themselves; the functions here keep it too.
+Tensors keep their coordinates in separate planes of memory, (N, C, M, T, V), behind the usual order
+of axes: rows of joints are contiguous, which makes the batched form fast. Element-wise operations
+keep that order by themselves, and so do the functions here.
 """
 
 from __future__ import annotations
@@ -53,10 +52,7 @@ def per_clip(value, array):
 
 
 def positive(values, array):
-    """1 where a value is above 0 (or True), else 0, in the precision of ``array``.
-
-    Of scores (..., M, T, V): 1 where a joint is there, 0 where it is missing.
-    """
+    """1 where a value (a score) is above 0 or True, else 0, in the precision of ``array``."""
     if not is_batch(values):
         return (values > 0).astype(array.dtype)
     torch = sys.modules['torch']
@@ -77,11 +73,9 @@ def largest(array, axes: tuple[int, ...]):
 
 
 def body_spread(keypoint, score):
-    """How large the bodies of a clip are: () or (N,), in the data's unit.
+    """RMS distance () or (N,) of a clip's joints from the mean of their person and frame.
 
-    The root mean square distance of the joints that are there from the mean of their person and
-    frame: about 0.65 for upper bodies in shoulder widths, 0.5 m for whole bodies in metres, 0.05 m
-    for a hand.
+    About 0.65 for upper bodies in shoulder widths, 0.5 m for whole bodies, 0.05 m for a hand.
     """
     count = positive(score, keypoint).sum(-1)
     total, square = keypoint.sum(-2), (keypoint * keypoint).sum(-1).sum(-1)

@@ -1,7 +1,4 @@
-"""Class names, published class counts and protocols of the data sets of the field: `classes.json`.
-
-Beside them the draw of the few-label protocol.
-"""
+"""Class names, published counts and protocols of the field's data sets; the draw of few labels."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from mg_plugins.files import read_table
 
 
 def dataset_names() -> list[str]:
-    """Data sets of the table: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d.
+    """Data sets of the table `classes.json`: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d.
 
-    The other functions raise a KeyError that lists what there is for another name, or for a data
-    set of which the table lacks what was asked for.
+    For another name, or what the table lacks, the functions below raise a KeyError that lists what
+    there is.
     """
     return list(read_table('data/classes.json'))
 
@@ -41,12 +38,9 @@ def class_groups(name: str) -> dict[str, tuple[int, ...]]:
 def protocol(name: str, kind: str = 'cross_subject') -> dict:
     """An evaluation protocol as published.
 
-    Args:
-        name: One of `dataset_names`.
-        kind: 'cross_subject' gives ``train_subjects`` and ``test_subjects`` (numbers from 1), with
-            the published ``train_clips`` and ``test_clips`` where known; 'emotion' (imigue) gives
-            ``train_videos``, ``test_videos`` and ``outcomes``; 'cross_view' (nw_ucla) gives
-            ``train_cameras`` and ``test_cameras``.
+    'cross_subject' gives ``train_subjects`` and ``test_subjects`` (numbers from 1), and the
+    published ``train_clips`` and ``test_clips`` where known; 'emotion' (imigue) ``train_videos``,
+    ``test_videos`` and ``outcomes``; 'cross_view' (nw_ucla) ``train_cameras``, ``test_cameras``.
     """
     protocols = _part(name, 'protocols')
     if kind not in protocols:
@@ -57,17 +51,11 @@ def protocol(name: str, kind: str = 'cross_subject') -> dict:
 def draw_labelled(
     labels: Sequence[int], clips: Sequence[str], share: float, seed: int = 0
 ) -> np.ndarray:
-    """Indices of the clips whose labels may be used, sorted.
+    """Indices of the clips whose labels may be used, sorted: ``ceil(share · N_c)`` of each class c.
 
-    ``ceil(share · N_c)`` clips of each class c, so at least one. The draw depends on the seed and
-    on the clips' ids and labels alone, not on their order nor on the method that asks, and the
-    clips of a smaller share are among those of a larger one.
-
-    Args:
-        labels: Class of each clip (N,).
-        clips: Id of each clip (N,).
-        share: Part of each class, above 0 and up to 1; else a ValueError.
-        seed: Which draw.
+    The draw depends on the seed and on the clips' labels (N,) and ids (N,) alone, not on their
+    order nor on the method that asks, and the clips of a smaller share are among those of a larger
+    one.
     """
     if not 0 < share <= 1:
         raise ValueError(f'share must be above 0 and up to 1, got {share}')

@@ -1,15 +1,7 @@
 """Joint layouts: which joint is which, how joints are linked, and joints of one from another.
 
 One table (`layouts.json`) serves graphs, flips, bones, masks, normalisation, pictures and the
-synthetic set. A layout of your own is a dict in a config, a JSON file, or a registered name:
-
-    get_layout('imigue22')
-    get_layout(dict(name='mine', joints=['hip', 'knee', 'foot'],
-                    bones=[('knee', 'hip'), ('foot', 'knee')], centre='hip'))
-    get_layout('my_layout.json')
-
-Joints are given by name or by index, counted from 0. Aliases (``coco``, ``nturgb+d``, ``openpose``,
-``mediapipe``, ``halpe``, …) and upper case find the layouts of the table too.
+synthetic set.
 """
 
 from __future__ import annotations
@@ -38,19 +30,14 @@ class Layout:
     """Names and structure of the joints of one skeleton format (V joints).
 
     Args:
-        name: Name under which it can be registered.
-        joints: V joint names, in the order of the data, or their number.
-        bones: (child, parent) pairs. They form a tree over all joints unless ``tree`` is False.
-        centre: The joint that the body is centred on; the centre of graphs too. By default the
-            first that is nobody's child.
+        joints: V joint names, in the order of the data, or their number. All that follows takes
+            names or indices from 0, and refuses with a `LayoutError` what contradicts itself.
+        bones: (child, parent) pairs, a tree over all joints unless ``tree`` is False
+            (`imigue22_released`).
+        centre: The joint that bodies and graphs are centred on; else the first that is no child.
         pairs: (left, right) pairs that a mirrored body exchanges.
         regions: Body part (head, torso, left_arm, left_hand, left_leg, …) to joints. A joint may be
             in several (a wrist belongs to its arm and its hand) or in none.
-        note: What a reader should know about it.
-        tree: False allows bones that form no tree (`imigue22_released`).
-
-    Raises:
-        LayoutError: Unknown joints, bones that form no tree, overlapping pairs.
     """
 
     name: str
@@ -173,7 +160,7 @@ _registered: dict[str, Layout] = {}
 
 def layout_names() -> list[str]:
     """Names that `get_layout` knows: those of the table, then those registered."""
-    return [*_builtin(), *(name for name in _registered if name not in _builtin())]
+    return list(_builtin() | _registered)
 
 
 @cache
@@ -196,9 +183,11 @@ def register_layout(layout: Layout | Mapping | str | os.PathLike) -> Layout:
 def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
     """Find or build a layout; a LayoutError says what is wrong with it.
 
-    Args:
-        layout: A name of `layout_names` or `layout_aliases`, a dict with the arguments of `Layout`,
-            the path of a JSON file with such a dict, or a `Layout`.
+    It is given by its name or alias, in upper or lower case (`layout_names`, `layout_aliases`), by
+    a dict with the arguments of `Layout`, or by the path of a JSON file with such a dict:
+
+        get_layout(dict(name='mine', joints=['hip', 'knee', 'foot'],
+                        bones=[('knee', 'hip'), ('foot', 'knee')], centre='hip'))
     """
     if isinstance(layout, Layout):
         return layout
@@ -251,12 +240,10 @@ def _from_dict(entry: Mapping) -> Layout:
 
 @cache
 def _table() -> dict:
-    """What joints of several layouts have to do with each other: `relayout.json`.
+    """Joints across layouts, `relayout.json`; an entry for a left joint holds for the right one.
 
-    It says which names mean one joint (``common``: a name to the name that all layouts share;
-    ``own``: where a layout means something else by a name), and which joints may be made where they
-    are absent (``made``: from the middle of others, the first choice that is there). An entry for a
-    left joint holds for the right one too.
+    ``common``: a name to the name that all layouts share; ``own``: where a layout means something
+    else by a name; ``made``: joints made from the middle of others, the first choice that is there.
     """
     table = copy.deepcopy(read_table('data/relayout.json'))
     for part in (table['common'], table['made'], *table['own'].values()):
@@ -295,10 +282,7 @@ def common_names(layout: Layout) -> dict[str, int]:
 def joint_parts(source: Layout, target: Layout) -> list[dict[int, float]]:
     """What every target joint is made of: {index of a source joint: weight}, of a sum of 1.
 
-    Empty for a joint that the source does not have.
-
-    Raises:
-        LayoutError: The layouts have no joint in common.
+    Empty for a joint that the source does not have; no joint in common is a LayoutError.
     """
     known = common_names(source)
 
@@ -331,13 +315,9 @@ def relayout(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clips with the joints of another layout: (M, T, V', C) float32 and scores (M, T, V').
 
-    A joint made of several is missing where one of them is; else its score is the smallest of
-    theirs. A joint made of none is missing: coordinates and score 0.
-
-    Args:
-        keypoint: (M, T, V, C) coordinates, before normalisation.
-        score: (M, T, V) scores; None where joints with coordinates are certain.
-        parts: From `joint_parts`.
+    ``parts`` (of `joint_parts`) say how they come from (M, T, V, C), before normalisation, and
+    (M, T, V); without scores joints with coordinates are certain. A joint made of several is
+    missing where one of them is, else its score is their smallest; one made of none is missing.
     """
     keypoint = keypoint.astype(np.float32, copy=False)
     if score is None:

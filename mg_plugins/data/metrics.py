@@ -16,19 +16,12 @@ _log = logging.getLogger('mg_plugins')
 
 
 def recognition_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Top-1, top-5, mean class accuracy and macro-F1, as shares in [0, 1].
+    """Top-1, top-5, mean class accuracy and macro-F1 of scores (N, K), as shares in [0, 1].
 
-    Mean class accuracy runs over the classes that occur among the labels. Macro-F1 runs over
-    those and the classes that are only ever predicted (whose F1 is 0). Of equal scores the one of
-    the smaller class number comes first, in top-1 as in top-5. A clip with a score that is not
-    finite counts as wrong; that, and scores that tell no classes apart, are logged as a warning.
-
-    Args:
-        scores: One row of class scores a clip (N, K).
-        labels: True class of each clip (N,).
-
-    Raises:
-        ValueError: If there are no clips.
+    Mean class accuracy runs over the classes among the labels (N,), macro-F1 over those and the
+    classes that are only ever predicted (whose F1 is 0). Of equal scores the one of the smaller
+    class number comes first. A clip with a score that is not finite counts as wrong; that, and
+    scores that tell no classes apart, are logged as a warning.
     """
     from sklearn.metrics import f1_score, recall_score
 
@@ -66,19 +59,12 @@ def write_report(
     classes: Sequence[str] | None = None,
     note: str = '',
 ) -> None:
-    """Write metrics, predictions, confusion matrix and per-class figures.
+    """Write ``metrics.json``, ``predictions.csv`` (a row a clip) and ``scores.npy`` (N, K).
 
-    Files: ``metrics.json``, ``predictions.csv`` (a row a clip), ``scores.npy`` (N, K), and of the
-    clips with a label ``confusion.csv`` / ``.png``, ``per_class.csv`` / ``.png``.
-
-    Args:
-        folder: Where the files go; made if it is not there.
-        metrics: Named figures for ``metrics.json``.
-        scores: Class scores (N, K).
-        labels: True classes (N,), -1 where unknown.
-        clips: Fields of each clip (``frame_dir``, ``session``, …), columns of the predictions.
-        classes: Names of the K classes; numbers where they are not known.
-        note: Added to the titles of the pictures.
+    Of the clips with a label (N,; -1 where unknown) also ``confusion`` and ``per_class``, each
+    ``.csv`` and ``.png``. ``clips`` are the fields of each clip (``frame_dir``, ``session``, …),
+    columns of the predictions; the K ``classes`` are numbers where their names are not known, and
+    ``note`` is added to the titles of the pictures.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 

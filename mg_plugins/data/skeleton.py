@@ -1,7 +1,6 @@
 """Normalised coordinates, bones and motion of skeleton clips, from any layout; numpy only.
 
-Shapes: M persons, T frames, V joints, C coordinates (2 or 3). A missing joint has coordinates 0
-and, where there are scores, score 0; these functions keep it so.
+Shapes: M persons, T frames, V joints, C coordinates. A missing joint keeps coordinates and score 0.
 """
 
 from __future__ import annotations
@@ -41,21 +40,17 @@ def normalise(
 ) -> np.ndarray:
     """Put the body's centre at the origin and, for 2D, its shoulder width to about 1.
 
-    The person with most detected joints is the reference for all, so that persons keep their
-    places towards each other. The centre is the layout's centre joint: its median position over
-    the clip in 2D, its first detected position in 3D, or its position in every frame
-    (``per_frame``; interpolated where it is missing). A centre joint that is never detected is
-    replaced by the median of all detected joints. The size is that of `body_size`.
+    The person with most detected joints is the reference for all, so that persons keep their places
+    towards each other. The centre is the layout's centre joint: its median position in 2D, its
+    first detected one in 3D; where it is never detected, the median of all detected joints.
 
     Args:
         keypoint: (M, T, V, C) coordinates.
-        detected: (M, T, V) bool, from `detected_joints`.
+        detected: (M, T, V) bool, from `detected_joints`; the others become 0.
         layout: Layout of the V joints.
-        scale: Divide by the body size; None does so for 2D only, since 3D is in metres.
-        per_frame: Follow the centre through the clip, which removes the body's own travel.
-
-    Returns:
-        (M, T, V, C) float32, 0 where not detected.
+        scale: Divide by `body_size`; None does so for 2D only, since 3D is in metres.
+        per_frame: Follow the centre through the clip (interpolated where it is missing), which
+            removes the body's own travel.
     """
     keypoint, dims = keypoint.astype(np.float32, copy=False), keypoint.shape[-1]
     if not detected.any():
@@ -78,18 +73,12 @@ def normalise(
 
 
 def body_size(points: np.ndarray, seen: np.ndarray, layout: Layout) -> float:
-    """Shoulder width of one person in the data's unit, from whatever limbs were detected.
+    """Shoulder width of one person (T, V, C), ``seen`` (T, V), from whatever limbs were detected.
 
-    Every segment of `SEGMENTS` gives an estimate of body height: its median length over the frames
-    that show both ends, divided by its share. An image can only shorten a limb, so in 2D the
-    largest estimate counts; in 3D the median of them. Shoulder width is 0.259 of it. Without any
-    such segment, the root mean square distance of the detected joints from their mean is taken,
-    and 1.0 where nothing can be measured.
-
-    Args:
-        points: (T, V, C) coordinates of one person.
-        seen: (T, V) bool.
-        layout: Layout of the V joints; segments are found by joint names.
+    Every segment of `SEGMENTS`, found by joint names, gives an estimate of body height: its median
+    length over the frames that show both ends, divided by its share. An image can only shorten a
+    limb, so in 2D the largest estimate counts, in 3D their median. Without any such segment it is
+    the RMS distance of the detected joints from their mean, and 1.0 where nothing can be measured.
     """
     joints = layout.joints
     known = [(a, b, share) for (a, b), share in SEGMENTS.items() if a in joints and b in joints]
@@ -133,14 +122,8 @@ def write_features(keypoint, score, layout: Layout, feat: Sequence[str], out) ->
     A bone is a joint minus its parent (0 for the root), a motion is the next frame minus this one
     (0 in the last frame). Where one end is missing, the bone or motion is 0. In 2D each feature
     gets a score as third channel: the joint's own, the mean of both joints of a bone, the mean of
-    both frames of a motion.
-
-    Args:
-        keypoint: (..., M, T, V, C) coordinates, missing joints 0.
-        score: (..., M, T, V) scores.
-        layout: Layout of the V joints.
-        feat: Some of `FEATURES`.
-        out: (..., M, T, V, 3 * len(feat)).
+    both frames of a motion. Shapes: keypoint (..., M, T, V, C), score (..., M, T, V), out
+    (..., M, T, V, 3 * len(feat)); ``feat`` are some of `FEATURES`.
     """
     dims = keypoint.shape[-1]
     for place, name in enumerate(feat):

@@ -17,10 +17,9 @@ Interval = dict[str, float | None]  # value, low and high; None where there is n
 def expanded_levels(clusters: int) -> np.ndarray:
     """Two quantile levels (2,) of an expanded percentile interval of 95%.
 
-    With few clusters the plain percentile interval is too narrow. Its levels are moved outwards,
-    to Φ(±t(G−1) √(G/(G−1))) for G ≥ 2 clusters, the "expanded percentile interval" of Hesterberg
-    (2015), What teachers should know about the bootstrap, The American Statistician 69(4),
-    section 5.3.
+    With few clusters G the plain one is too narrow, so its levels are moved to
+    Φ(±t(G−1) √(G/(G−1))): Hesterberg (2015), What teachers should know about the bootstrap, The
+    American Statistician 69(4), section 5.3.
     """
     from scipy.stats import norm, t
 
@@ -31,21 +30,16 @@ def expanded_levels(clusters: int) -> np.ndarray:
 def bootstrap_difference(
     first: np.ndarray, second: np.ndarray, totals: np.ndarray, draws: int = 20_000, seed: int = 0
 ) -> Interval:
-    """How much larger the share of ``second`` is than that of ``first``.
+    """How much larger the mean share of ``second`` is than that of ``first``.
 
     Subjects (clusters) are drawn with replacement, the same for both sides, and seeds with
-    replacement for each side by itself: a seed has no meaning across two models.
+    replacement for each side by itself: a seed has no meaning across two models. The interval is
+    expanded (`expanded_levels`); a side of one seed, or clips of one subject, give none.
 
     Args:
         first: Correct clips, or sums of scores in [0, 1], (seeds, subjects).
-        second: The same of the other side (its own number of seeds, subjects).
+        second: The same of the other side, of its own number of seeds.
         totals: Clips of each subject (subjects,).
-        draws: Number of bootstrap draws.
-        seed: Of the draws.
-
-    Returns:
-        The difference of the mean shares with its expanded interval (`expanded_levels`). There is
-        no interval where a side has a single seed, or all clips are of one subject.
     """
     first, second, totals = (np.asarray(a, float) for a in (first, second, totals))
     shapes = first.shape[1:], second.shape[1:], totals.shape
@@ -75,16 +69,11 @@ def bootstrap_difference(
 
 
 class Bootstrap:
-    """Intervals of figures that are functions of sums over samples; their clusters are drawn.
+    """Intervals of figures that are functions of sums over n samples; their clusters are drawn.
 
     All figures of one object use the same draws, so the interval of a difference is that of paired
-    results. Levels are those of `expanded_levels`; with one cluster there is no interval.
-
-    Args:
-        clusters: Cluster (subject) of each of n samples. They are numbered in order of appearance:
-            what they are called does not change a figure.
-        draws: How often clusters are drawn.
-        seed: Of the draws.
+    results. Levels are those of `expanded_levels`; with one cluster there is no interval. Clusters
+    (a subject for each sample) count by order of appearance: their names change no figure.
     """
 
     def __init__(self, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Annotations as arrays: one ``.npz`` file, or a ``.mg`` folder whose arrays stay on the disk.
 
 Both keep the clips one after the other: ``keypoint`` (sum of M*T, V, C) and ``keypoint_score``
-(sum of M*T, V).
+(sum of M*T, V). ``.mg`` is for sets that do not fit into the memory.
 
 ``.npz``: ``shape`` (clips, 2) with M and T, ``offset`` (clips + 1,) rows, and ``record``, a UTF-8
 JSON text as bytes with ``split``, ``meta`` and the other fields of every annotation.
@@ -40,17 +40,9 @@ HEADER = 128
 
 
 class ClipFolder(Sequence):
-    """The clips of a ``.mg`` folder as a sequence of annotations, each made when it is asked for.
+    """The clips of a ``.mg`` folder (or its ``rows`` (K,)), each made and checked when asked for.
 
-    Its arrays are views of the files, so processes share them and none copies them. A clip is
-    checked when it is read.
-
-    Args:
-        path: The folder.
-        rows: Which clips (K,); all by default.
-
-    Raises:
-        AnnotationError: A folder whose files are missing, damaged or do not belong together.
+    Its arrays are views of the files, so processes share them and none copies them.
     """
 
     def __init__(self, path: str | os.PathLike, rows: np.ndarray | None = None) -> None:

@@ -1,13 +1,8 @@
 """The embedded synthetic micro-gesture set: what a config falls back to when its data is absent.
 
-No download, a few seconds, the same bytes for the same options. It shows that the machinery works;
-numbers measured on it say nothing about real micro-gestures, so they are always called synthetic.
-
 Subjects with their own build, habits and favourite gestures sit through sessions that end in 'win'
-or 'lose'. A session is a timeline of clips; how often each gesture occurs follows the published
-class counts, the subject, and, when ``linked``, the outcome. `synthetic_plan` decides who does what
-when, `synthetic_motion` moves the bodies, `synthetic_gestures.json` holds the movements; here a
-camera and a pose estimator look at the bodies.
+or 'lose'. `synthetic_plan` decides who does what when, `synthetic_motion` moves the bodies,
+`synthetic_gestures.json` holds the movements; here a camera and a pose estimator look at them.
 """
 
 from __future__ import annotations
@@ -48,20 +43,15 @@ DEPTH_ERROR, YAW = 2.5, {2: 9.0, 3: 25.0}
 
 
 def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
-    """Generates the set.
+    """The set of some `SyntheticOptions`: ``(split, annotations, meta)`` for `save_annotations`.
 
-    Args:
-        **options: those of :class:`SyntheticOptions`.
+    No download, a few seconds, the same bytes for the same options. It shows that the machinery
+    works; numbers measured on it say nothing about real micro-gestures.
 
-    Returns:
-        ``(split, annotations, meta)``, ready for `save_annotations`. Splits: 'xsub_train' and
-        'xsub_val' (subjects held out), 'sessions_train' and 'sessions_test' (the same); of
-        recordings 'recordings_train' and 'recordings_val'. Key points are (1, T, V, 2) pixels or
-        (1, T, V, 3) metres. A clip does not change when more clips are asked for, except the few
-        whose label is exchanged so that every class occurs in every split.
-
-    Raises:
-        ValueError: an option out of range, or a layout with joints that the body does not have.
+    Splits: 'xsub_train' and 'xsub_val' (subjects held out), 'sessions_train' and 'sessions_test'
+    (the same); of recordings 'recordings_train' and 'recordings_val'. Keypoints are (1, T, V, 2)
+    pixels or (1, T, V, 3) metres. A clip does not change when more clips are asked for, except the
+    few whose label is exchanged so that every class occurs in every split.
     """
     options = SyntheticOptions(**options)
     maker = _Maker(options)
@@ -93,11 +83,8 @@ def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
 def ensure_synthetic(**options) -> Path:
     """Path of the set's ``.pkl`` in the `cache_folder`, generated at the first call.
 
-    Several processes may call it at once: each writes a file of its own and moves it into place,
-    and all write the same bytes. A damaged or foreign file is replaced.
-
-    Args:
-        **options: as for :func:`make_synthetic`.
+    Several processes may call it at once: each moves a file of the same bytes into place. A damaged
+    or foreign file is replaced.
     """
     chosen = SyntheticOptions(**options)
     key = hashlib.sha256(json.dumps([VERSION, asdict(chosen)]).encode()).hexdigest()[:12]
@@ -270,7 +257,7 @@ def observe(
     noise: float,
     dims: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Key points (n, T, V, dims) and scores (n, T, V) as a pose estimator would give them.
+    """Keypoints (n, T, V, dims) and scores (n, T, V) as a pose estimator would give them.
 
     A missing joint is all 0 in both. Of standard normal draws are ``view`` (n, 6; distance, size
     in the frame, sideways, up, yaw, roll), ``draws`` (n, T, V, dims + 2) and ``quality`` (n,; high

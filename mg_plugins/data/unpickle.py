@@ -38,12 +38,7 @@ class AnnotationError(UserError):
 
 
 def load_pickle(path: str | os.PathLike) -> Any:
-    """The content of a pickle file, with plain numpy arrays and scalars.
-
-    Raises:
-        AnnotationError: The file names anything else than numbers, text, built-in containers and
-            numpy arrays, asks for more memory than a file of its size may, or is damaged.
-    """
+    """The content of a pickle file, with plain numpy arrays; an AnnotationError where refused."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -78,8 +73,7 @@ def _walk(program: mmap.mmap) -> None:
 class _Inert:
     """A function that pickle can call but not write into.
 
-    All those of a file may be given so many bytes and items together (``left``), so that none is
-    copied over and over.
+    All of a file may be given ``left`` bytes and items together, so that none is copied forever.
     """
 
     __slots__ = ('_call', '_left')

@@ -12,8 +12,7 @@ from mg_plugins.data.classes import class_counts
 def resolve_counts(counts: str | Sequence[int]) -> torch.Tensor:
     """Clips of each class as a float tensor (K,), from a list or a data set's name.
 
-    Raises:
-        ValueError: If a class has no clip: its log prior would be infinite.
+    A class without a clip is a ValueError: its log prior would be infinite.
     """
     counts = class_counts(counts) if isinstance(counts, str) else counts
     counts = torch.as_tensor(counts, dtype=torch.float32)
@@ -34,10 +33,9 @@ class LongTailLoss(nn.Module):
 
     Args:
         counts: Clips of each class in training, or a data set's name (``'imigue'``).
-        tau: Strength τ of the adjustment; 0 is none, 1 the balanced error's own.
-        beta: β of the class weights in [0, 1); 0 is none.
+        tau: τ; 0 adjusts nothing, 1 is the balanced error's own.
+        beta: β in [0, 1); 0 gives all classes the same weight.
         label_smoothing: Share of the target that is spread over all classes.
-        loss_weight: Factor of the loss.
     """
 
     def __init__(

@@ -51,13 +51,8 @@ class HeadAlone(Hook):
 class MGNamesHead(GCNHead):
     """MMAction2's ``GCNHead`` that also draws clips to the names of their classes.
 
-    Args:
-        *args: As for ``GCNHead``.
-        names: Options of `NameLoss`, without its width: ``dict(names='imigue')``.
-        **kwargs: As for ``GCNHead``.
-
-    Raises:
-        UserError: Names are missing, or there is not one for each class.
+    ``names`` are options of `NameLoss` without its width (``dict(names='imigue')``), one name for
+    each class; all else is as for ``GCNHead``.
     """
 
     def __init__(self, *args, names: dict | None = None, **kwargs) -> None:

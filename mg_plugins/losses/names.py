@@ -16,14 +16,8 @@ def embed_names(names: str | Sequence[str], dim: int = 16) -> torch.Tensor:
 
     Counts of 2 to 4 letters in a row, weighed by how rare they are among the names (tf-idf), and
     of these the ``dim`` leading directions (latent semantic analysis, Deerwester et al., 1990), or
-    as many more as every name needs to keep half of its length.
-
-    Args:
-        names: One for each class, or a data set's name.
-        dim: Dimensions.
-
-    Raises:
-        UserError: No such data set, names that are no text or are alike, or no dimension.
+    as many more as every name needs to keep half of its length. ``names`` are one for each class,
+    or a data set's name; what is no data set, no text or alike is a UserError.
     """
     if isinstance(names, str):
         if names not in dataset_names():
@@ -49,10 +43,8 @@ class NameLoss(nn.Module):
 
     Args:
         in_channels: Width of the features.
-        names: One for each class, or a data set's name (``'imigue'``).
-        dim: Dimensions of the names, see `embed_names`.
+        names: As for `embed_names`, like ``dim``.
         temperature: Of the softmax over classes.
-        loss_weight: Factor of the loss.
     """
 
     def __init__(

@@ -28,32 +28,25 @@ _log = logging.getLogger('mg_plugins')
 class MGPoseDataset(PoseDataset):
     """MMAction2's PoseDataset on files that are read without running what is in them.
 
-    Every sample carries the fields of its annotation, session, subject, start, end, fps and
-    outcome among them where the file knows them. Clips without a label are kept, for pre-training
-    and prediction, unless ``labelled`` says otherwise. The clips of a ``.mg`` folder stay on the
-    disk; worker processes share those of other files, so there is no ``serialize_data``.
+    Every sample carries the fields of its annotation. The clips of a ``.mg`` folder stay on the
+    disk; worker processes share those of other files, so there is no ``serialize_data``. What is
+    wrong with the file, the choice of clips or a label is an AnnotationError.
 
     Args:
         ann_file: A .pkl or .npz file or a .mg folder, see `mg_plugins.data.annotations`.
-        pipeline: Transforms, as for PoseDataset.
+        pipeline: Transforms; this and all not named here as for PoseDataset.
         split: Name of a split of the file; None takes all clips.
         subjects: Keep only clips of these subjects (numbers or texts).
         exclude_subjects: Drop clips of these subjects; with ``subjects`` given on the test side
             this leaves subjects out within a split.
-        share: Keep only this part of each class's clips, at least one clip a class, as if the
-            others had no label; above 0 and up to 1. The draw is that of `draw_labelled`,
-            taken after the choices above, among the clips that have a label.
-        share_seed: Which draw.
+        share: Keep only this part of each class's clips, as if the others had no label: the draw
+            ``share_seed`` of `draw_labelled` among the labelled clips that are left of the above.
         rest: Take the clips with a label that ``share`` leaves instead.
-        labelled: Keep only clips with a label. The tools set it where the model learns from labels.
+        labelled: Keep only clips with a label; the others serve pre-training and prediction. The
+            tools set it where the model learns from labels.
         layout: Joint layout of the clips; None takes the one that the file names.
         with_score: Give ``keypoint_score`` to the pipeline. MMAction2's own pipelines over NTU's
             joints in metres have no place for it.
-        **kwargs: As for PoseDataset (``test_mode``, ``data_root``, ``num_classes``, ...).
-
-    Raises:
-        AnnotationError: A file that is missing, refused or wrongly built, an unknown split or
-            subject, a label that is no class, or no clip left.
     """
 
     def __init__(
@@ -108,10 +101,8 @@ class MGPoseDataset(PoseDataset):
         keep = np.ones(len(clips), bool)
         if self.split is not None:
             if self.split not in splits:
-                raise AnnotationError(
-                    f'{self.ann_file} has no split {self.split!r}; it has '
-                    f'{sorted(splits) or "none"}'
-                )
+                has = sorted(splits) or 'none'
+                raise AnnotationError(f'{self.ann_file} has no split {self.split!r}; it has {has}')
             wanted = set(splits[self.split])
             keep = np.array([name in wanted for name in names], bool)
         if self.subjects is not None or self.exclude_subjects is not None:
@@ -207,22 +198,14 @@ def dataset_labels(dataset) -> np.ndarray:
 class MGClassBalancedSampler(DefaultSampler):
     """Draws every class c with probability proportional to count(c) ** (1 - power).
 
-    Power 0 is the data set as it is, 0.5 takes square roots, 1 gives all classes the same share. An
-    epoch has as many draws as the data set has clips, by systematic sampling: a clip, and a class,
-    whose expected number of draws is e comes floor(e) or ceil(e) times, in another order and
-    selection each epoch.
+    ``power`` 0 is the data set as it is, 0.5 takes square roots, 1 gives all classes the same
+    share. An epoch has as many draws as the data set has clips, by systematic sampling: a clip, and
+    a class, whose expected number of draws is e comes floor(e) or ceil(e) times, in another order
+    and selection each epoch; without ``shuffle`` they are the same, in data set order.
 
     Draws depend on ``seed + epoch`` alone, so a resumed run goes on as the killed one would have.
-    Ranks share one sequence, each taking every world_size-th draw.
-
-    Args:
-        dataset: A data set with labels, see `dataset_labels`.
-        power: Strength of the balancing, 0 to 1.
-        shuffle: False repeats the same draws in data set order every epoch.
-        seed: As for MMEngine's DefaultSampler; so is ``round_up``.
-
-    Raises:
-        ValueError, TypeError, UserError: ``power`` outside 0 to 1, no labels, clips without one.
+    Ranks share one sequence, each taking every world_size-th draw. The data set needs a label for
+    every clip, see `dataset_labels`; the rest is as for MMEngine's DefaultSampler.
     """
 
     def __init__(

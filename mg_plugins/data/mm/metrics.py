@@ -19,10 +19,9 @@ from mg_plugins.data.mm.transforms import META_KEYS
 class MGMetric(BaseMetric):
     """Top-1, top-5, mean class accuracy and macro-F1 of a recognizer's predictions.
 
-    Clips without a label are predicted and not counted; ``unlabelled`` says how many there are.
-    After each evaluation ``latest`` holds, on rank 0, the scores (N, K), labels (N,; -1 where
-    there is none) and the clips' fields (session, subject, …), for reports and hooks. Names begin
-    with ``prefix``, ``acc/`` by default; on a synthetic set all begin with that word.
+    Clips without a label are not counted; ``unlabelled`` says how many there are. After each
+    evaluation ``latest`` holds, on rank 0, the scores (N, K), labels (N,; -1 where there is none)
+    and the clips' fields, for reports and hooks. On a synthetic set all names begin with that word.
     """
 
     default_prefix = 'acc'
@@ -39,9 +38,9 @@ class MGMetric(BaseMetric):
             )
 
     def evaluate(self, size: int) -> dict[str, float]:
-        if (self.dataset_meta or {}).get('source') == 'synthetic':
-            if not self.prefix.startswith('synthetic'):
-                self.prefix = 'synthetic'
+        synthetic = (self.dataset_meta or {}).get('source') == 'synthetic'
+        if synthetic and not self.prefix.startswith('synthetic'):
+            self.prefix = 'synthetic'
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:

@@ -1,7 +1,7 @@
 """Pipeline transforms for any joint layout: thin classes over `mg_plugins.data.skeleton`.
 
-A pipeline: ``MGNormalize``, augmentations, ``MGSkeFeat``, then MMAction2's
-FormatGCNInput and ``PackActionInputs(meta_keys=META_KEYS)``.
+A pipeline: ``MGNormalize``, augmentations, ``MGSkeFeat``, then MMAction2's FormatGCNInput and
+``PackActionInputs(meta_keys=META_KEYS)``. A ``layout`` is a name, dict or file of one.
 """
 
 from __future__ import annotations
@@ -15,26 +15,19 @@ from mmcv.transforms import BaseTransform
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, joint_parts, relayout
 from mg_plugins.data.skeleton import FEATURES, detected_joints, features, normalise
 
-# For PackActionInputs(meta_keys=META_KEYS): fields that travel to the evaluator; those that a
-# sample lacks are left out.
+# Fields that travel to the evaluator; those that a sample lacks are left out.
 META_KEYS = ('frame_dir', 'session', 'subject', 'start', 'end', 'fps', 'outcome')
 MODES = ('auto', '2d', '3d')
 
 
 @TRANSFORMS.register_module()
 class MGNormalize(BaseTransform):
-    """Body-centred coordinates, in shoulder widths for 2D; see `skeleton.normalise`.
+    """Body-centred coordinates, in shoulder widths for 2D: `skeleton.normalise` in a pipeline.
 
-    Required keys: keypoint (M, T, V, C), keypoint_score (optional). Modified: keypoint (float32,
-    missing joints 0), keypoint_score (0 where a joint has no coordinates). Added: keypoint_score,
-    where there is none, because the centre joint then lies at the origin, where only its score
-    tells it from a missing one. So it comes once in a pipeline, before what moves joints.
-
-    Args:
-        layout: Name, dict or file of the joint layout.
-        mode: '2d' and '3d' insist on that many coordinates, 'auto' takes what comes.
-        scale: Divide by the body size; None does so for 2D only.
-        per_frame: Follow the centre joint through the clip.
+    Keys: keypoint (M, T, V, C) becomes float32, keypoint_score 0 where a joint has no coordinates.
+    It is added where there is none, because the centre joint then lies at the origin, where only
+    its score tells it from a missing one. So this comes once, before what moves joints. ``mode``
+    '2d' and '3d' insist on that many coordinates, 'auto' takes what comes.
     """
 
     def __init__(
@@ -66,13 +59,9 @@ class MGSkeFeat(BaseTransform):
     """Joint, bone and motion inputs from the layout; see `skeleton.features`.
 
     The counterpart of MMAction2's GenSkeFeat, for every layout and with missing joints left out.
-
-    Required keys: keypoint (M, T, V, C), keypoint_score (optional). Modified: keypoint
-    (M, T, V, 3 * number of features). Removed: keypoint_score, which is the third channel in 2D.
-
-    Args:
-        layout: Name, dict or file of the joint layout.
-        feat: One or several of 'joint', 'bone', 'joint_motion', 'bone_motion'.
+    Keys: keypoint (M, T, V, C) becomes (M, T, V, 3 * number of features), and keypoint_score goes:
+    it is the third channel in 2D. ``feat`` is one or several of 'joint', 'bone', 'joint_motion',
+    'bone_motion'.
     """
 
     def __init__(self, layout: str | dict | Layout, feat: str | Sequence[str] = 'joint') -> None:
@@ -93,21 +82,14 @@ class MGRelayout(BaseTransform):
     """The joints of another layout, for a model that was trained on that one; see `joint_parts`.
 
     Stands before MGNormalize, which then centres and scales by the target's own joints. Picture
-    coordinates stay such and metres stay metres: it makes no depth and takes none away.
-
-    Required keys: keypoint (M, T, V, C), keypoint_score (optional). Modified: keypoint
-    (M, T, V', C). Added or modified: keypoint_score (M, T, V'), 0 for joints that the source does
-    not have.
+    coordinates stay such and metres stay metres: it makes no depth and takes none away. Keys:
+    keypoint (M, T, V, C) becomes (M, T, V', C), keypoint_score (M, T, V'), 0 for joints that the
+    source does not have.
 
     Args:
-        source: Name, dict or file of the clips' layout.
-        target: Name, dict or file of the layout wanted.
+        source: Layout of the clips.
+        target: Layout wanted; one without a common joint is a LayoutError.
         coordinates: 2 or 3, what the model was trained on; clips with another number are refused.
-            None takes what comes.
-
-    Raises:
-        LayoutError: Layouts without a common joint, or clips of another layout or number of
-            coordinates.
     """
 
     def __init__(
