@@ -251,5 +251,10 @@ def _read(runs: Mapping[str, Sequence[Path]], scores: str) -> tuple[Predicted, n
                 f'{name} was tested on other clips or classes than {next(iter(runs))}: fuse '
                 'streams of one set and one split'
             )
+        if not np.isfinite(said.scores).all():
+            raise UserError(
+                f'{name} has scores that are not finite ({folders[0] / scores}): its training has '
+                'diverged; leave it out, or train it with a lower learning rate'
+            )
         found.append(np.log(said.scores.astype(np.float64).clip(1e-12)))
     return first, np.stack(found)
