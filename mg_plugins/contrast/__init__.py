@@ -8,12 +8,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        'extract': ['evaluating', 'extract_features', 'features_of_batch'],
-        'functional': ['distribution_loss', 'effective_rank', 'info_nce', 'spread'],
-        'heads': ['InfoNCE', 'NearestNeighbours', 'SupConLoss', 'projector'],
         'learner': ['DualStream', 'Terms'],
+        'losses': ['InfoNCE', 'NearestNeighbours', 'SupConLoss', 'distribution_loss']
+        + ['effective_rank', 'info_nce', 'projector', 'spread'],
         'masked': ['MaskedMotion', 'SkeletonTransformer'],
-        'probes': ['Features', 'knn_probe', 'left_out_knn', 'linear_probe', 'retrieval'],
+        'probes': ['Features', 'evaluating', 'extract_features', 'features_of_batch', 'knn_probe']
+        + ['left_out_knn', 'linear_probe', 'retrieval'],
         'queue': ['ContrastError', 'MomentumQueue'],
         'streams': ['GraphPool', 'GRUStream', 'StreamFusion', 'limbs', 'pool_frames'],
     },

@@ -18,10 +18,18 @@ from torch import Tensor, nn
 
 from mg_plugins.data.layouts import Layout
 
-from .extract import evaluating
-from .functional import NEVER, distribution_loss, drop_energetic, info_nce
-from .heads import InfoNCE, NearestNeighbours, embed, projector
+from .losses import (
+    NEVER,
+    InfoNCE,
+    NearestNeighbours,
+    distribution_loss,
+    drop_energetic,
+    embed,
+    info_nce,
+    projector,
+)
 from .masked import MaskedMotion
+from .probes import evaluating
 from .queue import ContrastError, gather, ranks, shuffled, unshuffled
 from .streams import SEGMENTS, GraphPool, StreamFusion
 
@@ -76,22 +84,16 @@ class DualStream(nn.Module):
     Args:
         backbone: The graph stream: clips (N, M, T, V, C_in) to feature maps (N, M, C, T, V).
         channels: Channels C of these maps.
-        sequence: The second stream, of the same width: `GRUStream`, or any
-            module that takes clips and maps and returns (N, C).
-        segments: Segments of time that the graph stream's maps are averaged in, see `pool_frames`;
-            the second stream's must be as many.
-        layout: Joint layout by whose limbs they are averaged, too, see `limbs`; None takes all
-            joints together.
+        sequence: The second stream, of the same width: `GRUStream`, or any module that takes clips
+            and maps and returns (N, segments · C).
+        segments: Segments of time that the maps are averaged in, see `pool_frames`.
+        layout: Joint layout by whose limbs they are averaged, too, see `GraphPool`.
         fusion: How both are fused, one of `FUSIONS`.
         head: Makes the head of each stream; its ``dim`` is the width of all embeddings.
-        terms: Weights of the losses.
+        terms: Weights of the losses; a ContrastError where they leave nothing to learn from.
         mining: Further positives out of the queue.
-        masked: Learn from masked motion prediction, too, with the weight ``terms.masked``; needs a
-            `SkeletonTransformer` as the backbone.
+        masked: Learn from masked motion prediction of a `SkeletonTransformer`, too.
         shuffle_bn: Shuffle keys across ranks, for their batch normalisation.
-
-    Raises:
-        ContrastError: If there is nothing to learn from.
     """
 
     def __init__(
@@ -159,17 +161,10 @@ class DualStream(nn.Module):
 
     @torch.no_grad()
     def extract(self, inputs: Tensor, stream: str | None = None) -> Tensor | dict[str, Tensor]:
-        """Features before projection, of the encoders in evaluation mode, for probes.
+        """Features (N, D) float32 before projection, of the encoders in evaluation mode.
 
-        Args:
-            inputs: Clips (N, M, T, V, C), or (N, crops, M, T, V, C): crops are averaged.
-            stream: ``'fused'``, ``'graph'`` or ``'sequence'``; ``None`` gives all in a dict.
-
-        Returns:
-            (N, D) float32.
-
-        Raises:
-            ContrastError: If the model has no such stream.
+        Of clips (N, M, T, V, C), or (N, crops, M, T, V, C), whose crops are averaged; of the stream
+        ``'fused'``, ``'graph'`` or ``'sequence'``, or of all in a dict.
         """
         if stream is not None and stream not in self.streams:
             raise ContrastError(f'stream must be one of {", ".join(self.streams)}, got {stream!r}')
@@ -182,15 +177,13 @@ class DualStream(nn.Module):
     def forward(self, views: Tensor, clips: Tensor | None = None) -> dict[str, Tensor]:
         """Losses by pair of streams (``loss_…``), and figures of the last pair (``contrast/…``).
 
-        While the queue is empty there is nothing to tell apart: losses are 0, and no figures.
+        While the queue is empty there is nothing to tell apart: losses are 0, and no figures. Views
+        missing, and momentum encoders that nothing moves, are a ContrastError.
 
         Args:
             views: (N, views, M, T, V, C): query, key and, where asked for, an extreme one. With two
                 more, the graph stream learns from these, the sequence stream from the first two.
             clips: A number (N,) that tells clips apart, int64; −1 where it is not known.
-
-        Raises:
-            ContrastError: If views are missing, or nothing moves the momentum encoders.
         """
         wanted = 3 if self.terms.extreme else 2
         dual = views.dim() == 6 and views.shape[1] == wanted + 2  # the last two: the graph stream's
@@ -247,7 +240,7 @@ class DualStream(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Features (N, D) by stream and the graph stream's map, of clips (N, M, T, V, C).
 
-        The graph stream takes its own view of them, if there is one.
+        The graph stream takes its own view ``graph`` of them, if there is one.
         """
         maps = parts['backbone'](clips if graph is None else graph)
         features = dict(graph=self.pool(maps))

@@ -12,15 +12,8 @@ class SkeletonTransformer(nn.Module):
     """A transformer whose tokens are single joints over a few frames each.
 
     It has the shape of a GCN backbone, so all that takes one takes it: recognizers, `DualStream`,
-    probes. Any number of joints that was given and any length that a patch divides.
-
-    Args:
-        num_joints: Joints V of a pose.
-        in_channels: Values C_in a joint.
-        channels: Width C of the tokens, divisible by ``heads``.
-        patch: Frames P of a token.
-        layers: Transformer layers.
-        heads: Heads of the attention.
+    probes. Tokens are ``channels`` C wide, divisible by ``heads``, and ``patch`` P frames long, by
+    which the length of clips is divisible.
     """
 
     def __init__(
@@ -67,9 +60,7 @@ class SkeletonTransformer(nn.Module):
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Tokens (B, L, C), any choice of those of `embed`, in context."""
-        for layer in self.layers:
-            tokens = layer(tokens)
-        return self.norm(tokens)
+        return self.norm(self.layers(tokens))
 
     def forward(self, clips: Tensor) -> Tensor:
         """Feature maps (N, M, C, T/P, V) of clips (N, M, T, V, C_in)."""
@@ -87,14 +78,11 @@ class MaskedMotion(nn.Module):
     displacement, over its root mean square in the clip.
 
     Args:
-        backbone: The encoder that it will be called with; only its sizes are read.
-        share: Share of the tokens that are hidden.
-        layers: Layers of the decoder.
-        heads: Heads of its attention.
+        backbone: The encoder that it will be called with; only its sizes are read. Another than a
+            `SkeletonTransformer` is a ContrastError.
+        share: Share of the tokens that are hidden, between 0 and 1, or a ContrastError.
+        layers, heads: Of the decoder.
         temperature: τ, relative to the mean energy; the larger, the more by chance.
-
-    Raises:
-        ContrastError: If the backbone has no tokens to hide, or the share makes no sense.
     """
 
     def __init__(
@@ -129,10 +117,9 @@ class MaskedMotion(nn.Module):
         places = backbone.places(clips.shape[2] // backbone.patch) + self.hidden
         every = places.expand(len(tokens), -1, -1)
         every = every.scatter(1, visible[..., None].expand_as(seen), seen + take(every, visible))
-        for layer in self.layers:
-            every = layer(every)
+        every = self.predict(self.layers(every))
         hidden = order[:, : int(self.share * order.shape[1])]
-        return (take(self.predict(every), hidden) - take(target, hidden)).square().mean()
+        return (take(every, hidden) - take(target, hidden)).square().mean()
 
     def order(self, target: Tensor) -> Tensor:
         """Tokens (B, L) in the order in which they are hidden, of their motion (B, L, P · C_in)."""
@@ -142,13 +129,14 @@ class MaskedMotion(nn.Module):
         return (energy / self.temperature + gumbel).argsort(1, descending=True)
 
 
-def transformer(channels: int, layers: int, heads: int) -> nn.ModuleList:
+def transformer(channels: int, layers: int, heads: int) -> nn.Sequential:
     """Pre-norm transformer layers over tokens (B, L, channels), without dropout."""
-    return nn.ModuleList(
-        nn.TransformerEncoderLayer(
-            channels, heads, 2 * channels, 0.0, 'gelu', batch_first=True, norm_first=True
+    options = dict(dropout=0.0, activation='gelu', batch_first=True, norm_first=True)
+    return nn.Sequential(
+        *(
+            nn.TransformerEncoderLayer(channels, heads, 2 * channels, **options)
+            for _ in range(layers)
         )
-        for _ in range(layers)
     )
 
 

@@ -1,20 +1,24 @@
-"""How good frozen features are: nearest neighbours, linear, few labels, retrieval, and a picture.
+"""Features of clips out of a model, and how good they are: neighbours, linear, retrieval, t-SNE.
 
-Everything here is functions on features (N, D) that were extracted already. Whatever is fitted
-(centring, a regularisation strength, a classifier) is fitted on the training side alone; the test
-side is only ever predicted.
+Whatever a probe fits (centring, a regularisation strength, a classifier) is fitted on the training
+side alone; the test side is only ever predicted.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .queue import ContrastError
+from .streams import GraphPool
 
 # Inverse regularisation strengths that the linear probe chooses from, on training subjects.
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -56,11 +60,89 @@ class Features:
         return Features(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; every module then is in the mode it was in, come what may."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def filling_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation has the statistics of what passes in this block, all of it alike.
+
+    Without, an untrained model has mean 0 and variance 1 everywhere, and is no fair twin of a
+    trained one. Evaluation mode or not, layers then learn statistics and nothing else.
+    """
+    momenta = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm)}
+    hooks = [m.register_forward_pre_hook(lambda norm, _: norm.train() and None) for m in momenta]
+    for norm in momenta:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    try:
+        yield
+    finally:
+        for hook, (norm, momentum) in zip(hooks, momenta.items(), strict=True):
+            hook.remove()
+            norm.momentum = momentum
+
+
+@torch.no_grad()
+def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """Features (N, D) by stream of clips (N, crops, M, T, V, C), crops averaged.
+
+    A :class:`DualStream` gives all its streams; of any other recognizer with a GCN backbone the
+    pooled feature map is ``'graph'``, and of a model without one there is a ContrastError. The
+    model must be in evaluation mode.
+    """
+    if hasattr(model, 'extract'):
+        return model.extract(inputs, None)
+    if not hasattr(model, 'backbone'):
+        raise ContrastError(f'{type(model).__name__} has no backbone whose features could be taken')
+    maps = model.backbone(inputs.flatten(0, 1))
+    return dict(graph=GraphPool()(maps).float().view(*inputs.shape[:2], -1).mean(1))
+
+
+def extract_features(
+    model: nn.Module, loader: Iterable[dict], progress: str | None = None
+) -> dict[str, Features]:
+    """Features of every clip of a loader, by stream, in evaluation mode.
+
+    Samples carry ``gt_label`` and ``frame_dir``, and ``subject`` where it is known. ``progress`` is
+    what a progress bar says. A loader without clips and features that are not finite are a
+    ContrastError.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    if progress is not None:
+        loader = track(loader, progress, console=Console(stderr=True), transient=True)
+    vectors: dict[str, list[np.ndarray]] = {}
+    labels, clips, subjects = [], [], []
+    with evaluating(model):
+        for data in loader:
+            data = model.data_preprocessor(data, training=False)
+            for stream, rows in features_of_batch(model, data['inputs']).items():
+                vectors.setdefault(stream, []).append(rows.float().cpu().numpy())
+            for sample in data['data_samples']:
+                labels.append(int(sample.gt_label))
+                clips.append(str(sample.get('frame_dir', len(clips))))
+                subjects.append(str(sample.get('subject', '')))
+    if not labels:
+        raise ContrastError('there is no clip to take features of')
+    known = np.array(labels), np.array(clips), np.array(subjects)
+    return {stream: Features(np.concatenate(rows), *known) for stream, rows in vectors.items()}
+
+
 def is_collapsed(vectors: np.ndarray, tolerance: float = 1e-3) -> bool:
     """Whether all clips have nearly the same features.
 
-    Compares the spread of the L2-normalised rows, √(Σ_d Var_n), which is near 1 for rows that
-    point anywhere, with ``tolerance``.
+    The spread of the L2-normalised rows, √(Σ_d Var_n), is near 1 for rows that point anywhere.
     """
     return len(vectors) > 1 and float(np.sqrt(unit(vectors).var(0).sum())) < tolerance
 
@@ -77,8 +159,7 @@ def knn_probe(
     """Labels (N_test,) by a weighted vote of the nearest training clips.
 
     A neighbour with cosine similarity s votes with weight exp(s / temperature), as is usual for
-    contrastive features (Wu et al., 2018, arXiv 1805.01978). With fewer training clips than
-    ``neighbours`` all of them vote.
+    contrastive features (Wu et al., 2018, arXiv 1805.01978).
     """
     return vote(unit(test.vectors) @ unit(train.vectors).T, train.labels, neighbours, temperature)
 
@@ -86,10 +167,7 @@ def knn_probe(
 def vote(
     similarity: np.ndarray, labels: np.ndarray, neighbours: int, temperature: float = 0.07
 ) -> np.ndarray:
-    """Labels (N_test,) by similarities (N_test, N) to clips with labels (N,), see `knn_probe`.
-
-    Clips of similarity -inf have no vote.
-    """
+    """Labels (N_test,) by similarities (N_test, N) to clips with labels (N,); -inf has no vote."""
     count = min(neighbours, similarity.shape[1])
     nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
     # The largest similarity is taken off first: the ratio of weights stays and nothing overflows.
@@ -172,9 +250,6 @@ def left_out_knn(features: Features, neighbours: int = 20) -> float:
 
     Needs training clips alone, so it may be watched during pre-training and may choose a
     checkpoint. With fewer than two subjects each clip is left out by itself.
-
-    Raises:
-        ContrastError: If there are fewer than two clips.
     """
     if len(features) < 2:
         raise ContrastError(f'neighbours need at least 2 clips, got {len(features)}')

@@ -12,16 +12,10 @@ class ContrastError(UserError):
 
 
 class MomentumQueue(nn.Module):
-    """The last ``size`` keys, with the clip that each one shows; all of it is in the checkpoint.
+    """The last ``size`` keys of width ``dim``, with the clip that each one shows.
 
-    A batch that does not divide the size wraps around, and one that is larger leaves its last keys.
-
-    Args:
-        dim: Width D of a key.
-        size: Number of keys K that are kept.
-
-    Raises:
-        ContrastError: If the size is not a positive integer.
+    All of it is in the checkpoint. A batch that does not divide the size wraps around, and one that
+    is larger leaves its last keys. A size that is no positive integer is a ContrastError.
     """
 
     def __init__(self, dim: int, size: int) -> None:
@@ -84,13 +78,7 @@ def shuffled(values: Tensor) -> tuple[Tensor, list[Tensor]]:
 
     Batch normalisation of keys then sees other clips than that of queries, which could otherwise
     tell a query's key by the statistics they share (shuffled batch norm of He et al., MoCo).
-
-    Args:
-        values: This rank's (n, …).
-
-    Returns:
-        The values that this rank was dealt (n, …), and for each rank where its own values (n,)
-        were dealt to, for :func:`unshuffled`.
+    Returns the values (n, …) that this rank was dealt, and where each rank's own (n,) were dealt.
     """
     parts = gather(values)
     numbers = [len(part) for part in parts]

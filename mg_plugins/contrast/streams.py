@@ -25,10 +25,6 @@ def limbs(layout: str | Mapping | Layout, most: int = LIMBS) -> tuple[int, ...]:
     either side of the cuts is a limb (an arm, a leg, a finger, the trunk). Where there are more
     than ``most``, the smallest joins its smallest neighbour, and so does its mirror image; parts
     that no bone links stay apart.
-
-    Args:
-        layout: Name, dict or file of the joint layout.
-        most: Limbs at most.
     """
     layout = get_layout(layout)
     bones, joints = layout.bones, range(layout.num_joints)
@@ -70,8 +66,8 @@ class GraphPool(nn.Module):
 
     Args:
         segments: Segments of time, see `pool_frames`.
-        limb: Number of the limb of each joint, or the layout whose `limbs` they are; None takes all
-            joints together.
+        limb: Number of the limb of each joint, or the layout (name, dict or file) whose `limbs`
+            they are; None takes all joints together.
     """
 
     def __init__(
@@ -112,14 +108,8 @@ class GRUStream(nn.Module):
     """A bidirectional GRU over a clip's poses: it keeps the order of movement.
 
     The joints of each frame are laid out in one vector and batch-normalised; the GRU's outputs are
-    averaged over persons and over each segment of the frames.
-
-    Args:
-        channels: Width C of the GRU's outputs; even, half for each direction, or a ContrastError.
-        num_joints: Joints V of a pose.
-        in_channels: Values a joint.
-        layers: Layers of the GRU.
-        segments: Segments of time that are averaged by themselves, see `pool_frames`.
+    averaged over persons and over each of ``segments`` of the frames, see `pool_frames`. An odd
+    number of ``channels``, the width of these outputs, is a ContrastError.
     """
 
     def __init__(
@@ -141,10 +131,7 @@ class GRUStream(nn.Module):
         self.gru = nn.GRU(width, channels // 2, layers, batch_first=True, bidirectional=True)
 
     def forward(self, clips: Tensor, maps: Tensor) -> Tensor:
-        """Features (N, segments · C) of clips (N, M, T, V, C_in); feature maps are not needed.
-
-        Another number of joints or values is a ContrastError.
-        """
+        """Features (N, segments · C) of clips (N, M, T, V, C_in); feature maps are not needed."""
         n, m, t, v, c = clips.shape
         if v * c != self.norm.num_features:
             raise ContrastError(
@@ -179,12 +166,7 @@ class StreamFusion(nn.Module):
     Each channel of both is standardised first and scaled by the stream's width, so that each stream
     brings half of the variance. ``'concat'`` puts them side by side. ``'balance'`` is
     ``[g · a, (1 − g) · b]`` with ``g = σ(MLP([a, b]))`` of each clip: it weighs the streams against
-    each other.
-
-    Args:
-        first: Width of the first stream.
-        second: Width of the second.
-        kind: One of `FUSIONS`, or a ContrastError.
+    each other. ``first`` and ``second`` are the streams' widths; other kinds are a ContrastError.
     """
 
     def __init__(self, first: int, second: int, kind: str = 'concat') -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mg_plugins.augment.base import AUGMENTATIONS
 from mg_plugins.augment.chain import Chain, build_steps, recipe_names
-from mg_plugins.contrast.mm.loaders import loader_of
+from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Cell, Run, leave_out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mg_plugins.contrast.mm.loaders import loader_of
+from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.experiments.training import Predicted, tested, train
 from mg_plugins.openmmlab.hooks import StartFrom

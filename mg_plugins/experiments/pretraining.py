@@ -13,8 +13,8 @@ import numpy as np
 from torch import nn
 
 from mg_plugins.contrast import probes
-from mg_plugins.contrast.extract import extract_features, filling_statistics
-from mg_plugins.contrast.mm.loaders import loader_of
+from mg_plugins.contrast.mm.hooks import loader_of
+from mg_plugins.contrast.probes import extract_features, filling_statistics
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.finetuning import finetune
 from mg_plugins.experiments.plan import Entry, Run

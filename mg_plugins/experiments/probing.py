@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from mg_plugins.contrast import probes
-from mg_plugins.contrast.extract import extract_features
-from mg_plugins.contrast.functional import effective_rank
-from mg_plugins.contrast.mm.loaders import loader_of
-from mg_plugins.contrast.probes import Features
+from mg_plugins.contrast.losses import effective_rank
+from mg_plugins.contrast.mm.hooks import loader_of
+from mg_plugins.contrast.probes import Features, extract_features
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.classes import draw_labelled
 from mg_plugins.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mg_plugins.contrast.functional import (
+from mg_plugins.contrast.losses import (
     NEVER,
     distribution_loss,
     drop_energetic,

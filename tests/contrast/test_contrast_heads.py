@@ -8,8 +8,7 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.logging import MessageHub
 
-from mg_plugins.contrast.functional import NEVER
-from mg_plugins.contrast.heads import InfoNCE
+from mg_plugins.contrast.losses import NEVER, InfoNCE
 from mg_plugins.contrast.mm.models import GCNSupConHead, NearestNeighbourMining
 from mg_plugins.contrast.queue import ContrastError, MomentumQueue
 from mg_plugins.contrast.streams import (

@@ -1,17 +1,19 @@
 """Hooks of pre-training: the momentum encoders' steps, a watch on collapse, probes on the way."""
 
+import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from mmaction.registry import HOOKS
+from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mg_plugins.contrast import probes
-from mg_plugins.contrast.extract import extract_features
-from mg_plugins.contrast.functional import effective_rank, spread
-from mg_plugins.contrast.heads import InfoNCE
-from mg_plugins.contrast.mm.loaders import loader_of
+from mg_plugins.contrast.losses import InfoNCE, effective_rank, spread
 from mg_plugins.contrast.queue import ContrastError
 
 #: Rows from which on the mean of a batch says where it is, and embeddings whether they differ.
@@ -87,16 +89,13 @@ class CollapseHook(Hook):
     """Watches whether embeddings of different clips still differ, and warns when they do not.
 
     Logs ``contrast/std_STREAM`` (1 evenly spread, 0 collapsed) and ``contrast/rank_STREAM`` (the
-    effective number of dimensions in use) of the encoder's embeddings on the first rank.
+    effective number of dimensions in use) of the encoder's embeddings on the first rank. Embeddings
+    that are not finite are a ContrastError.
 
     Args:
         interval: Iterations between two looks.
         clips: Most recent embeddings that are looked at.
-        least_std: Below this spread features are called collapsed.
-        least_rank: Below this effective rank too.
-
-    Raises:
-        ContrastError: If embeddings are not finite: the training has diverged.
+        least_std, least_rank: Below this spread or rank features are called collapsed.
     """
 
     priority = 'ABOVE_NORMAL'  # before the logger collects
@@ -147,6 +146,25 @@ def centred(batches: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([own - (own.mean(0) if len(own) >= FEW else middle) for own in batches])
 
 
+def loader_of(cfg: Config, part: str, dataset: Mapping | None = None) -> DataLoader:
+    """A loader in a fixed order of the ``'train'`` or ``'test'`` clips, seen as in a test.
+
+    They go through the pipeline of ``test_dataloader``, without augmentation; ``dataset`` has
+    settings of the dataset to override.
+    """
+    loader = copy.deepcopy(cfg.test_dataloader)
+    pipeline = loader.dataset.pipeline
+    wanted = copy.deepcopy(cfg[f'{part}_dataloader'].dataset)
+    while 'dataset' in wanted:
+        wanted = wanted.dataset
+    wanted.update(pipeline=pipeline, test_mode=True, **(dataset or {}))
+    # Assigned, not updated: an update would merge the test clips' own selection into it.
+    loader.dataset = wanted
+    loader.sampler = dict(type='DefaultSampler', shuffle=False)
+    loader.update(drop_last=False, num_workers=0, persistent_workers=False)
+    return Runner.build_dataloader(loader)
+
+
 @HOOKS.register_module()
 class ProbeHook(Hook):
     """Probes the features of the training clips every few epochs, and at the end.
@@ -178,7 +196,8 @@ class ProbeHook(Hook):
         source = self._loader.dataset.metainfo.get('source')
         prefix = 'synthetic/probe' if source == 'synthetic' else 'probe'
         found = {}
-        for stream, features in extract_features(_bare(runner.model), self._loader).items():
+        every = probes.extract_features(_bare(runner.model), self._loader)
+        for stream, features in every.items():
             found[f'{prefix}/knn_{stream}'] = probes.left_out_knn(features, self.neighbours)
             if probes.is_collapsed(features.vectors):
                 runner.logger.warning(

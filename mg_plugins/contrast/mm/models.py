@@ -1,8 +1,4 @@
-"""What contrastive learning registers with MMAction2's models.
-
-The data preprocessor that makes views, the pre-training itself, the recognizer and the heads that
-follow it.
-"""
+"""Registered with MMAction2: the preprocessor that makes views, the pre-training, what follows."""
 
 from __future__ import annotations
 
@@ -24,8 +20,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mg_plugins.augment.batched import BatchedViews
-from mg_plugins.contrast.heads import InfoNCE, NearestNeighbours, SupConLoss
 from mg_plugins.contrast.learner import DualStream, Terms
+from mg_plugins.contrast.losses import InfoNCE, NearestNeighbours, SupConLoss
 from mg_plugins.contrast.masked import MaskedMotion, SkeletonTransformer
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.contrast.streams import SEGMENTS, GraphPool, GRUStream, StreamFusion
@@ -58,7 +54,6 @@ class ContrastPreprocessor(BaseDataPreprocessor):
             pipeline makes the views (``MultiView``).
         layout: Name, dict or file of the joint layout; only ``views`` need it.
         feat: Features of all views: one or several of joint, bone, joint_motion, bone_motion.
-        non_blocking: As for ``BaseDataPreprocessor``.
     """
 
     def __init__(
@@ -76,11 +71,7 @@ class ContrastPreprocessor(BaseDataPreprocessor):
             self.views = BatchedViews(layout, [dict(chain=chain, feat=feat) for chain in views])
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Inputs (N, views or crops, M, T, V, C) float32 and data samples, on the device.
-
-        Raises:
-            ContrastError: If the clips of a training batch bring no scores.
-        """
+        """Inputs (N, views or crops, M, T, V, C) float32 and data samples, on the device."""
         data = self.cast_data(data)
         inputs = data['inputs']
         inputs = (inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))).float()
@@ -117,13 +108,9 @@ class DualStreamContrast(DualStream, BaseModel):
         mining: Config of ``NearestNeighbourMining``, or ``None``.
         masked: Options of :class:`MaskedMotion`, of a ``SkeletonTransformer``; or ``None``.
         data_preprocessor: Config of what makes the views, usually ``ContrastPreprocessor``.
-        init_cfg: As for every MMEngine model.
         **options: ``layout``, ``fusion`` and ``shuffle_bn`` of :class:`DualStream` (the last is not
             needed with MMEngine's ``sync_bn='torch'``, GPUs only), and weights, the fields of
             :class:`Terms`: within, cross, fused, masked, extreme, drop.
-
-    Raises:
-        ContrastError: If weights are negative, or leave nothing to learn from.
     """
 
     def __init__(
@@ -168,10 +155,7 @@ class DualStreamContrast(DualStream, BaseModel):
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """Losses, samples with ``features`` (by stream, each (1, D)), or main features (N, D).
 
-        Args:
-            inputs: Views (N, views, M, T, V, C) for ``'loss'``; else clips, likewise.
-            data_samples: What is known of each clip; its ``frame_dir`` tells clips apart.
-            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+        Inputs are (N, views or crops, M, T, V, C); the ``frame_dir`` of samples tells clips apart.
         """
         if mode == 'loss':
             clips = clip_numbers(data_samples, len(inputs), inputs.device)
@@ -206,19 +190,14 @@ class RecognizerDualStream(BaseRecognizer):
     """Classifies the features of :class:`DualStreamContrast`, frozen (linear probe) or fine-tuned.
 
     Names of all parts are those of the pre-training, so ``load_from`` its checkpoint. Any head of
-    ``RecognizerGCN`` fits: it is given the features as (N, 1, D, 1, 1).
+    ``RecognizerGCN`` fits: it is given the features as (N, 1, D, 1, 1). Arguments that are not
+    named here are those of the pre-training.
 
     Args:
-        backbone, in_channels, sequence, segments, layout, fusion: As in the pre-training;
-            ``sequence`` is ``None`` without a second stream.
         cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
         stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
             is, fused before graph.
         frozen: Train the head alone, over features of evaluation mode.
-        data_preprocessor: As for every recognizer.
-
-    Raises:
-        ContrastError: If there is no such stream.
     """
 
     def __init__(
@@ -264,12 +243,7 @@ class RecognizerDualStream(BaseRecognizer):
         return self
 
     def extract_feat(self, inputs: Tensor, stage: str = 'backbone', **kwargs) -> tuple:
-        """Features (N · crops, 1, D, 1, 1), or scores for stage ``'head'``, of clips.
-
-        Args:
-            inputs: Clips (N, crops, M, T, V, C).
-            stage: ``'backbone'`` or ``'head'``.
-        """
+        """Features (N · crops, 1, D, 1, 1) of (N, crops, M, T, V, C); at stage 'head' scores."""
         clips = inputs.flatten(0, 1)
         maps = self.backbone(clips)
         features = self.pool(maps)
@@ -299,13 +273,9 @@ class NearestNeighbourMining(NearestNeighbours):
 class GCNSupConHead(GCNHead):
     """MMAction2's ``GCNHead`` that also pulls together what has the same label.
 
-    ``cls_head=dict(type='GCNSupConHead')`` over an existing config is all it takes. Each rank
-    contrasts its own batch, so the batch should hold several clips of a class.
-
-    Args:
-        *args: As for ``GCNHead``.
-        supcon: Options of :class:`SupConLoss`, without its width.
-        **kwargs: As for ``GCNHead``.
+    ``cls_head=dict(type='GCNSupConHead')`` over an existing config is all it takes; ``supcon`` has
+    options of :class:`SupConLoss`. Each rank contrasts its own batch, so the batch should hold
+    several clips of a class.
     """
 
     def __init__(self, *args, supcon: dict | None = None, **kwargs) -> None:

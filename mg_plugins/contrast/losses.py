@@ -1,0 +1,203 @@
+"""What compares embeddings (N, D), measures of collapse, and the modules with a queue or weights.
+
+Embeddings are L2-normalised; there are K keys in a queue, of which F ≤ K are filled.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .queue import ContrastError, MomentumQueue
+
+#: Stands for minus infinity among logits: its probability is 0, and 0 times its logarithm is 0 too.
+NEVER = -1e4
+
+
+def info_nce(logits: Tensor, positives: Tensor | None = None) -> Tensor:
+    """InfoNCE: the mean over queries of ``-1/|P| · Σ_{p in P} log softmax(logits)_p``.
+
+    With the own key alone as the positive this is the loss of van den Oord et al. (2018); with
+    several it is the nearest-neighbour form of Guo et al. (AimCLR, AAAI 2022). Logits (N, 1 + F)
+    are similarities over temperature with the own key in column 0, which alone is the positive
+    where no mask (N, 1 + F) says more.
+    """
+    log_share = F.log_softmax(logits, dim=1)
+    if positives is None:
+        return -log_share[:, 0].mean()
+    positives = positives.to(log_share.dtype)
+    return -((log_share * positives).sum(1) / positives.sum(1)).mean()
+
+
+def distribution_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of an extreme view's distribution over keys with an ordinary view's (N, 1 + F).
+
+    D3M of AimCLR: ``-mean Σ softmax(target) · log softmax(logits)``, no gradient into the target.
+    """
+    share = target.detach().softmax(1)
+    return -(share * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def supervised_contrast(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss, L_out of Khosla et al. (NeurIPS 2020), one view a clip.
+
+    ``-mean_i 1/|P(i)| Σ_{p in P(i)} log( exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ) )``, P(i) the
+    other clips of i's class; clips that are alone in their class do not count as anchors, and where
+    all are the loss is 0.
+    """
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    logits = (embeddings @ embeddings.T / temperature).masked_fill(itself, NEVER)
+    same = (labels[:, None] == labels) & ~itself
+    number = same.sum(1)
+    log_share = (F.log_softmax(logits, dim=1) * same).sum(1) / number.clamp_min(1)
+    return -log_share.sum() / (number > 0).sum().clamp_min(1)
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """How far embeddings are apart: about 1 spread evenly over the sphere, 0 collapsed.
+
+    ``√D`` times the standard deviation of each dimension, averaged over the D dimensions, after
+    Chen and He (SimSiam, CVPR 2021).
+    """
+    return embeddings.std(0, correction=0).mean() * embeddings.shape[1] ** 0.5
+
+
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """Number of dimensions that embeddings (N, D) really use, between 0 and min(N − 1, D).
+
+    The exponential of the entropy of the centred embeddings' normalised singular values (Roy and
+    Vetterli, EUSIPCO 2007); 0 where all are the same. Not finite they are a ContrastError.
+    """
+    if not embeddings.isfinite().all():
+        raise ContrastError(
+            'there are embeddings that are not finite: the training has diverged. Lower the '
+            'learning rate (optim_wrapper.optimizer.lr), or clip gradients '
+            '(optim_wrapper.clip_grad)'
+        )
+    values = torch.linalg.svdvals(embeddings.double() - embeddings.double().mean(0))
+    if values[0] <= 1e-6 * len(embeddings) ** 0.5:
+        return values.new_zeros(())
+    share = values / values.sum()
+    return torch.special.entr(share).sum().exp()
+
+
+def drop_energetic(maps: Tensor, share: float) -> Tensor:
+    """Set the most distinctive share, in [0, 1), of each person's map in (N, M, C, T, V) to 0.
+
+    Distinctive is what has a low energy in the sense of SimAM (Yang et al., ICML 2021), that is a
+    high ``(x − μ)² / (4 (σ² + λ))`` with μ, σ² of its channel over frames and joints; AimCLR drops
+    it so that an extreme view has to do without.
+    """
+    with torch.no_grad():
+        values = maps.float()
+        distance = (values - values.mean((3, 4), keepdim=True)).square()
+        importance = (distance / (distance.mean((3, 4), keepdim=True) + 1e-4)).flatten(2)
+        dropped = int(share * importance.shape[2])
+        keep = torch.ones_like(importance)
+        keep.scatter_(2, importance.topk(dropped, dim=2).indices, 0)
+    return maps * keep.view_as(maps).to(maps.dtype)
+
+
+def projector(channels: int, dim: int) -> nn.Sequential:
+    """The projection head of MoCo v2 (Chen et al., 2020): (N, channels) to (N, dim)."""
+    hidden = min(channels, dim)
+    return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, dim))
+
+
+def embed(project: nn.Module, features: Tensor) -> Tensor:
+    """Project features and L2-normalise them, in float32 under mixed precision too."""
+    return F.normalize(project(features).float(), dim=1)
+
+
+def check_temperature(temperature: float) -> float:
+    """The temperature, if it is positive."""
+    if temperature <= 0:
+        raise ContrastError(f'temperature must be positive, got {temperature}')
+    return temperature
+
+
+class InfoNCE(nn.Module):
+    """Compares queries with keys and with a queue of earlier keys.
+
+    Earlier keys of a query's own clip are no negatives: on a small set they would be in the queue
+    most of the time.
+
+    Args:
+        dim: Width D of queries and keys.
+        queue_size: Number of keys K in the queue.
+        temperature: τ, by which similarities are divided; positive, or a ContrastError.
+    """
+
+    def __init__(self, dim: int = 128, queue_size: int = 1024, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.dim, self.temperature = dim, check_temperature(temperature)
+        self.queue = MomentumQueue(dim, queue_size)
+
+    def logits(self, query: Tensor, key: Tensor, clips: Tensor) -> Tensor:
+        """Similarities over temperature (N, 1 + F) of queries (N, D) with keys (N, D) and queue.
+
+        Column 0 is the own key; ``clips`` are numbers (N,), negative where a clip is not known.
+        """
+        with torch.autocast(query.device.type, enabled=False):
+            keys, shown = self.queue.held()
+            own = (query * key).sum(1, keepdim=True) / self.temperature
+            others = query @ keys.T / self.temperature
+            same = (clips[:, None] == shown) & (shown >= 0)
+            return torch.cat([own, others.masked_fill(same, NEVER)], 1)
+
+    def forward(self, query: Tensor, key: Tensor, clips: Tensor) -> Tensor:
+        """InfoNCE of queries (N, D) with keys (N, D) and the queue."""
+        return info_nce(self.logits(query, key, clips))
+
+
+class NearestNeighbours(nn.Module):
+    """Takes the queue's nearest neighbours of a query, in any of its views, for positives too.
+
+    After AimCLR (Guo et al., AAAI 2022), which begins when the features have become good. Whoever
+    trains keeps the attribute ``epoch``.
+
+    Args:
+        neighbours: Neighbours that each view adds.
+        begin: Epoch, counted from 0, from which on it acts.
+    """
+
+    def __init__(self, neighbours: int = 1, begin: int = 0) -> None:
+        super().__init__()
+        self.neighbours, self.begin, self.epoch = neighbours, begin, 0
+
+    def forward(self, views: list[Tensor]) -> Tensor | None:
+        """Mask of positives (N, 1 + F) from the logits of each view; ``None`` before its time."""
+        number = min(self.neighbours, views[0].shape[1] - 1)
+        if self.epoch < self.begin or number == 0:
+            return None
+        positives = torch.zeros_like(views[0], dtype=torch.bool)
+        positives[:, 0] = True
+        for logits in views:
+            nearest = logits[:, 1:].topk(number, dim=1)
+            positives.scatter_(1, nearest.indices + 1, True)
+        # What is no negative, because it shows the query's own clip, is no neighbour either.
+        return positives & (views[0] > NEVER)
+
+
+class SupConLoss(nn.Module):
+    """Supervised contrast of features (N, C) through a projector of its own.
+
+    Args:
+        channels: Width C of the features.
+        dim: Width of the embeddings.
+        temperature: τ; positive, or a ContrastError.
+        loss_weight: Factor of the loss.
+    """
+
+    def __init__(
+        self, channels: int, dim: int = 128, temperature: float = 0.1, loss_weight: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.temperature, self.loss_weight = check_temperature(temperature), loss_weight
+        self.projector = projector(channels, dim)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Weighted loss (scalar) of features (N, C) with labels (N,)."""
+        embeddings = embed(self.projector, features)
+        with torch.autocast(features.device.type, enabled=False):
+            loss = supervised_contrast(embeddings, labels, self.temperature)
+        return self.loss_weight * loss
