@@ -1,7 +1,6 @@
 """The arms of an evaluation: without gestures, with them, and with those of another scenario.
 
-A longer prompt, or gestures of whatever kind, may change a judge's answers: what the arm with
-gestures gains over the placebo, a real timeline of somebody else, comes from what they say.
+What gestures gain over that placebo comes from what they say, and not from a longer prompt.
 """
 
 from __future__ import annotations
@@ -65,7 +64,6 @@ def plan_questions(
     """Every question of an evaluation, scenario by scenario; ``design`` are fields of `Design`.
 
     All arms of a scenario stand together, so that a budget that ends early leaves whole scenarios.
-    A placebo with fewer than two scenarios raises `UserError`.
     """
     plan = Design(**design)
     exchanged = derange(scenarios, plan.derangements, plan.seed) if PLACEBO in plan.arms else []
@@ -95,10 +93,9 @@ def rotate(options: int) -> list[tuple[int, ...]]:
 def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[np.ndarray]:
     """Permutations p (n,) in which scenario i is shown the timeline of p[i], none of its session.
 
-    Each is the cheapest assignment under costs that keep to the domain and the split, avoid the own
-    subject and pairs of an earlier exchange, and match the number of gestures loosely (what the
-    mere number says stays in the placebo), with chance breaking the ties. Time and memory grow with
-    n², to about a second and 100 MB for 2,000 scenarios.
+    Each is the cheapest assignment: within domain and split, not to the own subject or a pair of an
+    earlier exchange, numbers of gestures alike (what the mere number says stays in the placebo),
+    chance breaking ties. Time and memory grow with n²: a second and 100 MB for 2,000 scenarios.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.stats import rankdata
@@ -131,7 +128,7 @@ def _same(keys: Iterable[object]) -> np.ndarray:
 
 
 def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
-    """Those that judges are asked about: all but the ones for fitting."""
+    """Those that judges are asked about: all but the ones of split ``'train'``."""
     return [s for s in scenarios if s.split != 'train']
 
 
@@ -142,8 +139,7 @@ def for_fitting(scenarios: Sequence[Scenario]) -> list[Scenario]:
 
 
 def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prior:
-    """The lexicon judge's prior, ``'fitted'`` to a set's labelled training scenarios (the default
-    where there are 20) or ``'documented'``."""
+    """The lexicon judge's prior, ``'fitted'`` (by default to 20 or more) or ``'documented'``."""
     train = for_fitting(scenarios)
     enough = len(train) >= ENOUGH_TO_FIT if wish is None else wish == 'fitted'
     return fit_prior(train) if enough else Prior.documented()
@@ -152,10 +148,9 @@ def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prio
 def previews(
     scenarios: Sequence[Scenario], wanted: str = '', **design: Any
 ) -> list[tuple[str, Task]]:
-    """What would be sent for one scenario (the first judged by default), as titles and tasks.
+    """What would be sent for one scenario (the first by default) of a set, as titles and tasks.
 
-    The whole set is needed, since the placebo exchanges timelines; ``design`` are arguments of
-    `plan_questions`.
+    ``design`` are arguments of `plan_questions`.
     """
     cases = judged(scenarios)
     ids = [case.id for case in cases]

@@ -1,9 +1,4 @@
-"""Asking many questions at a time: every one ends as one `Answer`, whatever happens to it.
-
-A reply is in the cache before anything is done with it. A request's time counts from when the
-requests made before it have been answered; one that runs out of it is still waited for while there
-is something else to do.
-"""
+"""Asking many questions at a time: every one ends as one `Answer`, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -36,9 +31,8 @@ class Pace:
     """How many requests may be under way (``allowed``): one at first, at last ``most``.
 
     One at first, so that a refused parameter costs one request. After each round (as many replies
-    as may be under way) the median time of its replies is compared with that of the fastest round
-    so far: up to 1.5 times, the number doubles; above 3 times, it falls by one. A time-out or "too
-    many requests" (`overloaded`) halves it.
+    as may be under way) the median of their times is compared with that of the fastest round so
+    far. A time-out or "too many requests" is `overloaded`.
     """
 
     def __init__(self, most: int) -> None:
@@ -80,24 +74,15 @@ class Asked:
 def ask_all(judge: Judge, tasks: Sequence[Task], **options: Any) -> Asked:
     """Ask all tasks and wait for their answers; the judge is closed at the end.
 
-    One whose reply could not be read is asked anew, `REASK` times ever.
     It works inside a running event loop too: the asking has a thread of its own. Ctrl-C stops it;
     what has arrived is in the cache.
 
     Args:
-        judge: Who answers. One with a method ``scrub(text)`` takes its secrets out of all texts.
-        tasks: Questions; equal ones (same messages, same sample) are asked once.
-        cache: Where replies are looked for and kept; none by default.
-        concurrency: The most requests under way at a time (8); see `Pace`.
-        timeout: Seconds (300) for one request from when it can be served; doubled with each try.
-        retries: How often (6) a request is made anew after an error that may pass, after a random
-            wait below a limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
-        max_calls: The most requests, retries included; any number by default.
-        seconds: After which no more are made; never by default.
-        progress: Called with the number of tasks done and of all, from the asking thread.
-        read: Makes an answer of a reply; `parse_reply` by default.
+        judge: Its ``scrub(text)``, if it has one, takes its secrets out of all texts.
+        tasks: Equal ones (same messages, same sample) are asked once.
+        options: Fields of `Asking`: cache, concurrency, timeout, retries, max_calls and more.
     """
-    run = _Run(judge, list(tasks), **options)
+    run = Asking(judge, list(tasks), **options)
     with ThreadPoolExecutor(1, 'ask') as pool:
         asked = pool.submit(asyncio.run, run.main())
         try:
@@ -127,18 +112,20 @@ class _Question:
 
 
 @dataclass
-class _Run:
-    """One call of `ask_all`."""
+class Asking:
+    """One call of `ask_all`. A reply is in the cache before anything is done with it."""
 
     judge: Judge
     tasks: list[Task]
     cache: Cache | None = None
-    concurrency: int = 8
-    timeout: float = 300.0
+    concurrency: int = 8  # the most requests under way at a time; see `Pace`
+    timeout: float = 300.0  # seconds for a request from when it can be served; doubled by each try
+    # How often a request is made anew after an error that may pass, after a random wait below a
+    # limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
     retries: int = 6
-    max_calls: int | None = None
-    seconds: float = math.inf
-    progress: Callable[[int, int], None] | None = None
+    max_calls: int | None = None  # the most requests, retries included
+    seconds: float = math.inf  # after which no more are made
+    progress: Callable[[int, int], None] | None = None  # told tasks done and all, from the thread
     read: Callable[[Reply, Task], Answer] = parse_reply
 
     def __post_init__(self) -> None:
@@ -148,11 +135,11 @@ class _Run:
                 'at least 1, above 0 and at least 0 were expected'
             )
         self.asked, self.pace, self.jitter = Asked(), Pace(self.concurrency), random.Random(0)
-        self.arrived, self.done = False, 0  # any reply at all, and tasks done
-        self.began = time.monotonic()
+        self.arrived, self.done, self.began = False, 0, time.monotonic()  # any reply; tasks done
         # Since the last reply: questions given up, and, before any, connections refused.
         self.failures = 0
-        # Requests under way, in the order of their start, with the time from when each is served.
+        # Requests under way, in the order of their start, with the time from when each is served:
+        # from when those made before it have been answered.
         self.served: dict[asyncio.Task, float] = {}
 
     async def main(self) -> Asked:
@@ -170,7 +157,8 @@ class _Run:
         self.waiting = deque(q for q in questions if q.answer is None)
         self.under_way: set[asyncio.Task] = set()
         try:
-            await self._ask_waiting()
+            while await self._ask_waiting():
+                pass
         except BaseException:
             self._stop('interrupted')
             raise
@@ -193,20 +181,20 @@ class _Run:
             asked.total_tokens += sum(reply.tokens for reply, _ in question.read)
         return asked
 
-    async def _ask_waiting(self) -> None:
-        """Keep as many questions under way as the pace allows, until all are done."""
-        while self.under_way or (self.waiting and not self._over()):
-            while self.waiting and len(self.under_way) < self.pace.allowed and not self._over():
-                handled = asyncio.ensure_future(self._handle(self.waiting.popleft()))
-                self.under_way.add(handled)
-            done, self.under_way = await asyncio.wait(
-                self.under_way, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()
+    async def _ask_waiting(self) -> bool:
+        """Have as many questions under way as the pace allows, and wait for one if there is any."""
+        while self.waiting and len(self.under_way) < self.pace.allowed and not self._over():
+            self.under_way.add(asyncio.ensure_future(self._handle(self.waiting.popleft())))
+        if not self.under_way:
+            return False
+        first = asyncio.FIRST_COMPLETED
+        done, self.under_way = await asyncio.wait(self.under_way, return_when=first)
+        for task in done:
+            task.result()
+        return True
 
     def _take(self, question: _Question, replies: list[Reply]) -> None:
-        """Read replies; one that cannot be read counts where no more come."""
+        """Read replies; one that cannot be read is asked for anew, `REASK` times ever."""
         for reply in replies:
             answer = self.read(reply, question.task)
             question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
@@ -219,9 +207,9 @@ class _Run:
         return getattr(self.judge, 'scrub', str)(text)
 
     async def _handle(self, question: _Question) -> None:
-        """Bring one question on by one request, a new or a late one, and count it where it is done.
+        """Bring one question on by one request, and count it where it is done.
 
-        One that runs out of time is given as long again, and is ended then.
+        A request that runs out of time is waited for as long again while others are asked.
         """
         late, question.late = question.late, None
         if late or await self._ready(question):
@@ -251,7 +239,7 @@ class _Run:
         if question.error is not None and question.tries and not self._over():
             limit = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (question.tries - 1))
             pause = max(question.error.after or 0.0, self.jitter.uniform(0, limit))
-            with suppress(asyncio.TimeoutError, TimeoutError):
+            with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), pause)
         if self._over():
             return False  # not asked, as far as its outcome goes
@@ -278,7 +266,6 @@ class _Run:
             del self.served[request]
 
     def _failed(self, question: _Question, error: BaseException) -> None:
-        """Take an error into account."""
         if isinstance(error, UserError):  # of the cache
             raise error
         if not isinstance(error, JudgeError):

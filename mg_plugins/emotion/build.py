@@ -16,7 +16,7 @@ from mg_plugins.errors import UserError, counted
 from mg_plugins.files import read_json
 
 from .redact import Redactor, opaque_id
-from .scenarios import KNOWN_ONLY, RECOGNISED, SYNTHETIC, Scenario, Text, Valence, check
+from .scenarios import RECOGNISED, SYNTHETIC, KnownOnly, Scenario, Text, Valence, check
 from .sessions import Session
 
 FOLDER = Path(__file__).with_name('templates')
@@ -25,10 +25,8 @@ NO_TRANSCRIPT = '(What was said is not known.)'
 
 
 @dataclass(frozen=True)
-class State:
+class State(KnownOnly):
     """One answer to the question."""
-
-    __pydantic_config__ = KNOWN_ONLY
 
     name: Text  # what data sets call it
     option: Text  # the answer that is offered
@@ -36,10 +34,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class Template:
+class Template(KnownOnly):
     """How scenarios of one domain are asked."""
-
-    __pydantic_config__ = KNOWN_ONLY
 
     name: Text
     instruction: Text  # one or two sentences on the situation, for the system text
@@ -107,15 +103,15 @@ def build_scenarios(
 ) -> list[Scenario]:
     """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
 
-    Given names are masked in the names of gestures too. The order is not that of the ids, which are
-    others with another salt: the timelines that an evaluation exchanges depend on it.
+    The order is not that of the ids, which differ by salt: the timelines that an evaluation
+    exchanges depend on it.
 
     Args:
         sessions: One whose state is neither the template's nor empty is left out.
         template: How to ask.
-        open_ended: Ask for free text instead of an option.
+        open_ended: Ask for free text.
         source: Where the sessions come from, for reports; it is not sent.
-        redactor: Masks the names that it was given; its counts can be read.
+        redactor: Masks given names in what was said and in names of gestures, and counts.
         salt: Of the ids; random by default, so that nobody can recompute them from known names.
         threshold: Confidence below which gestures are left out.
         notes: What was left out is added to it.
@@ -123,14 +119,7 @@ def build_scenarios(
     redactor, salt = redactor or Redactor(), salt or secrets.token_hex(16)
     scenarios: dict[str, Scenario] = {}
     unknown: dict[str, list[str]] = {}
-    fixed = {
-        'domain': template.name,
-        'source': source,
-        'question': template.open_question if open_ended else template.question,
-        'options': () if open_ended else tuple(s.option for s in template.states),
-        'states': tuple(s.name for s in template.states),
-        'valences': tuple(s.valence for s in template.states),
-    }
+    states = tuple(s.name for s in template.states)
     for session in sessions:
         state = template.state(session.state)
         if session.state and not state:
@@ -138,22 +127,26 @@ def build_scenarios(
             continue
         if session.id in scenarios:
             raise UserError(f'session {session.id!r} comes twice')
-        person = opaque_id('person', session.subject, salt)
         recording = opaque_id('recording', session.id, salt)
         gestures = [g for g in session.gestures if g.confidence >= (threshold or 0)]
         scenarios[session.id] = Scenario(
             id=f'{template.name}-{recording}' + '-open' * open_ended,
-            subject=person,
+            subject=opaque_id('person', session.subject, salt),
             session=recording,
+            domain=template.name,
+            source=source,
             context=template.render_context(redactor.mask(session.transcript, session.id)),
+            question=template.open_question if open_ended else template.question,
+            options=() if open_ended else tuple(s.option for s in template.states),
+            states=states,
+            valences=tuple(s.valence for s in template.states),
             gestures=tuple(replace(g, name=redactor.mask_names(g.name)) for g in gestures),
             state=state,
             split=session.split,
             origin=SYNTHETIC if source == SYNTHETIC else session.origin,
             threshold=threshold if session.origin == RECOGNISED else None,
-            **fixed,
         )
-    has = f'the states of the template {template.name}: {", ".join(fixed["states"])}'
+    has = f'the states of the template {template.name}: {", ".join(states)}'
     left_out = [f'state {state!r} is none of {has}' for state in unknown]
     if not scenarios:
         why = left_out[0] if left_out else 'there are no clips'

@@ -1,7 +1,4 @@
-"""Answers on disk, keyed by what they depend on: a killed run goes on, a rerun asks nothing.
-
-A file of JSON lines, readable by its owner only, and used by one process at a time.
-"""
+"""Replies on disk, keyed by what they depend on: a killed run goes on, a rerun asks nothing."""
 
 from __future__ import annotations
 
@@ -25,19 +22,17 @@ KINDS = [str, int, bool, str, str, bool]  # of the fields of a reply
 
 def task_key(judge: Judge, task: Task) -> str:
     """What makes two questions the same: SHA-256 of the judge's identity and of what it reads."""
-    reads = {'system': task.system, 'user': task.user, 'schema': task.schema}
-    if hasattr(judge, 'reads'):
-        reads = judge.reads(task)
+    sent = {'system': task.system, 'user': task.user, 'schema': task.schema}
+    reads = judge.reads(task) if hasattr(judge, 'reads') else sent
     content = {'judge': judge.identity(), 'reads': reads, 'sample': task.sample}
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(',', ':'))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Cache(ExitStack):
-    """Replies by question, refusals and unreadable ones too; they are in the file after `put`.
+    """All replies by question, in a file of JSON lines that one process at a time uses.
 
-    The file has mode 0600, its folder, if made here, 0700. What cannot be used, or is in use,
-    raises `UserError`.
+    The file has mode 0600, its folder, if made here, 0700.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -61,7 +56,7 @@ class Cache(ExitStack):
         return list(self._replies.get(task_key(judge, task), ()))
 
     def put(self, judge: Judge, task: Task, reply: Reply) -> None:
-        """Keep a reply, beside earlier ones to the same question."""
+        """Keep a reply, beside earlier ones to the same question; it is in the file then."""
         key = task_key(judge, task)
         line = json.dumps([key, asdict(reply)]).encode() + b'\n'
         try:
@@ -75,9 +70,8 @@ class Cache(ExitStack):
         """Read all lines; one that a kill cut off at the end is taken away."""
         advice = 'move it away or name another file for the cache'
         if HEAD.startswith(content):
+            self._file.write(HEAD[len(content) :])
             content = HEAD
-            self._file.seek(0)
-            self._file.write(HEAD)
         if not content.startswith(HEAD):
             raise UserError(f'{self.path} is no cache of this version: {advice}')
         *lines, rest = content.split(b'\n')

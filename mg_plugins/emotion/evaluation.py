@@ -1,9 +1,4 @@
-"""Three arms, one judge, paired: does a judge understand more when it sees micro-gestures?
-
-`evaluate` asks everything in one go, so that the concurrency limit is used to the full, and turns
-the answers into two plain things: ``metrics``, which is what is reported, and ``records``, one a
-question, which is what happened.
-"""
+"""Three arms, one judge, paired: does a judge understand more when it sees micro-gestures?"""
 
 from __future__ import annotations
 
@@ -35,9 +30,8 @@ FEW_SUBJECTS = 5
 class Evaluation:
     """Of one set of scenarios."""
 
-    metrics: dict[str, Any]  # what is reported, ready for JSON; `figures` describes its parts
-    # One dict a question: what was sent, what came back, and what was made of it.
-    records: list[dict[str, Any]]
+    metrics: dict[str, Any]  # what is reported, ready for JSON; docs/emotion.md has its parts
+    records: list[dict[str, Any]]  # of each question what was sent, what came back and what it said
 
 
 def evaluate(
@@ -53,15 +47,14 @@ def evaluate(
 ) -> Evaluation:
     """Ask a judge about every scenario in every arm, and compare the arms.
 
-    A scenario's score in an arm is the share of right answers over rotations, samples and
-    exchanges; a question without an answer (refused, unreadable, failed) counts as not right.
-    McNemar's test needs one choice a scenario: the one that most of its questions made in that arm,
-    where "no answer" is an outcome like any other, and a tie is not right. In the placebo this
-    tends to flatter it (several wrong timelines partly cancel): the test errs on the careful side.
+    A scenario's score in an arm is the share of right answers over rotations and exchanges; no
+    answer (refused, unreadable, failed) is not right. McNemar's test needs one choice a scenario:
+    the one that most of its questions made in that arm, "no answer" being one too; a tie is not
+    right. In the placebo several wrong timelines partly cancel: the test errs on the careful side.
 
     Args:
-        scenarios: Either all multiple choice or all open-ended. Split ``'train'`` fits the
-            baselines; the rest is judged.
+        scenarios: Either all multiple choice or all open-ended; those of split ``'train'`` fit the
+            baselines and are not judged.
         judge: Who answers.
         name: Of the set, in reports.
         cache: Where replies are kept.
@@ -90,20 +83,20 @@ def evaluate(
     ]
     spent, ungraded = [asked], 0
     if cases[0].open_ended and rubric_judge:
-        told, tasks = [k for k, r in enumerate(records) if r['status'] == ANSWERED], []
-        for place in told:
-            case = cases[questions[place].scenario]
+        told, tasks = [r for r in records if r['status'] == ANSWERED], []
+        of = {case.id: case for case in cases}
+        for record in told:
+            case = of[record['scenario']]
             rubric = templates[case.domain].rubric if case.domain in templates else GENERAL_RUBRIC
-            tasks.append(rubric_task(case.question, rubric, records[place]['text']))
+            tasks.append(rubric_task(case.question, rubric, record['text']))
         if ask.get('max_calls') is not None:
             ask['max_calls'] -= asked.calls
         scores, cost = grade(tasks, rubric_judge, seed=plan.seed, cache=cache, ask=ask)
         spent, ungraded = [asked, cost], scores.count(None)
-        for place, score in zip(told, scores, strict=True):
-            records[place] |= score or {}
+        for record, score in zip(told, scores, strict=True):
+            record |= score or {}
     tally = Tally(cases, records, plan.bootstrap, plan.seed)
-    notes = _notes(scenarios, tally, ungraded)
-    choice = not tally.open_ended
+    notes, choice = _notes(scenarios, tally, ungraded), not tally.open_ended
     free, free_gains = (None, {}) if choice else tally.open()
     chosen = [cases[i] for i in sorted({q.scenario for q in questions})]
     metrics = {
@@ -141,11 +134,7 @@ def evaluate(
 
 
 def _record(
-    cases: Sequence[Scenario],
-    question: Question,
-    answer: Answer,
-    reply: Reply | None,
-    classes: set[str],
+    cases: Sequence[Scenario], question: Question, answer: Answer, reply: Reply | None, classes: set
 ) -> dict[str, Any]:
     """What is kept of one question."""
     case, task = cases[question.scenario], question.task
@@ -170,9 +159,8 @@ def _record(
     }
     if answer.status == ANSWERED:
         # What is cited, against the own scenario: the arm takes no part.
-        evidence = score_evidence(
-            answer.text, answer.evidence, case.gestures, case.context, classes
-        )
+        own = case.gestures, case.context
+        evidence = score_evidence(answer.text, answer.evidence, *own, classes)
         segments = [case.gestures[i] for i in evidence.segments]
         record['grounded'] = evidence.score
         record['cited'] = [f'{clock(g.start)} {g.name}' for g in segments]
@@ -227,13 +215,11 @@ def _notes(scenarios: Sequence[Scenario], tally: Tally, ungraded: int) -> list[s
     """What was left out of the figures, and what may blur them."""
     cases, train = tally.cases, for_fitting(scenarios)
     left_out, judged_too = [s for s in scenarios if s.split == 'train'], cases.values()
-    both = {s.session for s in left_out} & {case.session for case in judged_too}
-    shared = {s.subject for s in train} & {case.subject for case in judged_too}
     placebo = tally.of.get(PLACEBO, ())
     own = sum(r['subject'] == cases[r['gestures_of']].subject for r in placebo)
     found = {
-        'both': len(both),
-        'shared': len(shared),
+        'both': len({s.session for s in left_out} & {case.session for case in judged_too}),
+        'shared': len({s.subject for s in train} & {case.subject for case in judged_too}),
         'train': len(left_out),
         'unknown': len(tally.judged) - len(tally.known),
         'unfinished': len(tally.cut),

@@ -1,7 +1,6 @@
 """The records of an evaluation, counted by scenario, and the figures that come of the counts.
 
-docs/emotion.md describes the parts of ``metrics``. A scenario counts once in every figure but for
-ece and brier, which count answers.
+A scenario counts once in every figure but for ece and brier, which count answers.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ Record = Mapping[str, Any]
 
 
 class Tally:
-    """Records of questions, one dict each (see `evaluation`), counted by scenario.
+    """Records of questions, counted by scenario; ``draws`` and ``seed`` are the bootstrap's.
 
     Scenarios of unknown state, and those that were not asked to the end, take no part in figures
-    that need the truth. ``draws`` and ``seed`` are the bootstrap's.
+    that need the truth.
     """
 
     def __init__(
@@ -179,8 +178,8 @@ class Tally:
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
     """Mean F1 over the states that occur or are chosen, as ``sklearn.metrics.f1_score`` has it.
 
-    ``confusion`` (…, K, K + 1) is the weight of each true state (rows) by state chosen; the last
-    column is no answer, which misses the true state and accuses no other. NaN where nothing occurs.
+    ``confusion`` (…, K, K + 1): weight of each true state by state chosen; the last column is no
+    answer, which misses the true state and accuses no other. NaN where nothing occurs.
     """
     states = confusion.shape[-2]
     right = np.diagonal(confusion[..., :states], axis1=-2, axis2=-1)
@@ -190,10 +189,7 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Mean distance between confidence (m,) and share of right answers (m,), over 10 equal bins.
-
-    Bins are weighted by the answers in them (Naeini et al. 2015; Guo et al. 2017, equation 3).
-    """
+    """Over 10 equal bins of the confidence (m,), as Guo et al. (2017), equation 3, have it."""
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return float(abs(np.bincount(place, confidence - correct, BINS)).sum() / len(confidence))
 
@@ -201,8 +197,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Exact McNemar test on scenarios that two arms judged, (n,) whether each was right.
 
-    It takes scenarios as independent; the interval of the gain, which is clustered, is the safer of
-    the two. ``b`` are right in the first only.
+    It takes scenarios as independent: the clustered interval of the gain is the safer of the two.
     """
     from scipy.stats import binomtest
 
@@ -220,17 +215,14 @@ def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int 
     """A learned baseline by the protocol published with iMiGUE: from counts of gestures to states.
 
     A logistic regression on what occurs in two training sessions or more. The strength of its L2
-    penalty is chosen on the training subjects only, by the log-likelihood of the true state under
-    cross-validation that keeps a subject on one side; ``seed`` is that of the folds. One session
-    counts once. Where test timelines come from a recogniser, training ones must be out-of-fold
-    predictions (``tools/compare.py --leave-out``): one names what it was trained on far better.
+    penalty is chosen by the log-likelihood of the true state under cross-validation that keeps a
+    training subject on one side; ``seed`` is that of the folds. Where test timelines come from a
+    recogniser, training ones must be out-of-fold predictions (``tools/compare.py --leave-out``):
+    one names what it was trained on far better.
 
     Returns:
-        ``predictions``, the likeliest state of each test scenario; ``train_sessions``, the number
-        fitted on.
-
-    Raises:
-        UserError: Fewer than two states among the training sessions.
+        ``predictions``, the likeliest state of each test scenario, and ``train_sessions``, how many
+        (each counts once) it was fitted on.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV

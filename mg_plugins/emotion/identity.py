@@ -1,7 +1,6 @@
 """How well people can be told apart from what is kept of them: a probe, not a promise.
 
-A standardised logistic regression names the subject of held-out sessions, by the mean features of
-their clips. A simple probe gives a lower bound: a better one may tell more.
+A standardised logistic regression names the subject of held-out sessions: a lower bound.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ def keypoint_samples(content: Mapping[str, Any]) -> Samples:
     """Statistics of body and posture from the key points of an annotation file's ``content``.
 
     Per clip, of the person with most detected joints, in body-centred coordinates (2D: in shoulder
-    widths): mean and standard deviation over time of every coordinate, and median length of every
-    bone. Joints that are never detected count as 0.
+    widths): mean and standard deviation over time, and median length of every bone; 0 of joints
+    that are never detected.
     """
     from mg_plugins.data.layouts import get_layout
     from mg_plugins.data.skeleton import detected_joints, normalise
@@ -77,9 +76,6 @@ def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
 
 def probe_subjects(samples: Samples, *, shuffles: int = 200, seed: int = 0) -> dict[str, Any]:
     """Measure how well the subjects of held-out sessions are named.
-
-    Two subjects or more with two sessions or more are needed (`UserError`). ``seed`` is that of
-    folds, shuffles and draws.
 
     Returns:
         ``name`` of the samples; ``accuracy``, the share of held-out sessions whose subject was
@@ -140,7 +136,6 @@ def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) ->
         if (first := subjects.setdefault(session, subject)) != subject:
             wrong = f'session {session!r} is of the subjects {first!r} and {subject!r}'
             raise UserError(f'{name}: {wrong}')
-    order = sorted(subjects)
-    at = np.array([session for _, session in owners])
-    features = np.stack([rows[at == session].mean(0) for session in order])
-    return Samples(name, features, tuple(subjects[s] for s in order))
+    sessions, at = np.unique([session for _, session in owners], return_inverse=True)
+    features = np.stack([rows[at == k].mean(0) for k in range(len(sessions))])
+    return Samples(name, features, tuple(subjects[str(session)] for session in sessions))

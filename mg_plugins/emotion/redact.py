@@ -14,8 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mg_plugins.errors import UserError
 from mg_plugins.files import read_table
+
+from .scenarios import readable
 
 # Lists of words, each explained in the file.
 _LISTS = read_table('emotion/words.json')
@@ -69,26 +70,16 @@ KEPT = (
 
 
 def opaque_id(kind: str, text: str, salt: str) -> str:
-    """A short id that tells nothing about ``text`` to somebody without the secret ``salt``.
-
-    Its first letter is that of ``kind``, and a text's ids differ by kind.
-    """
+    """The first letter of ``kind``, and what tells nothing of both without the secret ``salt``."""
     key = hashlib.sha256(salt.encode()).digest()
     return kind[0] + hashlib.blake2b(f'{kind}\0{text}'.encode(), key=key, digest_size=6).hexdigest()
 
 
 def read_names(path: str | os.PathLike) -> list[str]:
-    """Lines of a names file: a person a line, other names of the same person after commas.
-
-    Empty lines and lines that begin with ``#`` are skipped.
-    """
-    try:
-        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        expected = 'UTF-8 text with a person a line was expected'
-        raise UserError(f'{path} cannot be read ({reason}): {expected}') from None
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
+    """A person a line, other names of the same person after commas; ``#`` begins a comment line."""
+    with readable(path, ': UTF-8 text with a person a line'):
+        lines = map(str.strip, Path(path).read_text(encoding='utf-8-sig').splitlines())
+    return [line for line in lines if line and not line.startswith('#')]
 
 
 class Redactor:
@@ -101,17 +92,13 @@ class Redactor:
 
     Args:
         names: One entry a person; other names of the same person after commas.
-
-    Attributes:
-        masked: How often each placeholder was put in.
-        kept: Parts in `WORDS` that begin a sentence and were not masked, to how often and where.
-        uncased: Texts without capital letters or without others, where no name can be spotted.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self.masked: Counter[str] = Counter()
+        self.masked: Counter[str] = Counter()  # placeholders, to how often each was put in
+        # Parts in `WORDS` that begin a sentence and were not masked, to how often and where.
         self.kept: dict[str, Counter[str]] = defaultdict(Counter)
-        self.uncased: list[str] = []
+        self.uncased: list[str] = []  # texts of one case, where no name can be spotted
         # What looks like a name: within sentences, and as their first word; words in lower case.
         self._within: dict[str, Counter[str]] = defaultdict(Counter)
         self._first: dict[str, Counter[str]] = defaultdict(Counter)
@@ -153,8 +140,7 @@ class Redactor:
     def possible(self) -> dict[str, Counter[str]]:
         """What else looks like a name in all texts so far, to how often and where.
 
-        A word that is capitalised only where it begins a sentence counts if no text has it in
-        lower case. Some are no names: the list is for a person to look over.
+        A word that is capitalised only first in sentences counts if no text has it in lower case.
         """
         found = {name: places.copy() for name, places in self._within.items()}
         for name, places in self._first.items():
@@ -164,18 +150,18 @@ class Redactor:
 
     def report(self) -> list[str]:
         """A line for each thing that looks like a name: by number, doubtful ones, then `kept`."""
-
-        def line(name: str, places: Counter[str], doubt: str) -> str:
-            shown = ', '.join(list(places)[:SHOWN_PLACES]) + ' …' * (len(places) > SHOWN_PLACES)
-            return f'{name} ({places.total()}×: {shown}{doubt})'
-
         ranked = sorted(
             (name not in self._within, -places.total(), name, places)
             for name, places in self.possible.items()
             if name not in self.kept
         )
-        lines = [line(name, places, FIRST * only) for only, _, name, places in ranked]
-        return lines + [line(name, places, KEPT) for name, places in sorted(self.kept.items())]
+        told = [(name, places, FIRST * only) for only, _, name, places in ranked]
+        told += [(name, places, KEPT) for name, places in sorted(self.kept.items())]
+        lines = []
+        for name, places, doubt in told:
+            shown = ', '.join(list(places)[:SHOWN_PLACES]) + ' …' * (len(places) > SHOWN_PLACES)
+            lines.append(f'{name} ({places.total()}×: {shown}{doubt})')
+        return lines
 
     def _number(self, match: re.Match) -> str:
         if sum(c.isdigit() for c in match[0]) < DIGITS:
@@ -188,14 +174,13 @@ class Redactor:
         text = _clean(text)
         tokens = list(TOKEN.finditer(text)) if self._names else []
         folded = [_fold(token[0]).translate(SPELLINGS) for token in tokens]
-        pieces, last, at = [], 0, 0
-        while at < len(tokens):
-            found = self._longest_name(text, tokens, folded, at)
-            at += 1
+        pieces, last, after = [], 0, 0  # the first token after the last name
+        for at, token in enumerate(tokens):
+            found = self._longest_name(text, tokens, folded, at) if at >= after else None
             if found is None:
                 continue
             key, count, end = found
-            first = tokens[at - 1].start()
+            first = token.start()
             if key in WORDS or key in OPENERS:
                 if not text[first].isupper() or (key in OPENERS and text.isupper()):
                     continue
@@ -207,7 +192,7 @@ class Redactor:
             placeholder = next(iter(persons)) if len(persons) == 1 else '[PERSON]'
             self.masked[placeholder] += 1
             pieces += text[last:first], placeholder
-            last, at = end, at - 1 + count
+            last, after = end, at + count
         return ''.join(pieces) + text[last:]
 
     def _longest_name(

@@ -6,9 +6,11 @@ The field types of the dataclasses are pydantic's: what a file may hold stands b
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +26,6 @@ ANNOTATED, RECOGNISED, SYNTHETIC = 'annotated', 'recognised', 'synthetic'
 T = TypeVar('T')
 LONGEST = 1e7  # seconds; a session of months is a mistake
 SHOWN = 80  # characters of a wrong value that a message repeats
-KNOWN_ONLY = ConfigDict(extra='forbid')
 
 Text = Annotated[str, Strict(), StringConstraints(pattern=r'\S')]
 # A pattern that everything matches: with one, half of a cut emoji is refused.
@@ -39,11 +40,15 @@ WORDS = {'string_pattern_mismatch': 'a text was expected', 'tuple_type': 'a list
 _adapter = cache(TypeAdapter)
 
 
-@dataclass(frozen=True)
-class Gesture:
-    """One micro-gesture of a timeline."""
+class KnownOnly:
+    """A dataclass that `check` makes of JSON without further fields."""
 
-    __pydantic_config__ = KNOWN_ONLY
+    __pydantic_config__ = ConfigDict(extra='forbid')
+
+
+@dataclass(frozen=True)
+class Gesture(KnownOnly):
+    """One micro-gesture of a timeline."""
 
     name: Text  # class name, as the data set calls it
     start: Seconds  # from the beginning of the session
@@ -52,10 +57,8 @@ class Gesture:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Scenario(KnownOnly):
     """One question about one session."""
-
-    __pydantic_config__ = KNOWN_ONLY
 
     id: Text  # opaque, like the next two
     subject: Text  # by which intervals are clustered
@@ -84,12 +87,18 @@ class Scenario:
         return {'version': VERSION, **asdict(self)}
 
 
-def check(kind: type[T], content: Any, where: str) -> T:
-    """An instance of the dataclass ``kind`` made from JSON, every field checked.
+@contextmanager
+def readable(path: str | os.PathLike, expected: str) -> Iterator[None]:
+    """A file that the block cannot read is a `UserError`, which ends in what was expected."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'{path} cannot be read ({reason}){expected} was expected') from None
 
-    A `UserError` begins with ``where``, such as ``'file.jsonl, line 3'``, and names the first wrong
-    field.
-    """
+
+def check(kind: type[T], content: Any, where: str) -> T:
+    """The dataclass ``kind`` from JSON; a `UserError` has ``where`` and the first wrong field."""
     try:
         return _adapter(kind).validate_python(content)
     except ValidationError as problem:
@@ -102,7 +111,6 @@ def check(kind: type[T], content: Any, where: str) -> T:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message, cut short."""
     if isinstance(value, int) and abs(value) >= 10**SHOWN:
         return 'a number of very many digits'
     text = ascii(value) if isinstance(value, str) else repr(value)
@@ -112,11 +120,10 @@ def _shown(value: Any) -> str:
 def scenario_from_json(content: Any, where: str = 'scenario') -> Scenario:
     """Check one JSON object and make a scenario of it; errors begin with ``where``."""
     if isinstance(content, dict):
-        content = dict(content)
-        version = content.pop('version', None)
-        if version != VERSION:
+        if (version := content.get('version')) != VERSION:
             read = f'{_shown(version)}, but this program reads {VERSION}'
             raise UserError(f'{where}, field version: {read}')
+        content = {name: value for name, value in content.items() if name != 'version'}
     made = check(Scenario, content, where)
     options, states, values = made.options, made.states, made.valences
     back = [i for i, g in enumerate(made.gestures) if g.end < g.start]
@@ -142,13 +149,8 @@ def in_order(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
 def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
     """Read a scenarios file; empty lines are skipped, a wrong line is named (`UserError`)."""
     found: dict[str, tuple[int, Scenario]] = {}
-    try:
+    with readable(path, '; a scenarios file, which tools/build_scenarios.py writes,'):
         lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
-    except OSError as error:
-        raise UserError(
-            f'{path} cannot be read ({error.strerror}); a scenarios file, which '
-            'tools/build_scenarios.py writes, was expected'
-        ) from None
     for number, line in enumerate(lines, 1):
         where = f'{path}, line {number}'
         if not line.strip():
@@ -168,5 +170,5 @@ def load_scenarios(path: str | os.PathLike) -> list[Scenario]:
 
 def save_scenarios(path: str | os.PathLike, scenarios: Iterable[Scenario]) -> None:
     """Write a scenarios file, whole or not at all."""
-    lines = [json.dumps(scenario.to_json(), ensure_ascii=False) for scenario in scenarios]
+    lines = (json.dumps(scenario.to_json(), ensure_ascii=False) for scenario in scenarios)
     write_text(path, ''.join(f'{line}\n' for line in lines))

@@ -1,6 +1,6 @@
-"""Sessions: the micro-gestures of one recording, from labels, a test's predictions or segments.
+"""Sessions: the gestures of one recording, from labels, a test's predictions or segments.
 
-A session's transcript and outcome join it. Nothing is hidden here yet; that is `build`'s part.
+Transcript and outcome join them. Nothing is hidden here yet; that is `build`'s part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
 
-from .scenarios import ANNOTATED, LONGEST, RECOGNISED, SYNTHETIC, Gesture, in_order
+from .scenarios import ANNOTATED, LONGEST, RECOGNISED, SYNTHETIC, Gesture, in_order, readable
 from .transcripts import Utterance, as_text, mask_speakers, read_transcript, speaker_names
 
 DEFAULT_FPS = 30.0
@@ -57,8 +57,8 @@ def sessions_from_clips(
         clips: Fields of each clip: ``session``, ``start`` and ``end`` (frames), and where known
             ``subject`` (else the session stands for it), ``fps`` (30 for none or 0), ``outcome``.
         names: Class of each clip.
-        confidences: Confidence of each, in [0, 1]; none where people named the classes.
-        split: Split of all sessions.
+        confidences: In [0, 1]; none where people named the classes.
+        split: Of all sessions.
         notes: What had to be assumed is added to it.
     """
     recognised = confidences is not None
@@ -68,8 +68,7 @@ def sessions_from_clips(
     assumed: Counter[str] = Counter()
     for number, (clip, name, sure) in enumerate(zip(clips, names, sures, strict=True)):
         where = f'clip {clip.get("frame_dir", number)!r}'
-        session = _text(clip, 'session')
-        if not session:
+        if not (session := _text(clip, 'session')):
             raise UserError(
                 f'{where} has no session: scenarios are made of sessions, so each clip must say '
                 'which recording it is from (field session of its annotation)'
@@ -110,12 +109,10 @@ def sessions_from_clips(
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
-    """A cell of a table as text; empty where it is missing."""
     return '' if fields.get(name) is None else str(fields[name]).strip()
 
 
 def _number(fields: Mapping[str, Any], name: str, where: str) -> float:
-    """A cell as a finite number."""
     text = _text(fields, name)
     with suppress(ValueError):
         if abs(value := float(text)) < float('inf'):
@@ -126,15 +123,15 @@ def _number(fields: Mapping[str, Any], name: str, where: str) -> float:
 def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
     """Gestures in order, those of one class that overlap made one.
 
-    A recogniser that slides a window over a recording names one movement several times. The merged
-    gesture spans its windows; its confidence is their mean, weighted by duration.
+    A recogniser's sliding window names one movement several times. The merged gesture spans its
+    windows; its confidence is their mean, weighted by duration.
     """
     groups: list[list[Gesture]] = []
-    last: dict[str, list[Gesture]] = {}  # group by class
+    last: dict[str, list[Gesture]] = defaultdict(list)  # group by class
     for gesture in in_order(gestures):
-        if not any(g.end > gesture.start for g in last.get(gesture.name, ())):
-            groups.append(group := [])
-            last[gesture.name] = group
+        if not any(g.end > gesture.start for g in last[gesture.name]):
+            groups.append([])
+            last[gesture.name] = groups[-1]
         last[gesture.name].append(gesture)
     merged = []
     for group in groups:
@@ -154,10 +151,9 @@ def recording_sessions(
     """One recording as a session for each person in it, also where no gesture was found.
 
     Args:
-        name: Of the recording; with the person's number, where there are several, it stands for the
-            subject too.
+        name: Of the recording; with the person's number, where there are several, the subject too.
         segments: Rows such as those of `mg_plugins.spotting.Segments`.
-        persons: Numbers of the persons that were seen; number 0 where nobody was.
+        persons: Numbers of the persons that were seen; 0 where nobody was.
         transcript: A file that `read_transcript` reads; every person's session has it.
     """
     said = '' if transcript is None else as_text(mask_speakers(read_transcript(transcript)))
@@ -175,17 +171,17 @@ def recording_sessions(
 def with_transcripts(
     sessions: Iterable[Session], transcripts: Mapping[str, Sequence[Utterance]]
 ) -> tuple[list[Session], list[str]]:
-    """Put transcripts into their sessions, with speakers as "Speaker A", "Speaker B", ….
+    """Sessions with their transcripts, speakers being "Speaker A", …, and labels that may be names.
 
-    Returns them, and the speakers' labels that may be names, which the text should not hold either.
+    The text should not hold these names either.
     """
-    joined, names = [], {}
+    joined, names = [], []
     for session in sessions:
         utterances = transcripts.get(session.id, ())
-        names.update(dict.fromkeys(speaker_names(utterances)))
+        names += speaker_names(utterances)
         text = as_text(mask_speakers(utterances))
         joined.append(replace(session, transcript=text or session.transcript))
-    return joined, list(names)
+    return joined, list(dict.fromkeys(names))
 
 
 def with_outcomes(sessions: Iterable[Session], path: str | os.PathLike) -> list[Session]:
@@ -210,15 +206,13 @@ def load_sessions(
 ) -> tuple[list[Session], str]:
     """Sessions of an annotation file, or of files of predictions or segments, and their source.
 
+    The source is 'synthetic' where the files say so, else the name of the first file or, for
+    predictions, of its folder.
+
     Args:
         paths: A .pkl or .npz file or a .mg folder, or .csv or .json files.
-        split: For annotations, the split to take; for predictions, 'train' or 'test', which they
-            are from then on.
+        split: Of annotations, the one to take; of predictions, 'train' or 'test', what they become.
         notes: What had to be assumed is added to it.
-
-    Returns:
-        Sessions, and what to call their source: 'synthetic' where the files say so, else the name
-        of the first file or, for predictions, of its folder.
     """
     paths = [Path(path) for path in paths]
     kinds = {path.suffix for path in paths}
@@ -244,8 +238,7 @@ def sessions_from_annotations(
 ) -> Found:
     """Sessions of an annotation file, with its true labels; ``split`` takes its clips only.
 
-    Sessions whose clips are in a split that ends in train, val or test get the split 'train' or
-    'test'.
+    Those whose clips are in a split that ends in train, val or test become 'train' or 'test'.
     """
     from mg_plugins.data.annotations import load_annotations
 
@@ -274,27 +267,23 @@ def sessions_from_annotations(
 
 def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Session to 'train' or 'test', where all its clips are on that side of one protocol."""
-    parts = {name: name.rpartition('_') for name in splits}
-    protocols = {protocol: None for protocol, _, ending in parts.values() if ending in ENDINGS}
+    sides: dict[str, dict[str, str]] = {}  # of clips, by protocol
+    for name, members in splits.items():
+        protocol, _, ending = name.rpartition('_')
+        if ending in ENDINGS:
+            sides.setdefault(protocol, {}).update(dict.fromkeys(members, ENDINGS[ending]))
     # One protocol only: sides of several contradict each other.
-    chosen = next((p for p in (*PROTOCOLS, *protocols) if p in protocols), None)
-    sides: dict[str, str] = {}  # of clips
-    for name, (protocol, _, ending) in parts.items():
-        if protocol == chosen and ending in ENDINGS:
-            sides |= dict.fromkeys(splits[name], ENDINGS[ending])
+    chosen = next((sides[p] for p in (*PROTOCOLS, *sides) if p in sides), {})
     found: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
-        found[str(clip['session'])].add(sides.get(clip['frame_dir'], ''))
+        found[str(clip['session'])].add(chosen.get(clip['frame_dir'], ''))
     return {session: side for session, (side, *others) in found.items() if not others}
 
 
 def sessions_from_predictions(
     paths: Sequence[str | os.PathLike], split: str = '', notes: list[str] | None = None
 ) -> Found:
-    """Sessions of ``predictions.csv`` files that tests write.
-
-    Several must hold different clips, such as those of the left-out subjects of tools/compare.py.
-    """
+    """Sessions of ``predictions.csv`` files of different clips, such as the folds of a compare."""
     clips: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):
         for where, row in _csv_rows(path, PREDICTIONS):
@@ -312,19 +301,23 @@ def sessions_from_predictions(
                     "recogniser's head averages with softmax (average_clips='prob')"
                 )
             clips[name] = {**row, 'frame_dir': name, 'score': score, 'where': where}
-    rows = list(clips.values())
+    rows, synthetic = list(clips.values()), False
     names, scores = ([row[key] for row in rows] for key in ('predicted_class', 'score'))
     sessions = sessions_from_clips(rows, names, scores, split=split, notes=notes)
-    return sessions, any(_says_synthetic(Path(path).with_name('metrics.json')) for path in paths)
+    for path in map(Path, paths):
+        with suppress(UserError):  # there are predictions without metrics beside them
+            metrics = read_json(path.with_name('metrics.json')) or ()
+            synthetic |= any(str(name).startswith(SYNTHETIC) for name in metrics)
+    return sessions, synthetic
 
 
-def sessions_from_segments(paths: Sequence[str | os.PathLike], split: str = '') -> Found:
+def sessions_from_segments(paths: Sequence[Path], split: str = '') -> Found:
     """Sessions of segments.csv or .json of tools/recognize.py, one each person."""
     from mg_plugins.spotting.segments import Segment, read_segments
 
     found: dict[str, list[Segment]] = defaultdict(list)
     synthetic = False
-    for path in map(Path, paths):
+    for path in paths:
         table = read_segments(path)
         synthetic |= table.source == SYNTHETIC
         for row in table:
@@ -345,7 +338,7 @@ def sessions_from_segments(paths: Sequence[str | os.PathLike], split: str = '') 
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
     """Where each row stands ("FILE, line 2"), and its cells; every row must be whole."""
     columns = ', '.join(needed)
-    try:
+    with readable(path, f'; a .csv file with the columns {columns}'):
         with path.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.DictReader(file)
             if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
@@ -355,20 +348,10 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str
                 if None in row or None in row.values():
                     raise UserError(f'{where}: {len(reader.fieldnames)} cells expected')
                 yield where, {name: cell.strip() for name, cell in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, 'strerror', None) or error
-        expected = f'a .csv file with the columns {columns} was expected'
-        raise UserError(f'{path} cannot be read ({reason}); {expected}') from None
 
 
 def _holds_segments(path: Path) -> bool:
     with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
         with path.open(encoding='utf-8-sig') as file:
             return 'start_s' in file.readline(10_000).strip().split(',')
-    return False
-
-
-def _says_synthetic(metrics: Path) -> bool:
-    with suppress(UserError):  # there are predictions without metrics beside them
-        return any(str(name).startswith(SYNTHETIC) for name in read_json(metrics) or ())
     return False

@@ -1,7 +1,7 @@
 """Transcripts with times: SubRip (.srt), WebVTT (.vtt) and speech recognisers' JSON.
 
 JSON is a list of ``{"start": seconds, "end": seconds, "text": "…", "speaker": "…"}`` (speaker if
-known) or an object with such a list as ``"segments"``; other fields are ignored.
+known) or an object with it as ``"segments"``; other fields are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from mg_plugins.errors import UserError
 
 from .redact import NO_LABELS, OPENERS, PRONOUNS, ROLES, without_contraction
-from .scenarios import AnyText, Seconds, check
+from .scenarios import AnyText, Seconds, check, readable
 
 SUFFIXES = ('.srt', '.vtt', '.json')
 ARROW = '-->'
@@ -49,20 +49,15 @@ class Utterance:
 
 
 def read_transcript(path: str | os.PathLike) -> list[Utterance]:
-    """Read a transcript by its suffix, in order of time; cues without text are left out.
-
-    One that cannot be read is a `UserError` with file, cue and line.
-    """
+    """Read a transcript by its suffix, in order of time; cues without text are left out."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f'{path}: expected a file that ends in {", ".join(SUFFIXES)}')
-    try:
+    with readable(path, ': UTF-8 text'):
         content = path.read_bytes()
         wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         text = content.decode('utf-16' if wide else 'utf-8-sig')
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} cannot be read ({error}): UTF-8 text was expected') from None
     lines = text.splitlines()
     if suffix == '.vtt':
         if not re.match(r'WEBVTT(\s|$)', text):
@@ -74,10 +69,7 @@ def read_transcript(path: str | os.PathLike) -> list[Utterance]:
 
 
 def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
-    """Transcripts of a folder, by session: the file's name without its suffix.
-
-    Files of other kinds, and hidden ones, are passed over.
-    """
+    """Transcripts of a folder by session, the stem of a file; other files are passed over."""
     found: dict[str, list[Utterance]] = {}
     for path in sorted(Path(folder).glob('[!.]*')):
         if path.is_file() and path.suffix.lower() in SUFFIXES:
@@ -138,13 +130,11 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
             cues.append((_checked({'start': times[0], 'end': times[1], 'text': ''}, where), said))
         elif above and (said is None or line.isdecimal()):
             said = None  # the number or name of a cue
-        elif said is not None:
-            said.append(line)
+        elif said is None:
+            wanted = f'a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected'
+            raise UserError(f'{where}: {wanted}, not {line[:60]!r}')
         else:
-            raise UserError(
-                f'{where}: a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected, '
-                f'not {line[:60]!r}'
-            )
+            said.append(line)
     for cue, text in cues:
         # One utterance, or one for each of its voices.
         before, *voices = VOICE.split(' '.join(text))
@@ -176,8 +166,8 @@ def _plain(text: str) -> str:
 def _labelled(cue: Utterance) -> Utterance:
     """With "NAME:" taken from the beginning of a text that has no speaker of its own.
 
-    Words in capitals are a label, others unless one is common ("Look:", "the last set:") and no
-    part of a name ("He Bingjiao:").
+    Words in capitals are a label, others unless one is common ("Look:") and no part of a name
+    ("He Bingjiao:").
     """
     label = None if cue.speaker else LABEL.match(cue.text)
     words = [word for word in label[1].split() if not word.isdecimal()] if label else []

@@ -40,10 +40,7 @@ def host_of(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its very name: ``localhost``, 127.0.0.0/8 or ``::1``.
-
-    Nothing is looked up: what another name stands for may change with the next request.
-    """
+    """Whether a host is this machine by its very name: what others stand for may change."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -106,28 +103,26 @@ def named_parameter(content: Any) -> tuple[str, str]:
     """An error's sentences, with the parameters that they name, and its code, from a body's JSON.
 
     OpenAI has ``{"error": {"message", "param", "code"}}``, Gemini a list of such objects, FastAPI
-    (vLLM, TGI) ``{"detail": [{"loc", "msg"}]}``, others ``{"error": "…"}``, ``{"message": "…"}``
-    or a bare text.
+    (vLLM, TGI) ``{"detail": [{"loc", "msg"}]}``, others a text as error or message, or a bare one.
     """
     found: dict[str, None] = {}
-    codes: list[str] = []
+    code = ''
 
     def look(part: Any, deep: int = DEEPEST) -> None:
+        nonlocal code
         if not deep:
             return
         if isinstance(part, Mapping):
-            codes.append(str(part.get('code') or ''))
-            for name in ('loc', 'param', 'message', 'msg', 'error', 'detail'):
-                look(part.get(name), deep - 1)
-        elif isinstance(part, list):
+            code = str(part.get('code') or code)
+            part = [part.get(n) for n in ('loc', 'param', 'message', 'msg', 'error', 'detail')]
+        if isinstance(part, list):
             for inner in part[:MOST_PARTS]:
                 look(inner, deep - 1)
         elif part is not None:
             found[str(part)] = None
 
     look(content)
-    said = ': '.join(found) or json.dumps(content)[:1000]
-    return said, next(filter(None, reversed(codes)), '')
+    return ': '.join(found) or json.dumps(content)[:1000], code
 
 
 def without_bounds(schema: Any) -> Any:

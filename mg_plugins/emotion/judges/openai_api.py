@@ -1,9 +1,4 @@
-"""A judge behind any endpoint that speaks OpenAI's chat completions.
-
-Endpoints differ: what one refuses (a seed, a temperature, a response format) is found in whatever
-shape its error has, left out from then on, and noted. Replies are read from ``content``, with what
-a reasoning model wrote in ``reasoning_content`` or ``reasoning`` beside it.
-"""
+"""A judge behind any endpoint that speaks OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -42,19 +37,12 @@ class Sampling:
 
 
 class OpenAIJudge:
-    """Asks one model of an OpenAI-compatible endpoint.
+    """Asks one model of an OpenAI-compatible endpoint; ``sampling`` are fields of `Sampling`.
 
-    The key is read from the environment and stands in no message, file, log or identity, also where
-    the endpoint sends it back. ``notes`` say that a connection is not encrypted, and what the
-    endpoint has been found not to take, in its own words.
-
-    Args:
-        model: The endpoint's name of the model.
-        base_url: Where it is, such as ``http://localhost:8000/v1``; by default OPENAI_BASE_URL, or
-            OpenAI's own.
-        key_env: Environment variable with the key. An endpoint on loopback needs none.
-        allow_remote: Allow an endpoint that is not on loopback.
-        sampling: Fields of `Sampling`.
+    The key is read from the environment variable ``key_env`` (loopback needs none) and stands in no
+    message, file, log or identity, also where the endpoint sends it back. What an endpoint refuses
+    is left out from then on; ``notes`` say so in its own words, and that a connection is not
+    encrypted.
     """
 
     def __init__(
@@ -92,12 +80,12 @@ class OpenAIJudge:
         self._form = Form(self.sampling.answer_tokens)  # as the endpoint takes it
 
     def identity(self) -> dict[str, Any]:
-        """Endpoint, model and parameters."""
+        """See `Judge`."""
         chosen = {key: of for key, of in vars(self.sampling).items() if of not in ('', None)}
         return {'kind': 'openai', 'model': self.model, 'base_url': self.base_url, **chosen}
 
     async def reply(self, task: Task) -> Reply:
-        """Make one request; a `JudgeError` says whether to try again."""
+        """Make one request."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers={'Authorization': f'Bearer {self._key()}'} if self._key() else {},
@@ -114,8 +102,7 @@ class OpenAIJudge:
                 body = await _bounded(response)
                 status, headers = response.status, response.headers
         except aiohttp.ClientConnectorError as error:
-            said = self._said(str(error.os_error))
-            said = f'nobody answers at {self.base_url}: {said}'
+            said = f'nobody answers at {self.base_url}: {self._said(str(error.os_error))}'
             outcome = JudgeError(said, retry=True, unreachable=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             said = self._said(str(error) or type(error).__name__)
@@ -165,7 +152,6 @@ class OpenAIJudge:
         return request | form.response_format(task.schema) | dict(sampling.extra or {})
 
     def _read(self, content: Any, task: Task) -> Reply:
-        """The reply of a completion that came; a `JudgeError` where it is none."""
         try:
             choice = content['choices'][0]
             message = choice['message']
@@ -198,13 +184,12 @@ class OpenAIJudge:
         said = self._said(said)
         if code in ('content_filter', 'content_policy_violation') and status == 400:
             return Reply(said, refusal=True)
-        if status in (400, 422, 500, 501):
-            changed, what = form.changed(said)
-            if changed is not None:
-                if self._form == form:
-                    self._form = changed
-                    self.notes.append(f'The endpoint does not take {what}. It says: “{said}”')
-                return JudgeError(f'the endpoint does not take {what}: {said}', True, free=True)
+        changed, what = form.changed(said) if status in (400, 422, 500, 501) else (None, '')
+        if changed is not None:
+            if self._form == form:
+                self._form = changed
+                self.notes.append(f'The endpoint does not take {what}. It says: “{said}”')
+            return JudgeError(f'the endpoint does not take {what}: {said}', True, free=True)
         if status == 429 and code == 'insufficient_quota':
             return JudgeError(f'the quota of this key is used up: {said}')
         if status in (408, 409, 425, 429) or status >= 500:
@@ -224,7 +209,7 @@ class OpenAIJudge:
 
 
 async def _bounded(response: Any) -> bytes:
-    """The body, unpacked; a `JudgeError` where it is longer than MOST_BODY, and the rest unread."""
+    """The body, unpacked; the rest of one that is longer than MOST_BODY stays unread."""
     body = b''
     async for part in response.content.iter_chunked(2**16):
         body += part
