@@ -58,7 +58,7 @@ def main() -> None:
 
     from mg_plugins.data.mm.configs import read_config
     from mg_plugins.errors import UserError
-    from mg_plugins.experiments import probing, transfer
+    from mg_plugins.experiments import probing
 
     if min(args.draws, args.neighbours) < 1 or not all(0 < share <= 1 for share in args.shares):
         raise UserError('--draws and --neighbours must be at least 1, --shares above 0 and up to 1')
@@ -67,7 +67,7 @@ def main() -> None:
     folder = args.out or checkpoint.parent / f'probes{other}'
     cfg = read_config(args.config or probing.config_beside(checkpoint))
     if args.ann_file:
-        cfg = transfer.with_data(cfg, args.ann_file, args.splits, args.layout)
+        cfg = probing.with_data(cfg, args.ann_file, args.splits, args.layout)
     elif args.layout or args.splits:
         raise UserError('--layout and --splits say more about --ann-file: give it')
     training = dict(steps=args.steps, lr=args.lr, backbone_lr_mult=args.lr_mult, amp=args.amp)

@@ -6,13 +6,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         'augmentation': ['Study', 'StudyOptions'],
-        'finetuning': ['finetune'],
         'plan': ['Cell', 'Entry', 'Run', 'plan_runs', 'read_cells'],
         'pretraining': ['Measures', 'pretrain_and_probe'],
-        'probing': ['load_model', 'probe_checkpoint', 'run_probes'],
+        'probing': ['load_model', 'probe_checkpoint', 'run_probes', 'with_data'],
         'report': ['Style', 'collect', 'write_report'],
         'runner': ['Plan', 'execute'],
-        'training': ['train_and_test'],
-        'transfer': ['with_data'],
+        'training': ['finetune', 'train_and_test'],
     },
 )

@@ -16,10 +16,9 @@ from mg_plugins.contrast import probes
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.probes import extract_features, filling_statistics
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.finetuning import finetune
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.experiments.probing import probe_scores, refuse_unknown
-from mg_plugins.experiments.training import train
+from mg_plugins.experiments.training import finetune, train
 from mg_plugins.openmmlab.launch import build_model
 from mg_plugins.openmmlab.settings import Config, LaunchError, as_list, use_bfloat16
 

@@ -1,7 +1,8 @@
-"""Probe a pre-trained model: build what its checkpoint needs, take features, run every probe."""
+"""Probe a pre-trained model, on its own data or others: load it, take features, run every probe."""
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,27 +18,31 @@ from mg_plugins.contrast.losses import effective_rank
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.probes import Features, extract_features
 from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.classes import draw_labelled
+from mg_plugins.data.layouts import get_layout, usual_coordinates
+from mg_plugins.data.mm.transforms import MGRelayout
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.finetuning import TRAINED, check_encoders, finetune
+from mg_plugins.experiments.training import encoder_weights, finetune
 from mg_plugins.files import read_json, replacing, write_json
 from mg_plugins.openmmlab.launch import build_model
-from mg_plugins.openmmlab.settings import Config
+from mg_plugins.openmmlab.settings import Config, ConfigDict, only_dataset
 from mg_plugins.openmmlab.weights import weights_in
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')
+#: Probes that train the model itself, from its checkpoint and from scratch.
+TRAINED = ('finetune', 'scratch')
 SHARES = (0.01, 0.05, 0.1)
 
 
 def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
     """The model of a config with a checkpoint's weights, in evaluation mode.
 
-    Raises:
-        ContrastError: A weight of the encoders is missing in the checkpoint, or does not fit.
+    A weight of the encoders that is missing in the checkpoint, or does not fit, is a ContrastError.
     """
     model = build_model(cfg)
     given, own = weights_in(checkpoint), model.state_dict()
-    check_encoders(own, given, checkpoint)
+    encoder_weights(own, given, checkpoint)
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
     return model
@@ -65,6 +70,57 @@ def config_beside(checkpoint: str | os.PathLike) -> Path:
             f'{len(found)} configs lie beside {checkpoint}, one was expected: give --config'
         )
     return found[0]
+
+
+def with_data(
+    cfg: Config,
+    ann_file: str | os.PathLike,
+    splits: Sequence[str] | None = None,
+    layout: str | Mapping | None = None,
+) -> Config:
+    """A config over other data: the same pipeline, over joints brought to the config's layout.
+
+    What does not fit is a UserError: a pipeline without one ``MGNormalize``, layouts that have
+    nothing in common, one in space and one in pictures.
+
+    Args:
+        cfg: Config with ``train_dataloader`` and ``test_dataloader``; it is not changed.
+        ann_file: Annotation file of the other data.
+        splits: Names of its splits to fit on and to test on; those of the config if None.
+        layout: Its joint layout; None takes the one that the file names. Where it is another than
+            the config's, `MGRelayout` comes before ``MGNormalize``.
+    """
+    cfg = copy.deepcopy(cfg)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    steps = [n for n, step in enumerate(pipeline) if step['type'].endswith('MGNormalize')]
+    if len(steps) != 1:
+        raise ContrastError(
+            f'the test pipeline of {cfg.filename} has {len(steps)} steps MGNormalize, one was '
+            'expected: other data is brought to its layout just before'
+        )
+    other = load_annotations(ann_file)
+    named = layout or other['meta'].get('layout')
+    wanted = pipeline[steps[0]]['layout']
+    sets = [only_dataset(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'test')]
+    if named is not None and get_layout(named).joints != get_layout(wanted).joints:
+        # What the model was shown: by its own data, or by what the layout usually has.
+        path = Path(sets[0].get('data_root') or '') / sets[0].ann_file
+        coordinates = usual_coordinates(get_layout(wanted))
+        if path.exists():
+            coordinates = int(load_annotations(path)['annotations'][0]['keypoint'].shape[-1])
+        step = dict(source=named, target=wanted, coordinates=coordinates)
+        MGRelayout(**step)(dict(other['annotations'][0]))  # what does not fit is refused now
+        pipeline.insert(steps[0], ConfigDict(step, type='MGRelayout'))
+    for dataset, split in zip(sets, splits or (None, None), strict=True):
+        # Subjects and shares were chosen for the config's own data.
+        for key in ('subjects', 'exclude_subjects', 'share', 'share_seed', 'data_root'):
+            dataset.pop(key, None)
+        dataset.update(ann_file=str(ann_file))
+        if named is not None:
+            dataset.layout = named
+        if split is not None:
+            dataset.split = split
+    return cfg
 
 
 @dataclass(frozen=True)
@@ -111,9 +167,9 @@ def probe_scores(
 
 
 def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, **options) -> Report:
-    """Run probes, of `PROBES`, on one stream's features.
+    """Run probes, of `PROBES`, on one stream's features, with options of `probe_scores`.
 
-    Options are those of `probe_scores`. Features that have collapsed raise a ContrastError.
+    Features that have collapsed are a ContrastError.
     """
     refuse_unknown(names, PROBES, 'there is no probe', 'known are')
     if probes.is_collapsed(train.vectors):
@@ -145,23 +201,18 @@ def probe_checkpoint(
 ) -> tuple[dict[str, tuple[Features, Report]], dict]:
     """Take features of a checkpoint and probe every stream.
 
+    Gives the training features and the report by stream, and what was probed on.
+
     Args:
-        cfg: Config of the checkpoint, or of the same model over other data (`transfer.with_data`).
+        cfg: Config of the checkpoint, or of the same model over other data (`with_data`).
         checkpoint: File.
-        names: Of `PROBES` and `finetuning.TRAINED`, which train the whole model for every share
-            and draw.
+        names: Of `PROBES` and `TRAINED`, which train the whole model for every share and draw.
         streams: Those to probe. None takes all, and the last one, the fused where there is one,
             for probes that train.
         progress: Show bars.
         work_dir: Folder for the logs of probes that train.
         training: Options of `finetune`, such as ``steps`` and ``lr``.
         shares, draws, neighbours: As for `probe_scores`; the first two hold for probes that train.
-
-    Returns:
-        By stream the training features and the report; and what was probed on.
-
-    Raises:
-        ContrastError: As its parts do, or a stream that the model does not have.
     """
     refuse_unknown(names, (*PROBES, *TRAINED), 'there is no probe', 'known are')
     model = load_model(cfg, checkpoint)

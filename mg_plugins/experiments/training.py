@@ -1,20 +1,35 @@
-"""One training inside a process that does many, what it says of test clips; fused against plain."""
+"""One training in a process that does many: a recognizer, or a pre-training with few labels."""
 
 from __future__ import annotations
 
 import copy
+import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from mg_plugins.contrast.mm.hooks import loader_of
+from mg_plugins.contrast.mm.models import ENCODERS
+from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.files import replacing
+from mg_plugins.openmmlab import settings
+from mg_plugins.openmmlab.hooks import StartFrom
 from mg_plugins.openmmlab.launch import run_once
-from mg_plugins.openmmlab.settings import Config, as_list, set_retraining, use_bfloat16
+from mg_plugins.openmmlab.settings import Config
+from mg_plugins.openmmlab.weights import weights_in
+
+#: Mild augmentations of the clips that are learned from, drawn anew at every visit.
+MILD = (
+    dict(type='MGCrop', strength=0.25),
+    dict(type='MGViewpoint', strength=0.3),
+    dict(type='MGScale', strength=0.1),
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,7 @@ def train_and_test(run: Run, folder: Path) -> dict:
     head learns anew afterwards (`set_retraining`), and its scores are in ``retrained.npz``.
     """
     cfg = Config(copy.deepcopy(run.cfg))
-    cfg.test_evaluator = as_list(cfg.test_evaluator)
+    cfg.test_evaluator = settings.as_list(cfg.test_evaluator)
     if not any(metric['type'] == 'MGMetric' for metric in cfg.test_evaluator):
         cfg.test_evaluator.append(dict(type='MGMetric', prefix='mg'))
     cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if h['type'] != 'ReportHook']
@@ -93,7 +108,7 @@ def train_and_test(run: Run, folder: Path) -> dict:
     said = tested(runner)
     _write_scores(said, folder / 'scores.npz')
     if run.options.get('retrain_head'):
-        set_retraining(cfg, (folder / 'training/last_checkpoint').read_text().strip())
+        settings.set_retraining(cfg, (folder / 'training/last_checkpoint').read_text().strip())
         again = tested(train(cfg, run.seed, folder / 'retraining', test=True))
         _write_scores(again, folder / 'retrained.npz')
     return dict(
@@ -123,6 +138,172 @@ def _step_time(runner: Any) -> float | None:
 
 def fields_of(entry: Entry, cfg: Config, amp: bool = False) -> dict:
     """Fields of a row's `Run`, whose config is brought to mixed precision in place."""
+    settings.warn_of_retraining(cfg, entry.name)
     if amp:
-        use_bfloat16(cfg)
+        settings.use_bfloat16(cfg)
     return dict(task=train_and_test)
+
+
+def finetune(
+    cfg: Config,
+    checkpoint: str | os.PathLike | None,
+    *,
+    work_dir: str | os.PathLike,
+    share: float = 0.1,
+    seed: int = 0,
+    steps: int | None = None,
+    epochs: int = 50,
+    lr: float = 1e-3,
+    backbone_lr_mult: float = 1.0,
+    batch_size: int = 16,
+    stream: str | None = None,
+    frozen: bool = False,
+    amp: bool = False,
+    augment: str | Sequence = MILD,
+) -> Predicted:
+    """Train a ``RecognizerDualStream`` on a share of the labels and test it once, at the end.
+
+    The model is that of a pre-training's config, with a new head. Batches are always full: clips
+    come in rounds, each round in another order, whatever its place among the batches. The learning
+    rate falls along half a cosine. Nothing is validated on the way and no checkpoint is kept. The
+    same arguments give the same predictions. What does not fit is a UserError.
+
+    Args:
+        cfg: Config of the pre-training; it is not changed. The clips learned from are those of its
+            ``train_dataloader``, seen through the pipeline of its ``test_dataloader``.
+        checkpoint: What the encoders start from; None trains from scratch.
+        work_dir: Folder for the config and the log of the training.
+        share: Part of each class's clips that has labels; see `draw_labelled`.
+        seed: Of the draw of labelled clips, the head's first weights, and the training.
+        steps, epochs: Length of the training; epochs, of the labelled clips, where steps are None.
+        lr: Learning rate of the head, and of all where nothing is pre-trained.
+        backbone_lr_mult: Learning rate of the pre-trained encoders as a share of ``lr``.
+        batch_size: Clips a step.
+        stream: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there is, in that order.
+        frozen: Train the head alone.
+        amp: Mixed precision; bfloat16 on a CPU.
+        augment: Chain of augmentations of the training clips: a recipe's name or a list.
+    """
+    if min(epochs if steps is None else steps, batch_size) < 1 or lr <= 0:
+        raise ContrastError(
+            f'steps, epochs and batch_size must be at least 1 and lr above 0, got steps={steps}, '
+            f'epochs={epochs}, batch_size={batch_size}, lr={lr}'
+        )
+    if backbone_lr_mult <= 0:
+        raise ContrastError(
+            f'backbone_lr_mult must be above 0, got {backbone_lr_mult}; frozen=True trains the '
+            'head alone'
+        )
+    settings.enter_scope()
+    data, views = _datasets(cfg, share, seed, augment)
+    drawn = dict(share=share, share_seed=seed, labelled=True)
+    learned, asked = (loader_of(cfg, p, drawn if p == 'train' else None).dataset for p in data)
+    labels = [*learned.labels, *asked.labels]
+    classes = max(len(learned.metainfo.get('classes') or ()), int(max(labels)) + 1)
+    if steps is None:
+        steps = epochs * -(-len(learned) // batch_size)
+    mult = 1.0 if checkpoint is None else backbone_lr_mult
+    # The decay rules of the config. The head is named, not the encoders: a name that matches takes
+    # a weight's other rules away.
+    rules = copy.deepcopy((cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {})
+    rules.setdefault('custom_keys', {})['cls_head'] = dict(lr_mult=1 / mult)
+    optimizer = dict(type='AdamW', lr=lr * mult, weight_decay=0.01)
+
+    def loader(part: str, size: int, sampler: str) -> dict:
+        order = dict(type=sampler, shuffle=part == 'train')
+        return dict(dataset=data[part], batch_size=size, num_workers=0, sampler=order)
+
+    test_size = cfg.test_dataloader.get('batch_size') or batch_size
+    training = Config(
+        dict(
+            model=recognizer(cfg, classes, stream, frozen, views),
+            train_dataloader=loader('train', batch_size, 'InfiniteSampler'),
+            test_dataloader=loader('test', test_size, 'DefaultSampler'),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=steps),
+            test_cfg=dict(type='TestLoop'),
+            test_evaluator=[dict(type='MGMetric')],
+            optim_wrapper=dict(type='OptimWrapper', optimizer=optimizer, paramwise_cfg=dict(rules)),
+            param_scheduler=[dict(type='CosineAnnealingLR', T_max=steps, by_epoch=False)],
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=max(1, steps // 10)),
+                checkpoint=None,
+                sampler_seed=None,
+            ),
+            log_processor=dict(type='LogProcessor', by_epoch=False),
+            log_level='ERROR',
+            default_scope='mmaction',
+        )
+    )
+    if amp:
+        settings.use_bfloat16(training)
+    hooks = []
+    if checkpoint is not None:
+        given = weights_in(checkpoint)
+        hooks = [StartFrom(lambda wanted: encoder_weights(wanted, given, checkpoint))]
+    return tested(train(training, seed, Path(work_dir), test=True, hooks=hooks))
+
+
+def recognizer(
+    cfg: Config, num_classes: int, stream: str | None, frozen: bool, views: Mapping
+) -> dict:
+    """Config of the recognizer over the encoders of a config's model, with a linear head.
+
+    ``views`` are options of the ``ContrastPreprocessor``.
+    """
+    model = cfg.model
+    channels = model.get('in_channels') or (model.get('cls_head') or {}).get('in_channels')
+    if 'backbone' not in model or not channels:
+        raise ContrastError(
+            f'{cfg.filename} has a {model.get("type")}: a model with backbone and in_channels was '
+            'expected, such as DualStreamContrast'
+        )
+    joined = ('backbone', 'sequence', 'segments', 'layout', 'fusion')
+    return dict(
+        type='RecognizerDualStream',
+        **{name: copy.deepcopy(model[name]) for name in joined if name in model},
+        in_channels=channels,
+        stream=stream,
+        frozen=frozen,
+        cls_head=dict(type='GCNHead', num_classes=num_classes),
+        data_preprocessor=dict(type='ContrastPreprocessor', **views),
+    )
+
+
+def encoder_weights(
+    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], checkpoint: str | os.PathLike
+) -> dict[str, Tensor]:
+    """What a checkpoint has ``given`` of the weights of encoders; it must have all of them."""
+    needed = [name for name in wanted if name.split('.')[0] in ENCODERS]
+    bad = [n for n in needed if n not in given or given[n].shape != wanted[n].shape]
+    if bad:
+        raise ContrastError(
+            f'{checkpoint} does not fit its config: {len(bad)} of {len(needed)} weights are '
+            f'missing or of another shape, {bad[0]} first. Was it trained with another config?'
+        )
+    return {name: given[name] for name in needed}
+
+
+def _datasets(
+    cfg: Config, share: float, seed: int, augment: str | Sequence
+) -> tuple[dict[str, dict], dict]:
+    """Configs of the training and the test set, and what makes the training clips' features.
+
+    A training clip goes through the pipeline of the test, up to its features: those are made of
+    whole batches, after the augmentations (`ContrastPreprocessor`).
+    """
+    # Serialised clips are for many worker processes; here that costs as much as five steps.
+    data = {}
+    for part in ('train', 'test'):
+        own = settings.only_dataset(cfg[f'{part}_dataloader'].dataset).to_dict()
+        data[part] = dict(own, serialize_data=False)
+    pipeline = data['test']['pipeline']
+    made = [step for step in pipeline if step['type'].endswith('MGSkeFeat')]
+    if len(made) != 1:
+        raise ContrastError(
+            f'the test pipeline of {cfg.filename} has {len(made)} steps MGSkeFeat, one was '
+            'expected: the augmentations of fine-tuning take its place'
+        )
+    pipeline = [step for step in pipeline if step is not made[0]]
+    data['train'].update(pipeline=pipeline, test_mode=False, share=share, share_seed=seed)
+    views = dict(views=[augment], layout=made[0]['layout'], feat=made[0].get('feat', 'joint'))
+    return data, views

@@ -35,6 +35,8 @@ LISTINGS = ('paramwise_options', 'System environment:', 'Config:', 'Hooks will b
 def train(args: argparse.Namespace) -> None:
     """Train, and test, what the command line of ``tools/train.py`` asks for."""
     cfg = load_config(args)
+    if not args.retrain_head:
+        settings.warn_of_retraining(cfg, args.config)
     apply_training_options(cfg, args)
     with ExitStack() as held:
         if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':

@@ -148,6 +148,16 @@ def set_retraining(cfg: Config, checkpoint: str) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='HeadAlone')]
 
 
+def warn_of_retraining(cfg: Config, name: str) -> None:
+    """Say what becomes of ``retrain_head = True`` where it does not count."""
+    if cfg.get('retrain_head') and os.environ.get('RANK', '0') == '0':
+        print(
+            f'{name}: retrain_head = True counts in tools/ensemble.py alone; here heads stay as '
+            'trained (tools/train.py --retrain-head CHECKPOINT re-trains one)',
+            file=sys.stderr,
+        )
+
+
 def set_feature(cfg: Config, feat: str) -> None:
     """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.mm.dataset import MGPoseDataset
 from mg_plugins.experiments import training
-from mg_plugins.experiments.finetuning import ENCODERS, finetune
+from mg_plugins.experiments.training import ENCODERS, finetune
 
 from contrast_toys import build, model_config, write_clips
 

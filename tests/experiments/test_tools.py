@@ -8,8 +8,13 @@ import sys
 import time
 
 import pytest
+from mmengine.config import Config
 
+from mg_plugins.data.annotations import save_annotations
+from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.errors import UserError
+from mg_plugins.experiments import training
+from mg_plugins.experiments.plan import Entry
 
 from paths import ROOT
 
@@ -43,8 +48,6 @@ def call(monkeypatch, capsys):
 @pytest.fixture(scope='module')
 def compared(toy_config, tmp_path_factory, run_tool):
     """Arguments and folder of a finished comparison."""
-    from mmengine.config import Config
-
     folder = tmp_path_factory.mktemp('compared')
     data = Config.fromfile(toy_config).train_dataloader.dataset.ann_file
     (folder / 'clips.pkl').write_bytes(open(data, 'rb').read())
@@ -116,6 +119,37 @@ def test_what_cannot_be_is_one_line(tool, arguments, message, tmp_path, call):
     with pytest.raises(UserError, match=message):
         call(tool, *arguments, cwd=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ['bad.json']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('tool', ['compare', 'train'])
+def test_clips_of_both_splits_end_every_tool_as_other_bad_input_does(tool, tmp_path, run_tool):
+    split, clips, meta = make_synthetic(dataset='msr_action3d', subjects=4, clips=32)
+    split['xsub_val'] = [*split['xsub_val'], split['xsub_train'][0]]
+    save_annotations(tmp_path / 'twice.pkl', split, clips, meta)
+    config = ROOT / 'configs/stgcn_msr_action3d.py'
+    done = run_tool(tool, config, '--ann-file', 'twice.pkl', cwd=tmp_path, check=False)
+    assert done.returncode == 1 and 'Traceback' not in done.stdout
+    assert f"{tool}.py: twice.pkl: 1 clip is in split 'xsub_train' and in" in done.stdout
+
+
+def test_a_wish_for_new_heads_that_a_command_does_not_meet_is_said(
+    call, capsys, monkeypatch, tmp_path
+):
+    says = 'retrain_head = True counts in tools/ensemble.py alone; here heads stay as trained'
+    config = ROOT / 'configs/imigue_best.py'
+    cfg = Config.fromfile(config)
+    assert training.fields_of(Entry('best', ''), cfg)['task'] is training.train_and_test
+    assert capsys.readouterr().err.startswith(f'best: {says}')
+    cfg.pop('retrain_head')
+    training.fields_of(Entry('best', ''), cfg)
+    assert capsys.readouterr().err == ''
+    monkeypatch.setattr('mg_plugins.openmmlab.launch.build_runner', None)
+    for options, said in (([], True), (['--retrain-head', config], False)):
+        small = ['--cfg-options', 'synthetic.clips=24']
+        with pytest.raises(TypeError, match='NoneType'):
+            call('train', config, *options, *small, cwd=tmp_path)
+        assert (f'{config}: {says}' in capsys.readouterr().err) == said
 
 
 @pytest.mark.slow

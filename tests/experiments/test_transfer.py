@@ -13,8 +13,8 @@ from mg_plugins.data.annotations import AnnotationError, save_annotations
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.data.synthetic import make_synthetic
 from mg_plugins.experiments import probing
-from mg_plugins.experiments.finetuning import finetune
-from mg_plugins.experiments.transfer import with_data
+from mg_plugins.experiments.probing import with_data
+from mg_plugins.experiments.training import finetune
 
 from contrast_toys import build, model_config, write_clips
 

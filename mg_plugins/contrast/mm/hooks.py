@@ -12,8 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mg_plugins.contrast import probes
 from mg_plugins.contrast.losses import InfoNCE, effective_rank, spread
+from mg_plugins.contrast.probes import extract_features, is_collapsed, left_out_knn
 from mg_plugins.contrast.queue import ContrastError
 
 #: Rows from which on the mean of a batch says where it is, and embeddings whether they differ.
@@ -196,10 +196,9 @@ class ProbeHook(Hook):
         source = self._loader.dataset.metainfo.get('source')
         prefix = 'synthetic/probe' if source == 'synthetic' else 'probe'
         found = {}
-        every = probes.extract_features(_bare(runner.model), self._loader)
-        for stream, features in every.items():
-            found[f'{prefix}/knn_{stream}'] = probes.left_out_knn(features, self.neighbours)
-            if probes.is_collapsed(features.vectors):
+        for stream, features in extract_features(_bare(runner.model), self._loader).items():
+            found[f'{prefix}/knn_{stream}'] = left_out_knn(features, self.neighbours)
+            if is_collapsed(features.vectors):
                 runner.logger.warning(
                     f'The {stream} features have collapsed: all training clips have the same.'
                 )
