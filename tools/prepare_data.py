@@ -11,6 +11,7 @@ import argparse
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # More rejected clips than this are in the log only, which always lists every one.
 SHOWN_REJECTS = 50
-SHARED_OPTIONS = ('format', 'source', 'out', 'workers', 'strict', 'quiet')
 # Read by path, so that --help need not import anything of ours.
 TABLE = Path(__file__).parents[1] / 'mg_plugins' / 'data' / 'readers' / 'formats.json'
 TYPES = {'int': int, 'float': float}
@@ -29,16 +29,26 @@ TYPES = {'int': int, 'float': float}
 def build_parser() -> argparse.ArgumentParser:
     """One sub-command a format, and `auto`."""
     table = json.loads(TABLE.read_text(encoding='utf-8'))
+    known, formats = table['options'], table['formats']
     parser = argparse.ArgumentParser(
         description='Turn a dataset in its own format into an annotation file for training. '
         'Without FORMAT, the format is found by looking at the files.',
         usage='%(prog)s [FORMAT] SOURCE [options]',
         epilog='What each format looks like, its options and an example: FORMAT --help',
     )
-    formats = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
-    for name, entry in table['formats'].items():
+    commands = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
+    named = {key for entry in formats.values() for key in entry['options']}
+    formats['auto'] = dict(
+        summary='look at the files of SOURCE (the same as leaving FORMAT out)',
+        doc=['The format is found by looking at the files.'],
+        expects='file, folder or archive to read',
+        example='python tools/prepare_data.py PATH --out data/mine.pkl',
+        options=[key for key in known if key in named and not key.startswith('synthetic_')],
+        out="the format's own",
+    )
+    for name, entry in formats.items():
         doc = '\n'.join(entry['doc']).strip()
-        sub = formats.add_parser(
+        command = commands.add_parser(
             name,
             help=entry['summary'],
             description=f'{doc}\n\nSOURCE: {entry["expects"]}.',
@@ -46,60 +56,41 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if entry.get('needs_source', True):
-            sub.add_argument('source', metavar='SOURCE', help='what to read; see above')
-        add_options(sub, table, entry['options'], entry.get('out', 'data/<source>/<source>.pkl'))
-    auto = formats.add_parser(
-        'auto', help='look at the files of SOURCE (the same as leaving FORMAT out)'
-    )
-    auto.add_argument('source', metavar='SOURCE', help='file, folder or archive to read')
-    named = {key for entry in table['formats'].values() for key in entry['options']}
-    options = [key for key in table['options'] if key in named and not key.startswith('synthetic_')]
-    add_options(auto, table, options, "the format's own")
+            command.add_argument('source', metavar='SOURCE', help='what to read; see above')
+        out = entry.get('out', 'data/<source>/<source>.pkl')
+        command.add_argument('--out', help=f'.pkl, .npz or .mg to write (default: {out})')
+        command.add_argument('--workers', type=int, help='processes (default: all CPUs)')
+        strict = 'write nothing and exit with 1 when any clip is rejected'
+        command.add_argument('--strict', action='store_true', help=strict)
+        command.add_argument('--quiet', action='store_true', help='no progress bar')
+        for key in entry['options']:
+            option = dict(known[key], default=argparse.SUPPRESS)
+            if 'type' in option:
+                option['type'] = TYPES[option['type']]
+            command.add_argument(option.pop('flag'), **option)
     return parser
-
-
-def add_options(parser: argparse.ArgumentParser, table: dict, options: list[str], out: str) -> None:
-    """The options that all formats share, and those that the table names."""
-    parser.add_argument('--out', help=f'.pkl, .npz or .mg to write (default: {out})')
-    parser.add_argument('--workers', type=int, help='processes (default: all CPUs)')
-    strict = 'write nothing and exit with 1 when any clip is rejected'
-    parser.add_argument('--strict', action='store_true', help=strict)
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
-    for key in options:
-        option = dict(table['options'][key], default=argparse.SUPPRESS)
-        if 'type' in option:
-            option['type'] = TYPES[option['type']]
-        parser.add_argument(option.pop('flag'), **option)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 (bad data), 2 (bad usage) or 130 (stopped)."""
     argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser()
     formats = json.loads(TABLE.read_text(encoding='utf-8'))['formats']
     if argv and argv[0] not in (*formats, 'auto', '-h', '--help'):
         argv = ['auto', *argv]
-    args = build_parser().parse_args(argv)
-    options = {name: value for name, value in vars(args).items() if name not in SHARED_OPTIONS}
+    options = vars(parser.parse_args(argv))
+    name, bar = options.pop('format'), not options.pop('quiet')
 
     from mg_plugins.data.prepare import prepare
     from mg_plugins.data.readers.common import FormatError
     from mg_plugins.errors import UserError
 
     try:
-        report = prepare(
-            args.format,
-            getattr(args, 'source', None),
-            args.out,
-            workers=args.workers,
-            strict=args.strict,
-            bar=not args.quiet,
-            announce=lambda found: print(found, file=sys.stderr),
-            **options,
-        )
+        report = prepare(name, bar=bar, announce=partial(print, file=sys.stderr), **options)
     except (OSError, UserError) as error:
         rejects = getattr(error, 'rejects', [])
         print_rejects(rejects, len(rejects))
-        print(f'{args.format}: {error}', file=sys.stderr)
+        print(f'{name}: {error}', file=sys.stderr)
         return 2 if isinstance(error, FormatError) else 1
     except KeyboardInterrupt:
         print('Stopped; nothing was written.', file=sys.stderr)

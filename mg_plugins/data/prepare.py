@@ -1,8 +1,6 @@
 """Turn a dataset in its own format into an annotation file: `prepare('imigue', folder)`.
 
-Runs a reader of `mg_plugins.data.readers` in parallel over its files, keeps going past clips that
-cannot be used, and writes the annotation file and a JSON log of what was left out, each whole:
-stopped at any moment, it leaves the old file or the new one. For `.mg`, arrays stay on the disk.
+Stopped at any moment, it leaves the old file or the new one. For `.mg`, arrays stay on the disk.
 """
 
 from __future__ import annotations
@@ -38,9 +36,8 @@ from mg_plugins.files import write_json
 
 from .annotations import SUFFIXES, save_annotations, summarise
 from .checks import checked_split, one_sided
-from .readers import READERS, common
+from .readers import READERS, common, detect
 from .readers.common import Clip, FormatError, Parsed, Plan, Reader, Reject, require
-from .readers.detect import detect
 from .readers.sources import Source
 from .storage import ARRAYS
 
@@ -111,24 +108,17 @@ def prepare(
     announce: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Report:
-    """Read a dataset and write its annotation file.
+    """Read a dataset and write its annotation file, and beside it a log of what was left out.
 
     Args:
         format_name: A key of `READERS`, or 'auto' to find out by looking at the files.
         source: Folder, file or archive to read; None for a format that needs none (synthetic).
         out: `.pkl`, `.npz` or `.mg` (a folder of arrays) to write; the format's default if None.
         workers: Processes; every CPU this process may use if None; 1 stays in this process.
-        strict: Refuse to write anything when any clip is rejected.
+        strict: Write nothing, with a PrepareError, when any clip is rejected.
         bar: Show the progress on a terminal.
         announce: Called with the format found and why, before the reading.
         options: The format's own options, as its command line names them, with underscores.
-
-    Returns:
-        What was written and what was left out.
-
-    Raises:
-        FormatError: The source is not of that format, or an option does not fit.
-        PrepareError: No clip could be used, or `strict` and some could not.
     """
     began = time.perf_counter()
     source = None if source is None else Path(source)
@@ -151,13 +141,12 @@ def prepare(
 
     given = options | dict(format=reader.name)
     plan = reader.plan(Source(source, [out, log_of(out)]) if source else None, given)
-    rejects, notes = list(plan.rejects), list(plan.notes)
-    counts, clips, twice = Counter(), {}, []
+    rejects, notes, counts, found, twice = list(plan.rejects), list(plan.notes), Counter(), {}, []
     spool = Spool(existing_parent(out)) if out.suffix == '.mg' else None
     about = dict(desc=reader.name, total=len(plan.jobs), unit='job', leave=False)
     for parsed in tqdm(run_jobs(reader, plan, workers), disable=None if bar else True, **about):
         for clip in parsed.clips:
-            first = clips.setdefault(clip.name, clip)
+            first = found.setdefault(clip.name, clip)
             if first is not clip:
                 kept = f'kept: {common.place(first.file, first.line)}'
                 twice.append(Reject(clip.name, clip.file, clip.line, common.DUPLICATE, kept))
@@ -168,7 +157,7 @@ def prepare(
         counts += parsed.counts
     rejects += twice
     notes += [counted(count, what) for what, count in counts.items() if count]
-    clips = list(clips.values())
+    clips = list(found.values())
     if not clips:
         raise PrepareError(f'no clip in {source} can be used; nothing was written', rejects)
     if spool:
@@ -225,10 +214,7 @@ def writing(out: Path, rejects: list[Reject]) -> Iterator[None]:
 
 
 class Spool:
-    """Arrays of clips in a file without a name, so that memory does not limit their number.
-
-    Until `open`, an annotation has the place and shape of its arrays; then views of the file.
-    """
+    """Arrays of clips in a file without a name; until `open`, these are their place and shape."""
 
     def __init__(self, folder: Path):
         self.file, self.length = tempfile.TemporaryFile(dir=folder), 0
@@ -315,19 +301,16 @@ def run_jobs(reader: Reader, plan: Plan, workers: int | None) -> Iterator[Parsed
         pool.shutdown(wait=not interrupted, cancel_futures=True)
 
 
-def end_with_parent(parent: int) -> None:
-    """End this worker when the process that started it is gone, killed perhaps."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
 def end_on_interrupt(parent: int) -> None:
-    """Make Ctrl-C end a worker at once and without a traceback; the parent reports it.
-
-    A shell without job control starts background commands with SIGINT ignored; then both ignore it.
-    """
+    """Make Ctrl-C end a worker at once and without a traceback; the parent reports it."""
+    # A shell without job control starts background commands with SIGINT ignored.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
+
+    def end_with_parent() -> None:  # when it is gone, killed perhaps
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -94,8 +94,7 @@ def skeleton_tracks(
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.data.checks import filled_scores
     from mg_plugins.data.prepare import PrepareError, prepare
-    from mg_plugins.data.readers import READERS
-    from mg_plugins.data.readers.detect import detect
+    from mg_plugins.data.readers import READERS, detect
     from mg_plugins.data.readers.sources import Source
 
     with tempfile.TemporaryDirectory() as folder:

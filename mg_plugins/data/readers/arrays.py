@@ -1,7 +1,4 @@
-"""Clips that are arrays already: `.npz` and `.npy` files, pickles of PYSKL and MMAction2.
-
-Both become rows, dicts of a clip's arrays and what else is known; the rest is settled in one way.
-"""
+"""Clips that are arrays already: `.npz` and `.npy` files, pickles of PYSKL and MMAction2."""
 
 from __future__ import annotations
 
@@ -39,16 +36,16 @@ def plan(source: Source, options: Options) -> Plan:
     npz = options['format'] == 'npz'
     rows, said = load_arrays(source) if npz else load_pickles(source)
     if npz:
-        clips, labels = rows['keypoint'], rows.get('label', np.zeros(0)).tolist()
+        clips, labels = rows['keypoint'][:50], rows.get('label', np.zeros(0)).tolist()
     else:
-        clips = [row.get('keypoint') for _, _, row in rows]
-        clips = [part for part in clips if isinstance(part, np.ndarray) and part.ndim == 4]
+        clips = [part for _, _, row in rows if (part := coordinates(row)) is not None]
         labels = [row.get('label') for _, _, row in rows]
         labels = [int(label) for label in labels if isinstance(label, INTEGER)]
-    require(len(clips), f'{source} holds no annotation with a keypoint array (M, T, V, C)')
-    usual = Counter(part.shape[2:] for part in clips).most_common(1)[0][0]
-    sample = [part for part in clips[:50] if part.shape[2:] == usual] or clips[:1]
-    joints, channels = usual = sample[0].shape[2:]
+    shapes = Counter(part.shape[2:] for part in clips if 0 not in part.shape[2:])
+    lacking = f'{source} holds no annotation with a keypoint array (M, T, V, C) of at least 1 joint'
+    require(shapes, lacking)
+    joints, channels = usual = shapes.most_common(1)[0][0]
+    sample = [part for part in clips if part.shape[2:] == usual][:50]
     points = np.concatenate([clip.reshape(-1, *usual) for clip in sample])
     guess = 'ntu25' if usual == (25, 3) else table('words')['layouts']['arrays'].get(str(joints))
     wanted = options['layout'] or said.get('layout') or (None if npz else guess)
@@ -64,8 +61,8 @@ def plan(source: Source, options: Options) -> Plan:
     cells, notes = {str(label) for label in labels}, said.get('notes', [])
     names, first = tables.class_names(cells, own, options['first_label'], source, notes)
     largest = max(labels, default=first)
-    detail = f'{source}: label {largest} is larger than any number of classes'
-    require(own or largest - first < tables.MOST_CLASSES, detail)
+    beyond = f'{source}: label {largest} is larger than any number of classes'
+    require(own or largest - first < tables.MOST_CLASSES, beyond)
 
     size = tables.parse_size(options['size']) or said.get('size')
     scored = with_scores(points, layout) and not (npz and 'keypoint_score' in rows)
@@ -74,11 +71,9 @@ def plan(source: Source, options: Options) -> Plan:
     about = dict(layout=layout, size=size, scored=scored, classes=len(names), first=first)
     about['options'] = dict(options)
     if channels == 3 and not scored and not options['unit']:  # decided once for all clips
-        points, counts = np.nan_to_num(points[:20_000]).astype(np.float32), Counter()
-        factor = takes.metres(points, points.any(-1), None, known, counts)
-        unit = min(takes.UNITS, key=lambda name: abs(takes.UNITS[name] - factor))
-        about['options']['unit'] = unit
-        if counts:
+        points = np.nan_to_num(points[:20_000]).astype(np.float32)
+        unit = about['options']['unit'] = takes.usual_unit(points, points.any(-1), known)
+        if unit != 'm':
             notes.append(f'coordinates are in {unit}, turned into metres (--unit)')
     jobs = []
     for start in range(0, len(rows['keypoint'] if npz else rows), CLIPS_A_JOB):
@@ -111,7 +106,7 @@ def read(job: tuple[Path, int, Any, dict]) -> Parsed:
 
 
 def load_arrays(source: Source) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of all clips in a `.npz` or `.npy` file, without unpickling anything; the rest."""
+    """The arrays of all clips in a `.npz` or `.npy` file; what else it says."""
     path = source.path
     source.need(source.is_file and path.suffix in ('.npz', '.npy'), 'npz')
     try:
@@ -120,7 +115,7 @@ def load_arrays(source: Source) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         else:
             check_zip(path)
             with np.load(path, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+                found = dict(file)
     except Exception as error:  # the zip, zlib and array readers have errors of their own
         expects = common.format_entry('npz')['expects']
         raise FormatError(f'{path} cannot be read ({error}). Expected: {expects}') from None

@@ -1,13 +1,8 @@
-"""What every reader shares: rejected clips, annotations, splits, the contract of a reader.
+"""What every reader shares. A reader turns one format into MMAction2 annotations in three steps:
 
-A reader turns one dataset format into MMAction2 annotations in three steps, so that the driver
-(`mg_plugins.data.prepare`) can run the middle one in parallel:
-
-    plan(source, options) -> Plan     look at the source, refuse it, or list independent jobs
-    read(job)             -> Parsed   parse one job in a worker process; never raises for bad data
-    collect(clips, ...)   -> Dataset  decide what needs the whole set: splits, class names, meta
-
-Parsers raise `ClipError` without the file; `reading` and `Parsed.listing` add it.
+plan(source, options) -> Plan     look at the source, refuse it, or list independent jobs
+read(job)             -> Parsed   parse one job in a worker process; never raises for bad data
+collect(clips, ...)   -> Dataset  decide what needs the whole set: splits, class names, meta
 """
 
 from __future__ import annotations
@@ -41,10 +36,7 @@ class FormatError(UserError):
 
 
 class ClipError(UserError):
-    """One clip (or one file) cannot be used: what was found and expected, a reason, line and file.
-
-    The file is '' for the one that is being read, the line None where there is none.
-    """
+    """One clip or file cannot be used; `reading` adds file and line where a parser leaves them."""
 
     def __init__(self, detail: str, reason: str = UNREADABLE, line: int | None = None, file=''):
         super().__init__(detail, reason, line, file)
@@ -82,12 +74,13 @@ require = partial(expect, error=FormatError)  # refuses the source, or an option
 
 
 @contextmanager
-def reading(file: str) -> Iterator[None]:
+def reading(file: str, line: int | None = None) -> Iterator[None]:
     """Whatever a parser raises in this block is a `ClipError` that names the file."""
     try:
         yield
     except ClipError as error:
-        error.file = error.file or file
+        if not error.file:
+            error.file, error.line = file, error.line or line
         raise
     except MemoryError:
         raise ClipError('it needs more memory than there is', file=file) from None
@@ -140,10 +133,10 @@ class Parsed:
     counts: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
-    def listing(self, clip: str, file: str) -> Iterator[None]:
+    def listing(self, clip: str, file: str, line: int | None = None) -> Iterator[None]:
         """What goes wrong in this block is listed as a rejection of the clip."""
         try:
-            with reading(file):
+            with reading(file, line):
                 yield
         except ClipError as error:
             self.rejects.append(error.reject(clip))
@@ -162,19 +155,16 @@ class Dataset:
 
 
 class Reader:
-    """One dataset format: its entry in `formats.json` as attributes, and the steps of its module.
-
-    `options` are the names of its options and their defaults: `plan` refuses what it lacks. It and
-    `collect` get the format's name as the option `format` too. `read` must be picklable.
-    """
+    """One format: its entry in `formats.json` as attributes, and the three steps of its module."""
 
     # The config that reads the result, its usual path, the unit of all coordinates: if any.
     config = out = unit = None
-    needs_source = True
+    needs_source, files = True, ()
 
     def __init__(self, name: str):
         entry = format_entry(name)
         known = (table('formats')['options'][key] for key in entry['options'])
+        # Names and defaults; `plan` and `collect` get the format's name as the option `format` too.
         options = {o['flag'][2:].replace('-', '_'): o.get('default') for o in known}
         module = import_module(f'{__package__}.{entry["module"]}')
         self.plan, self.read, self.collect = module.plan, module.read, module.collect
@@ -196,18 +186,16 @@ def make_annotation(
     keypoint: np.ndarray,
     score: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
-    line: int | None = None,
     **known: Any,
 ) -> dict:
     """An MMAction2 annotation of keypoint (M, T, V, 2 or 3) and score (M, T, V); None is 1 for all.
 
-    A joint is missing where all its coordinates are 0 or its score is not above 0; then both
-    become 0, so that every format says it the same way. `size` is (width, height) in pixels, None
-    in 3D; `line` is where the clip begins in its file. What is None in `known` is left out.
+    A joint is missing where all its coordinates are 0 or its score is not above 0; then both become
+    0. `size` is (width, height) in pixels, None in 3D. What is None in `known` is left out.
     """
     keypoint = np.ascontiguousarray(keypoint, np.float32)
     frames = keypoint.shape[1]
-    expect(frames, 'there are no frames', EMPTY, line)
+    expect(frames, 'there are no frames', EMPTY)
     # Axis by axis: numpy reduces an axis of length 2 or 3 slowly.
     missing = keypoint[..., 0] == 0
     for axis in range(1, keypoint.shape[-1]):
@@ -218,9 +206,8 @@ def make_annotation(
         keypoint = np.where(missing[..., None], np.float32(0), keypoint)
         score[missing] = 0
     # float64 sums of finite float32 are finite.
-    finite = np.isfinite(keypoint.sum(dtype=np.float64))
-    expect(finite, 'a coordinate is not finite', NAN, line)
-    expect(score.any(), f'no joint was detected in any of the {frames} frames', ALL_ZERO, line)
+    expect(np.isfinite(keypoint.sum(dtype=np.float64)), 'a coordinate is not finite', NAN)
+    expect(score.any(), f'no joint was detected in any of the {frames} frames', ALL_ZERO)
     known = dict(label=None if label is None else int(label), total_frames=frames) | known
     if size is not None:
         known['img_shape'] = known['original_shape'] = size[::-1]

@@ -1,7 +1,6 @@
 """Joints in tables: a row a frame with a column a number, or a row a joint.
 
-Column names are taken apart into a part of the body, a joint and an axis: one rule reads `x0`,
-`0_x`, `nose_x`, `x_nose`, `pose_0_x`, `left_hand_4_y` and `PoseLandmark.NOSE_x`.
+Column names are taken apart: `x0`, `0_x`, `nose_x`, `x_nose`, `pose_0_x`, `left_hand_4_y`, …
 """
 
 from __future__ import annotations
@@ -61,57 +60,47 @@ def parse_table(lines: list[str], options: Options) -> Take:
     if long:
         keys = {k: AXES[name] for k, name in enumerate(header) if name in AXES}
         found = {joint for _, row in rows if (joint := row_joint(row, column))[1]}
-        layout, index = find_joints(found, len(found), None, options['layout'])
+        layout, index = find_joints(found, len(found), long, options['layout'])
     else:
         keys = {k: key for k, name in enumerate(header) if (key := column_key(name))}
         given = set(keys.values())
         found = {joint for joint, _ in given if {(joint, 0), (joint, 1)} <= given}
         once = found if len(given) == len(keys) else set()
-        layout, index = find_joints(once, len({j for j, _ in given}), 1, options['layout'])
+        layout, index = find_joints(once, len({j for j, _ in given}), long, options['layout'])
         where = tuple(np.array([(index.get(joint, -1), axis) for joint, axis in keys.values()]).T)
     own = layout in ('mediapipe33', HOLISTIC, HAND)
     unit = 'fractions' if own and not options.get('world') else None
     take = Take(options, 'mediapipe' if own else 'coco', layout, column['frame'] is not None, unit)
-
-    def place(row: list[str], line: int, count: int) -> tuple[int, Any]:
-        """Frame number (`count` where the table has none) and track id of a row."""
-        expect(row not in ([], ['']), 'blank line among the rows', EMPTY, line)
-        reason = SHORT_ROW if len(row) < len(header) else LONG_ROW
-        expect(len(row) == len(header), f'{len(row)} cells, expected {len(header)}', reason, line)
-        identity = None if column['track'] is None else row[column['track']].strip() or None
-        if column['frame'] is None:
-            if long and column['time'] is not None:
-                count = moments.setdefault(row[column['time']], len(moments))
-            return count, identity
-        text = row[column['frame']].strip()
-        match, at = re.search(r'(\d+)(\.\w+)?$', text), parse_int(text)
-        at = int(match[1]) if at is None and match else at
-        fine = at is not None and abs(at) <= 10 * LONGEST
-        expect(fine, f'{shorten(text)!r} is no number of a frame', NON_NUMERIC, line)
-        return at, identity
-
     empty = np.float32([[np.nan, np.nan, 0, 1]] * (get_layout(layout).num_joints + 1))
     persons: dict[tuple[int, Any, int], np.ndarray] = {}
     moments, current = {}, -1
     for line, row in rows:
         current = max(current, 0) if long else current + 1  # where the row does not say
         try:
-            current, identity = place(row, line, current)
+            expect(row, 'blank line among the rows', EMPTY)
+            reason = SHORT_ROW if len(row) < len(header) else LONG_ROW
+            expect(len(row) == len(header), f'{len(row)} cells, expected {len(header)}', reason)
+            known = {what: row[k].strip() for what, k in column.items() if k is not None}
+            if 'frame' in known:
+                current = frame_number(known['frame'])
+            elif long and 'time' in known:
+                current = moments.setdefault(known['time'], len(moments))
             if long:
                 where = index.get(row_joint(row, column), -1), list(keys.values())
             values = empty.copy()  # the last is of no joint
-            values[where] = [number(row[k], line) for k in keys]
+            values[where] = [number(row[k]) for k in keys]
             there = np.isfinite(values[:-1, :2]).all(1)
-            key = current, identity, 0 if long else line
+            key = current, known.get('track') or None, 0 if long else line
             person = persons.setdefault(key, np.zeros((len(there), 4), np.float32))
             detail = f'frame {current} has a joint twice: name frame, person_id and hand in columns'
-            expect(not person[there].any(), detail, line=line)
+            expect(not person[there].any(), detail)
             person[there] = np.nan_to_num(values[:-1][there])
-            if column['time'] is not None:
-                if (time := parse_float(row[column['time']])) is not None:
+            if 'time' in known:
+                if (time := parse_float(known['time'])) is not None:
                     take.times.setdefault(current, time)
                 take.counts['rows have a time that is no number'] += time is None
         except ClipError as error:
+            error.line = line
             take.broken.setdefault(current, error)
         take.numbers.add(current)
     deep = not own and any(person[:, 2].any() for person in persons.values())
@@ -133,21 +122,30 @@ def row_joint(row: list[str], column: dict[str, int | None]) -> Joint:
     return PARTS.get(part, own), joint
 
 
-def number(cell: str, line: int) -> float:
+def frame_number(text: str) -> int:
+    """The number of a frame, or at the end of the name of its picture."""
+    match, at = re.search(r'(\d+)(\.\w+)?$', text), parse_int(text)
+    at = int(match[1]) if at is None and match else at
+    fine = at is not None and abs(at) <= 10 * LONGEST
+    expect(fine, f'{shorten(text)!r} is no number of a frame', NON_NUMERIC)
+    return at
+
+
+def number(cell: str) -> float:
     """The number in a cell, NaN for a missing one."""
     value = parse_float(cell)
     if value is None:
         missing = cell.strip().lower() in WORDS['missing']
-        expect(missing, f'{shorten(cell.strip())!r} is not a number', NON_NUMERIC, line)
+        expect(missing, f'{shorten(cell.strip())!r} is not a number', NON_NUMERIC)
     return value if value is not None and abs(value) < 1e30 else np.nan
 
 
 def find_joints(
-    found: Set[Joint], named: int, line: int | None, given: str | None
+    found: Set[Joint], named: int, long: bool, given: str | None
 ) -> tuple[str, dict[Joint, int]]:
-    """The layout of these joints, and the index of each; `given` is --layout.
+    """The layout of these of the joints `named`, and the index of each; `given` is --layout.
 
-    The header, in this `line`, names so many; a long table (None) may lack joints never seen.
+    A long table may lack joints that were never seen.
     """
     body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
     index = {
@@ -166,21 +164,21 @@ def find_joints(
         first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0
         count = max(counted) + 1 - first
         layouts = table('words')['layouts']
-        layout = layouts['mediapipe'].get(str(count)) or layouts['coco'].get(str(count))
+        layout = (layouts['coco'] | layouts['mediapipe']).get(str(count))
         if given and get_layout(given).num_joints == count:
             layout = given
-        if line is None and layout is None and count < 33:
+        if long and layout is None and count < 33:
             layout, first = 'mediapipe33', 0
-        if layout and (line is None or len(counted) == count):
+        if layout and (long or len(counted) == count):
             return layout, {plain[str(joint)]: joint - first for joint in counted}
     elif plain:
         for layout in [given] * bool(given) + ['mediapipe33', *layout_names()]:
             names = [plain_name(joint) for joint in get_layout(layout).joints]
-            if set(names) <= set(plain) or (line is None and set(plain) <= set(names)):
+            if set(names) <= set(plain) or (long and set(plain) <= set(names)):
                 return layout, {plain[n]: at for at, n in enumerate(names) if n in plain}
     shown = ', '.join(sorted(joint for _, joint in found)[:4]) or 'none'
     raise ClipError(
         'the header must give x and y of the joints of a layout once each (x0,y0,… or '
         f'nose_x,nose_y,…) or be frame,landmark,x,y; found {named} joints ({shown})',
-        line=line,
+        line=None if long else 1,
     )

@@ -1,9 +1,4 @@
-"""Detections of single frames put together over time: who is who, and who stays.
-
-Pose estimators list the persons of a frame in any order. `assemble` follows each person from frame
-to frame (by the estimator's ids where there are any, else by distance), joins the pieces of a
-person that was lost for a while, and keeps the persons asked for.
-"""
+"""Detections of single frames, in any order, put together over time: who is who, and who stays."""
 
 from __future__ import annotations
 
@@ -20,6 +15,7 @@ REACH, GROWTH = 0.5, 3.0
 # Who has not been seen for this many frames is not followed any more.
 FORGET = 30
 CHOICES = ('score', 'size', 'centre')
+Size = tuple[int, int]  # width and height of the picture
 
 
 @dataclass
@@ -39,18 +35,12 @@ class Detections:
 
 
 def assemble(
-    found: Detections,
-    start: int,
-    frames: int,
-    most: int,
-    keep: str = 'score',
-    size: tuple[int, int] | None = None,
+    found: Detections, start: int, frames: int, most: int, keep: str, size: Size | None
 ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
-    """Tracks of the persons that stay in frames `start` to `start + frames - 1`, `most` at most.
+    """Keypoint (M, T, V, C) of so many frames from `start`, scores (M, T, V), and notes as counts.
 
-    `keep` is 'score' (largest sum of scores), 'size' (largest sum of extents), 'centre' (nearest
-    the middle of the picture of (width, height) `size`), or a track id; others follow by score.
-    Gives keypoint float32 (M, T, V, C), its scores (M, T, V), and what there is to say, as counts.
+    Of `most` persons at most: those with the largest sum of scores (`keep` is 'score') or extents
+    ('size'), nearest the middle of the picture ('centre'), or the one of this track id.
     """
     tracks, kept, counts = follow(found), [], Counter()
     value = rank(found, tracks, keep, size)
@@ -74,7 +64,7 @@ def assemble(
 
 
 def follow(found: Detections) -> list[list[int]]:
-    """Tracks as lists of detections, at most one a frame."""
+    """Tracks as lists of detections, at most one a frame: by their ids, else by distance."""
     named: dict = {}
     for k, identity in enumerate(found.ids or [None] * len(found.frame)):
         named.setdefault(identity, []).append(k)
@@ -124,9 +114,7 @@ def continues(found: Detections, track: list[int], piece: list[int], anywhere: b
     )
 
 
-def rank(
-    found: Detections, tracks: list[list[int]], keep: str, size: tuple[int, int] | None
-) -> list[float]:
+def rank(found: Detections, tracks: list, keep: str, size: Size | None) -> list[float]:
     """How much each track is wanted."""
     each, seen = found.scores.sum(1), found.scores > 0
     low, high = bounds(found.points, seen)

@@ -1,7 +1,6 @@
 """Persons in JSON, in whatever way the usual estimators nest them.
 
-One walk serves OpenPose, AlphaPose, PoseFlow, MMPose, COCO results, YOLO-pose, Kinetics-skeleton
-and MediaPipe: their keys are listed in `words.json`, and what a value is shows in its form.
+One walk serves them all: their keys are in `words.json`, and what a value is shows in its form.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Walk:
 
     def __init__(self, take: Take):
         self.family, self.take, self.order = take.family, take, None
-        self.world, self.wanted = take.options.get('world'), take.options.get('layout')
+        self.world = take.options.get('world')
         self.parts = PARTS | ({'mediapipe': [WORDS['world']]} if self.world else {})
 
     def about(self, content: Mapping) -> None:
@@ -129,8 +128,8 @@ class Walk:
             yield from self.person({'keypoints': frame}, kind, [['keypoints']])
         else:
             for part in frame:
-                fine = isinstance(part, (list, Mapping))
-                expect(fine, fine or f'a person is {shorten(repr(part))}, not an object')
+                if not isinstance(part, (list, Mapping)):
+                    raise ClipError(f'a person is {shorten(repr(part))}, not an object')
                 yield from self.persons(part)
 
     def person(self, item: Mapping, kind: str, parts: Sequence) -> Iterator[Person]:
@@ -177,10 +176,10 @@ class Walk:
 
     def joints_named(self, names: list[str]) -> None:
         """Find the layout of joints by their names, whatever their order."""
-        plain = [plain_name(name) for name in names]
-        for known in [self.wanted] * bool(self.wanted) + layout_names():
+        plain, wanted = [plain_name(name) for name in names], self.take.options.get('layout')
+        for known in [wanted] * bool(wanted) + layout_names():
             joints = [plain_name(joint) for joint in get_layout(known).joints]
-            if set(joints) == set(plain) or (known == self.wanted and set(joints) <= set(plain)):
+            if set(joints) == set(plain) or (known == wanted and set(joints) <= set(plain)):
                 self.take.layout, self.order = known, [plain.index(joint) for joint in joints]
                 return
         remedy = 'give --layout FILE.json that names and links them'
@@ -194,18 +193,15 @@ class Walk:
         if isinstance(value, Mapping):
             self.joints_named(list(value))
             value = list(value.values())
-        fine = isinstance(value, list)
-        expect(fine, fine or f'joints are {shorten(repr(value))}, not a list')
+        if not isinstance(value, list):
+            raise ClipError(f'joints are {shorten(repr(value))}, not a list')
         if value and isinstance(value[0], Mapping):
-            for index, joint in enumerate(value):
+            landmarks, value = value, []
+            for index, joint in enumerate(landmarks):
                 fine = isinstance(joint, Mapping) and {'x', 'y'} <= set(joint)
                 expect(fine, f'landmark {index} has no x and y')
-            seen = WORDS['visibility']
-            value = [
-                [j['x'], j['y'], j.get('z', 0),
-                 next((j[key] for key in seen if j.get(key) is not None), 1)]
-                for j in value
-            ]  # fmt: skip
+                seen = (joint[key] for key in WORDS['visibility'] if joint.get(key) is not None)
+                value.append([joint['x'], joint['y'], joint.get('z', 0), next(seen, 1)])
         array = numbers_of(value)
         if array.ndim == 1:
             each = 4 if kind == 'openpose3d' else 2 if count and array.size == 2 * count else 3

@@ -1,7 +1,4 @@
-"""Users' own recordings from a pose estimator: JSON, tables, text; clips are cut by frame number.
-
-What a file holds decides how it is read; formats differ in what they assume where it is open.
-"""
+"""Users' own recordings from pose estimators: JSON, tables, text; cut by frame number."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout, joint_parts, layout_names, relayout
 
-from . import bvh, common, landmarks, people, posejson, tables, takes
+from . import bvh, common, landmarks, posejson, tables, takes
 from .common import ClipError, Job, Options, Parsed, Plan, Reject, expect, require
 from .sources import Entry, Source, parse_float
 from .tables import LabelRow
@@ -37,28 +34,26 @@ def plan(source: Source, options: Options) -> Plan:
         fine = options[name] is None or 0 < options[name] < 1e6
         require(fine, f'--{name.replace("_", "-")} {options[name]} must be above 0')
     require(unit in (None, *takes.UNITS), f'--unit {unit} must be one of {", ".join(takes.UNITS)}')
-    layout = takes.check_layout(options['layout'])
+    plan = Plan([], context=dict(layout=takes.check_layout(options['layout'])))
     options = dict(options, size=tables.parse_size(options['size']))
-    plan = Plan([], context=dict(layout=layout))
-    found = group(source, options, plan.notes)
-    if not options['labels']:
+    found, table = group(source, options, plan.notes), options['labels']
+    if not table:
         plan.jobs = [Job(name, content, (), options) for name, content in found.items()]
         return plan
-    said = tables.read_labels(options['labels'], options['classes'], options['first_label'])
+    said = tables.read_labels(table, options['classes'], options['first_label'])
     rows, plan.context['classes'], plan.rejects, notes = said
     plan.notes += notes
     mentioned = {reject.clip for reject in plan.rejects}
     for row in (row for name in rows if name not in found for row in rows[name]):
         detail = f'there is no recording {row.clip!r}; there is {next(iter(found))!r}'
-        missing = ClipError(detail, common.MISSING_FILE, row.line, row.file)
-        plan.rejects.append(missing.reject(row.frame_dir))
+        reject = Reject(row.frame_dir, row.file, row.line, common.MISSING_FILE, detail)
+        plan.rejects.append(reject)
+    detail = 'the labels do not mention this recording'
     for name, content in found.items():
         if name in rows:
             plan.jobs.append(Job(name, content, rows[name], options))
         elif name not in mentioned:
-            detail = 'the labels do not mention this recording'
-            file = Path(options['labels']).name
-            plan.rejects.append(Reject(name, file, None, common.NO_LABEL, detail))
+            plan.rejects.append(Reject(name, Path(table).name, None, common.NO_LABEL, detail))
     return plan
 
 
@@ -138,7 +133,7 @@ def read_take(content: Any, options: dict) -> Take:
 
 def read(job: Job) -> Parsed:
     """Cut the clips out of one recording."""
-    parsed, file, whole = Parsed(), getattr(job.content, 'name', job.name), None
+    parsed, file = Parsed(), getattr(job.content, 'name', job.name)
     rows = job.known or [LabelRow(job.name, None, file, None)]
     try:
         with common.reading(file):
@@ -147,11 +142,8 @@ def read(job: Job) -> Parsed:
     except ClipError as error:
         parsed.rejects = [error.reject(row.frame_dir) for row in rows]
         return parsed
-    if job.options['keep_recordings']:
-        split = rows[0].split if len({row.split for row in rows}) == 1 else None
-        whole = LabelRow(job.name, None, file, None, split=split, known=rows[0].known)
-    make, parsed.counts = partial(annotate, job, take, file), take.counts
-    tables.cut(parsed, rows, (take.first, take.last + 1 - take.first), make, whole)
+    parsed.counts, frames = take.counts, range(take.first, take.last + 1)
+    tables.cut(parsed, job, file, rows, frames, partial(annotate, job, take, file))
     for clip in parsed.clips:
         clip.layout = take.layout.name if take.layout.name in layout_names() else take.layout
         if take.label and not job.known:
@@ -165,16 +157,13 @@ def annotate(job: Job, take: Take, file: str, row: LabelRow, whole: bool) -> dic
     for number in () if whole else sorted(n for n in take.broken if start <= n <= end):
         with common.reading(file):
             raise take.broken[number]
-    frames, found = end - start + 1, take.found.between(start, end)
-    detail = f'nobody was detected in any of the {frames} frames'
-    expect(len(found.frame), detail, common.ALL_ZERO, row.line)
-    most, who = job.options['max_persons'], job.options['person']
-    keypoint, score, said = people.assemble(found, start, frames, most, who, take.size)
+    found = take.found.between(start, end)
+    detail = f'nobody was detected in any of the {end - start + 1} frames'
+    expect(len(found.frame), detail, common.ALL_ZERO)
+    keypoint, score, said = take.assemble(found, start, end)
     take.counts += Counter() if whole else said
     wanted = get_layout(job.options['layout'] or take.layout)
     if wanted.joints != take.layout.joints:
         keypoint, score = relayout(keypoint, score, joint_parts(take.layout, wanted))
     known = dict(session=job.name, start=start, end=end, fps=take.fps) | row.known
-    return common.make_annotation(
-        row.frame_dir, row.label, keypoint, score, take.size, row.line, **known
-    )
+    return common.make_annotation(row.frame_dir, row.label, keypoint, score, take.size, **known)

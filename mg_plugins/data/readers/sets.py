@@ -1,8 +1,7 @@
 """Data sets whose files are a clip each: MSR-Action3D, NTU RGB+D, NW-UCLA, SFINGE3D.
 
-`formats.json` declares a set: what its file names say (the groups clip and session, and numbers),
-its classes, layout and splits (the numbers of the training part). A parser gives the keypoint
-(M, T, V, 3) of a file, and adds to what its name says.
+`formats.json` declares what their file names say, classes, layout and the training parts of splits.
+A parser gives the keypoint (M, T, V, 3) of a file, and adds to what its name says.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ def plan(source: Source, options: Options) -> Plan:
     files, step = source.find(spec['name']), spec['files']
     for entry in source.find(TRUTH) if name == 'sfinge3d' else ():
         for number, line in enumerate(entry.lines(), 1):
-            with found.listing(f'{entry.name} line {number}', entry.name):
-                truth.update([parse_truth(line, number)])
+            with found.listing(f'{entry.name} line {number}', entry.name, number):
+                truth.update([parse_truth(line)])
     source.need(files, name)
     parts = (files[i : i + step] for i in range(0, len(files), step))
     return Plan([Job(name, part, truth, options) for part in parts], found.rejects)
@@ -74,9 +73,8 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     entry, split, classes = common.format_entry(name), {}, class_names(name)
     spec, notes = entry['set'], list(entry.get('notes', ()))
     if 'published' in spec:
-        notes += common.split_by_subject(
-            clips, protocol(entry['classes']), split, common.UNPUBLISHED
-        )
+        lists = protocol(entry['classes'])
+        notes += common.split_by_subject(clips, lists, split, common.UNPUBLISHED)
     tests = dict(spec['splits'])
     if name == 'ntu':
         if any(clip.annotation['label'] >= 60 for clip in clips):
@@ -117,26 +115,25 @@ def parse_ucla(entry: Entry, known: dict, job: Job, counts: Counter[str]) -> np.
     """NW-UCLA: JSON with "skeletons" (T, 20, 3) and "label" from 1."""
     content = entry.json()
     keypoint, label = np.array(content['skeletons'], np.float32), content['label']
-    fine = keypoint.ndim == 3 and keypoint.shape[1:] == (UCLA_JOINTS, 3)
-    shape = f'(frames, {UCLA_JOINTS}, 3)'
-    expect(fine, f'"skeletons" has shape {keypoint.shape}, expected {shape}')
+    detail = f'"skeletons" has shape {keypoint.shape}, expected (frames, {UCLA_JOINTS}, 3)'
+    expect(keypoint.shape[1:] == (UCLA_JOINTS, 3), detail)
     expect(isinstance(label, int), f'"label" is {label!r}, expected a number', common.LABEL_RANGE)
     known['label'] = label
     return keypoint[None]
 
 
-def parse_truth(line: str, number: int) -> tuple[int, list[tuple[int, int, int]]]:
+def parse_truth(line: str) -> tuple[int, list[tuple[int, int, int]]]:
     """SFINGE3D: a sequence's number and its gestures (class index, first and last frame)."""
     cells = [parse_int(cell) for cell in line.split(',') if cell.strip()]
     fine = None not in cells and len(cells) > 1 and len(cells) == 2 + 3 * cells[1]
     detail = 'expected sequence, number of gestures, then class, first and last frame of each'
-    expect(fine, detail, SHORT_ROW, number)
+    expect(fine, detail, SHORT_ROW)
     segments = [(cells[i] - 1, cells[i + 1], cells[i + 2]) for i in range(2, len(cells), 3)]
     classes = len(class_names('sfinge3d'))
     for label, first, last in segments:
         detail = f'class {label + 1}, expected 1 to {classes}'
-        expect(0 <= label < classes, detail, common.LABEL_RANGE, number)
-        expect(0 <= first <= last, f'frames {first} to {last}', common.END_BEFORE_START, number)
+        expect(0 <= label < classes, detail, common.LABEL_RANGE)
+        expect(0 <= first <= last, f'frames {first} to {last}', common.END_BEFORE_START)
     return cells[0], segments
 
 

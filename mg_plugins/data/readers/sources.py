@@ -1,7 +1,4 @@
-"""Files, folders and archives, listed and read in bounded memory, and the text in them.
-
-Encodings, rows of numbers, cells and names are parsed here for every format.
-"""
+"""Files, folders and archives, listed and read in bounded memory, and the text in them."""
 
 from __future__ import annotations
 
@@ -33,15 +30,11 @@ ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.tar.bz2', '.zip')
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a source. It can be pickled, and read in another process.
+    """One file of a source. It can be pickled, and read in another process."""
 
-    `name` is its path relative to the source, with `/`, as messages call it; `place` is the file,
-    the content of an archive's member, or a zip file in which it is called `zipped`.
-    """
-
-    name: str
-    place: Path | bytes
-    zipped: str | None = None
+    name: str  # its path relative to the source, with `/`
+    place: Path | bytes  # the file, the content of a tar file's member, or a zip file
+    zipped: str | None = None  # what it is called in there
 
     @property
     def path(self) -> PurePosixPath:
@@ -97,7 +90,6 @@ class Source:
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """Every file, by name."""
         if self.is_file:
             return [Entry(shown(self.path.name), self.path)]
         found = self._archived() if self.path.is_file() else self._folder()
@@ -161,14 +153,10 @@ def shown(name: str) -> str:
 
 
 def decode(content: bytes) -> str:
-    """Text in UTF-8, UTF-16 or Latin-1.
-
-    UTF-16 has a byte order mark, or a zero in every second byte. Latin-1 is text that is not UTF-8
-    and has no control characters; other bytes become U+FFFD, so that parsers can name their line.
-    """
+    """Text in UTF-8, UTF-16 or Latin-1; other bytes become U+FFFD, for parsers to name the line."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode('utf-16', 'replace')
-    head = content[:200]
+    head = content[:200]  # without a byte order mark, UTF-16 has a zero in every second byte
     for start, encoding in ((1, 'utf-16-le'), (0, 'utf-16-be')):
         if len(head) > 3 and not any(head[start::2]) and all(head[1 - start :: 2]):
             return content.decode(encoding, 'replace')
@@ -197,10 +185,7 @@ def delimiter_of(header: str) -> str:
 
 def read_cells(lines: Sequence[str]) -> list[tuple[int, list[str]]]:
     """(1-based line, cells) of the rows of a table; quotes count."""
-    delimiter = delimiter_of(lines[0])
-    if not any('"' in line for line in lines):
-        return list(enumerate((line.split(delimiter) for line in lines), 1))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter_of(lines[0]), strict=True)
     try:
         return [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
@@ -216,9 +201,9 @@ def parse_rows(
 ) -> np.ndarray:
     """Lines of so many finite numbers, as float32 (lines, columns or used).
 
-    All go through `numpy.loadtxt` (C speed); only when something is wrong are the lines walked one
-    by one, to name it: `lines[0]` is `first_line` in its file. With `used` (columns from 0), other
-    columns may hold anything; this needs a delimiter. Without one, white space parts numbers.
+    Only when something is wrong are the lines walked one by one, to name it: `lines[0]` is
+    `first_line` in its file. With `used` (columns from 0), other columns may hold anything; this
+    needs a delimiter. Without one, white space parts numbers.
     """
     # With the last column among those parsed, loadtxt finds short rows. Rows that are too long are
     # then the only reason for more delimiters than there should be.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -27,12 +27,9 @@ OPTIONAL = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
 
 
 def read_table(
-    path: str | Path,
-    required: Sequence[str],
-    optional: Sequence[str] = (),
-    aliases: Mapping[str, Sequence[str]] | None = None,
+    path: str | Path, required: Sequence, optional: Sequence = (), aliases: Mapping | None = None
 ) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a table with a header, as (1-based line, {column: text}); blank rows are skipped.
+    """(1-based line, {column: text}) of the rows under a header; blank rows are skipped.
 
     Columns have other names by `aliases`; those that are none of them are then ignored.
     """
@@ -118,8 +115,7 @@ def read_labels(
 ) -> tuple[dict[str, list[LabelRow]], list[str], list[common.Reject], list[str]]:
     """Rows of a labels CSV by recording, class names, rows that were rejected, and notes.
 
-    Columns are clip and label, and those of `LabelRow` as far as known. `label` is a class name, or
-    an index counted from `first_label` (None to find out). An empty one is an unlabelled clip.
+    `label` is a class name, or an index counted from `first_label` (None to find out), or empty.
     """
     table, file, notes = read_table(path, ('clip',), OPTIONAL), Path(path).name, []
     require(table, f'{path} holds a header and no rows')
@@ -128,8 +124,8 @@ def read_labels(
     names, first = class_names(cells, own, first_label, path, notes)
     rows, rejected = {}, Parsed()
     for line, row in table:
-        with rejected.listing(row['clip'] or f'{file} line {line}', file):
-            parsed = parse_label_row(row, names, file, line, first)
+        with rejected.listing(row['clip'] or f'{file} line {line}', file, line):
+            parsed = parse_label_row(row, names, first, file, line)
             rows.setdefault(parsed.clip, []).append(parsed)
     return rows, names, rejected.rejects, notes
 
@@ -162,73 +158,60 @@ def class_names(
     return names, first
 
 
-def parse_label_row(
-    row: Mapping[str, str], names: Sequence[str], file: str, line: int, first: int
-) -> LabelRow:
+def parse_label_row(row: Mapping, names: Sequence, first: int, file: str, line: int) -> LabelRow:
     """Check one row."""
-    expect(row['clip'], 'the column clip is empty', common.EMPTY, line)
+    expect(row['clip'], 'the column clip is empty', common.EMPTY)
     text, label = row.get('label', ''), None
     if text:
         index = parse_int(text)
         label = names.index(text) if text in names else -1 if index is None else index - first
         last = len(names) - 1 + first
         detail = f'{text!r} is neither a class name nor an index from {first} to {last}'
-        expect(0 <= label < len(names), detail, common.LABEL_RANGE, line)
+        expect(0 <= label < len(names), detail, common.LABEL_RANGE)
     values: dict[str, Any] = dict.fromkeys(NUMBERS)
     for column in NUMBERS:
         if text := row.get(column):
             values[column] = (parse_float if column == 'fps' else parse_int)(text.replace(',', '.'))
             detail = f'{column} {shorten(text)!r} is not a number'
-            expect(values[column] is not None, detail, common.NON_NUMERIC, line)
+            expect(values[column] is not None, detail, common.NON_NUMERIC)
     start, end, width, height, fps = values.values()
     for one, two in (('start', 'end'), ('width', 'height')):
         both = (values[one] is None) == (values[two] is None)
-        expect(both, f'{one} and {two} must both be given, or neither', common.EMPTY, line)
+        expect(both, f'{one} and {two} must both be given, or neither', common.EMPTY)
     size = None if width is None else (width, height)
-    fine = size is None or all(0 < side <= LARGEST_SIDE for side in size)
-    expect(fine, f'width {width} and height {height} are no size of a picture', line=line)
-    expect(fps is None or 0 < fps < 1e6, f'fps {fps} is no frame rate', line=line)
+    fine = all(0 < side <= LARGEST_SIDE for side in size or ())
+    expect(fine, f'width {width} and height {height} are no size of a picture')
+    expect(fps is None or 0 < fps < 1e6, f'fps {fps} is no frame rate')
     known = {name: row[name] for name in TEXTS if row.get(name)} | ({'fps': fps} if fps else {})
     return LabelRow(row['clip'], label, file, line, start, end, size, row.get('split'), known)
 
 
-def cut(
-    parsed: Parsed,
-    rows: Iterable[LabelRow],
-    span: tuple[int, int],
-    make: Callable[[LabelRow, bool], dict],
-    whole: LabelRow | None,
-) -> None:
-    """Add the clips of a recording to `parsed`; its first frame and their number are the span.
+def cut(parsed: Parsed, job: common.Job, file: str, rows: list, frames: range, make: Callable):
+    """Add the clips of a recording, and the whole with its segments if that was asked for.
 
-    `make` makes the annotation of a row; given True, it takes broken frames for empty ones. `whole`
-    is the whole recording as a row: it is kept with its segments where windows were cut from it.
+    `make(row, whole)` makes the annotation of a row; in a whole, broken frames are empty ones.
     """
-    windows, (first, frames) = [], span
-    there = f'only frames {first} to {first + frames - 1}' if frames else 'no frames'
+    windows, first = [], frames.start
+    there = f'only frames {first} to {frames[-1]}' if frames else 'no frames'
     for row in rows:
-        with parsed.listing(row.frame_dir, row.file):
+        with parsed.listing(row.frame_dir, row.file, row.line):
             if (start := row.start) is not None:
-                detail = f'start {start}, end {row.end}'
-                expect(start <= row.end, detail, common.END_BEFORE_START, row.line)
+                expect(start <= row.end, f'start {start}, end {row.end}', common.END_BEFORE_START)
                 detail = f'frames {start} to {row.end}, but there are {there}'
-                fine = start >= 0 and row.end < first + frames
-                expect(fine, detail, common.BEYOND_FILE, row.line)
+                expect(start >= 0 and row.end < frames.stop, detail, common.BEYOND_FILE)
                 windows += [(row.label, start - first, row.end - first)] * (row.label is not None)
             parsed.clips.append(Clip(make(row, False), row.file, row.line, row.split))
-    if whole and windows:
-        with parsed.listing(whole.clip, whole.file):
-            annotation = make(whole, True)
-            annotation['segments'] = common.make_segments(windows, frames)
-            parsed.clips.append(Clip(annotation, whole.file, None, whole.split))
+    if windows and job.options['keep_recordings']:
+        with parsed.listing(job.name, file):
+            annotation = make(LabelRow(job.name, None, file, None, known=rows[0].known), True)
+            annotation['segments'] = common.make_segments(windows, len(frames))
+            split = rows[0].split if len({row.split for row in rows}) == 1 else None
+            parsed.clips.append(Clip(annotation, file, None, split))
 
 
 def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
-    """Layout, classes and splits of a user's own set, as the plan or the files say.
-
-    Recordings with other joints than most are rejected, unless --layout brings all to one.
-    """
-    rejects, notes, asked = [], [], not options.get('labels', True)
+    """Layout, classes and splits of a user's own set; those with other joints than most go."""
+    rejects, notes = [], []
     layout, classes, split = (plan.context.get(key) for key in ('layout', 'classes', 'split'))
     kinds = [(layout is None and c.layout, c.annotation['keypoint'].shape[-1]) for c in clips]
     usual = Counter(kinds).most_common(1)[0][0]
@@ -248,15 +231,15 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
         split, notes = user_splits(clips, options['val_subjects'])
     if classes is None:  # as the files name them
         labels = [clip.annotation.pop('label', None) for clip in clips]
-        given = options['classes']
-        classes = read_classes(given) if given else sorted({*labels} - {None})
-        lacking = ', '.join(sorted({*labels} - {None, *classes}))
+        found, given = sorted({*labels} - {None}), options['classes']
+        classes = read_classes(given) if given else found
+        lacking = ', '.join(name for name in found if name not in classes)
         notes += [f'--classes lacks {lacking}: clips of these have no label'] * bool(lacking)
         for clip, label in zip(clips, labels, strict=True):
             if label in classes:
                 clip.annotation['label'] = classes.index(label)
     bare = sum(not {'label', 'segments'} & clip.annotation.keys() for clip in clips)
-    remedy = ': give --labels CSV to train on them' if asked else ''
+    remedy = '' if options.get('labels', True) else ': give --labels CSV to train on them'
     notes += [counted(bare, f'clips have no label{remedy}')] * (bare > 0)
     return Dataset(split, layout, classes, notes, rejects=rejects)
 
@@ -278,6 +261,5 @@ def user_splits(
     lacking = ', '.join(sorted(wanted - known))
     subjects = f'subjects are {", ".join(sorted(known)) or "not given in the labels"}'
     require(not lacking, f'--val-subjects: no clip has the subject {lacking}; {subjects}')
-    return split, common.split_by_subject(
-        clips, dict(train_subjects=known, test_subjects=wanted), split
-    )
+    lists = dict(train_subjects=known, test_subjects=wanted)
+    return split, common.split_by_subject(clips, lists, split)

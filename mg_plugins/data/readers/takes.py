@@ -1,12 +1,9 @@
-"""One recording as a parser found it, and what makes it fit for training: units, scores, times.
-
-What is certain is converted and counted, what is not is refused with the remedy.
-"""
+"""One recording as a parser found it, and what makes it fit for training: units, scores, times."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +63,11 @@ class Take:
         except ClipError as error:
             self.broken[number] = error
 
+    def assemble(self, found: Detections, start: int, end: int) -> tuple:
+        """`people.assemble` of frames `start` to `end` as the options ask."""
+        most, who = self.options['max_persons'], self.options['person']
+        return people.assemble(found, start, end - start + 1, most, who, self.size)
+
 
 def finish(take: Take, size: tuple[int, int] | None) -> None:
     """Bring a take into the form that clips are cut from; `size` is that of the labels."""
@@ -88,7 +90,10 @@ def finish(take: Take, size: tuple[int, int] | None) -> None:
         expect(take.layout, f'{joints} joints, expected {known}; give --layout with as many joints')
     take.layout = check_joints(take.layout, joints)
     take.size = size or take.options['size'] or take.size
-    points, scores = clean(take, stack(points, joints), stack(scores, joints))
+    whole = np.zeros((len(points), joints, width + 1), np.float32)  # 0 for the hands that some lack
+    for one, xy, score in zip(whole, points, scores, strict=True):
+        one[: len(xy), :-1], one[: len(xy), -1] = xy, score
+    points, scores = clean(take, whole[..., :-1], whole[..., -1])
     named = None if None in ids else list(ids)
     take.found = Detections(points, scores, np.array(numbers, np.int64), named)
     near = take.last - take.first < min(LONGEST, SPARSEST * frames)
@@ -99,19 +104,8 @@ def finish(take: Take, size: tuple[int, int] | None) -> None:
     take.fps = take.options['fps'] or take.fps
 
 
-def stack(arrays: Sequence[np.ndarray], joints: int) -> np.ndarray:
-    """float32 (K, joints, ...), with zeros for the hands that some lack."""
-    whole = np.zeros((len(arrays), joints, *arrays[0].shape[1:]), np.float32)
-    for k, array in enumerate(arrays):
-        whole[k, : len(array)] = array
-    return whole
-
-
 def clean(take: Take, points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (K, V, C) in pixels or metres, scores (K, V) from 0 to 1; missing joints all 0.
-
-    A take in 3D loses its size.
-    """
+    """Points (K, V, C) in pixels or metres, scores (K, V) from 0 to 1; missing joints all 0."""
     options, counts, most = take.options, take.counts, take.options['max_score']
     scores = np.where(np.isfinite(scores), scores, 0).astype(np.float32)
     largest = float(scores.max(initial=0))
@@ -142,8 +136,9 @@ def clean(take: Take, points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
     if points.shape[-1] == 2:
         points = to_pixels(points, seen, take)
     else:
-        points = points * metres(points, seen, options['unit'], take.layout, counts)
-        take.size = None
+        if not (unit := options['unit']) and (unit := usual_unit(points, seen, take.layout)) != 'm':
+            counts[f'recordings are in {unit}, turned into metres (--unit)'] += 1
+        points, take.size = points * np.float32(UNITS[unit]), None
     points[~seen] = 0
     return points.astype(np.float32, copy=False), np.where(seen, scores, np.float32(0))
 
@@ -186,22 +181,15 @@ def to_pixels(points: np.ndarray, seen: np.ndarray, take: Take) -> np.ndarray:
     return points
 
 
-def metres(
-    points: np.ndarray, seen: np.ndarray, unit: str | None, layout: Layout, counts: Counter[str]
-) -> np.float32:
-    """Factor that makes 3D coordinates metres, by the size of a body where it is not given."""
-    if unit:
-        return np.float32(UNITS[unit])
+def usual_unit(points: np.ndarray, seen: np.ndarray, layout: Layout) -> str:
+    """The unit of 3D coordinates, by the size of the body that they show."""
     low, high = people.bounds(points, seen)
     extent = float(np.median((high - low)[seen.sum(1) > 1].max(-1, initial=0))) if seen.any() else 0
     # A body extends over 0.3 to 2.7 metres, a hand over a tenth of that.
     names = ' '.join(layout.joints).lower()
     if 'thumb' in names and not any(part in names for part in ('shoulder', 'hip', 'head')):
         extent *= 10
-    found = 'mm' if 270 < extent < 5000 else 'cm' if 15 < extent <= 270 else 'm'
-    if found != 'm':
-        counts[f'recordings are in {found}, turned into metres (--unit)'] += 1
-    return np.float32(UNITS[found])
+    return 'mm' if 270 < extent < 5000 else 'cm' if 15 < extent <= 270 else 'm'
 
 
 def use_times(take: Take) -> None:
@@ -227,9 +215,7 @@ def use_times(take: Take) -> None:
         take.last = int(slots[-1])
         return
     take.counts['recordings have irregular times and were resampled'] += 1
-    frames, most = take.last - take.first + 1, take.options['max_persons']
-    who = take.options['person']
-    keypoint, score, _ = people.assemble(take.found, take.first, frames, most, who, take.size)
+    keypoint, score, _ = take.assemble(take.found, take.first, take.last)
     even = np.arange(slots[-1] + 1) * step + times[0]
     keypoint, score = (part[:, np.array(numbers) - take.first] for part in (keypoint, score))
     # Between two frames that show a joint, by their distance in time.

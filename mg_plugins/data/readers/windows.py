@@ -78,15 +78,11 @@ def read_subjects(path: str) -> dict[int, dict]:
 
 
 def read(job: Job) -> Parsed:
-    """Cut the labelled clips out of one recording.
-
-    Only rows inside of clips are parsed, so a broken row costs the clips that contain it and no
-    others; in a whole recording, it is a frame without joints.
-    """
+    """Cut the labelled clips out of one recording; a broken row costs those that contain it."""
     parsed, spec = Parsed(), common.format_entry(job.options['format'])['set']
     starts = (spec['first'] + spec['stride'] * joint for joint in spec['joints'])
     used = [start + number for start in starts for number in range(3)]
-    (skeleton, table), (split, always) = job.content, job.known
+    (skeleton, table), (_, always) = job.content, job.known
     lines, first, rows = [], 1, []
     with parsed.listing(job.name, table.name):
         labels = table.lines()
@@ -104,11 +100,11 @@ def read(job: Job) -> Parsed:
             first, lines = 2, lines[1:]
         for number, line in enumerate(labels, 1):
             if line.strip():
-                with parsed.listing(f'{job.name} label {number}', table.name):
+                with parsed.listing(f'{job.name} label {number}', table.name, number):
                     rows.append(parse_window(line, number, job, spec))
 
     def parse(start: int, end: int, lenient: bool = False) -> np.ndarray:
-        """Rows of numbers; if lenient, zeros for rows that cannot be read, which are counted."""
+        """Rows of numbers; if lenient, zeros for those that cannot be read, which are counted."""
         try:
             return parse_rows(lines[start:end], spec['columns'], first + start, ',', used)
         except ClipError:
@@ -121,20 +117,16 @@ def read(job: Job) -> Parsed:
         return np.concatenate([parse(start, middle, True), parse(middle, end, True)])
 
     def annotate(row: LabelRow, whole: bool) -> dict:
-        with reading(skeleton.name):
-            start, end = (0, len(lines)) if whole else (row.start, row.end + 1)
+        start, end = (0, len(lines)) if whole else (row.start, row.end + 1)
+        with reading(skeleton.name, first + start):
             joints = parse(start, end, whole).reshape(1, end - start, -1, 3)
             score, size = None, spec.get('size')
             if size:
                 joints, score, size = joints[..., :2], joints[..., 2], tuple(size)
             known = always | dict(start=row.start, end=row.end)
-            return common.make_annotation(
-                row.frame_dir, row.label, joints, score, size, first + start, **known
-            )
+            return common.make_annotation(row.frame_dir, row.label, joints, score, size, **known)
 
-    whole = LabelRow(job.name, None, skeleton.name, None, split=split)
-    keep = whole if job.options['keep_recordings'] else None
-    tables.cut(parsed, rows, (0, len(lines)), annotate, keep)
+    tables.cut(parsed, job, skeleton.name, rows, range(len(lines)), annotate)
     return parsed
 
 
@@ -143,12 +135,12 @@ def parse_window(line: str, number: int, job: Job, spec: Mapping) -> LabelRow:
     fields = [field.strip() for field in line.split(',')]
     reason = common.LONG_ROW if len(fields) > 3 else common.SHORT_ROW
     detail = f'{len(fields)} fields, expected gesture id, start, end'
-    expect(len(fields) == 3 and all(fields), detail, reason, number)
+    expect(len(fields) == 3 and all(fields), detail, reason)
     row = dict(zip(('label', 'start', 'end'), fields, strict=True), clip=job.name)
     other = spec.get('others', {}).get(str(parse_int(row['label'])))
     row |= dict(label=other or row['label'], split=job.known[0])
     names = get_classes(job.options['format'])
-    return tables.parse_label_row(row, names, job.content[1].name, number, first=1)
+    return tables.parse_label_row(row, names, 1, job.content[1].name, number)
 
 
 def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
@@ -192,16 +184,15 @@ def match_hands(clips: list[Clip], notes: Mapping[str, str]) -> str:
 def attach_hands(keypoint: np.ndarray, score: np.ndarray) -> tuple[bool | None, dict[str, float]]:
     """Whether the fingertips of `imigue22` belong to the other wrist than the layout says.
 
-    For every frame in which a wrist and a fingertip are both detected, their distance counts; the
-    assignment of the two sets of fingertips to the two wrists with the smaller sum of median
-    distances wins.
+    The assignment of the two sets of fingertips to the two wrists with the smaller sum of median
+    distances wins, over the frames in which both are detected.
 
     Args:
         keypoint: (T, 22, C) coordinates.
         score: (T, 22) scores, 0 for a missing joint.
 
     Returns:
-        The answer, None where the data say too little; and the median distances by
+        The answer, None where the data say too little; and the medians by
         'left_finger* -> left_wrist (joint 7)' and so on.
     """
     layout, median = get_layout('imigue22'), {}
