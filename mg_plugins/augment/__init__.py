@@ -1,9 +1,6 @@
 """Augmentations of skeleton clips, for one clip in a pipeline or a batch on its device.
 
-`geometry`, `joints`, `temporal` and `gesture` hold the augmentations: a pure function and, beside
-it, a small class that draws its parameters. `chain` puts augmentations in a row and knows the
-recipes of ``recipes.json``; `mm` registers them with MMAction2, among them ``MultiView``; `batched`
-makes the same views of a whole batch.
+Each is a pure function and, beside it, a small class that draws its parameters.
 """
 
 import lazy_loader
@@ -12,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         'base': ['AUGMENTATIONS', 'Augmentation', 'Draws', 'build_augmentation', 'register'],
-        'batched': ['BatchedViews', 'View', 'build_views', 'write_features'],
+        'batched': ['BatchedViews', 'SampleRandomness', 'View', 'build_views', 'write_features'],
         'chain': ['Chain', 'Recipe', 'build_steps', 'recipe_names'],
         'geometry': ['flip', 'rotate', 'rotation_matrix', 'scale', 'transform', 'translate'],
         'gesture': [
@@ -25,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             'zoom_on',
         ],
         'joints': ['add_noise', 'change_limbs', 'displacement', 'hide', 'jitter', 'own_motion'],
-        'randomness': ['SampleRandomness'],
         'temporal': ['resample', 'resample_at', 'smooth'],
     },
 )

@@ -16,13 +16,10 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {}
 
 
 class Draws:
-    """Random numbers for one clip, or for N clips at once.
+    """Random numbers from ``rng`` for one clip, or for N ``clips``, with a leading axis.
 
-    Args:
-        rng: Source of everything small: angles, factors, places.
-        clips: Number of clips N of a batch; None for one clip, without a leading axis.
-        noise: Makes standard normal numbers of a shape (N, M, T, V, C), for a batch whose noise
-            should be drawn on its own device; None takes them from ``rng``.
+    ``noise`` makes standard normal numbers of a shape (N, M, T, V, C) where they should not come
+    from ``rng``: for a batch on its own device.
     """
 
     def __init__(
@@ -34,9 +31,12 @@ class Draws:
         self.rng, self._noise = rng, noise
         self.batch = () if clips is None else (clips,)
 
-    def some(self, clips: int) -> Draws:
-        """The same source for another number of clips of the batch."""
-        return Draws(self.rng, clips, self._noise)
+    def of(self, hit: np.ndarray) -> tuple[np.ndarray | None, Draws]:
+        """Index (n,) of the clips hit, None where all or none are, and the source for them."""
+        if np.all(hit) == np.any(hit):
+            return None, self
+        index = np.flatnonzero(hit)
+        return index, Draws(self.rng, len(index), self._noise)
 
     def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
         """(*batch, *shape) float32, uniform in [low, high)."""
@@ -62,21 +62,15 @@ def option(default: Any, about: str, most: float = float('inf')) -> Any:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One augmentation.
+    """One augmentation of a share ``p`` of the clips.
 
     Subclasses have an `option` ``strength``, which a chain does not apply at 0, and override `draw`
     and `apply`. Shapes are those of `mg_plugins.data.arrays`.
-
-    Attributes:
-        p: Share of the clips that it is applied to.
-        name: Its type in configs.
-        needs_layout: Whether it knows left from right, bones or body parts.
     """
 
     p: float = dataclasses.field(default=1.0, kw_only=True)
-
-    name: ClassVar[str] = ''
-    needs_layout: ClassVar[bool] = False
+    name: ClassVar[str] = ''  # its type in configs
+    needs_layout: ClassVar[bool] = False  # whether it knows left from right, bones or body parts
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -91,7 +85,7 @@ class Augmentation:
 
     def draw(self, draws: Draws, shape: tuple[int, int, int, int], layout: Layout | None) -> dict:
         """Draw the parameters of `apply` for clips of shape (M, T, V, C)."""
-        raise NotImplementedError
+        return {}
 
     def apply(self, keypoint, score, params: Mapping[str, Any], layout: Layout | None):
         """Augment one clip or a batch with drawn parameters; returns keypoint and score."""
@@ -114,8 +108,7 @@ def register(name: str) -> Callable[[type[Augmentation]], type[Augmentation]]:
 def build_augmentation(entry: Mapping[str, Any] | str | Augmentation) -> Augmentation:
     """An augmentation from ``dict(type='MGShear', strength=0.5)``, its name, or itself.
 
-    Raises:
-        ValueError: Unknown type or option, or a value out of range.
+    Unknown types and options, and values out of range, are a `UserError`.
     """
     if isinstance(entry, Augmentation):
         return entry

@@ -1,7 +1,6 @@
-"""Views: a chain of augmentations and the features that a model sees of the result.
+"""Views (a chain of augmentations and the features that a model sees of the result) of batches.
 
-`build_views` reads them, ``MultiView`` makes them of one clip in a pipeline, `BatchedViews` of a
-batch of clips on its own device, after collation.
+And random generators that depend neither on the process nor on the worker that handles a clip.
 """
 
 from __future__ import annotations
@@ -20,11 +19,13 @@ from mg_plugins.errors import UserError
 
 from .base import Draws
 from .chain import Chain
-from .randomness import rank
+
+# Clips of larger sets share counters; their draws then depend on the order of the workers too.
+SLOTS = 2**17
 
 
 class View(NamedTuple):
-    """One view: its chain and its features."""
+    """One view."""
 
     chain: Chain
     feat: tuple[str, ...]
@@ -35,10 +36,7 @@ def build_views(
 ) -> tuple[Layout, tuple[View, ...]]:
     """The layout and the views of ``[dict(chain='weak', feat='joint'), …]``.
 
-    Raises:
-        ValueError: No view, unknown keys, names or options, or views whose numbers of features
-            differ, which cannot become one tensor.
-        LayoutError: A layout that an augmentation cannot work with.
+    What is unknown, or cannot become one tensor, is a `UserError`.
     """
     layout, built = get_layout(layout), []
     for number, view in enumerate(views):
@@ -69,12 +67,8 @@ class BatchedViews:
 
     Args:
         layout: Name, dict or file of the joint layout.
-        views: One dict a view: ``chain``, a recipe's name or a list as for `Chain`, and ``feat``,
-            one or several of 'joint', 'bone', 'joint_motion', 'bone_motion' (default 'joint').
-
-    Raises:
-        ValueError: See `build_views`.
-        LayoutError: A layout that an augmentation cannot work with.
+        views: One dict a view: ``chain`` as for `Chain`, and ``feat``, one or several of 'joint'
+            (default), 'bone', 'joint_motion', 'bone_motion'.
     """
 
     def __init__(self, layout: str | dict | Layout, views: Sequence[Mapping]) -> None:
@@ -84,18 +78,15 @@ class BatchedViews:
     def __call__(
         self, keypoint: Tensor, score: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Make the views.
+        """Views (N, views, M, T, V, 3 * features) float32.
 
         Args:
             keypoint: (N, M, T, V, C) coordinates, missing joints 0; stays as it is.
-            score: (N, M, T, V) scores, 0 where a joint is missing; stays as it is.
+            score: (N, M, T, V); stays as it is.
             generator: Source of all randomness, on the CPU (so that nothing waits for the device);
                 None takes torch's global one, which MMEngine seeds. For a resumed run to go on
                 as the killed one would have, give one seeded by seed and iteration. Noise is
                 drawn on the batch's device: another kind of device gives other noise.
-
-        Returns:
-            (N, views, M, T, V, 3 * features) float32.
         """
         draws = batch_draws(len(keypoint), keypoint.device, generator)
         shape = tuple(keypoint.shape[1:])
@@ -133,3 +124,42 @@ def batch_draws(
         return flat.movedim(1, -1)
 
     return Draws(rng, clips, normal)
+
+
+def rank() -> int:
+    """Number of this process among those that train together, 0 where it is alone."""
+    ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if ranks else 0
+
+
+class SampleRandomness:
+    """One generator for each visit of each clip: its seed is (seed, rank, clip, visit).
+
+    The visit counts how often the clip has come by, in memory that dataloader workers share. So
+    with the same seed a clip gets the same augmentation on its first visit, its second and so on,
+    whatever the number of workers, and another one in every epoch and in every repetition of a
+    RepeatDataset or a class-balanced sampler. Counting starts anew with the process: a resumed run
+    goes through the same sequence again. Seed None draws one from numpy's global state, which
+    MMEngine's Runner seeds.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = int(np.random.randint(2**31)) if seed is None else int(seed)
+        self.rank = rank()
+        self.visits = torch.zeros(SLOTS, dtype=torch.int32).share_memory_()
+
+    def __setstate__(self, state: dict) -> None:
+        # A copy counts for itself, but must still share its count with its own workers.
+        self.__dict__.update(state)
+        self.visits.share_memory_()
+
+    def of(self, results: dict) -> np.random.Generator:
+        """The generator of a sample; the first transform to ask makes it, later ones go on."""
+        rng = results.get('mg_rng')
+        if rng is None:
+            clip = int(results.get('sample_idx', 0))
+            visit = int(self.visits[clip % SLOTS])
+            self.visits[clip % SLOTS] += 1
+            rng = np.random.default_rng((self.seed, self.rank, clip, visit))
+            results['mg_rng'] = rng
+        return rng

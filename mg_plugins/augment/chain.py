@@ -1,9 +1,6 @@
 """Chains of augmentations: several in a row, each on its share of the clips.
 
-A chain is a recipe's name ('weak', 'strong', 'aimclr_extreme', 'micro_gesture'), or a list of
-recipes' names and dicts:
-
-    Chain(['weak', dict(type='MGJitter', strength=0.5, p=0.8)], 'imigue22')
+``Chain(['weak', dict(type='MGJitter', strength=0.5, p=0.8)], 'imigue22')``
 """
 
 from __future__ import annotations
@@ -28,15 +25,10 @@ RECIPES = 'augment/recipes.json'
 
 
 class Drawn(NamedTuple):
-    """What one augmentation of a chain will do.
+    """What one augmentation of a chain will do."""
 
-    Attributes:
-        index: Clips of the batch that it is applied to (n,); None for all of them.
-        params: Drawn parameters, of those clips only; None where it is applied to none.
-    """
-
-    index: np.ndarray | None
-    params: dict[str, Any] | None
+    index: np.ndarray | None  # clips of the batch that it is applied to (n,); None for all
+    params: dict[str, Any] | None  # of those clips; None where it is applied to none
 
 
 def recipe_names() -> list[str]:
@@ -45,11 +37,7 @@ def recipe_names() -> list[str]:
 
 
 def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
-    """Augmentations of a recipe's name, a dict, or a list of both.
-
-    Raises:
-        ValueError: An unknown recipe, augmentation or option.
-    """
+    """Augmentations of a recipe's name, a dict, or a list of both; others are a `UserError`."""
     if isinstance(chain, Mapping) and chain.get('type') == OneOf.name:
         return [OneOf(**{key: value for key, value in chain.items() if key != 'type'})]
     if isinstance(chain, (Mapping, Augmentation)) or (
@@ -71,12 +59,9 @@ class Chain:
     """Augmentations in a row, for one clip (arrays) or a batch of clips (tensors).
 
     Args:
-        steps: A recipe's name, or a list of names and ``dict(type=…, …)``; see `build_steps`.
-        layout: Name, dict or file of the joint layout; None where no augmentation needs one.
-
-    Raises:
-        ValueError: Unknown names or options, or no layout where one is needed.
-        LayoutError: A layout that an augmentation cannot work with.
+        steps: A recipe's name, or a list of names and ``dict(type=…, …)``.
+        layout: Name, dict or file of the joint layout; None where no augmentation needs one, else
+            a `UserError`. One that an augmentation cannot work with is a `LayoutError`.
     """
 
     def __init__(self, steps: str | Sequence, layout: str | dict | Layout | None) -> None:
@@ -89,32 +74,19 @@ class Chain:
                 raise UserError(f"{step.name} needs the joint layout, such as layout='imigue22'")
 
     def draw(self, draws: Draws, shape: tuple[int, int, int, int]) -> list[Drawn]:
-        """Draw for every augmentation which clips it meets, and its parameters.
-
-        Args:
-            draws: Source of the numbers; says whether they are for one clip or for a batch.
-            shape: (M, T, V, C) of a clip.
-        """
+        """Draw for every augmentation which clips, of shape (M, T, V, C), it meets, and how."""
         drawn = []
         for step in self.steps:
-            hit, index, own = draws.rng.random(draws.batch) < step.p, None, draws
-            if not np.all(hit) and np.any(hit):
-                index = np.flatnonzero(hit)
-                own = draws.some(len(index))
+            hit = draws.rng.random(draws.batch) < step.p
+            index, own = draws.of(hit)
             params = step.draw(own, shape, self.layout) if np.any(hit) else None
             drawn.append(Drawn(index, params))
         return drawn
 
     def apply(self, keypoint, score, drawn: Sequence[Drawn]):
-        """Augment one clip, or a batch, as drawn; what is given stays as it was.
+        """Keypoint and score of one clip, or a batch, as drawn; what is given stays as it was.
 
-        Args:
-            keypoint: (M, T, V, C) array, or (N, M, T, V, C) tensor.
-            score: (M, T, V) array, or (N, M, T, V) tensor.
-            drawn: From `draw`, for as many clips.
-
-        Returns:
-            Keypoint and score of the same shapes and types.
+        (M, T, V, C) and (M, T, V) arrays, or tensors with a leading N.
         """
         clips, matrix = (keypoint, score), None
         for step, (index, params) in zip(self.steps, drawn, strict=True):
@@ -146,13 +118,10 @@ Recipe = Chain
 
 @dataclass(frozen=True)
 class OneOf(Augmentation):
-    """One of several chains, drawn for each clip with equal chances.
+    """One of several chains, drawn for each clip with equal chances, in a chain's place.
 
     ``dict(type='MGOneOf', chains=['weak', 'micro_gesture'])`` makes half of the views weak and half
-    of them strong. It takes its place in a chain like any augmentation.
-
-    Args:
-        chains: Recipes' names or lists, as for `Chain`.
+    of them strong.
     """
 
     chains: Sequence = ()
@@ -177,10 +146,7 @@ class OneOf(Augmentation):
     def draw(self, draws: Draws, shape, layout) -> dict:
         which, parts = draws.integers(0, len(self.chains) - 1), []
         for number in np.unique(which):
-            chain, index, own = Chain(self.chains[number], layout), None, draws
-            if draws.batch:
-                index = np.flatnonzero(which == number)
-                own = draws.some(len(index))
+            chain, (index, own) = Chain(self.chains[number], layout), draws.of(which == number)
             parts.append((chain, index, chain.draw(own, shape)))
         return dict(parts=parts)
 

@@ -1,8 +1,7 @@
-"""Augmentations that move all joints alike: rotations, shears, scales, shifts, mirrors.
+"""Augmentations that move all joints alike, most of them by one matrix a clip, ``p ↦ A p``.
 
-All but the mirror are one matrix a clip, ``p ↦ A p``; a chain multiplies neighbouring ones.
 Axes: x to the side, y along the body, z (3D) in depth. Coordinates are body-centred (MGNormalize),
-in shoulder widths in 2D and in metres in 3D. One draw a clip.
+in shoulder widths in 2D and in metres in 3D.
 """
 
 from __future__ import annotations
@@ -17,13 +16,9 @@ from .base import Augmentation, Draws, option, register
 
 
 def rotation_matrix(angles: np.ndarray) -> np.ndarray:
-    """Rotation from angles in radians.
+    """Rotation (..., C, C) float32 from angles in radians.
 
-    Args:
-        angles: (..., 3) angles about x, y and z (applied in this order), or (..., 1) in the plane.
-
-    Returns:
-        (..., 3, 3), or (..., 2, 2) for one angle, float32.
+    (..., 3) about x, y and z (applied in this order), or (..., 1) in the plane.
     """
     cos, sin = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
     if len(cos) == 1:
@@ -78,7 +73,7 @@ class Linear(Augmentation):
 class Rotate(Linear):
     """Turn the clip: ``p ↦ R p``, about each axis in 3D, in the picture plane in 2D.
 
-    Source: common in skeleton recognition, e.g. PYSKL's RandomRot.
+    Source: common, e.g. PYSKL's RandomRot.
     """
 
     max_angle: float = option(0.3, 'largest angle, radians; angles are uniform in ±max_angle')
@@ -92,9 +87,9 @@ class Rotate(Linear):
 class Viewpoint(Linear):
     """See the clip from another side: ``p ↦ R p``, or what that does to a flat body in 2D.
 
-    In 3D as MGRotate. In 2D a body lying in the picture plane is turned in space by the same R and
-    seen from afar: the upper left 2 × 2 block of R, which foreshortens and shears. Source:
-    viewpoint perturbation of the micro-gesture method (arXiv 2405.13206); the 2D form is ours.
+    In 2D the upper left 2 × 2 block of R: a body lying in the picture plane, turned in space and
+    seen from afar. Source: viewpoint perturbation of the micro-gesture method (arXiv 2405.13206);
+    the 2D form is ours.
     """
 
     strength: float = option(0.3, 'largest angle about each axis, radians')
@@ -126,8 +121,7 @@ class TurnAxis(Linear):
 class Turn(Linear):
     """Turn the body about y, which runs along it: ``p ↦ R p``, in 2D ``x ↦ x cos θ``.
 
-    What a camera at the same height sees from another side; up stays up. Source: common for
-    cameras that were never trained on.
+    What a camera at the same height sees from another side. Source: common for unseen cameras.
     """
 
     strength: float = option(1.0, 'largest angle, radians; angles are uniform in ±strength')
@@ -141,7 +135,7 @@ class Turn(Linear):
 class Shear(Linear):
     """Slant the body: ``p ↦ (I + S) p``, S with a zero diagonal, the rest uniform in ±strength.
 
-    No unit. Source: SkeletonCLR and AimCLR, there with strength 0.5.
+    Source: SkeletonCLR and AimCLR, there with strength 0.5.
     """
 
     strength: float = option(0.5, 'largest entry of S')
@@ -156,7 +150,7 @@ class Shear(Linear):
 class Scale(Linear):
     """Stretch the body along each axis by its own factor, uniform in 1 ± strength.
 
-    No unit. Source: common, e.g. PYSKL's RandomScale.
+    Source: common, e.g. PYSKL's RandomScale.
     """
 
     strength: float = option(0.1, 'largest deviation of a factor from 1')
@@ -184,8 +178,7 @@ class AxisMask(Linear):
 class Translate(Augmentation):
     """Shift the whole clip: ``p ↦ p + r · d``, d uniform in ±strength along each axis.
 
-    r is the spread of the bodies (`arrays.body_spread`), so that a hand is shifted as far for its
-    size as a body. Source: common (affine augmentation).
+    r is the spread of the bodies (`arrays.body_spread`). Source: common (affine augmentation).
     """
 
     strength: float = option(0.2, 'largest shift in spreads')
@@ -205,14 +198,9 @@ class Flip(Augmentation):
     Source: common; AimCLR's spatial flip only exchanges the joints.
     """
 
-    strength: float = option(
-        1.0, '1 mirrors, 0 does not; how many clips are mirrored is ``p``', most=1.0
-    )
+    strength: float = option(1.0, '1 mirrors, 0 does not; ``p`` is the share mirrored', most=1.0)
     p: float = 0.5
     needs_layout = True
-
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        return {}
 
     def apply(self, keypoint, score, params, layout):
         return flip(keypoint, score, layout.swap)

@@ -26,10 +26,9 @@ def motion_energy(keypoint, score):
 def cycle_length(keypoint, score, smallest: int = 4):
     """Length of the movement's cycle in frames, () or (N,); 0 where nothing repeats.
 
-    The movement of all joints from frame to frame is compared with itself ``lag`` frames later
-    (autocorrelation). The cycle is the lag of the highest local maximum, of at least a tenth of
-    the value at lag 0, between ``smallest`` and T / 2. Movements have a direction: the speed of a
-    movement there and back repeats twice a cycle. Each frame counts with the root of its speed, so
+    The lag of the highest local maximum, of at least a tenth of the value at lag 0, between
+    ``smallest`` and T / 2, of the autocorrelation of the joints' movements (not speeds: those of a
+    movement there and back repeat twice a cycle). Each frame counts with the root of its speed, so
     that bringing the hand to the face does not drown the rubbing once it is there.
     """
     xp = namespace(keypoint)
@@ -53,7 +52,7 @@ def cycle_length(keypoint, score, smallest: int = 4):
 def pose_gap(keypoint, score, ahead):
     """Squared distance of each frame's pose to that ``ahead`` frames later, (T,) or (N, T).
 
-    ``ahead`` is whole, (1,) or (N, 1). Joints missing in one of the two frames do not count.
+    ``ahead`` is whole, (1,) or (N, 1); joints missing in either frame do not count.
     """
     xp = namespace(keypoint)
     last = keypoint.shape[-3] - 1
@@ -64,12 +63,10 @@ def pose_gap(keypoint, score, ahead):
 
 
 def change_cycle(keypoint, score, cycles: float, place, repeat):
-    """Show a stretch of ``cycles`` cycles twice, or leave it out, within the clip's T frames.
+    """Show a stretch of ``cycles`` (`cycle_length`) twice, or leave it out, within the T frames.
 
-    Args:
-        cycles: Length of the stretch in cycles, see `cycle_length`; at most half the clip.
-        place: About where it begins, 0 … 1 of where it can, () or (N,).
-        repeat: True shows it twice, False leaves it out, () or (N,).
+    It is at most half the clip. ``place``, 0 … 1 of where it can begin, and ``repeat``, False to
+    leave it out, are () or (N,).
     """
     xp = namespace(keypoint)
     last = keypoint.shape[-3] - 1
@@ -119,12 +116,11 @@ def motion_crop(keypoint, score, before, after):
 
 
 def zoom_on(keypoint, score, amount, joints: list[int]):
-    """Crop each person's picture around some joints and enlarge what is left.
+    """Crop each person's picture around some joints and enlarge the rest by ``1 / (1 − amount)``.
 
     The window is a cube around the mean of those joints over the clip; its half side is
-    ``1 − amount`` of what would hold all joints. Joints outside are missing, except those it is
-    made for; those inside are enlarged by ``1 / (1 − amount)`` about the window's middle.
-    ``amount`` is in [0, 1), () or (N,).
+    ``1 − amount`` of what would hold all joints. Other joints outside it are missing. ``amount`` is
+    in [0, 1), () or (N,).
     """
     seen = positive(score, keypoint)[..., None]
     wanted = np.zeros(keypoint.shape[-2], np.float32)
@@ -148,9 +144,8 @@ def zoom_on(keypoint, score, amount, joints: list[int]):
 class Cycle(Augmentation):
     """Repeat or remove a cycle of the movement, found in the clip; see `change_cycle`.
 
-    Half of the clips gain a cycle, half lose one, near a place drawn at random where the poses
-    before and after it match; a clip in which nothing repeats stays as it is.
-    Source: ours, after the micro-gesture method's clip repetition (arXiv 2405.13206).
+    Each in half of the clips; one in which nothing repeats stays as it is. Source: ours, after the
+    micro-gesture method's clip repetition (arXiv 2405.13206).
     """
 
     strength: float = option(1.0, 'length of what is repeated or removed, in cycles')
@@ -185,8 +180,7 @@ class Magnify(Augmentation):
 class MotionCrop(Augmentation):
     """Keep the frames in which the movement is, stretched to T frames; see `motion_crop`.
 
-    Up to ``strength`` of the motion energy is cut away, divided between the clip's two ends at
-    random. Source: ours.
+    The loss of motion energy is divided between the two ends at random. Source: ours.
     """
 
     strength: float = option(0.2, 'largest share of the motion energy that is lost', most=1.0)
@@ -204,13 +198,10 @@ class MotionCrop(Augmentation):
 class Hands(Augmentation):
     """Crop the picture around arms and hands and enlarge it; see `zoom_on`.
 
-    What is cut away is uniform in [0, strength]. Arms and hands are the layout's regions left_arm,
-    right_arm, left_hand and right_hand. Source: ours.
+    What is cut away is uniform in [0, strength]; what stays, regions of the layout. Source: ours.
     """
 
-    strength: float = option(
-        0.3, "largest share of the window's half side that is cut away, below 1", most=0.95
-    )
+    strength: float = option(0.3, "largest share cut away of the window's half side", most=0.95)
     needs_layout = True
 
     def check(self, layout: Layout) -> None:

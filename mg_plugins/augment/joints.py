@@ -41,10 +41,7 @@ def jitter(keypoint, score, noise, amount: float):
 
 
 def add_noise(keypoint, score, noise, amount: float):
-    """``p ↦ p + amount · r · n`` with n standard normal, for joints that are there.
-
-    r is the spread of the bodies, see `body_spread`.
-    """
+    """``p ↦ p + amount · r · n`` of joints that are there: n standard normal, r `body_spread`."""
     reach = per_clip(amount * body_spread(keypoint, score), score)
     seen = reach * positive(score, keypoint)
     return keypoint + seen[..., None] * like(noise, keypoint)
@@ -59,9 +56,8 @@ def hide(keypoint, score, keep):
 def change_limbs(keypoint, score, factors, layout: Layout):
     """Stretch every bone by its factor (V,), or (N, V) of a batch, from the centre outwards.
 
-    A joint moves by the changes of all bones between it and the centre, which stays where it is:
-    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))``; bones with a missing end do not change.
-    ``factors`` has the factor of the bone that ends in each joint.
+    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))`` over the bones b between joint and centre; those
+    with a missing end do not change. A bone's factor is at the joint in which it ends.
     """
     parents, path = bone_paths(layout)
     seen = positive(score, keypoint)
@@ -75,11 +71,9 @@ def change_limbs(keypoint, score, factors, layout: Layout):
 
 @lru_cache(maxsize=64)
 def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
-    """Bones seen from the centre joint.
+    """Neighbour of each joint (V,) on its way to the centre, the centre's being itself.
 
-    Returns:
-        The neighbour of each joint on the way to the centre (V; its own index for the centre), and
-        (V, V) float32: 1 where the bone of joint b lies between joint j and the centre.
+    And (V, V) float32, 1 where the bone of the second joint lies between the first and the centre.
     """
     joints = range(layout.num_joints)
     parents, path, reached = list(joints), np.zeros((len(joints),) * 2, np.float32), set()
@@ -102,10 +96,9 @@ def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
 class Jitter(Augmentation):
     """Perturb coordinates as much as a joint moves itself: ``p ↦ p + strength · m_j · c · n``.
 
-    m_j is the joint's root mean square movement from frame to frame in this clip (per axis), c its
-    score (at most 1: what the detector doubts is not perturbed further), n standard normal for
-    each joint, frame and axis. Source: coordinate perturbation of the micro-gesture method
-    (arXiv 2405.13206); scaling by the joint's own motion is ours.
+    m_j is `own_motion`, c the joint's score (at most 1: what the detector doubts is not perturbed
+    further), n standard normal. Source: coordinate perturbation of the micro-gesture method (arXiv
+    2405.13206); scaling by the joint's own motion is ours.
     """
 
     strength: float = option(0.5, "noise as a share of the joint's own motion")
@@ -121,8 +114,8 @@ class Jitter(Augmentation):
 class Noise(Augmentation):
     """Add the same Gaussian noise to every joint, frame and axis: ``p ↦ p + strength · r · n``.
 
-    r is the spread of the bodies (`arrays.body_spread`). Source: AimCLR (Gaussian noise), there
-    0.01 m, which is 0.02 of a body's spread, with probability 0.5.
+    r is the spread of the bodies (`arrays.body_spread`). Source: AimCLR, there 0.01 m, which is
+    0.02 of a body's spread, with probability 0.5.
     """
 
     strength: float = option(0.02, 'standard deviation in spreads')
@@ -143,10 +136,7 @@ class Hide(Augmentation):
 
 @register('MGMaskJoints')
 class MaskJoints(Hide):
-    """Hide joints for the whole clip, each with probability ``strength``.
-
-    Source: common in masked skeleton learning.
-    """
+    """Hide joints for the whole clip, each with probability ``strength``. Source: common."""
 
     strength: float = option(0.1, 'expected share of hidden joints', most=1.0)
 
@@ -158,13 +148,11 @@ class MaskJoints(Hide):
 class MaskRegion(Hide):
     """Hide one body part, drawn from the layout's regions, during a part of the clip.
 
-    Source: body-part masking, common in masked skeleton learning; the limited time is ours, since
-    without its hands a micro-gesture is gone.
+    Source: common in masked skeleton learning; the limited time is ours, since without its hands a
+    micro-gesture is gone.
     """
 
-    strength: float = option(
-        0.3, 'share of the clip during which the part is hidden; its place is random', most=1.0
-    )
+    strength: float = option(0.3, 'share of the clip, at a random place, it is hidden', most=1.0)
     needs_layout = True
 
     def check(self, layout: Layout) -> None:
@@ -191,9 +179,8 @@ class MaskRegion(Hide):
 class Limbs(Augmentation):
     """Another body: every bone gets its own length, its factor uniform in 1 ± strength.
 
-    Bones change along the kinematic tree, from the layout's centre outwards; left and right share
-    their factors. One draw a clip. Source: bone lengths as in 3D pose estimation (PoseAug, CVPR
-    2021); here over any layout.
+    Bones change from the layout's centre outwards; left and right share their factors. Source: bone
+    lengths as in 3D pose estimation (PoseAug, CVPR 2021).
     """
 
     strength: float = option(0.1, "largest relative change of a bone's length")

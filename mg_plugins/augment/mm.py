@@ -1,7 +1,4 @@
-"""Registered pipeline transforms: every augmentation of the table under its name, and `MultiView`.
-
-They stand after MGNormalize and before MGSkeFeat. Randomness: `randomness.SampleRandomness`.
-"""
+"""Registered transforms, between MGNormalize and MGSkeFeat: every augmentation, and `MultiView`."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
+from mg_plugins.augment import SampleRandomness
 from mg_plugins.augment.base import AUGMENTATIONS, Draws
 from mg_plugins.augment.batched import build_views
 from mg_plugins.augment.chain import Chain
-from mg_plugins.augment.randomness import SampleRandomness
 from mg_plugins.augment.temporal import resample
 from mg_plugins.data.layouts import Layout, LayoutError
 from mg_plugins.data.skeleton import detected_joints, features
@@ -28,13 +25,9 @@ class MGResample(BaseTransform):
     Reads and writes ``keypoint`` (M, T, V, C) and ``keypoint_score`` (M, T, V).
 
     Args:
-        clip_len: Number of frames of the result.
-        crop: Smallest and largest share of the clip that is kept, at a random place; ``None``
+        crop: Smallest and largest share in (0, 1] of the clip that is kept, at a random place; None
             keeps the whole clip (validation and test).
         seed: Seed of the crop; None takes the run's.
-
-    Raises:
-        ValueError: If clip_len is not positive or crop is not 0 < smallest ≤ largest ≤ 1.
     """
 
     def __init__(
@@ -48,18 +41,13 @@ class MGResample(BaseTransform):
         self.randomness = None if crop is None else SampleRandomness(seed)
 
     def transform(self, results: dict) -> dict:
-        """Resample the clip in ``results``.
-
-        Raises:
-            ValueError: If there are no scores.
-        """
+        """Resample the clip in ``results``."""
         keypoint, score = results['keypoint'], _scores(results, 'MGResample')
-        last = keypoint.shape[1] - 1
-        start, stop = 0.0, float(last)
+        start, stop = 0.0, keypoint.shape[1] - 1.0
         if self.crop is not None:
             rng = self.randomness.of(results)
-            kept = last * rng.uniform(*self.crop)
-            start = rng.uniform(0, last - kept)
+            kept = stop * rng.uniform(*self.crop)
+            start = rng.uniform(0, stop - kept)
             stop = start + kept
         points, scores = resample(keypoint, score, self.clip_len, start, stop)
         results.update(keypoint=points, keypoint_score=scores)
@@ -79,12 +67,8 @@ class AugmentTransform(BaseTransform):
     Args:
         layout: Name, dict or file of the joint layout; only augmentations that know left from
             right, bones or body parts need one.
-        seed: Seed; None takes the run's.
+        seed: None takes the run's.
         **options: Those of the augmentation.
-
-    Raises:
-        ValueError: An unknown option, a value out of range, or no layout where one is needed.
-        LayoutError: A layout that lacks what the augmentation needs.
     """
 
     augmentation = ''
@@ -100,8 +84,7 @@ class AugmentTransform(BaseTransform):
         keypoint, score = results['keypoint'], results.get('keypoint_score')
         if score is None:
             score = detected_joints(keypoint).astype(np.float32)
-        keypoint, score = self.chain(keypoint, score, Draws(self.randomness.of(results)))
-        results['keypoint'] = keypoint
+        results['keypoint'], score = self.chain(keypoint, score, Draws(self.randomness.of(results)))
         if 'keypoint_score' in results:
             results['keypoint_score'] = score
         return results
@@ -132,22 +115,18 @@ def _scores(results: dict, who: str) -> np.ndarray:
 class MultiView(BaseTransform):
     """Several differently augmented views of one clip, each with its own features.
 
-    Stands in the place of MGSkeFeat, after MGNormalize and MGResample. Reads ``keypoint``
-    (M, T, V, C), writes (M, views * T, V, 3 * features) and ``num_clips``, from which
-    FormatGCNInput makes (views, M, T, V, C) and the loader (N, views, M, T, V, C). Removes
-    ``keypoint_score``. `mg_plugins.augment.batched.BatchedViews` does the same to a batch, faster.
+    Stands in the place of MGSkeFeat, after MGResample. Reads ``keypoint`` (M, T, V, C), writes
+    (M, views * T, V, 3 * features) and ``num_clips``, from which FormatGCNInput makes
+    (views, M, T, V, C) and the loader (N, views, M, T, V, C). Removes ``keypoint_score``.
+    `mg_plugins.augment.BatchedViews` does the same to a batch, faster.
 
     Args:
         layout: Name, dict or file of the joint layout.
         views: One dict a view: ``chain``, the name of a recipe ('weak', 'strong',
             'aimclr_extreme', 'micro_gesture') or a list of names and augmentations such as
-            ``dict(type='MGShear', strength=0.5)``; and ``feat``, one or several of 'joint',
-            'bone', 'joint_motion', 'bone_motion' (default 'joint').
-        seed: Seed; None takes the run's.
-
-    Raises:
-        ValueError: No view, unknown names or options, views with different numbers of features.
-        LayoutError: A layout that an augmentation cannot work with.
+            ``dict(type='MGShear', strength=0.5)``; and ``feat``, one or several of 'joint'
+            (default), 'bone', 'joint_motion', 'bone_motion'.
+        seed: None takes the run's.
     """
 
     def __init__(

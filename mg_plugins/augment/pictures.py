@@ -1,7 +1,6 @@
 """Pictures of augmentations: a contact sheet of many, and an animation of each.
 
-Every skeleton is drawn over a pale one, the clip without augmentation at the same time. Bones are
-blue where they lead to a left joint, orange to a right one, grey in the middle.
+Every skeleton is drawn over a pale one, the clip without augmentation at the same time.
 """
 
 from __future__ import annotations
@@ -53,11 +52,7 @@ class Clip:
 
 
 def names_of(only: Sequence[str] | None = None) -> list[str]:
-    """Augmentations, group by group, then recipes; or those asked for.
-
-    Raises:
-        UserError: An unknown name.
-    """
+    """Augmentations, group by group, then recipes; or those asked for."""
     known = sorted(AUGMENTATIONS, key=lambda name: list(GROUPS).index(_group(name)))
     known += recipe_names()
     unknown = [name for name in only or () if name not in known]
@@ -72,17 +67,11 @@ def _group(name: str) -> str:
 
 
 def load_clip(
-    ann_file: str | os.PathLike | None = None,
-    clip: str | None = None,
-    layout: str | None = None,
+    ann_file: str | os.PathLike | None = None, clip: str | None = None, layout: str | None = None
 ) -> Clip:
     """A clip of an annotation file, by its ``frame_dir``; or of the synthetic set.
 
     Without a name it is one with a lot of movement. ``layout`` is for files that do not name it.
-
-    Raises:
-        UserError: No such clip, or no layout known.
-        AnnotationError: A file that is missing or refused.
     """
     if ann_file is None:
         _, clips, meta = make_synthetic(subjects=4, clips=160)
@@ -160,12 +149,7 @@ def describe(name: str, strength: float | None = None) -> tuple[str, str]:
 
 
 def contact_sheet(
-    clip: Clip,
-    names: Collection[str],
-    path: str | os.PathLike,
-    *,
-    strength: float | None = None,
-    seed: int = 0,
+    clip: Clip, names: Collection[str], path: Path, strength: float | None = None, seed: int = 0
 ) -> None:
     """Draw a PNG of one row an augmentation: what it is, the clip, five frames, a joint's way."""
     from matplotlib.figure import Figure
@@ -199,12 +183,7 @@ def contact_sheet(
 
 
 def animate(
-    clip: Clip,
-    name: str,
-    path: str | os.PathLike,
-    *,
-    strength: float | None = None,
-    seed: int = 0,
+    clip: Clip, name: str, path: Path, strength: float | None = None, seed: int = 0
 ) -> None:
     """Write a GIF: the clip on the left, augmented on the right."""
     from matplotlib.animation import PillowWriter

@@ -1,8 +1,4 @@
-"""Augmentations of time. All but the smoothing read the clip at other positions.
-
-Positions are frames, 0 … T − 1. Whole positions (integers) pick frames; others interpolate by the
-rules of `resample_at`. Every clip keeps its number of frames T.
-"""
+"""Augmentations of time; every clip keeps its number of frames T."""
 
 from __future__ import annotations
 
@@ -15,18 +11,10 @@ from .base import Augmentation, Draws, option, register
 
 
 def resample_at(keypoint, score, positions: np.ndarray):
-    """Read a clip at positions in time, interpolating.
+    """Keypoints and scores at positions (T',), or (N, T') of a batch, in frames, 0 … T − 1.
 
-    A joint seen in one of the two neighbouring frames only takes its position there; a joint that
-    the nearer frame lacks is missing. Integer positions pick frames as they are.
-
-    Args:
-        keypoint: Coordinates (M, T, V, C), or (N, M, T, V, C).
-        score: Scores (M, T, V), or (N, M, T, V).
-        positions: (T',), or (N, T') of a batch, in frames, 0 ≤ position ≤ T − 1.
-
-    Returns:
-        Keypoints and scores with T' frames.
+    Integers pick frames as they are; others interpolate: a joint seen in one of the two
+    neighbouring frames only takes its position there, one that the nearer frame lacks is missing.
     """
     at, xp = like(positions, keypoint), namespace(keypoint)
     if at.dtype != keypoint.dtype:
@@ -54,11 +42,7 @@ def resample_at(keypoint, score, positions: np.ndarray):
 def resample(
     keypoint: np.ndarray, score: np.ndarray, length: int, start: float, stop: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``length`` evenly spaced frames of a clip, from frame ``start`` to frame ``stop``.
-
-    0 ≤ start ≤ stop ≤ T − 1; the rules are those of `resample_at`. Returns keypoints
-    (M, length, V, C) and scores (M, length, V).
-    """
+    """A clip at ``length`` evenly spaced positions, 0 ≤ start ≤ stop ≤ T − 1; see `resample_at`."""
     at = np.linspace(start, stop, length, dtype=np.float32)
     points, scores = resample_at(keypoint, score, at)
     return points.astype(keypoint.dtype), scores.astype(score.dtype)
@@ -89,8 +73,8 @@ class Positions(Augmentation):
 class Crop(Positions):
     """Keep a part of the clip and stretch it to T frames.
 
-    The share kept is uniform in [1 − strength, 1], its place is random. Source: temporal
-    crop-resize of skeleton contrast (Thoker et al., ACM MM 2021).
+    The share kept is uniform in [1 − strength, 1]. Source: temporal crop-resize (Thoker et al., ACM
+    MM 2021).
     """
 
     strength: float = option(0.5, 'largest share of the clip that is cut away', most=1.0)
@@ -108,8 +92,8 @@ class Crop(Positions):
 class Shift(Positions):
     """Move the clip in time by whole frames; where it ends it is reflected: t ↦ t + s.
 
-    s is uniform in ±strength · T. Source: SkeletonCLR's and AimCLR's temporal crop, which pads the
-    clip by mirroring with T / 6 frames on both sides and takes T frames of the result.
+    s is uniform in ±strength · T. Source: SkeletonCLR's and AimCLR's temporal crop: T frames of the
+    clip mirrored by T / 6 frames on both sides.
     """
 
     strength: float = option(1 / 6, 'largest shift as a share of T')
@@ -126,8 +110,7 @@ class Shift(Positions):
 class Repeat(Positions):
     """Play the clip several times over within its T frames: t ↦ (r · t) mod T.
 
-    r is uniform in [1, 1 + strength]; the last round may be cut short. Source: clip repetition of
-    the micro-gesture method (arXiv 2405.13206).
+    r is uniform in [1, 1 + strength]. Source: the micro-gesture method (arXiv 2405.13206).
     """
 
     strength: float = option(1.0, 'largest number of additional rounds')
@@ -143,8 +126,7 @@ class Repeat(Positions):
 class Posterise(Positions):
     """Hold every k-th frame, so that time becomes coarse: t ↦ k ⌊t / k⌋.
 
-    k is uniform in 1 … 1 + strength. Source: time posterising of the micro-gesture method
-    (arXiv 2405.13206).
+    k is uniform in 1 … 1 + strength. Source: the micro-gesture method (arXiv 2405.13206).
     """
 
     strength: int = option(3, 'largest number of frames for which a frame is held on; whole')
@@ -180,9 +162,7 @@ class Warp(Positions):
     the clip ends where it ended. Source: time warping (Um et al., ICMI 2017).
     """
 
-    strength: float = option(
-        0.5, "largest |w|; 0.5 is a speed between 0.6 and 1.65 times the mean's"
-    )
+    strength: float = option(0.5, 'largest |w|; 0.5 is a speed of 0.6 to 1.65 times the mean')
     knots: int = option(5, 'number of values of w over the clip, at least 2')
 
     def __post_init__(self) -> None:
@@ -206,9 +186,7 @@ class Warp(Positions):
 class Reverse(Positions):
     """Play the clip backwards: t ↦ T − 1 − t. Source: AimCLR (temporal flip), probability 0.5."""
 
-    strength: float = option(
-        1.0, '1 reverses, 0 does not; how many clips are reversed is ``p``', most=1.0
-    )
+    strength: float = option(1.0, '1 reverses, 0 does not; ``p`` is the share reversed', most=1.0)
     p: float = 0.5
 
     def draw(self, draws: Draws, shape, layout) -> dict:
@@ -218,9 +196,9 @@ class Reverse(Positions):
 
 @register('MGDropFrames')
 class DropFrames(Positions):
-    """Lose frames: each is replaced, with probability ``strength``, by the last one not lost.
+    """Lose frames: each but the first is, with probability ``strength``, the last one not lost.
 
-    The first frame is never lost. Source: common (frame drop); here as a camera that stalls.
+    Source: common (frame drop); here as a camera that stalls.
     """
 
     strength: float = option(0.1, 'share of frames that is lost', most=1.0)
@@ -235,7 +213,7 @@ class DropFrames(Positions):
 class Smooth(Augmentation):
     """Average each joint over time with a Gaussian of σ frames, uniform in [0, strength].
 
-    Source: AimCLR (Gaussian blur over time, σ up to 2, probability 0.5).
+    Source: AimCLR (σ up to 2, probability 0.5).
     """
 
     strength: float = option(2.0, 'largest σ, frames')

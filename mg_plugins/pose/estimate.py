@@ -38,12 +38,9 @@ class Person:
 
 
 class Estimator(Protocol):
-    """What a pose estimator offers: a call, the name of its joint layout, and its own.
+    """What a pose estimator offers: a call, the name of its joint layout, and its own."""
 
-    The name goes into the cache's: another name or version estimates anew.
-    """
-
-    name: str
+    name: str  # part of the cache's: another name or version estimates anew
     layout: str
 
     def __call__(self, image: np.ndarray, time: float) -> Sequence[Person]:
@@ -91,18 +88,11 @@ def estimate_video(
     progress: Callable[[int, int], None] | None = None,
     rate: float = RATE,
 ) -> PoseTrack:
-    """Run an estimator over frames from `frames_of` or a camera.
+    """Run an estimator over frames from `frames_of` or a camera; M is at least 1.
 
-    Ctrl-C is passed on; a caller that wants what was seen until then ends ``frames`` itself.
-
-    Args:
-        frames: (picture, seconds, VideoInfo) in order of time.
-        estimator: Gives the persons of each frame.
-        progress: Told frames done and frames in all (0 unknown).
-        rate: About as many frames a second are estimated, evenly spread; the others stay empty.
-
-    Returns:
-        The track; M is at least 1, T may be 0 only where there were no frames.
+    ``progress`` is told frames done and frames in all (0 unknown). About ``rate`` frames a second
+    are estimated, evenly spread; the others stay empty. Ctrl-C is passed on: a caller that wants
+    what was seen until then ends ``frames`` itself.
     """
     times: list[float] = []
     found: list[Sequence[Person]] = []
@@ -144,8 +134,7 @@ def fill_gaps(
     """Interpolate a joint over gaps of up to ``longest`` seconds; longer ones stay gaps.
 
     A gap lasts from the joint's last frame before it to its first frame after it. Filled joints
-    get the lower score of both ends. Beginnings and ends are not filled. Keypoint (T, V, C), score
-    (T, V), 0 where a joint is missing, and rising times (T,) in seconds.
+    get the lower score of both. Keypoint (T, V, C), score (T, V), rising times (T,) in seconds.
     """
     keypoint, score = keypoint.copy(), score.copy()
     for joint in range(score.shape[1]):
@@ -169,17 +158,9 @@ def one_euro(
 ) -> np.ndarray:
     """The One-Euro filter: still joints are smoothed, quick ones follow without delay.
 
-    A low-pass filter whose cut-off is ``min_cutoff + beta * speed`` (Casiez, Roussel and Vogel,
-    CHI 2012), with speeds in body sizes a second, low-passed at 1 Hz. It starts anew where a joint
-    was missing; missing joints stay as they are.
-
-    Args:
-        keypoint: (T, V, C).
-        score: (T, V).
-        times: (T,) seconds.
-        min_cutoff: Hz, for a joint at rest.
-        beta: Hz for each body size a second.
-        size: The body's size in the unit of ``keypoint``.
+    A low-pass filter whose cut-off is ``min_cutoff + beta * speed`` Hz (Casiez, Roussel and Vogel,
+    CHI 2012), with speeds in body sizes a second, low-passed at 1 Hz; ``size`` is the body's in the
+    unit of ``keypoint`` (T, V, C). It starts anew where a joint was missing.
     """
     smooth = keypoint.astype(np.float64)
     speed = np.zeros(keypoint.shape[1:])

@@ -23,18 +23,13 @@ BODY = ((0, 0), (2, 12), (3, 14), (4, 16), (5, 11), (6, 13), (7, 15), (8, 5), (9
 NECK, SHOULDERS = 1, (11, 12)
 TIPS = (4, 8, 12, 16, 20)
 RIGHT_TIPS, LEFT_TIPS = slice(12, 17), slice(17, 22)
+Array = np.ndarray | None  # landmarks, or None where MediaPipe found nothing
 
 
-def imigue22(
-    body: np.ndarray | None,
-    right: np.ndarray | None,
-    left: np.ndarray | None,
-    size: tuple[int, int],
-) -> Person | None:
+def imigue22(body: Array, right: Array, left: Array, size: tuple[int, int]) -> Person | None:
     """The 22 joints of iMiGUE from MediaPipe's landmarks, or None where there is nothing.
 
-    ``body`` is (33, 3) x and y in [0, 1] and visibility; ``right`` and ``left`` are (21, 2)
-    landmarks of the person's hands; ``size`` is (width, height) of the picture.
+    ``body`` (33, 3) is x and y in [0, 1] and visibility; the person's hands are (21, 2).
     """
     keypoint, score = np.zeros((22, 2), np.float32), np.zeros(22, np.float32)
     if body is not None:
@@ -52,9 +47,7 @@ def imigue22(
     return None if missing.all() else Person(keypoint, score)
 
 
-def assign_hands(
-    found: list[tuple[str, np.ndarray]], body: np.ndarray | None
-) -> dict[str, np.ndarray]:
+def assign_hands(found: list[tuple[str, np.ndarray]], body: Array) -> dict[str, np.ndarray]:
     """Which of the Hands model's (label, landmarks (21, 2)) is which, by side.
 
     By the nearest visible wrist of ``body`` (33, 3), else by the label: that model takes pictures
@@ -73,11 +66,7 @@ def assign_hands(
 
 
 class HolisticEstimator(ExitStack):
-    """The default estimator; use it in a ``with`` block, one for each video.
-
-    While there is no hand, the Hands model searches every `SEARCH`th frame only. A `PoseError` says
-    that MediaPipe is not installed, or is a version without models.
-    """
+    """The default estimator; use it in a ``with`` block, one for each video."""
 
     name = 'mediapipe-0.10.14b'
     layout = 'imigue22'
@@ -135,7 +124,7 @@ def _holistic(folder: Path) -> AbstractContextManager:
     )
 
 
-def _array(landmarks: object, visibility: bool = False) -> np.ndarray | None:
+def _array(landmarks: object, visibility: bool = False) -> Array:
     if landmarks is None:
         return None
     rows = [(p.x, p.y, p.visibility) if visibility else (p.x, p.y) for p in landmarks.landmark]

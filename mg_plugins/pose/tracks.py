@@ -28,14 +28,10 @@ SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
 def read_tracks(
     source: Path, cache: Path, smooth: bool = False, rate: float = RATE, **skeletons: object
 ) -> Iterator[tuple[str, PoseTrack]]:
-    """Name and track of each recording in a video, or in skeleton files; `UserError` without any.
+    """Name and track of each recording in a video, or in skeleton files.
 
-    Args:
-        source: A video, or what `mg_plugins.data.prepare` reads.
-        cache: Folder for the keypoints of videos.
-        smooth: Fill short gaps and remove jitter in skeletons too; videos always are.
-        rate: Frames of a video to estimate a second.
-        **skeletons: See `skeleton_tracks`.
+    Keypoints of videos are kept in ``cache``, and always smoothed; those of skeletons by
+    ``smooth``. ``rate`` frames of a video are estimated a second.
     """
     if not source.exists():
         raise UserError(f'{source} does not exist; expected a video or a skeleton recording')
@@ -64,10 +60,9 @@ def camera_track(
     rate: float = RATE,
     around: Callable[[Estimator], Estimator] = lambda estimator: estimator,
 ) -> PoseTrack:
-    """Smoothed keypoints from webcam ``number``, until Ctrl-C.
+    """Smoothed keypoints from webcam ``number``, ``rate`` frames a second, until Ctrl-C.
 
-    ``rate`` frames a second are estimated; ``around`` puts something around the estimator, such as
-    `mg_plugins.spotting.LiveView`.
+    ``around`` puts something around the estimator, such as `mg_plugins.spotting.LiveView`.
     """
     ended = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
@@ -83,13 +78,9 @@ def camera_track(
 def skeleton_tracks(
     source: Path, size: str | None = None, layout: str | None = None, fps: float | None = None
 ) -> Iterator[tuple[str, PoseTrack]]:
-    """Tracks of skeleton files in any format that tools/prepare_data.py finds out by itself.
+    """Tracks of files in any format that `mg_plugins.data.prepare` finds out, or its own.
 
-    Args:
-        source: A file or folder; an annotation file of this project too.
-        size: ``WxH`` of the picture, where the files lack it.
-        layout: Joint layout, where the files lack it.
-        fps: Frames a second; those of the files by default.
+    ``size`` (``WxH``) and ``layout`` count where the files lack them, ``fps`` also where not.
     """
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.data.checks import filled_scores

@@ -25,10 +25,7 @@ class VideoInfo:
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """Size, rate and number of frames of a video, by its header and first frame.
-
-    Errors are those of `frames_of`.
-    """
+    """Size, rate and number of frames of a video, by its header and first frame."""
     return next(frames_of(path))[2]
 
 
@@ -37,9 +34,6 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
 
     Times are presentation times, so variable rates keep their pace; a frame that does not come
     after the one before it is dropped. A damaged end is left out: what came before it counts.
-
-    Raises:
-        UserError: No file, no video track, or nothing that can be decoded.
     """
     import av
     from av.error import FFmpegError

@@ -1,32 +1,25 @@
-"""Untrimmed recordings put together from cut clips, where few recordings, or none, are labelled.
-
-What lies between the clips means nothing: a smooth path from the end of one to the beginning of
-the next through postures of several clips, held or passed through.
-"""
+"""Untrimmed recordings put together from cut clips, where few recordings, or none, are labelled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.random import Generator
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
 from mg_plugins.data.layouts import Layout
 
+Clips = Sequence[tuple[int, np.ndarray]]  # class and keypoint (T, V, C), without missing joints
+
 
 def compose(
-    clips: Sequence[tuple[int, np.ndarray]],
-    length: int,
-    fps: float,
-    nothing: int,
-    layout: Layout,
-    rng: np.random.Generator,
+    clips: Clips, length: int, fps: float, nothing: int, layout: Layout, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """A recording: keypoint (length, V, C) float32 and the class of every frame (length,).
 
-    ``clips`` are (class, keypoint (T, V, C)) of cut clips without missing joints; ``nothing`` is
-    the class of the frames between them.
+    Between the clips, frames of the class ``nothing``, it goes smoothly through other postures.
     """
     parts: list[np.ndarray] = []
     labels: list[int] = []  # of the parts
@@ -48,7 +41,7 @@ def compose(
     return np.concatenate(parts)[kept].astype(np.float32), of_frames[kept]
 
 
-def _vary(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _vary(clip: np.ndarray, rng: Generator) -> np.ndarray:
     """The clip at another speed and without some frames at either end."""
     low, high = rng.uniform(0, 0.08, 2)
     at = np.linspace(0, len(clip) - 1, max(4, round(len(clip) * rng.uniform(0.8, 1.25))))
@@ -59,12 +52,7 @@ def _vary(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _between(
-    first: np.ndarray,
-    last: np.ndarray,
-    clips: Sequence[tuple[int, np.ndarray]],
-    fps: float,
-    layout: Layout,
-    rng: np.random.Generator,
+    first: np.ndarray, last: np.ndarray, clips: Clips, fps: float, layout: Layout, rng: Generator
 ) -> np.ndarray:
     """Frames that lead from one posture to another through up to five others."""
     extent = _extent(first[None])
@@ -87,9 +75,7 @@ def _between(
     return path + 0.01 * extent * noise
 
 
-def _posture(
-    clips: Sequence[tuple[int, np.ndarray]], layout: Layout, rng: np.random.Generator
-) -> np.ndarray:
+def _posture(clips: Clips, layout: Layout, rng: Generator) -> np.ndarray:
     """A posture about its own centre: mostly how a clip begins or ends."""
     clip = clips[rng.integers(len(clips))][1]
     frame = clip[rng.choice([0, -1, rng.integers(len(clip))], p=[0.4, 0.4, 0.2])]

@@ -1,8 +1,4 @@
-"""From class probabilities a frame to segments.
-
-Two decoders: two thresholds with hysteresis, for any model, and `semi_markov`, which also knows how
-long gestures last. Spans are (class, start, end, mean probability), in frames, end excluded.
-"""
+"""From class probabilities a frame to segments: by two thresholds, or by `semi_markov`."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import numpy as np
 
 from .metrics import overlap_scores
 
-Span = tuple[int, int, int, float]
+Span = tuple[int, int, int, float]  # class, start, end (excluded), mean probability; in frames
 
 #: Frames a second at which `semi_markov` works; finer steps cost time and move no border by more.
 RATE = 10.0
@@ -43,14 +39,10 @@ def decode(
     durations: np.ndarray | None = None,
     present: np.ndarray | None = None,
 ) -> list[Span]:
-    """Segments of one recording.
+    """Segments of one recording, from its probabilities (T, K + 1), the last column "nothing".
 
-    Args:
-        probability: (T, K + 1), the last column "nothing".
-        fps: Frames a second.
-        decoder: How; an unknown method, or one without what it needs, is a `ValueError`.
-        durations: (K, 2) mean and deviation of log seconds of each class, for ``semi_markov``.
-        present: (T,) bool, frames with a person; no segment crosses a longer gap than 0.3 s.
+    ``semi_markov`` needs ``durations`` (K, 2), mean and deviation of log seconds of each class. No
+    segment crosses more than 0.3 s of frames without a person, where ``present`` (T,) is False.
     """
     gaps = [] if present is None else runs(~present)
     gaps = [(start, stop) for start, stop in gaps if stop - start > LONGEST_GAP * fps]
@@ -92,9 +84,8 @@ def semi_markov(
     """The most probable sequence of gestures, whose durations are log-normal, and "nothing".
 
     A hidden semi-Markov model (Yu, Artificial Intelligence 174, 2010): "nothing" may last as long
-    as it likes, a gesture as its class's durations say. Gestures follow each other directly or
-    after "nothing", with equal probability. Viterbi's search, O(T K D) with D the longest
-    duration; memory O(T K) in single precision. Arguments are those of `decode`.
+    as it likes. Gestures follow each other directly or after "nothing", with equal probability.
+    Viterbi's search, O(T K D) with D the longest duration; memory O(T K) in single precision.
     """
     step = max(1, round(fps / RATE))
     frames, number = len(probability), probability.shape[1] - 1
@@ -151,10 +142,9 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 def class_durations(
     segments: Iterable[tuple[int, float]], classes: int, floor: float = 0.25
 ) -> np.ndarray:
-    """(K, 2) mean and deviation of log seconds from (class, seconds), drawn towards all classes.
+    """(K, 2) mean and deviation, at least ``floor``, of log seconds from (class, seconds).
 
-    Few examples say little: a class's figures are averaged with those of all classes, which count
-    as five examples. Deviations are at least ``floor``.
+    Few examples say little: the figures of all classes count as five examples of each.
     """
     pairs = [(label, np.log(seconds)) for label, seconds in segments if seconds > 0]
     logs = np.array([log for _, log in pairs])

@@ -15,9 +15,8 @@ from .features import RecordingFeatures
 class DenseHead(nn.Module):
     """Class scores a frame from a graph network's feature maps; the last one is "nothing".
 
-    Features are pooled over joints and persons, brought back to the frame rate by linear
-    interpolation, and passed through dilated residual convolutions of three frames and ``width``
-    channels, as in MS-TCN (Abu Farha and Gall, CVPR 2019).
+    Features are pooled over joints and persons, interpolated to the frame rate, and passed through
+    dilated residual convolutions as in MS-TCN (Abu Farha and Gall, CVPR 2019).
     """
 
     def __init__(
@@ -56,15 +55,13 @@ def dense_loss(
 ) -> dict[str, torch.Tensor]:
     """Cross entropy a frame and the smoothing loss of MS-TCN.
 
-    The smoothing loss is the mean of ``min(|log p(t) - log p(t-1)|, largest_step)²`` with the
-    gradient stopped at ``t-1`` (Abu Farha and Gall, CVPR 2019, equations 8 to 10).
+    The latter is the mean of ``min(|log p(t) - log p(t-1)|, largest_step)²`` with the gradient
+    stopped at ``t-1`` (Abu Farha and Gall, CVPR 2019, equations 8 to 10), times ``smoothing``.
 
     Args:
         scores: (N, K + 1, T).
         target: (N, T) class indices; K is "nothing", -100 is not counted.
         background_weight: Weight of "nothing" frames in the cross entropy.
-        smoothing: Weight of the smoothing loss.
-        largest_step: Where it is cut off.
     """
     weight = scores.new_ones(scores.shape[1])
     weight[-1] = background_weight
@@ -122,8 +119,7 @@ def frame_probabilities(
     """Class probabilities (T, K + 1) of a recording of any length, in bounded memory.
 
     ``network``, from features (N, T, V, C) to scores (N, K + 1, T), runs over chunks of ``length``
-    frames, as in training, with half overlap, ``batch`` at a time; ``progress`` is told how many
-    frames are finished.
+    frames, as in training, with half overlap.
     """
 
     def compute(spans: list[tuple[int, int]]) -> np.ndarray:

@@ -1,8 +1,7 @@
 """What a spotting network sees of a recording: posture about the centre, velocity, distances.
 
-Every frame is centred on its own centre joint, so that a crop, a chunk and the whole recording give
-the same numbers. Distances, from the centre and from the nearest joint of another limb (a fold, a
-pinch, a touch), do not depend on how the body is turned.
+Distances, from the centre and from the nearest joint of another limb (a fold, a pinch, a touch), do
+not depend on how the body is turned.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ def channels(dims: int) -> int:
 class RecordingFeatures:
     """Features of one person of a recording, computed slice by slice, so that length costs nothing.
 
-    Keypoint (T, V, C) are raw coordinates, 0 where a joint is missing, and score (T, V) detection
-    scores, or None; velocities are measured by ``fps``.
+    Every frame is centred on its own centre joint, so that a slice gives the numbers of the whole.
+    Keypoint (T, V, C) are raw coordinates, 0 where a joint is missing; score is (T, V).
     """
 
     def __init__(
@@ -36,12 +35,9 @@ class RecordingFeatures:
         self.seen = detected_joints(keypoint, score)
         self.present = self.seen.any(1)
         self.dims = keypoint.shape[-1]
-        at = np.flatnonzero(self.seen[:, layout.centre])
         self.centre = np.zeros((len(keypoint), self.dims), np.float32)
-        if at.size:
-            frames = np.arange(len(keypoint))
-            for axis in range(self.dims):
-                self.centre[:, axis] = np.interp(frames, at, keypoint[at, layout.centre, axis])
+        if self.seen[:, layout.centre].any():
+            self.centre = without_gaps(keypoint[:, layout.centre], self.seen[:, layout.centre])
         elif self.present.any():
             self.centre[:] = np.median(keypoint[self.seen], axis=0)
         limb = np.arange(layout.num_joints)
@@ -86,12 +82,18 @@ class RecordingFeatures:
         return np.concatenate(parts, -1).astype(np.float32)
 
 
+def without_gaps(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A joint's way (T, C) float32, interpolated where it is not seen (T,)."""
+    at = np.flatnonzero(seen)
+    axes = [np.interp(np.arange(len(points)), at, axis) for axis in points[at].T]
+    return np.stack(axes, -1).astype(np.float32)
+
+
 def vary(inputs: np.ndarray, rng: np.random.Generator, pace: float = 1.0) -> np.ndarray:
     """Features as of somebody else: other size and proportions, noise, in 3D another viewpoint.
 
-    Size changes by up to 15%, each joint's distance from the centre by up to 10%, the view by up to
-    25° about each axis; the noise is 1% of the body. ``inputs`` (T, V, channels) are of
-    `RecordingFeatures.slice`; ``pace`` is how many times faster the movement was made.
+    The noise is 1% of the body. ``inputs`` (T, V, channels) are of `RecordingFeatures.slice`;
+    ``pace`` is how many times faster the movement was made.
     """
     dims = 2 if inputs.shape[-1] == channels(2) else 3
     vectors = inputs[..., : 2 * dims].reshape(*inputs.shape[:-1], 2, dims)

@@ -1,8 +1,4 @@
-"""How well segments were spotted.
-
-A recording is a pair (truth, found): true spans (class, start, end) and found spans (class, start,
-end, confidence), in frames, end excluded.
-"""
+"""How well segments were spotted."""
 
 from __future__ import annotations
 
@@ -10,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+#: Of a recording: true spans (class, start, end) and found ones (class, start, end, confidence), in
+#: frames, end excluded.
 Pair = tuple[Sequence[tuple], Sequence[tuple]]
 THRESHOLDS = (0.1, 0.3, 0.5)
 
@@ -66,10 +64,7 @@ def detection_scores(recordings: Sequence[Pair], early: int = 20) -> dict[str, f
 
 
 def frame_scores(recordings: Sequence[Pair], lengths: Sequence[int], classes: int) -> float:
-    """Frame-wise macro-F1 over the gesture classes that occur; "nothing" is no class of its own.
-
-    ``lengths`` are the recordings' frames, ``classes`` the number of gestures.
-    """
+    """Frame-wise macro-F1 over the gesture classes that occur; "nothing" is no class of its own."""
     from sklearn.metrics import f1_score
 
     painted = [
@@ -82,10 +77,9 @@ def frame_scores(recordings: Sequence[Pair], lengths: Sequence[int], classes: in
 
 
 def onset_delay(recordings: Sequence[Pair], fps: Sequence[float], threshold: float = 0.1) -> float:
-    """Latency: median seconds from a gesture's true start to that of the segment which found it.
+    """Median seconds from the start of a gesture to that of the segment which found it, or NaN.
 
-    Over the gestures that a segment of their class overlaps by ``threshold``; negative where
-    segments start early, NaN where no gesture was found.
+    Found are gestures that a segment of their class overlaps by ``threshold``.
     """
     delays = []
     for (truth, spans), rate in zip(recordings, fps, strict=True):
@@ -99,7 +93,7 @@ def onset_delay(recordings: Sequence[Pair], fps: Sequence[float], threshold: flo
 def spotting_scores(
     recordings: Sequence[Pair], lengths: Sequence[int], fps: Sequence[float], classes: int
 ) -> dict[str, float]:
-    """All metrics of this module."""
+    """All metrics of this module; ``lengths`` are the recordings' frames."""
     return dict(
         **overlap_scores(recordings),
         **detection_scores(recordings),

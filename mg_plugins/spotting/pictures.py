@@ -69,13 +69,9 @@ def write_video(
     segments: Segments,
     frames: Iterable[tuple[np.ndarray, float, object]] | None = None,
 ) -> None:
-    """An H.264 video with skeleton and label; frames keep their times.
+    """An H.264 video (.mp4) with skeleton, of 3D its x and y, and label; frames keep their times.
 
-    Args:
-        path: .mp4 to write.
-        track: The recording; of 3D coordinates x and y are drawn.
-        segments: Its gestures.
-        frames: Pictures to draw on, as `pose.frames_of` gives them; black without.
+    It is drawn on ``frames``, as `pose.frames_of` gives them; on black without.
     """
     import av
 
@@ -92,9 +88,8 @@ def write_video(
             image = next(pictures, (None,))[0]
             if round(time * 1000) < written + 1000 / RATE - 1:
                 continue
-            if image is None:
-                picture = Image.new('RGB', (width, height))
-            else:
+            picture = Image.new('RGB', (width, height))
+            if image is not None:
                 picture = Image.fromarray(image).resize((width, height))
             now = [s for s in segments if s.start <= time < s.end]
             draw_people(picture, points[:, t], score[:, t], layout, labels(now, segments.source))

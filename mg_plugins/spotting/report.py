@@ -36,13 +36,8 @@ def write_outputs(
 ) -> None:
     """Write table, ELAN and Praat files, timeline, annotated video and report into a folder.
 
-    Args:
-        folder: Made where it is missing; its name is that of the recording.
-        track: The recording.
-        segments: Its gestures; what their source says is told in every file.
-        warning: What a reader should know of the model.
-        video: Its pictures, to draw on; black without.
-        long_video: Draw the annotated video beyond half an hour too.
+    Its name is that of the recording. ``warning`` is what a reader should know of the model;
+    ``video`` is drawn on, black without, beyond half an hour only by ``long_video``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     segments.write_csv(folder / 'segments.csv')
@@ -75,11 +70,7 @@ def write_report(
     video: Path | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the page; all text is escaped.
-
-    ``present`` and ``times`` are those of `draw_timeline`, ``video`` is the annotated one, and
-    ``notes`` are shown above everything.
-    """
+    """Write the page; ``present`` and ``times`` are those of `draw_timeline`, notes come first."""
     duration = max(segments.duration, 1e-3)
     by_class: dict[str, list[Segment]] = {}
     for row in segments:

@@ -1,7 +1,4 @@
-"""Spotted gestures as one table type: rows of recording, person, class, times and confidence.
-
-Everything that spots makes it, and every picture, export and scenario is made from it.
-"""
+"""Spotted gestures as one table type, from which pictures, exports and scenarios are made."""
 
 from __future__ import annotations
 
@@ -46,16 +43,12 @@ class Segment:
 class Segments:
     """Segments of one or several recordings, in order of time.
 
-    Attributes:
-        rows: The segments; one that is no span of time is a `UserError`.
-        source: What every output says of where the model's training data came from, such as
-            ``'synthetic'``.
-        duration: Seconds of the recording, 0 where unknown; ELAN and Praat need it.
+    One that is no span of time is a `UserError`.
     """
 
     rows: list[Segment] = field(default_factory=list)
-    source: str = ''
-    duration: float = 0.0
+    source: str = ''  # of the model's training data, such as ``'synthetic'``; every output says it
+    duration: float = 0.0  # seconds, which ELAN and Praat need; 0 where unknown
 
     def __post_init__(self) -> None:
         self.rows = sorted(self.rows, key=lambda s: (s.recording, s.start, s.end, s.person))
@@ -106,8 +99,7 @@ class Segments:
             eaf.add_tier(tier)
         for row in self.rows:
             first, last = round(row.start * 1000), round(row.end * 1000)
-            name = _text(row.label)
-            eaf.add_annotation(tiers[row.person], first, max(last, first + 1), name)
+            eaf.add_annotation(tiers[row.person], first, max(last, first + 1), _text(row.label))
         with replacing(path) as temporary:
             temporary.unlink()  # pympi keeps what it overwrites as a .bak
             eaf.to_file(str(temporary))
@@ -148,8 +140,7 @@ def read_segments(path: Path) -> Segments:
             return Segments(rows, str(content['source']), float(content['duration']))
         with path.open(newline='', encoding='utf-8-sig') as file:
             table = list(csv.DictReader(file))
-        missing = [name for name in COLUMNS if table and name not in table[0]]
-        if missing:
+        if missing := [name for name in COLUMNS if table and name not in table[0]]:
             expected = ', '.join(COLUMNS)
             raise UserError(f'{path} lacks the column {missing[0]}; expected {expected}')
         rows = [

@@ -15,9 +15,9 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import mg_plugins  # noqa: F401, E402
+from mg_plugins.augment import SampleRandomness  # noqa: E402
 from mg_plugins.augment.base import AUGMENTATIONS  # noqa: E402
 from mg_plugins.augment.batched import BatchedViews  # noqa: E402
-from mg_plugins.augment.randomness import SampleRandomness  # noqa: E402
 from mg_plugins.data.annotations import save_annotations  # noqa: E402
 from mg_plugins.data.layouts import LayoutError  # noqa: E402
 from mg_plugins.data.mm.dataset import MGPoseDataset  # noqa: E402

@@ -46,8 +46,7 @@ class Spotter:
     def segments(self, track: PoseTrack, name: str, progress: Progress | None = None) -> Segments:
         """Gestures of every person of a recording called ``name``, whatever its joint layout.
 
-        ``progress`` is told how many frames are finished, of all persons together. No frames, or
-        other joints or coordinates than the model knows are a `UserError`.
+        ``progress`` is told how many frames are finished, of all persons together.
         """
         if not len(track.times):
             raise UserError(f'{name} has no frames')
@@ -111,8 +110,7 @@ class Spotter:
 def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 0.6) -> Spotter:
     """Load a dense model, or any recognizer of cut clips, from its config and checkpoint.
 
-    ``threshold`` is the probability that a gesture must reach, for a model without a "nothing"
-    class. A missing file, or a checkpoint of another config, is a `UserError`.
+    Of the latter, which has no "nothing" class, a gesture must reach the probability ``threshold``.
     """
     for path in (config, checkpoint):
         if not Path(path).is_file():

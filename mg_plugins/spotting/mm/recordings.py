@@ -11,14 +11,14 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
-from mg_plugins.augment.randomness import SampleRandomness
+from mg_plugins.augment import SampleRandomness
 from mg_plugins.data.annotations import AnnotationError, load_annotations
 from mg_plugins.data.layouts import Layout, get_layout, layout_names
 from mg_plugins.data.skeleton import body_size, detected_joints
 from mg_plugins.errors import counted
 from mg_plugins.spotting.compose import compose
 from mg_plugins.spotting.decode import class_durations
-from mg_plugins.spotting.features import RecordingFeatures, channels, vary
+from mg_plugins.spotting.features import RecordingFeatures, channels, vary, without_gaps
 from mg_plugins.spotting.metrics import paint
 
 #: Splits of recordings to train and to test on, looked for in this order.
@@ -34,16 +34,12 @@ class MGRecordings(BaseDataset):
     test sample is a whole recording. The person with most detected joints counts.
 
     Args:
-        ann_file: An annotation file; one that lacks a split or segments is an `AnnotationError`.
         split: Split of recordings with ``segments``; None only trains on composed sequences.
         clip_split: Split, or splits, of cut clips, for composed sequences.
         composed: Share of composed sequences; 1 where there are no recordings.
-        crop: Frames of a training sample.
         samples: Training samples an epoch.
         layout: Joint layout; None takes the one that the file names.
         fps: Frames a second where a recording does not say so.
-        test_mode: Whole recordings instead of crops.
-        **kwargs: As for BaseDataset.
     """
 
     def __init__(
@@ -137,10 +133,7 @@ class MGRecordings(BaseDataset):
         return len(self.data_list) if self.test_mode else self.samples
 
     def __getitem__(self, index: int) -> dict:
-        """``inputs`` (T, V, C) and ``data_samples`` with ``target`` (T,) of a training sample.
-
-        Of a whole recording its `RecordingFeatures`, and what is known of it.
-        """
+        """``inputs`` (T, V, C) and ``data_samples`` with ``target`` (T,), or a test recording's."""
         self.full_init()
         if self.test_mode:
             recording, features = self.data_list[index], self.features(index)
@@ -179,10 +172,8 @@ def use_recordings(
 ) -> list[str]:
     """Bring an MGSpotter's config to an annotation file, in place, and tell what was changed.
 
-    ``layout`` None takes the one that the file names. ``splits`` of recordings to train and to test
-    on are by default those of the config where the file has them, else the first of `PAIRS`; a
-    config that trains on cut clips alone goes on to do so. What the file lacks is an
-    `AnnotationError`.
+    ``splits``, to train and to test on, are by default those of the config where the file has them,
+    else the first of `PAIRS`; a config that trains on cut clips alone goes on to do so.
     """
     content = load_annotations(path)
     meta, present, clips = content['meta'], content['split'], content['annotations']
@@ -231,18 +222,16 @@ def _main_person(clip: dict) -> tuple[np.ndarray, np.ndarray | None]:
 def _without_gaps(clip: dict, layout: Layout) -> np.ndarray:
     """keypoint (T, V, C) of a cut clip with every joint in every frame; bodies of size 1 in 2D.
 
-    Missing joints are interpolated, or lie at the centre where they were never seen.
+    Joints that were never seen lie at the centre.
     """
     keypoint, score = _main_person(clip)
     seen = detected_joints(keypoint, score)
     if keypoint.shape[-1] == 2 and seen.any():
         keypoint = keypoint / body_size(keypoint, seen, layout)
-    frames, filled = np.arange(len(keypoint)), keypoint.astype(np.float32)
+    filled = keypoint.astype(np.float32)
     for joint in (layout.centre, *range(layout.num_joints)):
-        at = np.flatnonzero(seen[:, joint])
-        if not at.size:
+        if not seen[:, joint].any():
             filled[:, joint] = filled[:, layout.centre]
-        elif at.size < len(frames):
-            for axis in range(keypoint.shape[-1]):
-                filled[:, joint, axis] = np.interp(frames, at, keypoint[at, joint, axis])
+        elif not seen[:, joint].all():
+            filled[:, joint] = without_gaps(keypoint[:, joint], seen[:, joint])
     return filled

@@ -28,11 +28,9 @@ class MGSpotter(BaseModel):
 
     Args:
         backbone: Config of a GCN backbone, fused or not, input (N, M, T, V, C).
-        head: Options of :class:`mg_plugins.spotting.DenseHead`.
-        loss: Options of :func:`mg_plugins.spotting.dense_loss`.
+        head: Options of `DenseHead`; ``loss`` are those of `dense_loss`, ``decoder`` of `Decoder`.
         crop: Frames of a training sample, which inference runs in.
         stride: Frames that are averaged before the backbone; scores are at the frame rate.
-        decoder: Options of :class:`mg_plugins.spotting.Decoder`.
     """
 
     def __init__(
@@ -128,8 +126,8 @@ class SpottingMetric(BaseMetric):
 class SpottingHook(Hook):
     """Gives the model, before training, the durations of the training set's classes.
 
-    They are part of the checkpoint, as the decoder is. That one is not fitted to the recordings
-    that the network has learned from, on which it is surer than on others.
+    The decoder is not fitted to the recordings that the network has learned from, on which it is
+    surer than on others.
     """
 
     def before_train(self, runner: object) -> None:
