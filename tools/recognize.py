@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Collection
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--long-video', action='store_true', help='annotated.mp4 beyond half an hour too')
     add('--transcript', type=Path, help='.srt, .vtt or .json of what was said (one recording)')
     add('--template', default='post_match', help='of the scenarios (default: post_match)')
-    add('--judge', help='ask this judge about the scenarios at once, such as lexicon')
+    add('--judge', help='ask this judge about the scenarios at once: lexicon')
     skeletons = parser.add_argument_group('skeleton recordings')
     skeletons.add_argument('--size', metavar='WxH', help='picture size, where the files lack it')
     skeletons.add_argument('--fps', type=float, help='frames a second, where the files lack it')
@@ -58,13 +59,18 @@ def main() -> int:
     if wrong := complaint(args):
         print(f'recognize.py: {wrong}', file=sys.stderr)
         return 1
+    from mg_plugins.data import get_layout
+    from mg_plugins.data.readers.tables import parse_size
     from mg_plugins.emotion.build import load_template
     from mg_plugins.emotion.transcripts import read_transcript
     from mg_plugins.errors import UserError
 
-    template, said = load_template(args.template), args.transcript
-    if said is not None:
-        read_transcript(said)
+    template = load_template(args.template)
+    if args.transcript:
+        read_transcript(args.transcript)
+    parse_size(args.size)
+    if args.layout:
+        get_layout(args.layout)
     failed, spotters, finished = False, {}, {}
     if not args.demo:
         load(0, spotters, args)
@@ -88,16 +94,15 @@ def main() -> int:
 
 def free_name(stem: str, finished: Collection[str]) -> str:
     """Folder of a recording: its own name, or with a number where that is taken."""
-    taken, name = {*finished, 'cache', 'emotion'}, stem  # the last two are this tool's own
-    numbers = itertools.count(2)
-    while name in taken:
-        name = f'{stem}_{next(numbers)}'
-    return name
+    taken = {*finished, 'cache', 'emotion'}  # the last two are this tool's own
+    names = itertools.chain([stem], (f'{stem}_{number}' for number in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def complaint(args: argparse.Namespace) -> str:
     """What is wrong with the options, found before anything slow is imported; empty if nothing."""
-    for wrong, advice in (
+    above = next(path for path in (args.out, *args.out.parents) if path.exists())
+    checks = (
         (bool(args.recordings) == (args.camera is not None),
          'no RECORDING was given, or --camera too: give one of them; --help shows examples'),
         (args.demo and (args.config or args.checkpoint),
@@ -113,10 +118,13 @@ def complaint(args: argparse.Namespace) -> str:
          f'--threshold {args.threshold:g} is no probability, from 0 to 1'),
         (args.transcript and len(args.recordings) > 1,
          '--transcript belongs to one recording; give one'),
-    ):  # fmt: skip
-        if wrong:
-            return advice
-    return ''
+        (args.judge not in (None, 'lexicon'),
+         f'--judge {args.judge} cannot be asked at once, only lexicon can: leave it out, and run '
+         f'`python tools/eval_emotion.py --scenarios {args.out}/…/scenarios.jsonl` afterwards'),
+        (not above.is_dir() or not os.access(above, os.W_OK),
+         f'--out {args.out} cannot be made: {above} is no folder that can be written to'),
+    )  # fmt: skip
+    return next((advice for wrong, advice in checks if wrong), '')
 
 
 def read(source: Path | None, spotters: dict, args: argparse.Namespace) -> Any:

@@ -18,19 +18,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description='Draw augmentations on a clip: a contact sheet of all, an animation of each.'
     )
-    parser.add_argument('--ann-file', help='annotation file (default: the synthetic set)')
-    parser.add_argument('--clip', help='name of the clip (default: one with a lot of movement)')
-    parser.add_argument('--layout', help='joint layout, where the file does not name one')
-    parser.add_argument(
-        '--only', nargs='+', metavar='NAME', help='augmentations or recipes (default: all)'
-    )
-    parser.add_argument('--strength', type=float, help='instead of each default strength')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
-    parser.add_argument(
-        '--out', default='work_dirs/augmentations', help='folder (default: %(default)s)'
-    )
-    parser.add_argument('--no-gif', action='store_true', help='draw the contact sheet only')
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    add = parser.add_argument
+    add('--ann-file', help='annotation file (default: the synthetic set)')
+    add('--clip', help='name of the clip (default: one with a lot of movement)')
+    add('--layout', help='joint layout, where the file does not name one')
+    add('--only', nargs='+', metavar='NAME', help='augmentations or recipes (default: all)')
+    add('--strength', type=float, help='instead of each default strength')
+    add('--seed', type=int, default=0, help='seed of the draws (default: 0)')
+    add('--out', type=Path, default='work_dirs/augmentations', help='folder (default: %(default)s)')
+    add('--no-gif', action='store_true', help='draw the contact sheet only')
+    add('--quiet', action='store_true', help='no progress bar')
     return parser
 
 
@@ -47,15 +44,14 @@ def main(argv: list[str] | None = None) -> None:
 
     from mg_plugins.augment.pictures import animate, contact_sheet, load_clip, names_of
 
-    out, names = Path(args.out), names_of(args.only)
+    out, names = args.out, names_of(args.only)
     clip, sheet = load_clip(args.ann_file, args.clip, args.layout), out / 'augmentations.png'
-    drawn = dict(strength=args.strength, seed=args.seed)
+    drawn = args.strength, args.seed
     bar = dict(unit='picture', disable=args.quiet or None, leave=False)
-    contact_sheet(clip, tqdm(names, **bar), sheet, **drawn)
+    contact_sheet(clip, tqdm(names, **bar), sheet, *drawn)
     for name in tqdm([] if args.no_gif else names, **bar):
-        animate(clip, name, out / f'{name}.gif', **drawn)
-    print(f'clip: {clip.title}')
-    print(f'contact sheet: {sheet}')
+        animate(clip, name, out / f'{name}.gif', *drawn)
+    print(f'clip: {clip.title}\ncontact sheet: {sheet}')
     if not args.no_gif:
         print(f'animations: {len(names)} files {out}/NAME.gif')
 

@@ -40,7 +40,7 @@ def rotate(keypoint, angles: np.ndarray):
 
 
 def scale(keypoint, factors: np.ndarray):
-    """Stretch each coordinate axis by its own factor (..., C): ``p ↦ factors · p``."""
+    """Stretch each coordinate axis by its own factor (..., C)."""
     return transform(keypoint, _diagonal(np.asarray(factors)))
 
 
@@ -56,7 +56,7 @@ def translate(keypoint, score, offset: np.ndarray):
 
 
 def flip(keypoint, score, swap: Sequence[int]):
-    """Mirror the body at x = 0: x ↦ −x, and left and right joints change places (``swap``)."""
+    """Mirror the body at x = 0; ``swap`` is the layout's, which exchanges left and right."""
     mirror = np.ones(keypoint.shape[-1], np.float32)
     mirror[0] = -1
     return take_joints(keypoint, swap) * like(mirror, keypoint), take_joints(score, swap)
@@ -71,10 +71,7 @@ class Linear(Augmentation):
 
 @register('MGRotate')
 class Rotate(Linear):
-    """Turn the clip: ``p ↦ R p``, about each axis in 3D, in the picture plane in 2D.
-
-    Source: common, e.g. PYSKL's RandomRot.
-    """
+    """Turn the clip: ``p ↦ R p``, about each axis in 3D, in the plane in 2D. Source: PYSKL."""
 
     max_angle: float = option(0.3, 'largest angle, radians; angles are uniform in ±max_angle')
 
@@ -148,10 +145,7 @@ class Shear(Linear):
 
 @register('MGScale')
 class Scale(Linear):
-    """Stretch the body along each axis by its own factor, uniform in 1 ± strength.
-
-    Source: common, e.g. PYSKL's RandomScale.
-    """
+    """Stretch each axis of the body by its own factor, uniform in 1 ± strength. Source: PYSKL."""
 
     strength: float = option(0.1, 'largest deviation of a factor from 1')
 
@@ -164,7 +158,7 @@ class Scale(Linear):
 class AxisMask(Linear):
     """Flatten one coordinate axis, drawn for each clip: ``p_a ↦ (1 − strength) p_a``.
 
-    Source: AimCLR (axis mask), there to 0 and with probability 0.5.
+    Source: AimCLR, there to 0 and with probability 0.5.
     """
 
     strength: float = option(1.0, 'share of the axis that is taken away; 1 sets it to 0', most=1.0)
@@ -193,10 +187,7 @@ class Translate(Augmentation):
 
 @register('MGFlip')
 class Flip(Augmentation):
-    """Mirror the body: x ↦ −x, and left and right joints change places.
-
-    Source: common; AimCLR's spatial flip only exchanges the joints.
-    """
+    """Mirror the body: x ↦ −x, and left and right joints change places. Source: common."""
 
     strength: float = option(1.0, '1 mirrors, 0 does not; ``p`` is the share mirrored', most=1.0)
     p: float = 0.5

@@ -88,21 +88,14 @@ def change_cycle(keypoint, score, cycles: float, place, repeat):
 
 
 def magnify(keypoint, score, gain, sigma: float):
-    """Scale each joint's deviation from its smoothed path: ``p ↦ s + gain · (p − s)``.
-
-    A gain, () or (N,), above 1 magnifies. ``sigma`` is the smoothing's σ in frames.
-    """
+    """``p ↦ s + gain · (p − s)``, s smoothed by ``sigma`` frames, with a gain () or (N,)."""
     path = smooth(keypoint, score, np.full(np.shape(gain), sigma, np.float32))
     # In this form a gain of 1 gives back every bit.
     return keypoint + (per_clip(gain, keypoint) - 1) * (keypoint - path)
 
 
 def motion_crop(keypoint, score, before, after):
-    """Keep the frames in which the movement is, stretched to T frames.
-
-    ``before`` and ``after``, () or (N,), are the shares of the motion energy that may be lost at
-    the beginning and at the end.
-    """
+    """Lose up to these shares, () or (N,), of the motion energy at either end; stretch the rest."""
     # The energy of a frame is that of the movement into it: to begin at frame s loses the energy
     # of frames up to s, to end at it the energy of those after it.
     done = motion_energy(keypoint, score).cumsum(-1)

@@ -6,15 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mg_plugins.data.arrays import (
-    body_spread,
-    like,
-    mix_joints,
-    namespace,
-    per_clip,
-    positive,
-    take_joints,
-)
+from mg_plugins.data.arrays import body_spread, like, mix_joints, per_clip, positive, take_joints
 from mg_plugins.data.layouts import Layout, LayoutError
 
 from .base import Augmentation, Draws, option, register
@@ -31,7 +23,7 @@ def own_motion(keypoint, score):
     """Root mean square movement of every joint a frame and axis, (..., M, 1, V)."""
     moved, both = displacement(keypoint, score)
     energy = (moved * moved).mean(-1).sum(-2, keepdims=True)
-    return namespace(keypoint).sqrt(energy / both.sum(-2, keepdims=True).clip(1))
+    return (energy / both.sum(-2, keepdims=True).clip(1)) ** 0.5
 
 
 def jitter(keypoint, score, noise, amount: float):
@@ -56,8 +48,8 @@ def hide(keypoint, score, keep):
 def change_limbs(keypoint, score, factors, layout: Layout):
     """Stretch every bone by its factor (V,), or (N, V) of a batch, from the centre outwards.
 
-    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))`` over the bones b between joint and centre; those
-    with a missing end do not change. A bone's factor is at the joint in which it ends.
+    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))`` over the bones b between joint and centre, but
+    those with a missing end. A bone's factor is at the joint in which it ends.
     """
     parents, path = bone_paths(layout)
     seen = positive(score, keypoint)

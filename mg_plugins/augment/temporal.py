@@ -49,10 +49,7 @@ def resample(
 
 
 def smooth(keypoint, score, sigma: np.ndarray):
-    """Keypoints averaged over time, with weights exp(−Δt² / 2σ²) of joints that are there.
-
-    σ is in frames, () or (N,); 0 changes nothing. Missing joints stay 0.
-    """
+    """Keypoints averaged over time, weighted by exp(−Δt² / 2σ²); σ in frames, () or (N,)."""
     frames = keypoint.shape[-3]
     width = like(np.maximum(sigma, 0.02), keypoint)[..., None]
     bell = namespace(keypoint).exp(-((arange(frames, keypoint) / width) ** 2) / 2)
@@ -213,7 +210,7 @@ class DropFrames(Positions):
 class Smooth(Augmentation):
     """Average each joint over time with a Gaussian of σ frames, uniform in [0, strength].
 
-    Source: AimCLR (σ up to 2, probability 0.5).
+    Source: AimCLR, there with probability 0.5.
     """
 
     strength: float = option(2.0, 'largest σ, frames')

@@ -10,10 +10,10 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from mg_plugins.errors import UserError
 
@@ -22,6 +22,7 @@ from .mediapipe import HolisticEstimator
 from .video import camera_frames, frames_of, probe_video
 
 VIDEOS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp')
+BAR = dict(unit='frame', disable=None, leave=False)
 SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
 
 
@@ -44,21 +45,19 @@ def read_tracks(
 
 def video_track(source: Path, cache: Path, rate: float = RATE) -> PoseTrack:
     """Keypoints of a video at ``rate`` frames a second, from the cache where it was seen before."""
-    probe_video(source)
-    state = source.stat()
+    info, state = probe_video(source), source.stat()
     key = f'{source.resolve()}|{state.st_size}|{state.st_mtime_ns}|{HolisticEstimator.name}'
     key += f'|{rate:g}' * (rate != RATE)
     path = cache / f'{safe_name(source.stem)}_{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz'
     if not path.is_file():
-        with HolisticEstimator() as estimator, _progress(source.name) as progress:
-            estimate_video(frames_of(source), estimator, progress, rate=rate).save(path)
+        bar = dict(BAR, desc=source.name, total=info.frames or None)
+        with HolisticEstimator() as estimator, tqdm(frames_of(source), **bar) as frames:
+            estimate_video(frames, estimator, rate=rate).save(path)
     return load_track(path)
 
 
 def camera_track(
-    number: int,
-    rate: float = RATE,
-    around: Callable[[Estimator], Estimator] = lambda estimator: estimator,
+    number: int, rate: float = RATE, around: Callable[[Estimator], Estimator] | None = None
 ) -> PoseTrack:
     """Smoothed keypoints from webcam ``number``, ``rate`` frames a second, until Ctrl-C.
 
@@ -67,9 +66,10 @@ def camera_track(
     ended = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
-        with HolisticEstimator() as estimator, _progress('camera, until Ctrl-C') as progress:
-            frames = itertools.takewhile(lambda _: not ended.is_set(), camera_frames(number))
-            track = estimate_video(frames, around(estimator), progress, rate=rate)
+        frames = itertools.takewhile(lambda _: not ended.is_set(), camera_frames(number))
+        bar = dict(BAR, desc='camera, until Ctrl-C')
+        with HolisticEstimator() as estimator, tqdm(frames, **bar) as seen:
+            track = estimate_video(seen, around(estimator) if around else estimator, rate=rate)
     finally:
         signal.signal(signal.SIGINT, before)
     return track.smoothed()
@@ -130,17 +130,3 @@ def skeleton_tracks(
 def safe_name(text: str) -> str:
     """A name that is one folder, whatever the recording is called."""
     return re.sub(r'[^\w.-]+', '_', text).strip('._') or 'recording'
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar, as what it is told: frames done and frames in all (0 unknown)."""
-    from tqdm import tqdm
-
-    with tqdm(desc=what, unit='frame', disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        yield show

@@ -168,12 +168,22 @@ def test_the_demo_trains_once_and_a_judge_answers(recordings, tmp_path) -> None:
         (['a.mp4', '--demo', '--config', 'c.py'], 'leave out'),
         (['a.mp4', '--demo', '--fps', '-1'], 'frames a second'),
         (['a.mp4', '--demo', '--pose-rate', '3'], '--pose-rate 3'),
+        (['a.mp4', '--demo', '--judge', 'nonsense'], '--judge nonsense cannot be asked'),
+        (['a.mp4', '--demo', '--judge', 'openai'], 'tools/eval_emotion.py'),
+        (['a.mp4', '--demo', '--out', __file__], 'is no folder'),
+        (['a.mp4', '--demo', '--out', f'{__file__}/deeper'], 'is no folder'),
+        (['a.mp4', '--demo', '--size', 'large'], "--size 'large' must be WIDTHxHEIGHT"),
+        (['a.mp4', '--demo', '--layout', 'octopus'], "no layout is called 'octopus'"),
+        (['a.mp4', '--demo', '--template', 'nowhere'], "no template 'nowhere'"),
+        (['a.mp4', '--demo', '--transcript', 'nowhere.srt'], 'nowhere.srt'),
     ],
 )
 def test_what_cannot_work_gives_one_sentence(arguments, says) -> None:
+    """Before any recording is read: there is none."""
     done = run(*arguments)
     assert done.returncode == 1 and says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert 'a.mp4 does not exist' not in done.stderr
 
 
 def test_the_page_without_segments_and_with_hostile_names(tmp_path) -> None:
