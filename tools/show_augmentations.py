@@ -1,6 +1,5 @@
 """Show what the augmentations do: a contact sheet (PNG) of all, an animation (GIF) of each.
 
-python tools/show_augmentations.py --out pictures
 python tools/show_augmentations.py --ann-file data/imigue/imigue.pkl --clip 0001_12 --only MGJitter
 """
 

@@ -1,7 +1,4 @@
-"""Augmentations of skeleton clips, for one clip in a pipeline or a batch on its device.
-
-Each is a pure function and, beside it, a small class that draws its parameters.
-"""
+"""Augmentations of skeleton clips, for one clip in a pipeline or a batch on its device."""
 
 import lazy_loader
 

@@ -16,11 +16,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {}
 
 
 class Draws:
-    """Random numbers from ``rng`` for one clip, or for N ``clips``, with a leading axis.
-
-    ``noise`` makes standard normal numbers of a shape (N, M, T, V, C) where they should not come
-    from ``rng``: for a batch on its own device.
-    """
+    """Random numbers for a clip, or N ``clips``, from ``rng``; ``noise(shape)`` makes large ones."""
 
     def __init__(
         self,
@@ -106,10 +102,7 @@ def register(name: str) -> Callable[[type[Augmentation]], type[Augmentation]]:
 
 
 def build_augmentation(entry: Mapping[str, Any] | str | Augmentation) -> Augmentation:
-    """An augmentation from ``dict(type='MGShear', strength=0.5)``, its name, or itself.
-
-    Unknown types and options, and values out of range, are a `UserError`.
-    """
+    """An augmentation from ``dict(type='MGShear', strength=0.5)``, its name, or itself."""
     if isinstance(entry, Augmentation):
         return entry
     options = dict(type=entry) if isinstance(entry, str) else dict(entry)

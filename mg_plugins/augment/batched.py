@@ -1,7 +1,4 @@
-"""Views (a chain of augmentations and the features that a model sees of the result) of batches.
-
-And random generators that depend neither on the process nor on the worker that handles a clip.
-"""
+"""Views of batches: chains of augmentations and what a model sees of them; random generators."""
 
 from __future__ import annotations
 
@@ -34,10 +31,7 @@ class View(NamedTuple):
 def build_views(
     layout: str | dict | Layout, views: Sequence[Mapping]
 ) -> tuple[Layout, tuple[View, ...]]:
-    """The layout and the views of ``[dict(chain='weak', feat='joint'), …]``.
-
-    What is unknown, or cannot become one tensor, is a `UserError`.
-    """
+    """The layout and the views of ``[dict(chain='weak', feat='joint'), …]``."""
     layout, built = get_layout(layout), []
     for number, view in enumerate(views):
         unknown = sorted(set(view) - {'chain', 'feat'})
@@ -78,15 +72,12 @@ class BatchedViews:
     def __call__(
         self, keypoint: Tensor, score: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Views (N, views, M, T, V, 3 * features) float32.
+        """Views (N, views, M, T, V, 3 * features) float32 of clips (N, M, T, V, C) and scores.
 
-        Args:
-            keypoint: (N, M, T, V, C) coordinates, missing joints 0; stays as it is.
-            score: (N, M, T, V); stays as it is.
-            generator: Source of all randomness, on the CPU (so that nothing waits for the device);
-                None takes torch's global one, which MMEngine seeds. For a resumed run to go on
-                as the killed one would have, give one seeded by seed and iteration. Noise is
-                drawn on the batch's device: another kind of device gives other noise.
+        The generator is on the CPU, so that nothing waits for the device; None takes torch's global
+        one, which MMEngine seeds. For a resumed run to go on as the killed one would have, give one
+        seeded by seed and iteration. Noise is drawn on the batch's device: another kind of device
+        gives other noise.
         """
         draws = batch_draws(len(keypoint), keypoint.device, generator)
         shape = tuple(keypoint.shape[1:])

@@ -1,7 +1,4 @@
-"""Chains of augmentations: several in a row, each on its share of the clips.
-
-``Chain(['weak', dict(type='MGJitter', strength=0.5, p=0.8)], 'imigue22')``
-"""
+"""Chains of augmentations: several in a row, each on its share of the clips."""
 
 from __future__ import annotations
 
@@ -59,9 +56,8 @@ class Chain:
     """Augmentations in a row, for one clip (arrays) or a batch of clips (tensors).
 
     Args:
-        steps: A recipe's name, or a list of names and ``dict(type=…, …)``.
-        layout: Name, dict or file of the joint layout; None where no augmentation needs one, else
-            a `UserError`. One that an augmentation cannot work with is a `LayoutError`.
+        steps: A recipe's name, or a list such as ``['weak', dict(type='MGJitter', p=0.8)]``.
+        layout: Name, dict or file of the joint layout; None where no augmentation needs one.
     """
 
     def __init__(self, steps: str | Sequence, layout: str | dict | Layout | None) -> None:
@@ -84,10 +80,7 @@ class Chain:
         return drawn
 
     def apply(self, keypoint, score, drawn: Sequence[Drawn]):
-        """Keypoint and score of one clip, or a batch, as drawn; what is given stays as it was.
-
-        (M, T, V, C) and (M, T, V) arrays, or tensors with a leading N.
-        """
+        """Keypoint and score of one clip, or a batch, as drawn; what is given stays as it was."""
         clips, matrix = (keypoint, score), None
         for step, (index, params) in zip(self.steps, drawn, strict=True):
             if params is None or getattr(step, 'strength', 1) == 0:
@@ -118,11 +111,7 @@ Recipe = Chain
 
 @dataclass(frozen=True)
 class OneOf(Augmentation):
-    """One of several chains, drawn for each clip with equal chances, in a chain's place.
-
-    ``dict(type='MGOneOf', chains=['weak', 'micro_gesture'])`` makes half of the views weak and half
-    of them strong.
-    """
+    """One of ``dict(type='MGOneOf', chains=['weak', 'strong'])``, drawn for each clip alike."""
 
     chains: Sequence = ()
     name = 'MGOneOf'

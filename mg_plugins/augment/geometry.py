@@ -16,10 +16,7 @@ from .base import Augmentation, Draws, option, register
 
 
 def rotation_matrix(angles: np.ndarray) -> np.ndarray:
-    """Rotation (..., C, C) float32 from angles in radians.
-
-    (..., 3) about x, y and z (applied in this order), or (..., 1) in the plane.
-    """
+    """(..., C, C) float32 from radians (..., 3) about x, then y, then z, or (..., 1) in 2D."""
     cos, sin = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
     if len(cos) == 1:
         rows = [[cos[0], -sin[0]], [sin[0], cos[0]]]

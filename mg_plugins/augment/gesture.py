@@ -50,10 +50,7 @@ def cycle_length(keypoint, score, smallest: int = 4):
 
 
 def pose_gap(keypoint, score, ahead):
-    """Squared distance of each frame's pose to that ``ahead`` frames later, (T,) or (N, T).
-
-    ``ahead`` is whole, (1,) or (N, 1); joints missing in either frame do not count.
-    """
+    """Squared distance of each frame's pose to that ``ahead`` (..., 1) frames later, (..., T)."""
     xp = namespace(keypoint)
     last = keypoint.shape[-3] - 1
     later = xp.asarray((arange(last + 1, keypoint) + ahead).clip(0, last), dtype=xp.int64)

@@ -1,7 +1,4 @@
-"""Pictures of augmentations: a contact sheet of many, and an animation of each.
-
-Every skeleton is drawn over a pale one, the clip without augmentation at the same time.
-"""
+"""Pictures of augmentations: a contact sheet of many, and an animation of each."""
 
 from __future__ import annotations
 
@@ -69,10 +66,7 @@ def _group(name: str) -> str:
 def load_clip(
     ann_file: str | os.PathLike | None = None, clip: str | None = None, layout: str | None = None
 ) -> Clip:
-    """A clip of an annotation file, by its ``frame_dir``; or of the synthetic set.
-
-    Without a name it is one with a lot of movement. ``layout`` is for files that do not name it.
-    """
+    """A clip of a file, by its ``frame_dir`` or with a lot of movement, or of the synthetic set."""
     if ann_file is None:
         _, clips, meta = make_synthetic(subjects=4, clips=160)
         source = 'synthetic set'
@@ -121,10 +115,7 @@ def _liveliness(annotation: dict) -> tuple:
 
 
 def augment(clip: Clip, name: str, strength: float | None = None, seed: int = 0) -> Clip:
-    """The clip after an augmentation of the table, or after a recipe, which has no strength.
-
-    Of `DRAWS` draws the one that changes most is taken, so that a picture shows how far it goes.
-    """
+    """The clip after an augmentation or a recipe: of `DRAWS` draws the one that changes most."""
     steps = [dict(_at(name, strength), p=1.0)] if name in AUGMENTATIONS else name
     chain, rng = Chain(steps, clip.layout), np.random.default_rng(seed)
     results = [chain(clip.keypoint, clip.score, Draws(rng)) for _ in range(DRAWS)]

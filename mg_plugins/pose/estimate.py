@@ -1,7 +1,4 @@
-"""A pose estimator is anything that turns frames into persons; what it saw is a `PoseTrack`.
-
-Two steps smooth one, `fill_gaps` and then `one_euro`; skeletons that come smoothed need neither.
-"""
+"""What a pose estimator is and what it saw, a `PoseTrack`, which two steps smooth."""
 
 from __future__ import annotations
 

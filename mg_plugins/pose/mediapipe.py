@@ -1,7 +1,4 @@
-"""MediaPipe Holistic, with its Hands model where Holistic finds no hand; one person, offline.
-
-Version 0.10.14 carries its models, those of complexity 1, in the wheel (extra ``[video]``).
-"""
+"""MediaPipe 0.10.14, whose wheel has its models: Holistic, and Hands where that finds no hand."""
 
 from __future__ import annotations
 
@@ -27,10 +24,7 @@ Array = np.ndarray | None  # landmarks, or None where MediaPipe found nothing
 
 
 def imigue22(body: Array, right: Array, left: Array, size: tuple[int, int]) -> Person | None:
-    """The 22 joints of iMiGUE from MediaPipe's landmarks, or None where there is nothing.
-
-    ``body`` (33, 3) is x and y in [0, 1] and visibility; the person's hands are (21, 2).
-    """
+    """iMiGUE's joints from a body (33, 3), x and y in [0, 1] and visibility, and hands (21, 2)."""
     keypoint, score = np.zeros((22, 2), np.float32), np.zeros(22, np.float32)
     if body is not None:
         for joint, landmark in BODY:

@@ -29,11 +29,7 @@ SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
 def read_tracks(
     source: Path, cache: Path, smooth: bool = False, rate: float = RATE, **skeletons: object
 ) -> Iterator[tuple[str, PoseTrack]]:
-    """Name and track of each recording in a video, or in skeleton files.
-
-    Keypoints of videos are kept in ``cache``, and always smoothed; those of skeletons by
-    ``smooth``. ``rate`` frames of a video are estimated a second.
-    """
+    """Name and track of each recording in a video, whose keypoints are kept, or skeleton files."""
     if not source.exists():
         raise UserError(f'{source} does not exist; expected a video or a skeleton recording')
     if source.suffix.lower() in (*VIDEOS, *SOUNDS):
@@ -59,10 +55,7 @@ def video_track(source: Path, cache: Path, rate: float = RATE) -> PoseTrack:
 def camera_track(
     number: int, rate: float = RATE, around: Callable[[Estimator], Estimator] | None = None
 ) -> PoseTrack:
-    """Smoothed keypoints from webcam ``number``, ``rate`` frames a second, until Ctrl-C.
-
-    ``around`` puts something around the estimator, such as `mg_plugins.spotting.LiveView`.
-    """
+    """Smoothed keypoints from webcam ``number`` until Ctrl-C; ``around`` may wrap the estimator."""
     ended = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
@@ -78,10 +71,7 @@ def camera_track(
 def skeleton_tracks(
     source: Path, size: str | None = None, layout: str | None = None, fps: float | None = None
 ) -> Iterator[tuple[str, PoseTrack]]:
-    """Tracks of files in any format that `mg_plugins.data.prepare` finds out, or its own.
-
-    ``size`` (``WxH``) and ``layout`` count where the files lack them, ``fps`` also where not.
-    """
+    """Tracks of files that `mg_plugins.data` reads or wrote; the options say what they lack."""
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.data.checks import filled_scores
     from mg_plugins.data.prepare import PrepareError, prepare

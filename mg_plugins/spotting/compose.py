@@ -17,10 +17,7 @@ Clips = Sequence[tuple[int, np.ndarray]]  # class and keypoint (T, V, C), withou
 def compose(
     clips: Clips, length: int, fps: float, nothing: int, layout: Layout, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A recording: keypoint (length, V, C) float32 and the class of every frame (length,).
-
-    Between the clips, frames of the class ``nothing``, it goes smoothly through other postures.
-    """
+    """A recording: keypoint (length, V, C) float32 and the class of every frame (length,)."""
     parts: list[np.ndarray] = []
     labels: list[int] = []  # of the parts
     offset = int(rng.integers(0, length // 2))  # the result may begin within a gesture

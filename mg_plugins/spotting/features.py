@@ -1,8 +1,4 @@
-"""What a spotting network sees of a recording: posture about the centre, velocity, distances.
-
-Distances, from the centre and from the nearest joint of another limb (a fold, a pinch, a touch), do
-not depend on how the body is turned.
-"""
+"""What a spotting network sees of a recording: posture about the centre, velocity, distances."""
 
 from __future__ import annotations
 
@@ -59,7 +55,8 @@ class RecordingFeatures:
         """Features (stop - start, V, channels) float32 of some frames; 0 where a joint is missing.
 
         Velocities are central differences, in body sizes (2D) or metres a second (3D), and 0 where
-        a neighbouring frame lacks the joint.
+        a neighbouring frame lacks the joint. Distances, from the centre and from the nearest joint
+        of another limb (a fold, a pinch, a touch), do not depend on how the body is turned.
         """
         low, high = max(start - 1, 0), min(stop + 1, len(self))
         points, seen = self.keypoint[low:high] / self.size, self.seen[low:high, :, None]
@@ -90,11 +87,7 @@ def without_gaps(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def vary(inputs: np.ndarray, rng: np.random.Generator, pace: float = 1.0) -> np.ndarray:
-    """Features as of somebody else: other size and proportions, noise, in 3D another viewpoint.
-
-    The noise is 1% of the body. ``inputs`` (T, V, channels) are of `RecordingFeatures.slice`;
-    ``pace`` is how many times faster the movement was made.
-    """
+    """Features as of somebody else: another size, proportions, noise, pace, and in 3D viewpoint."""
     dims = 2 if inputs.shape[-1] == channels(2) else 3
     vectors = inputs[..., : 2 * dims].reshape(*inputs.shape[:-1], 2, dims)
     scale = rng.uniform(0.85, 1.15) * rng.uniform(0.9, 1.1, (inputs.shape[1], 1, 1))

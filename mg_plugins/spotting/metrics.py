@@ -77,10 +77,7 @@ def frame_scores(recordings: Sequence[Pair], lengths: Sequence[int], classes: in
 
 
 def onset_delay(recordings: Sequence[Pair], fps: Sequence[float], threshold: float = 0.1) -> float:
-    """Median seconds from the start of a gesture to that of the segment which found it, or NaN.
-
-    Found are gestures that a segment of their class overlaps by ``threshold``.
-    """
+    """Median seconds from the start of a gesture to that of the segment which found it, or NaN."""
     delays = []
     for (truth, spans), rate in zip(recordings, fps, strict=True):
         for real in truth:

@@ -34,10 +34,7 @@ CHUNK, EVERY, RECENT = 8.0, 0.5, 0.5
 def draw_timeline(
     path: Path, segments: Segments, title: str, present: np.ndarray, times: np.ndarray
 ) -> None:
-    """Classes over time as bars, darker where more confident; gaps without a person are hatched.
-
-    ``present`` (T,) are the frames with a person, ``times`` (T + 1,) seconds of all and of the end.
-    """
+    """Bars over time of segments and of gaps in ``present`` (T,); ``times`` (T + 1,) in seconds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,10 +66,7 @@ def write_video(
     segments: Segments,
     frames: Iterable[tuple[np.ndarray, float, object]] | None = None,
 ) -> None:
-    """An H.264 video (.mp4) with skeleton, of 3D its x and y, and label; frames keep their times.
-
-    It is drawn on ``frames``, as `pose.frames_of` gives them; on black without.
-    """
+    """An H.264 video of skeleton and label on ``frames`` of `pose.frames_of`, or black."""
     import av
 
     points, (width, height) = _on_screen(track)
@@ -171,11 +165,7 @@ def display() -> bool:
 
 
 class LiveView:
-    """An estimator that shows each frame with what another estimator saw in it.
-
-    The last `CHUNK` seconds are spotted every `EVERY` seconds; q ends the recording as Ctrl-C does.
-    ``spot`` finds the gestures of a track.
-    """
+    """An estimator that shows what another one saw and what is spotted; q ends as Ctrl-C does."""
 
     def __init__(self, estimator: Estimator, spot: Callable[..., Segments]) -> None:
         self.estimator, self.spot = estimator, spot

@@ -101,11 +101,17 @@ def write_report(
         )
         for row in segments
     ]  # fmt: skip
+    player = '<p>No annotated video was made.</p>'
+    if video is not None:
+        source = quote(video.name)
+        if video.stat().st_size <= LARGEST_EMBEDDED:
+            source = 'data:video/mp4;base64,' + base64.b64encode(video.read_bytes()).decode()
+        player = f'<video controls playsinline preload="metadata" src="{source}"></video>'
     page = TEMPLATE.read_text(encoding='utf-8').format(
         title=escape(title),
         notes=''.join(f'<p class="note">{escape(note)}</p>' for note in notes),
         summary=summary,
-        video=_video(video),
+        video=player,
         timeline=''.join(
             _track(escape(name), gaps + ''.join(own))
             for name, own in (bars or {'no gesture found': []}).items()
@@ -116,15 +122,6 @@ def write_report(
         duration=f'{duration:.3f}',
     )
     write_text(path, page)
-
-
-def _video(path: Path | None) -> str:
-    if path is None:
-        return '<p>No annotated video was made.</p>'
-    source = quote(path.name)
-    if path.stat().st_size <= LARGEST_EMBEDDED:
-        source = 'data:video/mp4;base64,' + base64.b64encode(path.read_bytes()).decode()
-    return f'<video controls playsinline preload="metadata" src="{source}"></video>'
 
 
 def _track(name: str, content: str) -> str:

@@ -41,10 +41,7 @@ class Segment:
 
 @dataclass
 class Segments:
-    """Segments of one or several recordings, in order of time.
-
-    One that is no span of time is a `UserError`.
-    """
+    """Segments of recordings in order of time; one that is no span of time is a `UserError`."""
 
     rows: list[Segment] = field(default_factory=list)
     source: str = ''  # of the model's training data, such as ``'synthetic'``; every output says it
@@ -105,15 +102,12 @@ class Segments:
             eaf.to_file(str(temporary))
 
     def write_textgrid(self, path: Path) -> None:
-        """Write a Praat TextGrid: an interval tier a person.
-
-        Praat's intervals cannot overlap: of two that do, the later begins where the earlier ends.
-        """
+        """Write a Praat TextGrid: an interval tier a person."""
         from pympi.Praat import TextGrid
 
         grid = TextGrid(xmin=0, xmax=max(self.duration, 0.001))
         tiers = {person: grid.add_tier(name) for person, name in self._tiers().items()}
-        ends = dict.fromkeys(tiers, 0.0)
+        ends = dict.fromkeys(tiers, 0.0)  # Praat's intervals cannot overlap: the later one is cut
         for row in self.rows:
             start = max(row.start, ends[row.person])
             if start < row.end:
@@ -161,10 +155,7 @@ def frame_segments(
     recording: str = '',
     person: int = 0,
 ) -> list[Segment]:
-    """Segments from decoded spans (class index, start, end, confidence), in frames, end excluded.
-
-    ``times`` (T + 1) are those of the frames and of the recording's end, in seconds.
-    """
+    """Segments from spans of `decode`; ``times`` (T + 1) are the frames' seconds and the end's."""
     return [
         Segment(
             round(float(times[start]), 3), round(float(times[end]), 3), classes[label], person,

@@ -44,10 +44,7 @@ class Spotter:
     coordinates: int = 0  # 2 or 3, or 0 where the checkpoint does not say
 
     def segments(self, track: PoseTrack, name: str, progress: Progress | None = None) -> Segments:
-        """Gestures of every person of a recording called ``name``, whatever its joint layout.
-
-        ``progress`` is told how many frames are finished, of all persons together.
-        """
+        """Gestures of every person, of any joint layout; progress counts the frames of all."""
         if not len(track.times):
             raise UserError(f'{name} has no frames')
         keypoint, score, layout = track.keypoint, track.score, get_layout(track.layout)
@@ -108,10 +105,7 @@ class Spotter:
 
 
 def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 0.6) -> Spotter:
-    """Load a dense model, or any recognizer of cut clips, from its config and checkpoint.
-
-    Of the latter, which has no "nothing" class, a gesture must reach the probability ``threshold``.
-    """
+    """A dense model, or a recognizer of cut clips with its ``threshold``, and its checkpoint."""
     for path in (config, checkpoint):
         if not Path(path).is_file():
             advice = f'`python tools/train.py {config}` trains a model and writes its checkpoint'

@@ -220,10 +220,7 @@ def _main_person(clip: dict) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _without_gaps(clip: dict, layout: Layout) -> np.ndarray:
-    """keypoint (T, V, C) of a cut clip with every joint in every frame; bodies of size 1 in 2D.
-
-    Joints that were never seen lie at the centre.
-    """
+    """keypoint (T, V, C) of a cut clip with every joint in every frame; bodies of size 1 in 2D."""
     keypoint, score = _main_person(clip)
     seen = detected_joints(keypoint, score)
     if keypoint.shape[-1] == 2 and seen.any():
