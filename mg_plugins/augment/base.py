@@ -16,7 +16,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {}
 
 
 class Draws:
-    """Random numbers for a clip, or N ``clips``, from ``rng``; ``noise(shape)`` makes large ones."""
+    """Random numbers for a clip, or N ``clips``, by ``rng``; ``noise(shape)`` makes large ones."""
 
     def __init__(
         self,
