@@ -1,7 +1,5 @@
 """Write a file whole or not at all, and one lock a folder."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os

@@ -1,27 +1,19 @@
-"""Annotation files: MMAction2's pickle, read without running what a stranger put into it, and more.
+"""Annotation files: ``dict(split={name: [frame_dir, ...]}, annotations=[...], meta=dict(...))``.
 
-A file holds
-
-    dict(split={name: [frame_dir, ...]}, annotations=[annotation, ...], meta=dict(...))
-
-and one annotation (a clip of M persons, T frames, V joints, C = 2 pixel or 3 metre coordinates)
+One annotation is a clip or recording of M persons, T frames, V joints, C = 2 pixel or 3 metre
+coordinates. All but the first two lines are only there where known:
 
     dict(frame_dir: str, total_frames: int = T,
-         keypoint: float32 (M, T, V, C), keypoint_score: float32 (M, T, V),
-         label: int from 0,
-         img_shape: (height, width), original_shape: (height, width),      # 2D only
+         keypoint: float32 (M, T, V, C), keypoint_score: float32 (M, T, V),  # not detected: 0
+         label: int from 0, img_shape, original_shape: (height, width),      # of pictures
          session: str, subject: str, start: int, end: int (inclusive), fps: float,
          outcome: int | str,
          segments: [dict(label, start, end), ...],     # of a recording: frames, end exclusive
          frame_times: float64 (T,))                    # seconds; only where frames are irregular
 
-with all but the first two lines only where known: clips of a test set or a recording have no label.
-A joint that was not detected has coordinates and score 0. `meta` names ``layout``, ``classes``,
-``source`` and ``note`` where known. ``.pkl`` is MMAction2's pickle; for the other forms see
-`storage`.
+`meta` names ``layout``, ``classes``, ``source`` and ``note``. ``.pkl`` is MMAction2's pickle; for
+the other forms see `storage`.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -50,15 +42,12 @@ _log = logging.getLogger('mg_plugins')
 def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> dict:
     """Read an annotation file written by us, MMAction2 or PYSKL (a bare list of annotations too).
 
-    Pickles may contain numbers, strings, built-in containers and numpy arrays of numbers or text;
-    anything else is refused before it can run. Coordinates become float32, NaN a missing joint,
-    and (x, y, score) given as three channels of a picture coordinates and score; clips without any
-    person or frame are left out. What was changed or looks odd is logged as a warning. An
-    AnnotationError names the file and, where there is one, the clip.
-
-    Args:
-        path: A ``.pkl`` or ``.npz`` file or a ``.mg`` folder; or several, whose clips are put
-            together. Of several, one without splits is 'train', 'val' or 'test', by its place.
+    Of several files the clips are put together; one without splits is 'train', 'val' or 'test', by
+    its place. Pickles may contain numbers, strings, built-in containers and numpy arrays of numbers
+    or text; anything else is refused before it can run. Coordinates become float32, NaN a missing
+    joint, and (x, y, score) given as three channels of a picture coordinates and score; clips
+    without any person or frame are left out. What was changed or looks odd is logged as a warning.
+    An AnnotationError names the file and, where there is one, the clip.
 
     Returns:
         dict with ``split`` and ``meta`` (perhaps empty), ``annotations`` (a list or `ClipFolder`)
@@ -107,12 +96,10 @@ def save_annotations(
                 )
 
     if path.suffix == '.mg':
-        save_folder(path, split, clips(), meta)
-        return
+        return save_folder(path, split, clips(), meta)
     content = dict(split=split, annotations=list(clips()), meta=meta)
     if path.suffix == '.npz':
-        save_npz(path, content)
-        return
+        return save_npz(path, content)
     with replacing(path) as temporary, temporary.open('wb') as file:
         # Protocol 4 is what every supported Python and numpy 1.26 and 2 can read.
         pickler = pickle.Pickler(file, protocol=4)
@@ -123,10 +110,7 @@ def save_annotations(
 def check_annotations(
     annotations: Iterable[dict], where: str | os.PathLike = 'annotations'
 ) -> None:
-    """Raise AnnotationError, which names ``where``, at the first annotation that is wrong.
-
-    Numpy integers are turned into int in place.
-    """
+    """Refuse, as of ``where``, the first wrong annotation; numpy integers become int in place."""
     for _ in checks.each(annotations, where):
         pass
 
@@ -134,10 +118,9 @@ def check_annotations(
 def summarise(content: dict) -> dict:
     """Counts over what `load_annotations` returns, for tools and logs.
 
-    ``clips``, ``persons`` (largest M), ``joints``, ``dims``, ``class_counts`` (by label),
-    ``subjects`` (distinct, where known), ``splits`` (name to number of clips), ``undetected`` (body
-    part of the layout to the share of clips in which none of its joints is ever detected; ``all``
-    for clips without any) and ``meta``.
+    ``persons`` are the largest M, ``class_counts`` by label, ``subjects`` distinct, ``splits`` the
+    numbers of clips; ``undetected`` goes from a body part of the layout to the share of clips in
+    which none of its joints is ever detected (``all`` for clips without any).
     """
     meta, labels, seen, subjects = content['meta'], Counter(), [], set()
     persons = joints = dims = 0
@@ -224,10 +207,8 @@ def _split_of(content: dict, where: Path) -> dict[str, list[str]]:
 
 def _listed(clips: Any) -> Any:
     clips = clips.tolist() if isinstance(clips, np.ndarray) else clips
-    if isinstance(clips, (list, tuple, set)):
-        clips = sorted(clips, key=str) if isinstance(clips, set) else clips
-        clips = [_text(clip) for clip in clips]
-    return clips
+    clips = sorted(clips, key=str) if isinstance(clips, set) else clips
+    return [_text(clip) for clip in clips] if isinstance(clips, (list, tuple)) else clips
 
 
 def _text(name: Any) -> Any:

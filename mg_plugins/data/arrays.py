@@ -9,8 +9,6 @@ of axes: rows of joints are contiguous, which makes the batched form fast. Eleme
 keep that order by themselves, and so do the functions here.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable

@@ -1,10 +1,4 @@
-"""What is looked at when annotations are read or written: clips, splits, labels.
-
-`problem` and `each` refuse clips that are wrong; `mended` makes right what can only mean one thing,
-and says so; `checked_split` and `check_labels` look at a whole file.
-"""
-
-from __future__ import annotations
+"""What is looked at when annotations are read or written: clips, splits, labels."""
 
 import os
 import re
@@ -29,7 +23,7 @@ ONE_SIDED = 0.95
 
 
 def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
-    """Annotations as float32, without empty clips; and what was changed."""
+    """Annotations as float32, without empty clips; what can mean one thing is mended, and said."""
     kept, empty, unknown = [], [], []
     for annotation in annotations:
         keypoint = coordinates(annotation)
@@ -99,10 +93,7 @@ def _third_is_score(annotations: list, layout: Any) -> bool:
 def checked_split(
     split: Mapping[str, Collection[str]], known: Collection[str], where: Any
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Every clip of a split once, without those that are not there; notes on what was taken out.
-
-    A clip in a training split and in the test split beside it is refused.
-    """
+    """Every clip once, without absent ones, and notes; training clips in a test are refused."""
     checked, notes = {}, []
     for name, clips in split.items():
         once = dict.fromkeys(clips)

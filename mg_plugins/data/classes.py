@@ -1,7 +1,5 @@
 """Class names, published counts and protocols of the field's data sets; the draw of few labels."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 

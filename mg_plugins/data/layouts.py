@@ -1,12 +1,6 @@
-"""Joint layouts: which joint is which, how joints are linked, and joints of one from another.
+"""Joint layouts: which joint is which, how joints are linked, and joints of one from another."""
 
-One table (`layouts.json`) serves graphs, flips, bones, masks, normalisation, pictures and the
-synthetic set.
-"""
-
-from __future__ import annotations
-
-import copy
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -159,7 +153,7 @@ _registered: dict[str, Layout] = {}
 
 
 def layout_names() -> list[str]:
-    """Names that `get_layout` knows: those of the table, then those registered."""
+    """Names that `get_layout` knows: those of `layouts.json`, then those registered."""
     return list(_builtin() | _registered)
 
 
@@ -184,10 +178,7 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
     """Find or build a layout; a LayoutError says what is wrong with it.
 
     It is given by its name or alias, in upper or lower case (`layout_names`, `layout_aliases`), by
-    a dict with the arguments of `Layout`, or by the path of a JSON file with such a dict:
-
-        get_layout(dict(name='mine', joints=['hip', 'knee', 'foot'],
-                        bones=[('knee', 'hip'), ('foot', 'knee')], centre='hip'))
+    a dict with the arguments of `Layout`, or by the path of a JSON file with such a dict.
     """
     if isinstance(layout, Layout):
         return layout
@@ -245,18 +236,10 @@ def _table() -> dict:
     ``common``: a name to the name that all layouts share; ``own``: where a layout means something
     else by a name; ``made``: joints made from the middle of others, the first choice that is there.
     """
-    table = copy.deepcopy(read_table('data/relayout.json'))
-    for part in (table['common'], table['made'], *table['own'].values()):
-        for joint, value in list(part.items()):
-            part.setdefault(_right(joint), _right(value))
-    return table
-
-
-def _right(value: Any) -> Any:
-    """The right side's form of a name, or of a list of lists of names."""
-    if isinstance(value, str):
-        return value.replace('left_', 'right_')
-    return [_right(part) for part in value]
+    left = read_table('data/relayout.json')
+    right = json.loads(json.dumps(left).replace('left_', 'right_'))
+    own = {layout: right['own'][layout] | names for layout, names in left['own'].items()}
+    return {key: right[key] | part for key, part in left.items()} | dict(own=own)
 
 
 def usual_coordinates(layout: Layout) -> int | None:

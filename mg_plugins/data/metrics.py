@@ -1,7 +1,5 @@
 """Recognition metrics of class scores, and their report as files."""
 
-from __future__ import annotations
-
 import csv
 import logging
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Shapes: M persons, T frames, V joints, C coordinates. A missing joint keeps coordinates and score 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,10 +102,7 @@ def body_size(points: np.ndarray, seen: np.ndarray, layout: Layout) -> float:
 def features(
     keypoint: np.ndarray, score: np.ndarray | None, layout: Layout, feat: Sequence[str] = ('joint',)
 ) -> np.ndarray:
-    """Input channels (M, T, V, 3 * len(feat)) of a GCN, of one clip; see `write_features`.
-
-    Without scores, joints with coordinates are all certain.
-    """
+    """`write_features` of one clip; without scores, joints with coordinates are all certain."""
     # Of normalised coordinates only the score can tell: the centre joint itself is at the origin.
     detected = detected_joints(keypoint) if score is None else score > 0
     out = np.empty((*keypoint.shape[:-1], 3 * len(feat)), np.float32)
@@ -121,9 +116,8 @@ def write_features(keypoint, score, layout: Layout, feat: Sequence[str], out) ->
 
     A bone is a joint minus its parent (0 for the root), a motion is the next frame minus this one
     (0 in the last frame). Where one end is missing, the bone or motion is 0. In 2D each feature
-    gets a score as third channel: the joint's own, the mean of both joints of a bone, the mean of
-    both frames of a motion. Shapes: keypoint (..., M, T, V, C), score (..., M, T, V), out
-    (..., M, T, V, 3 * len(feat)); ``feat`` are some of `FEATURES`.
+    gets a score as third channel: the joint's own, the mean of a bone's joints or a motion's
+    frames. ``out`` is (..., M, T, V, 3 * len(feat)), ``feat`` some of `FEATURES`.
     """
     dims = keypoint.shape[-1]
     for place, name in enumerate(feat):

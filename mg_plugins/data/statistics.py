@@ -4,8 +4,6 @@ Clips (or sessions) of one person are not independent, so the bootstrap draws pe
 Intervals of few clusters are widened as Hesterberg (2015) does. NumPy and SciPy alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np

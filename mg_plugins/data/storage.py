@@ -12,8 +12,6 @@ other fields a clip, and ``index.json`` with the clips' ``names``, ``split`` (nu
 ``meta``.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -5,8 +5,6 @@ or 'lose'. `synthetic_plan` decides who does what when, `synthetic_motion` moves
 `synthetic_gestures.json` holds the movements; here a camera and a pose estimator look at them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -58,25 +56,25 @@ def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
     annotations = list(maker.recordings() if options.recordings else maker.clips())
     annotations.sort(key=lambda a: (a['subject'], a['session'], a.get('start', 0)))
     held = {f'S{k:03d}' for k in maker.plan.subject[maker.plan.held_out]}
-    train, test = (
-        [a['frame_dir'] for a in annotations if (a['subject'] in held) is out]
-        for out in (False, True)
-    )
+    parts = ['xsub_train', 'xsub_val', 'sessions_train', 'sessions_test']
     if options.recordings:
-        split = {'recordings_train': train, 'recordings_val': test}
-    else:
-        split = {'xsub_train': train, 'xsub_val': test}
-        split |= {'sessions_train': list(train), 'sessions_test': list(test)}
-    meta = {
-        'layout': maker.layout.name,
-        'classes': list(maker.task.names),
-        'source': 'synthetic',
-        'dataset': options.dataset,
-        'seed': options.seed,
-        'options': asdict(options),
-        'version': VERSION,
-        'note': NOTE if maker.task.named else f'{NOTE} {GENERIC_NOTE}',
+        parts = ['recordings_train', 'recordings_val']
+    split = {
+        part: [
+            a['frame_dir'] for a in annotations if (a['subject'] in held) is ('train' not in part)
+        ]
+        for part in parts
     }
+    meta = dict(
+        layout=maker.layout.name,
+        classes=list(maker.task.names),
+        source='synthetic',
+        dataset=options.dataset,
+        seed=options.seed,
+        options=asdict(options),
+        version=VERSION,
+        note=NOTE if maker.task.named else f'{NOTE} {GENERIC_NOTE}',
+    )
     return split, annotations, meta
 
 
@@ -176,9 +174,46 @@ class _Maker:
     def _observe(
         self, world: np.ndarray, session: np.ndarray, white: np.ndarray, normals: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints (n, T, V, D) and scores (n, T, V) as a pose estimator would give them.
+
+        D = 2: pixels of a 1280 x 720 frame, x to the right, y down; D = 3: metres in the axes of a
+        depth camera that faces the person, x to the person's right, y up, z away from the camera.
+        A missing joint is all 0 in both. Of standard normal draws are ``white`` (n, T, V, D + 2)
+        and those of the clips: view (distance, size in the frame, sideways, up, yaw, roll) and
+        quality (high is bad footage). Without noise they are true places with score 1.
+        """
+        joints, dims, noise = self.layout.joints, self.dims, self.options.noise
         view = self.plan.view[session] + 0.3 * normals['view']
-        quality, noise = normals['quality'], self.options.noise
-        return observe(world, self.layout.joints, view, white, quality, noise, self.dims)
+        quality = normals['quality'][:, None, None]
+        detector = gesture_table()['detector']
+        kinds = [
+            next(kind for kind, (marks, *_) in detector.items() if any(m in name for m in marks))
+            for name in map(body_point, joints)
+        ]
+        spread, usual, limit = np.array([detector[kind][1:] for kind in kinds]).T
+        seen = _turned(world, view, YAW[dims])
+        hidden = _hidden(seen, joints, np.isin(kinds, ('finger', 'wrist')))
+        # Way of each joint since the frame before, in units of 10 cm.
+        step = np.sqrt((np.diff(seen, axis=1, prepend=seen[:, :1]) ** 2).sum(-1))
+
+        error = 0.8 * _remember(white[..., :dims], MEMORY) + 0.5 * white[..., :dims]
+        worse = np.exp(0.25 * quality) * (1 + 1.5 * hidden)
+        worse = worse * (1 + 2 * np.minimum(step / 0.1, 1))
+        noise = noise * DEPTH_ERROR if dims == 3 else noise
+        off = (0.01 * noise * spread * worse)[..., None] * error
+        place = (_project if dims == 2 else _depth_axes)(seen, view.T[..., None, None], off)
+        # Rounded, the last bits in which processors differ are gone.
+        place = np.round(place, 2 if dims == 2 else 4)
+
+        off = np.sqrt((error**2).sum(-1)) * worse
+        score = usual - 0.1 * (off - 1.2) - 0.25 * hidden + 0.04 * white[..., dims]
+        # A depth camera's skeleton says tracked or not, no more.
+        score = np.clip(score, 0.05, 1) if noise and dims == 2 else np.ones_like(off)
+        latent = _remember(white[..., dims + 1], MISS_MEMORY)
+        missed = (latent + 0.4 * quality + 0.9 * hidden > limit) & (noise > 0)
+        if dims == 2:
+            missed |= ((place < 0) | (place >= (WIDTH, HEIGHT))).any(-1)
+        return np.where(missed[..., None], 0, place), np.where(missed, 0, np.round(score, 3))
 
     def _about(self, session: int, keypoint: np.ndarray, score: np.ndarray) -> dict:
         """The fields that a clip and a recording have in common."""
@@ -219,11 +254,6 @@ def _joined(events: np.ndarray, frames: np.ndarray, fade: int) -> np.ndarray:
     return world[:total]
 
 
-# Shapes of what a camera and a pose estimator make of a body: n clips, T frames, V joints, D = 2
-# (pixels of a 1280 x 720 frame, x to the right, y down) or D = 3 (metres in the axes of a depth
-# camera that faces the person: x to the person's right, y up, z away from the camera).
-
-
 def body_point(joint: str) -> str:
     """Name in `BodyMotion.points` for a layout's joint (aliases resolved, otherwise unchanged)."""
     names, (side, _, part) = gesture_table()['joint_names'], joint.partition('_')
@@ -246,53 +276,6 @@ def pick_joints(points: dict[str, np.ndarray], joints: tuple[str, ...]) -> np.nd
             f'name the joints of the layout as in: {", ".join(sorted(points))}'
         )
     return np.stack([points[body_point(joint)] for joint in joints], 2)
-
-
-def observe(
-    world: np.ndarray,
-    joints: tuple[str, ...],
-    view: np.ndarray,
-    draws: np.ndarray,
-    quality: np.ndarray,
-    noise: float,
-    dims: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (n, T, V, dims) and scores (n, T, V) as a pose estimator would give them.
-
-    A missing joint is all 0 in both. Of standard normal draws are ``view`` (n, 6; distance, size
-    in the frame, sideways, up, yaw, roll), ``draws`` (n, T, V, dims + 2) and ``quality`` (n,; high
-    is bad footage). ``noise`` is a factor of all errors; 0 gives true places with score 1.
-    """
-    detector = gesture_table()['detector']
-    kinds = [
-        next(kind for kind, (marks, *_) in detector.items() if any(m in name for m in marks))
-        for name in map(body_point, joints)
-    ]
-    spread, usual, limit = np.array([detector[kind][1:] for kind in kinds]).T
-    seen = _turned(world, view, YAW[dims])
-    hidden = _hidden(seen, joints, np.isin(kinds, ('finger', 'wrist')))
-    # Way of each joint since the frame before, in units of 10 cm.
-    step = np.sqrt((np.diff(seen, axis=1, prepend=seen[:, :1]) ** 2).sum(-1))
-
-    error = 0.8 * _remember(draws[..., :dims], MEMORY) + 0.5 * draws[..., :dims]
-    worse = np.exp(0.25 * quality)[:, None, None] * (1 + 1.5 * hidden)
-    worse = worse * (1 + 2 * np.minimum(step / 0.1, 1))
-    noise = noise * DEPTH_ERROR if dims == 3 else noise
-    off = (0.01 * noise * spread * worse)[..., None] * error
-    place = (_project if dims == 2 else _depth_axes)(seen, view.T[..., None, None], off)
-    # Rounded, the last bits in which processors differ are gone.
-    place = np.round(place, 2 if dims == 2 else 4)
-
-    off = np.sqrt((error**2).sum(-1)) * worse
-    score = usual - 0.1 * (off - 1.2) - 0.25 * hidden + 0.04 * draws[..., dims]
-    # A depth camera's skeleton says tracked or not, no more.
-    score = np.clip(score, 0.05, 1) if noise and dims == 2 else np.ones_like(off)
-    latent = _remember(draws[..., dims + 1], MISS_MEMORY)
-    missed = latent + 0.4 * quality[:, None, None] + 0.9 * hidden > limit
-    missed &= noise > 0
-    if dims == 2:
-        missed |= ((place < 0) | (place >= (WIDTH, HEIGHT))).any(-1)
-    return np.where(missed[..., None], 0, place), np.where(missed, 0, np.round(score, 3))
 
 
 def _turned(world: np.ndarray, view: np.ndarray, spread: float) -> np.ndarray:

@@ -1,17 +1,14 @@
-"""Kinematics of the synthetic set: a 3D body that performs movements given as data.
+"""Kinematics of the synthetic set: a 3D body that performs the movements of a gesture table.
 
-A clip is one movement (an entry of ``synthetic_gestures.json``) by one subject. Body channels (lean
-of the torso, pitch of the head, lift of a shoulder ...) and the two hands go from the subject's
-resting posture to the movement's target along a minimum-jerk course, stay there, possibly rub to
-and fro, and return. Fingertips are led; wrists follow from the direction of the hand, elbows from
-two-bone inverse kinematics.
+Body channels (lean of the torso, lift of a shoulder …) and hands go from the subject's resting
+posture to the movement's target along a minimum-jerk course, stay there, possibly rub to and fro,
+and return. Fingertips are led; wrists and elbows follow.
 
-Everything is computed for a block of clips at once. Shapes: n clips, T frames (the longest clip of
-the block), lengths in metres, angles in degrees. World axes: x to the subject's left, y up, z to
-the front; the origin lies between the hips. A clip does not depend on those it shares a block with.
+Shapes: n clips of a block, on which none depends, T frames of the longest; metres and degrees.
+World axes: x to the subject's left, y up, z to the front; the origin lies between the hips.
 """
 
-from __future__ import annotations
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,9 +30,8 @@ def two_bone_ik(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places (..., 3) of the middle and the end joint of a limb of two bones (..., 1).
 
-    The limb bends towards ``pole`` (..., 3). Its end is at the goal, or at the nearest reachable
-    point on the line to it. By the law of cosines the middle joint's foot on that line lies
-    (u^2 - l^2 + d^2) / 2d away from the base.
+    The limb bends towards ``pole``. Its end is at the goal, or the nearest reachable point on the
+    line to it, on which the middle joint's foot lies (u² − l² + d²) / 2d from the base.
     """
     line = goal - base
     along = _unit(line)
@@ -76,36 +72,32 @@ def _xyz(x, y, z) -> np.ndarray:
     return np.concatenate(np.broadcast_arrays(x, y, z), -1)
 
 
+@dataclass
 class BodyMotion:
-    """Moves the bodies of a block of n clips, a row each of all that is given.
+    """Moves the bodies of a block of n clips, a row each of all that is given."""
 
-    ``extra`` frames are made beyond the longest of ``frames``.
-    """
+    moves: Rows
+    who: Rows
+    normals: np.ndarray
+    uniforms: np.ndarray
+    frames: np.ndarray
+    fps: np.ndarray
+    posture: str
+    extra: int = 0  #: Frames beyond the longest of ``frames``.
 
-    def __init__(
-        self,
-        moves: Rows,
-        who: Rows,
-        normals: np.ndarray,
-        uniforms: np.ndarray,
-        frames: np.ndarray,
-        fps: np.ndarray,
-        posture: str,
-        extra: int = 0,
-    ) -> None:
-        self.moves, self.who, self.normals, self.uniforms = moves, who, normals, uniforms
-        self.posture = posture
+    def __post_init__(self) -> None:
+        moves, who, normals, uniforms = self.moves, self.who, self.normals, self.uniforms
         self.size = {name: value[:, None, None] for name, value in who.size.items()}
         self.left = uniforms['hand'] >= who.right_handed
         side = np.where(self.left, 1.0, -1.0)
         # Of the near (0) and the far (1) limb: its own axes to those of the world.
         self.mirror = [_xyz(sign * side[:, None], 1.0, 1.0) for sign in (1, -1)]
         self.gain = who.vigour * np.exp(0.2 * normals['gain'])
-        self.time = np.arange(frames.max() + extra) / fps[:, None]
+        self.time = np.arange(self.frames.max() + self.extra) / self.fps[:, None]
         self.used = moves.frame != FRAMES.index('none')
         self.used[:, 1] &= uniforms['both'] < moves.both
         self.busy = ~self.used & (uniforms['busy'] < BUSY_SHARE)
-        self._set_course(frames / fps)
+        self._set_course(self.frames / self.fps)
 
         # Slow signals of unit variance (n, T, 18) for 12 channels and two hands.
         rate = 0.15 + 0.75 * uniforms['sway'][..., 0]
@@ -260,11 +252,11 @@ class BodyMotion:
             foot = foot + step * (self.course * (1 + 0.5 * self.beat))[..., None]
         pole = np.array([0, 0.3, 1.0]) + 0 * hip
         knee, ankle = two_bone_ik(hip, foot, size['thigh'], size['shank'], pole)
-        return {
-            'hip': hip,
-            'knee': knee,
-            'ankle': ankle,
-            'heel': ankle + (0, -0.06, -0.05),
-            'foot': ankle + (0, -0.06, 0.16),
-            'small_toe': ankle + mirror * (0.05, -0.06, 0.13),
-        }
+        return dict(
+            hip=hip,
+            knee=knee,
+            ankle=ankle,
+            heel=ankle + (0, -0.06, -0.05),
+            foot=ankle + (0, -0.06, 0.16),
+            small_toe=ankle + mirror * (0.05, -0.06, 0.13),
+        )

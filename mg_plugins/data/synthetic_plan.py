@@ -1,7 +1,5 @@
 """Who does what when in the synthetic set: its options, classes, subjects, sessions, timelines."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 
@@ -47,19 +45,18 @@ class Rows(dict):
 
     __getattr__ = dict.__getitem__
 
-    def take(self, rows: np.ndarray) -> Rows:
+    def take(self, rows: np.ndarray) -> 'Rows':
         """The given rows, one a clip."""
         return Rows({k: v.take(rows) if isinstance(v, Rows) else v[rows] for k, v in self.items()})
 
 
 def compile_movements(entries: list[dict], posture: str) -> Rows:
-    """Entries of the gesture table as arrays, row k for class k; ``posture`` names the rests.
+    """Entries of the gesture table (which explains them) as arrays, row k for class k.
 
-    Of each hand, near and far (K, 2, …): ``frame`` an index into ``FRAMES``, ``at``, ``reach``,
-    ``pole`` target point, hand direction and elbow direction in near-side axes, ``rub`` amplitude
-    of the to and fro. Of each class: ``fingers`` (K, 5), how far they are stretched, ``body`` and
-    ``sway`` (K, 12), held and oscillating part of each channel, ``hz`` and ``approach`` (K, 2)
-    ranges, ``rub_share``, ``stay``, ``both`` shares of clips, ``rest`` where it must start from.
+    Of each hand, near and far (K, 2, …): ``frame`` (an index into ``FRAMES``), ``at``, ``reach``,
+    ``pole`` and ``rub``. Of each class: ``fingers`` (K, 5), ``body`` and ``sway`` (K, 12), held and
+    oscillating part of each channel, ``hz`` and ``approach`` (K, 2) ranges, shares of clips, and
+    ``rest``, which of the posture's it must start from.
     """
     table, rows = gesture_table(), []
     rests = [rest['name'] for rest in table['rests'][posture]]
@@ -68,10 +65,9 @@ def compile_movements(entries: list[dict], posture: str) -> Rows:
         marks = [{**nowhere, **table['landmarks'][entry[limb]]} for limb in PER_LIMB]
         row = {key: [mark[key] for mark in marks] for key in ('at', 'reach', 'pole')}
         row['frame'] = [FRAMES.index(mark['frame']) for mark in marks]
-        for key in ('body', 'sway'):
-            row[key] = [entry[key].get(name, 0) for name in CHANNELS]
-        for key in ('hz', 'approach', 'rub_share', 'stay', 'both', 'foot', 'wander'):
-            row[key] = entry[key]
+        row |= {key: [entry[key].get(name, 0) for name in CHANNELS] for key in ('body', 'sway')}
+        as_is = ('hz', 'approach', 'rub_share', 'stay', 'both', 'foot', 'wander')
+        row |= {key: entry[key] for key in as_is}
         row['fingers'] = table['fingers'][entry['fingers']]
         row['rub'] = np.outer((1, entry['rub_far']), entry['rub'])
         rows.append(row)
@@ -83,8 +79,8 @@ def compile_movements(entries: list[dict], posture: str) -> Rows:
 def draw_subjects(rngs: list[np.random.Generator], posture: str) -> Rows:
     """Bodies and habits, a subject from each generator, row s for subject s.
 
-    ``size`` are lengths by name (``skull`` is a factor), ``habit`` (S, 12) the usual value of each
-    channel, ``rest_weights`` (S, R) how often each rest is taken, ``right_handed`` (S,) a share.
+    ``size`` are lengths by name (``skull`` is a factor), ``habit`` (S, 12) is of the channels,
+    ``rest_weights`` (S, R) say how often each rest is taken, ``right_handed`` (S,) are shares.
     """
     weights = np.array([rest['weight'] for rest in gesture_table()['rests'][posture]], float)
     normal = np.array([rng.standard_normal(40) for rng in rngs])
@@ -144,10 +140,7 @@ class SyntheticOptions:
 
 
 def make_task(options: SyntheticOptions) -> Rows:
-    """The classes: K ``names``, ``movements``, (K,) ``counts`` and the pull towards 'win', ``win``.
-
-    ``named`` says whether the movements are what the names say.
-    """
+    """K ``names``, ``movements`` (``named``: of these names), (K,) ``counts``, pull to 'win'."""
     source = options.variant['classes']
     names = get_classes(source) if isinstance(source, str) else None
     if options.classes not in (None, len(names or ())):
@@ -186,28 +179,23 @@ def generic_movements(number: int) -> list[dict]:
 
 
 def make_plan(options: SyntheticOptions, task: Rows) -> Rows:
-    """Which clip is what, one row a clip, ``frames`` long from ``start`` in its session.
-
-    One row a session have ``outcome`` (1 is 'win'), ``fps`` and ``view``.
-    """
+    """A row a clip: which one is what; a row a session: ``outcome`` (1 is 'win'), fps, view."""
     total = options.subjects * options.sessions
-    clip = np.arange(options.clips)
-    session = clip % total
+    session = np.arange(options.clips) % total
     subject = session % options.subjects
     held = np.zeros(options.subjects, bool)
     order = options.stream(SUBJECT).permutation(options.subjects)
     held[order[: max(1, round(options.subjects * HELD_OUT))]] = True
 
     rate, outcome = _rates(options, task)
-    draw = np.array([options.stream(PLAN, i).random(4) for i in clip])
+    draw = np.array([options.stream(PLAN, i).random(4) for i in range(options.clips)])
     share = np.cumsum(rate, 1)[session]
     label = (draw[:, :1] * share[:, -1:] >= share).sum(1)
     for part in (held[subject], ~held[subject]):
         _repair(options, label, np.flatnonzero(part), len(task.names))
 
     shortest, longest = options.variant['frames']
-    frames = shortest * (longest / shortest) ** draw[:, 1:3].mean(1)
-    frames = np.round(frames).astype(int)
+    frames = np.round(shortest * (longest / shortest) ** draw[:, 1:3].mean(1)).astype(int)
     rates = (25.0, 29.97, 30.0) if options.variant['dims'] == 2 else (30.0,)
     streams = [options.stream(SESSION, s) for s in range(total)]
     fps = np.array([rates[stream.integers(len(rates))] for stream in streams])

@@ -1,14 +1,11 @@
 """Read a pickle of numbers, text, built-in containers and numpy arrays, and nothing else.
 
-A pickle is a program: it names importable objects, calls them, and writes into them. Here a name
-never resolves to the real object. The few names that pickled arrays need resolve to inert
-stand-ins of this module that build arrays of numbers or text only; every other name is refused.
-Object arrays and forged array types, which reach raw memory inside numpy, are refused too. A
-program can also be short and ask for much: its opcodes are walked through once before any of them
-runs, and what it builds may not be larger, spelled out, than some multiple of the file.
+A pickle is a program: it names importable objects, calls them, and writes into them. Here the few
+names that pickled arrays need resolve to inert stand-ins that build arrays of numbers or text only;
+every other name is refused, and so are object arrays and forged array types, which reach raw memory
+inside numpy. A program can also be short and ask for much: its opcodes are walked through before
+any of them runs, and what it builds may be no larger than some multiple of the file.
 """
-
-from __future__ import annotations
 
 import mmap
 import os
@@ -131,7 +128,7 @@ class Array(np.ndarray):
 
     filled, left = False, None
 
-    def __new__(cls, *args: Any) -> Array:
+    def __new__(cls, *args: Any) -> 'Array':
         if args:
             raise UnpicklingError('numpy.ndarray was called with arguments, which was refused')
         return super().__new__(cls, (0,), np.int8)

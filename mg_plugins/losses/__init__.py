@@ -1,6 +1,5 @@
 """Losses for long-tailed sets, as plain modules."""
 
-from .longtail import LongTailLoss, resolve_counts
-from .names import NameLoss, embed_names
+from .longtail import LongTailLoss, NameLoss, embed_names, resolve_counts
 
 __all__ = ['LongTailLoss', 'NameLoss', 'embed_names', 'resolve_counts']

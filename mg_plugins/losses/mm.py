@@ -12,8 +12,7 @@ from mmengine.runner import Runner
 
 from mg_plugins.errors import UserError
 
-from .longtail import LongTailLoss
-from .names import NameLoss
+from .longtail import LongTailLoss, NameLoss
 
 MODELS.register_module(module=LongTailLoss)
 

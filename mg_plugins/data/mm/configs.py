@@ -1,7 +1,5 @@
 """Configs as files say them, with one joint layout in all their parts."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

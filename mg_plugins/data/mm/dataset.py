@@ -1,7 +1,5 @@
 """The dataset class that training and test configs name, and the sampler for long-tailed sets."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence, Sized
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Recognition metrics, registered as ``MGMetric``, and the hook that writes the test report."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A pipeline: ``MGNormalize``, augmentations, ``MGSkeFeat``, then MMAction2's Form
 ``PackActionInputs(meta_keys=META_KEYS)``. A ``layout`` is a name, dict or file of one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
