@@ -19,7 +19,7 @@ from mg_plugins import emotion
 from mg_plugins.data.mm.metrics import MGMetric
 from mg_plugins.errors import UserError
 
-#: Figures that are logged, each after ``emotion/``, and where they stand in the metrics.
+# Figures that are logged, each after ``emotion/``, and where they stand in the metrics.
 FIGURES = {
     'acc_without_mg': ('arms', 'without', 'accuracy', 'value'),
     'acc_with_mg': ('arms', 'with', 'accuracy', 'value'),
@@ -38,11 +38,11 @@ FIGURES = {
 class EmotionEvalHook(Hook):
     """After a validation or test epoch, ask a judge about its sessions with and without gestures.
 
-    The epoch's own predictions, which an :class:`mg_plugins.data.mm.metrics.MGMetric` of the loop's
-    evaluator keeps, are grouped into sessions by the clips' fields. The figures (`FIGURES`, shares)
-    are logged through the runner, and so open to ``save_best``; on a synthetic set their names
-    begin with ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a loop by
-    iterations; ``val`` and ``test`` outside of training); answers are cached beside it.
+    The predictions that an `MGMetric` of the loop's evaluator keeps are grouped into sessions by
+    the clips' fields. The figures (`FIGURES`, shares) of the arms that are asked are logged through
+    the runner, and so open to ``save_best``; on a synthetic set their names begin with
+    ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a loop by iterations;
+    ``val`` and ``test`` outside of training); answers are cached beside it.
 
     Every rank gets the figures of rank 0. Training never ends because of it: whatever goes wrong in
     an evaluation is a warning, ``failed`` is 1 and the other figures are NaN, which ``save_best``
@@ -50,12 +50,11 @@ class EmotionEvalHook(Hook):
 
     Args:
         template: Name of a shipped template or path of one's own; it knows the states.
-        judge: Arguments of :func:`mg_plugins.emotion.make_judge`; the lexicon's prior is the
-            documented one.
+        judge: Arguments of `mg_plugins.emotion.make_judge`; the lexicon's prior is documented.
         min_confidence: Gestures that the recogniser is less sure of are left out.
-        ask: Arguments of :func:`mg_plugins.emotion.ask_all`; by default few retries and 300 seconds
-            in all, below NCCL's 600, after which waiting ranks give up.
-        design: Fields of :class:`mg_plugins.emotion.Design`, such as the seed.
+        ask: Arguments of `mg_plugins.emotion.ask_all`; by default few retries and 300 seconds in
+            all, below NCCL's 600, after which waiting ranks give up.
+        design: Fields of `mg_plugins.emotion.Design`, such as the seed.
     """
 
     priority = 'HIGHEST'  # so that other hooks find the figures
@@ -75,10 +74,16 @@ class EmotionEvalHook(Hook):
         self.min_confidence = min_confidence
         # No baselines: they would need out-of-fold predictions of training sessions.
         self.design = dict(derangements=2, bootstrap=500, baselines=False) | design
-        emotion.Design(**self.design)
+        # Those of the arms that are asked.
+        arms = set(emotion.Design(**self.design).arms)
+        needed = {name: path[1].split(' - ') if path else () for name, path in FIGURES.items()}
+        self.figures = {n: path for n, path in FIGURES.items() if arms.issuperset(needed[n])}
         self.ask = dict(seconds=300.0, timeout=30.0, retries=2) | dict(ask or {})
 
     def before_run(self, runner: Runner) -> None:
+        if left_out := [name for name in FIGURES if name not in self.figures]:
+            asked = ', '.join(self.design['arms'])
+            runner.logger.info(f'Emotion (arms {asked}): no {", ".join(left_out)}')
         for when in ('val', 'test'):
             evaluator = getattr(runner, f'_{when}_evaluator')
             if evaluator is not None and _metric(runner.build_evaluator(evaluator)) is None:
@@ -98,8 +103,12 @@ class EmotionEvalHook(Hook):
         metric = _metric(getattr(runner, f'{mode}_evaluator'))
         source = (metric.dataset_meta or {}).get('source')
         synthetic = source == 'synthetic' or str(metric.prefix).startswith('synthetic')
-        place = _place(runner, mode)
-        outcome: list = [dict.fromkeys(FIGURES, math.nan), '']
+        # When in training it is, or which loop.
+        loop, place = runner._train_loop, mode
+        if mode == 'val' and loop is not None and not isinstance(loop, dict):
+            by_epoch = runner.log_processor.by_epoch
+            place = f'epoch_{loop.epoch}' if by_epoch else f'iter_{loop.iter}'
+        outcome: list = [dict.fromkeys(self.figures, math.nan), '']
         if is_main_process():
             try:
                 outcome[0] = self._evaluate(runner, metric, place, synthetic)
@@ -115,7 +124,7 @@ class EmotionEvalHook(Hook):
         if metrics is not None:
             # NaN where there are none: the runner's log would repeat the last ones as this epoch's.
             prefix = 'synthetic/emotion' if synthetic else 'emotion'
-            metrics.update({f'{prefix}/{name}': figures[name] for name in FIGURES})
+            metrics.update({f'{prefix}/{name}': figures[name] for name in self.figures})
 
     def _evaluate(
         self, runner: Runner, metric: MGMetric, place: str, synthetic: bool
@@ -145,14 +154,14 @@ class EmotionEvalHook(Hook):
         metrics = evaluation.metrics
         metrics['notes'] += notes
         emotion.write_results(folder / place, [evaluation])
-        figures = {name: reduce(getitem, path, metrics) for name, path in FIGURES.items() if path}
+        figures = {n: reduce(getitem, path, metrics) for n, path in self.figures.items() if path}
         answered = sum(arm['answered'] for arm in metrics['arms'].values())
         figures |= {'answered': answered / len(evaluation.records), 'failed': 0}
         figures = {name: math.nan if v is None else float(v) for name, v in figures.items()}
         stopped = metrics['stopped']
         if stopped and metrics['calls'] < (self.ask.get('max_calls') or math.inf):
             raise UserError(stopped)
-        if math.isnan(figures['gain']):
+        if all(arm['accuracy']['value'] is None for arm in metrics['arms'].values()):
             why = stopped or 'no session has an outcome that the template knows'
             raise UserError(f'no figures: {why}; see {folder / place}')
         lexicon = metrics['judge'].get('kind') == 'lexicon'
@@ -172,11 +181,3 @@ def _shares(scores: np.ndarray) -> np.ndarray:
     if (scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-2):
         return np.minimum(scores, 1.0)
     return softmax(scores, axis=1)
-
-
-def _place(runner: Runner, mode: str) -> str:
-    """Name of the folder of an evaluation: when in training it was, or of which loop."""
-    loop = runner._train_loop
-    if mode == 'test' or loop is None or isinstance(loop, dict):
-        return mode
-    return f'epoch_{loop.epoch}' if runner.log_processor.by_epoch else f'iter_{loop.iter}'

@@ -1,7 +1,6 @@
 """Reading an answer out of what a judge wrote: JSON, fenced or broken, prose, thoughts, refusals.
 
-An answer is read where it is unmistakable, and never guessed: two letters, or a letter that no
-option has, is unreadable.
+It is never guessed: two letters, or a letter that no option has, is unreadable.
 """
 
 from __future__ import annotations
@@ -134,7 +133,11 @@ def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
         return Answer(REFUSED, text=text)
     plain, options, sure = _plain(text), task.options, _CONFIDENCE
     if not options:
-        return _open_answer(text, plain)
+        # It declines where it opens with not helping, with nothing before that but excuses.
+        found, status = _NOT_HELPING.search(plain), ANSWERED if text else UNREADABLE
+        if found and not re.search(r'\w', _EXCUSE.sub('', plain[: found.start()])):
+            status = REFUSED
+        return Answer(status, text=text)
     # Every whole JSON object in the text that has an answer.
     whole = [{str(k).lower(): v for k, v in content.items()} for content in json_objects(text)]
     objects = [{'answer': o.get('choice')} | o for o in whole if {'answer', 'choice'} & o.keys()]
@@ -149,29 +152,20 @@ def _read(text: str, task: Task, refusal: bool, stated: bool = False) -> Answer:
         choices, sure = {_choice(value, options) for _, value in found}, _WHOLE_CONFIDENCE
     else:
         choices = _said(plain, options)
-    if len(choices) == 1 and None not in choices:
-        confidence = content.get('confidence') if objects else _confidence_in(plain, sure)
-        reason = content.get('reason')
-        reason = reason if isinstance(reason, str) and reason else text
-        cited = _evidence(content.get('evidence'))
-        return Answer(ANSWERED, choices.pop(), _confidence(confidence), reason, cited)
-    return Answer(REFUSED if _REFUSAL.search(plain) else UNREADABLE, text=text)
-
-
-def _evidence(value: Any) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [value]
-    texts = [v.strip()[:LONGEST_EVIDENCE] for v in values if isinstance(v, str) and v.strip()]
-    return tuple(dict.fromkeys(texts))[:MOST_EVIDENCE]
-
-
-def _open_answer(text: str, plain: str) -> Answer:
-    if not text:
-        return Answer(UNREADABLE)
-    # It declines where it opens with not helping, with nothing before that but excuses.
-    found = _NOT_HELPING.search(plain)
-    if found and not re.search(r'\w', _EXCUSE.sub('', plain[: found.start()])):
-        return Answer(REFUSED, text=text)
-    return Answer(ANSWERED, text=text)
+    if len(choices) != 1 or None in choices:
+        return Answer(REFUSED if _REFUSAL.search(plain) else UNREADABLE, text=text)
+    if not objects and (found := sure.search(plain)) and not (found[2] or '').startswith('/'):
+        content = {'confidence': found[1] + (found[2] or '')}
+    reason, cited = content.get('reason'), content.get('evidence')
+    cited = [v for v in (cited if isinstance(cited, list) else [cited]) if isinstance(v, str)]
+    cited = dict.fromkeys(v.strip()[:LONGEST_EVIDENCE] for v in cited if v.strip())
+    return Answer(
+        ANSWERED,
+        choices.pop(),
+        _confidence(content.get('confidence')),
+        reason if isinstance(reason, str) and reason else text,
+        tuple(cited)[:MOST_EVIDENCE],
+    )
 
 
 def _plain(text: str) -> str:
@@ -184,7 +178,7 @@ def _plain(text: str) -> str:
 
 
 def json_objects(text: str, needed: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """The whole JSON objects in a text that have all fields ``needed``; 100 braces are tried."""
+    """The whole JSON objects in a text that have all fields ``needed``."""
     at, decoder = text.find('{'), json.JSONDecoder(strict=False)
     for _ in range(MOST_OBJECTS):
         if at < 0:
@@ -254,10 +248,3 @@ def _confidence(value: Any) -> float | None:
     if text.endswith('%') or 2 <= share <= 100:  # nobody means 1.2%
         share = share / 100
     return share if 0 <= share <= 1 else None
-
-
-def _confidence_in(text: str, pattern: re.Pattern) -> str | None:
-    found = pattern.search(text)
-    if found is None or (found[2] or '').startswith('/'):
-        return None
-    return found[1] + (found[2] or '')

@@ -1,7 +1,6 @@
 """Scores of answers: what an answer cites, and of open-ended ones how complete and deep they are.
 
-An answer that speaks of gestures gives away that it saw some, but not whose: the comparison of the
-arm with gestures against the placebo stays blind.
+An answer gives away that it saw gestures, but not whose: with against placebo stays blind.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def score_evidence(
             at = match.start()
             name = min(found, key=lambda item, at=at: max(item[0] - at, at - item[1]))[2]
             named.add((name, int(match[1]) * 60 + float(match[2])))
-        words = [match[1] for match in QUOTED.finditer(sentence)]
+        words = QUOTED.findall(sentence)
         if not found and not words and sentence in listed:
             words = [sentence]
         plain = (_plain(quote) for quote in words if not _named(quote, classes))
@@ -84,16 +83,16 @@ def score_evidence(
     # A class cited with a time needs no further mention without one.
     named -= {(name, None) for name, time in named if time is not None}
     places = [
-        [
+        {
             i
             for i, g in enumerate(gestures)
             if g.name == name and (time is None or g.start - TOLERANCE <= time <= g.end + TOLERANCE)
-        ]
+        }
         for name, time in named
     ]
     said = _plain(context)
     supported = sum(map(bool, places)) + sum(quote in said for quote in quotes)
-    return Evidence(len(places) + len(quotes), supported, tuple(sorted(set(sum(places, [])))))
+    return Evidence(len(places) + len(quotes), supported, tuple(sorted(set().union(*places))))
 
 
 def _named(sentence: str, classes: tuple[str, ...]) -> list[tuple[int, int, str]]:
@@ -129,18 +128,15 @@ def grade(
 ) -> tuple[list[dict[str, float] | None], Any]:
     """Score answers (`rubric_task`), blind and in an order shuffled by ``seed``; equal ones once.
 
-    Returns ``completeness`` of each, the share of the rubric's items that it covers, and ``depth``,
-    from 0 to 4 (see ``texts.json``), None where the judge gave none; and what `ask_all` returned.
+    Each gets ``completeness``, the share of the rubric's items that it covers, and ``depth``, 0 to
+    4 (see ``texts.json``), or None from the judge; beside them stands what `ask_all` returned.
     """
     different = list(dict.fromkeys(tasks))
     shuffled = [different[i] for i in np.random.default_rng(seed).permutation(len(different))]
     asked = ask_all(judge, shuffled, cache=cache, **{**(ask or {}), 'read': _read_score})
-    scores = {
-        task: parse_score(told.text, task)
-        for task, told in zip(shuffled, asked.answers, strict=True)
-        if told.status == ANSWERED
-    }
-    return [scores.get(task) for task in tasks], asked
+    told = [answer.text if answer.status == ANSWERED else '' for answer in asked.answers]
+    scores = {task: parse_score(text, task) for task, text in zip(shuffled, told, strict=True)}
+    return [scores[task] for task in tasks], asked
 
 
 def _read_score(reply: Reply, task: Task) -> Answer:

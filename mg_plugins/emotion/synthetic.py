@@ -1,13 +1,12 @@
 """Scenarios of the embedded synthetic set, with and without a link of gestures and outcome.
 
-To each session belongs an invented answer to a reporter whose tone agrees with the outcome in
-`AGREEMENT` of the sessions, drawn without a look at the gestures: the linked and the unlinked set
-differ in nothing but the names of gestures.
+Linked and unlinked set differ in nothing but the names of gestures.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import product
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from .build import build_scenarios, load_template
 from .scenarios import SYNTHETIC, Gesture, Scenario
 from .sessions import Session
 
-AGREEMENT = 0.65
+AGREEMENT = 0.65  # share of sessions in which what is said has the tone of the outcome
 SENTENCES = read_table('emotion/sentences.json')  # what an invented player says
 
 
@@ -28,7 +27,7 @@ def synthetic_scenarios(
 
     Args:
         linked: Whether the outcome shifts how often gestures occur; if not, they tell nothing.
-        seed: Everything random follows from it.
+        seed: Of everything random.
         open_ended: Ask for free text.
         sizes: Numbers of ``subjects`` (24; a third of them, held out as in the set, in split
             'test'), of ``sessions`` of each (6), and of ``clips``, gestures in all (2000).
@@ -46,21 +45,24 @@ def synthetic_scenarios(
         timelines[session].append(gesture)
     held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
     held = np.array([held_out.get(s % subjects, False) for s in range(len(plan.outcome))])
-    agrees = _agreements(plan.outcome, held, _stream(seed, 0))
-    made = []
-    for session, timeline in sorted(timelines.items()):
-        won = bool(plan.outcome[session])
-        made.append(
-            Session(
-                id=f'V{session:04d}',
-                subject=f'S{session % subjects:03d}',
-                gestures=tuple(timeline),
-                state='win' if won else 'lose',
-                transcript=_answer(won == agrees[session], _stream(seed, 1, session)),
-                split='test' if held[session] else 'train',
-                origin=SYNTHETIC,
-            )
+    # Whether tone and outcome agree: by quota in each split and outcome, so that the text alone is
+    # worth as much in small sets as in large ones, and without a look at the gestures.
+    agrees, stream = np.zeros(len(held), bool), _stream(seed, 0)
+    for test, won in product((False, True), (0, 1)):
+        members = stream.permutation(np.flatnonzero((held == test) & (plan.outcome == won)))
+        agrees[members[: round(AGREEMENT * len(members))]] = True
+    made = [
+        Session(
+            id=f'V{session:04d}',
+            subject=f'S{session % subjects:03d}',
+            gestures=tuple(timeline),
+            state='win' if plan.outcome[session] else 'lose',
+            transcript=_said(plan.outcome[session] == agrees[session], _stream(seed, 1, session)),
+            split='test' if held[session] else 'train',
+            origin=SYNTHETIC,
         )
+        for session, timeline in sorted(timelines.items())
+    ]
     template, salt = load_template('post_match'), f'{SYNTHETIC} {seed}'
     return build_scenarios(made, template, open_ended=open_ended, source=SYNTHETIC, salt=salt)
 
@@ -69,18 +71,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(97, *key)))
 
 
-def _agreements(outcome: np.ndarray, held: np.ndarray, stream: np.random.Generator) -> np.ndarray:
-    """Whether tone and outcome agree, a bool a session: by quota in each split and outcome, so that
-    the text alone is worth as much in small sets as in large ones."""
-    agrees = np.zeros(len(outcome), bool)
-    for test in (False, True):
-        for won in (0, 1):
-            members = stream.permutation(np.flatnonzero((held == test) & (outcome == won)))
-            agrees[members[: round(AGREEMENT * len(members))]] = True
-    return agrees
-
-
-def _answer(pleased: bool, stream: np.random.Generator) -> str:
+def _said(pleased: bool, stream: np.random.Generator) -> str:
     """Four sentences, one of which has a tone."""
     sentences = [str(s) for s in stream.choice(SENTENCES['neutral'], 3, replace=False)]
     tone = str(stream.choice(SENTENCES['pleased' if pleased else 'displeased']))

@@ -1,8 +1,7 @@
 """What is asked of a judge, how a scenario is put into words, and what comes back.
 
-The arms of an evaluation differ in the timeline and in nothing else. What is sent is the context,
-gesture names with times and confidences, the question and the options; ids, subject, session,
-states, valences and the truth never are.
+The arms of an evaluation differ in the timeline and in nothing else. Ids, subject, session, states,
+valences and the truth are never sent.
 """
 
 from __future__ import annotations
@@ -82,14 +81,14 @@ class JudgeError(RuntimeError):
 
 
 class Judge(Protocol):
-    """Answers tasks. ``name`` is for people (``'lexicon'``, ``'openai: qwen3-8b'``).
+    """Answers tasks.
 
     It may also have ``reads(task)``, what its answer depends on where that is not the messages and
     the schema (the cache's key is made of it); ``notes``, what a reader should know of how it
     asked; and ``scrub(text)``, which takes a key out of a text.
     """
 
-    name: str
+    name: str  # for people, such as ``'openai: qwen3-8b'``
 
     def identity(self) -> dict[str, Any]:
         """What an answer depends on beside the task: kind, model, parameters. Never a key."""
@@ -119,20 +118,19 @@ def render(
     order: Sequence[int],
     template: Template | None = None,
 ) -> Task:
-    """Turn a scenario into the question of one arm.
+    """The question of one arm.
 
     Args:
         scenario: What is asked about.
         gestures: The timeline to show, the scenario's own or another's; None shows none.
         order: A permutation of the options (open-ended: of the states, which nobody is shown).
-        template: The scenario's template, whose sentence on the domain begins the system text.
+        template: The scenario's, whose sentence on the domain begins the system text.
     """
     if sorted(order) != list(range(len(scenario.states))):
         raise ValueError(f'order {list(order)} is no permutation of {list(scenario.states)}')
     options = () if scenario.open_ended else tuple(scenario.options[i] for i in order)
     parts = [f'Context:\n{scenario.context.strip() or "(nothing is known)"}']
-    if gestures is not None:
-        parts.append(timeline(gestures))
+    parts += [] if gestures is None else [timeline(gestures)]
     parts.append(f'Question: {scenario.question.strip()}')
     if options:
         lettered = zip(LETTERS[: len(options)], options, strict=True)
@@ -153,7 +151,7 @@ def render(
 def rubric_task(question: str, rubric: Sequence[str], answer: str) -> Task:
     """What the rubric judge is sent: question, numbered items and the answer, nothing else."""
     numbers = list(range(1, len(rubric) + 1))
-    items = '\n'.join(f'{i}. {item}' for i, item in zip(numbers, rubric, strict=True))
+    items = '\n'.join(f'{i}. {item}' for i, item in enumerate(rubric, 1))
     schema = _object(
         covered=_list(len(numbers), {'type': 'integer', 'enum': numbers}),
         depth={'type': 'integer', 'enum': list(range(DEPTHS + 1))},
@@ -166,16 +164,14 @@ def timeline(gestures: Sequence[Gesture]) -> str:
     """A line each, ``00:03.2-00:04.0 rub hand (confidence 0.81)``; of truth without confidence."""
     if not gestures:
         return NO_GESTURES
-    lines = [
-        f'{clock(g.start)}-{clock(g.end)} {_line(g.name)}'
-        + (f' (confidence {g.confidence:.2f})' if g.confidence < 1 else '')
-        for g in gestures
-    ]
-    names = sorted({g.name for g in gestures} & set(GLOSSARY))
-    explained = '; '.join(f'{name}: {GLOSSARY[name]}' for name in names)
-    notes = [f'What the names mean: {explained}.'] if names else []
-    notes += [SURE] if any(g.confidence < 1 for g in gestures) else []
-    return '\n'.join([TIMELINE, *lines, *notes])
+    lines = [TIMELINE]
+    for g in gestures:
+        sure = f' (confidence {g.confidence:.2f})' if g.confidence < 1 else ''
+        lines.append(f'{clock(g.start)}-{clock(g.end)} {_line(g.name)}{sure}')
+    if names := sorted({g.name for g in gestures} & GLOSSARY.keys()):
+        explained = '; '.join(f'{name}: {GLOSSARY[name]}' for name in names)
+        lines.append(f'What the names mean: {explained}.')
+    return '\n'.join(lines + [SURE] * any(g.confidence < 1 for g in gestures))
 
 
 def clock(seconds: float) -> str:
@@ -201,7 +197,6 @@ def _object(**fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list(entries: int, items: dict[str, Any]) -> dict[str, Any]:
-    """JSON schema of a bounded list of different entries."""
     return {'type': 'array', 'items': items, 'maxItems': entries, 'uniqueItems': True}
 
 

@@ -76,7 +76,14 @@ class Toy(BaseModel):
 
 
 def make_runner(
-    folder, epochs=2, metric='MGMetric', source='', classes=CLASSES, checkpoint=None, **options
+    folder,
+    epochs=2,
+    metric='MGMetric',
+    source='',
+    classes=CLASSES,
+    checkpoint=None,
+    log_level='WARNING',
+    **options,
 ):
     metainfo = dict(classes=classes, source=source)
     loader = dict(
@@ -103,7 +110,7 @@ def make_runner(
         default_scope='mmaction',
         experiment_name=f'{folder.name}_{id(options)}',
         randomness=dict(seed=0),
-        log_level='WARNING',
+        log_level=log_level,
     )
 
 
@@ -168,6 +175,19 @@ def test_gestures_count_where_nothing_was_said(tmp_path):
     assert figures['synthetic/emotion/acc_without_mg'] == 0.5
     assert figures['synthetic/emotion/acc_with_mg'] >= 0.9
     assert figures['synthetic/emotion/gain_low'] > 0.2
+
+
+def test_two_arms_are_enough_and_what_needs_the_third_is_left_out(tmp_path):
+    left_out = {'acc_placebo', 'gain_over_placebo'}
+    figures = make_runner(tmp_path, arms=('without', 'with'), log_level='INFO').test()
+    told = {name for name in figures if name.startswith('emotion/')}
+    assert told == {f'emotion/{name}' for name in hook.FIGURES.keys() - left_out}
+    assert figures['emotion/failed'] == 0 and figures['emotion/answered'] == 1
+    assert figures['emotion/gain'] == figures['emotion/acc_with_mg'] - 0.5 > 0.2
+    said = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'Emotion (arms without, with): no acc_placebo, gain_over_placebo' in said
+    one = make_runner(tmp_path / 'one', arms=['with']).test()
+    assert one['emotion/acc_with_mg'] >= 0.9 and 'emotion/gain' not in one
 
 
 def test_a_dead_endpoint_is_a_warning_and_a_marked_metric(tmp_path, caplog):

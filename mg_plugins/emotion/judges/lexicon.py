@@ -83,11 +83,7 @@ def _analyzer():
 
 
 class LexiconJudge:
-    """Answers by `Prior` (the documented one by default) and `sentiment`, in the JSON of a model.
-
-    z becomes a point between the least and the most pleasant of the states in question, and the
-    state nearest to it is chosen; of equally near ones the first by name.
-    """
+    """Answers by a `Prior` (the documented one by default) and `sentiment`, as a model would."""
 
     name = 'lexicon'
 
@@ -110,7 +106,7 @@ class LexiconJudge:
         return {'gestures': gestures, **fields}
 
     async def reply(self, task: Task) -> Reply:
-        """Answer one task."""
+        """Say what weighs most, and answer."""
         gestures, prior = task.gestures or (), self.prior
         unknown = {g.name for g in gestures if g.name not in prior.affect}
         tone = sentiment(task.context)
@@ -135,7 +131,11 @@ class LexiconJudge:
 
 
 def _choose(z: float, states: Sequence[str], valences: Sequence[float]) -> tuple[int, float]:
-    """Index of the state nearest to log-odds ``z``, and a confidence in [0, 1]."""
+    """Index of the state nearest to log-odds ``z``, and a confidence in [0, 1].
+
+    z becomes a point between the least and the most pleasant state; of equally near states the
+    first by name is chosen.
+    """
     low, high = min(valences), max(valences)
     if low == high:
         return min(range(len(states)), key=lambda i: states[i]), 1 / len(states)
@@ -152,27 +152,26 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
     """Fit the affect of gestures, and the weights of text and gestures, to labelled scenarios.
 
     A gesture's affect is the log of its share among the gestures of pleasant states over that among
-    those of unpleasant ones (states above and below the middle of the valences), each share
-    smoothed towards the gesture's overall share by as many gestures as there are classes. The
-    weights and the bias are a logistic regression's whose gesture feature comes from folds of
-    subjects, so that chance earns no weight; a negative one of the gestures becomes 0. Scenarios of
-    split ``'test'``, or without a state, are left out.
+    those of unpleasant ones (states above and below the middle of the valences), smoothed towards
+    its overall share by as many gestures as there are classes. Weights and bias are a logistic
+    regression's whose gesture feature comes from folds of subjects, so that chance earns no weight;
+    a negative one of the gestures becomes 0. Scenarios of split ``'test'`` are left out.
     """
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
     from sklearn.naive_bayes import MultinomialNB
 
-    labelled = [(s, _pleasant(s)) for s in scenarios if s.split != 'test' and s.state]
-    labelled = [(s, pleasant) for s, pleasant in labelled if pleasant is not None]
-    pleasant, groups = np.array([of for _, of in labelled]), [s.subject for s, _ in labelled]
+    above = [(s, _above_middle(s)) for s in scenarios if s.split != 'test' and s.state]
+    labelled = [s for s, valence in above if valence]
+    pleasant, groups = np.array([v > 0 for _, v in above if v]), [s.subject for s in labelled]
     if len(set(pleasant)) < 2 or len(set(groups)) < 2:
         raise ValueError(
             f'a prior cannot be fitted to {len(labelled)} labelled training scenarios of '
             f'{len(set(groups))} subjects: two subjects or more and both kinds of state are needed'
         )
-    names = sorted({g.name for s, _ in labelled for g in s.gestures})
-    seen = [[(g.name, g.confidence) for g in s.gestures] for s, _ in labelled]
+    names = sorted({g.name for s in labelled for g in s.gestures})
+    seen = [[(g.name, g.confidence) for g in s.gestures] for s in labelled]
     bags = np.array([[sum(c for n, c in of if n == name) for name in names] for of in seen])
 
     def affect(of: np.ndarray) -> Prior:
@@ -182,10 +181,10 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
         values = model.feature_log_prob_[1] - model.feature_log_prob_[0]
         return Prior('fitted', dict(zip(names, values.tolist(), strict=True)), overall @ values)
 
-    features = np.array([[sentiment(s.context), 0.0] for s, _ in labelled])
+    features = np.array([[sentiment(s.context), 0.0] for s in labelled])
     for train, test in GroupKFold(min(FOLDS, len(set(groups)))).split(features, groups=groups):
         fold = affect(train)
-        features[test, 1] = [fold.lean(labelled[i][0].gestures) for i in test]
+        features[test, 1] = [fold.lean(labelled[i].gestures) for i in test]
     scale = features.std(axis=0)
     # The same text everywhere has a deviation of rounding noise, not of 0.
     scale[scale < 1e-9] = 1.0
@@ -198,8 +197,7 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
     return Prior(name, whole.affect, usual, text=text, gestures=gestures, bias=bias)
 
 
-def _pleasant(scenario: Scenario) -> bool | None:
-    """Whether the state is of the pleasant half; None in the very middle."""
+def _above_middle(scenario: Scenario) -> float:
+    """How far the state's valence is above the middle of all."""
     middle = (min(scenario.valences) + max(scenario.valences)) / 2
-    valence = scenario.valences[scenario.states.index(scenario.state)]
-    return None if valence == middle else valence > middle
+    return scenario.valences[scenario.states.index(scenario.state)] - middle
