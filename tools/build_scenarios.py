@@ -3,21 +3,19 @@
 python tools/build_scenarios.py SOURCE [SOURCE …] --template NAME --out FILE [options]
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from options import run
+from options import Parser, run
 
 SHOWN = 60
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Make scenarios (JSON lines), which tools/eval_emotion.py asks a judge about.\n'
         'What leaves a machine later is what its --show prints, and nothing else.',
@@ -50,29 +48,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Build and write."""
+    """Sessions to scenarios, with a summary of both."""
     args = build_parser().parse_args()
     from mg_plugins import emotion
-    from mg_plugins.errors import UserError
+    from mg_plugins.errors import UserError, counted
 
     if args.out.is_dir() or str(args.out) in args.sources:
         raise UserError(f'--out {args.out} must be a file of its own')
     if not 0 <= args.min_confidence <= 1:
         raise UserError(f'--min-confidence {args.min_confidence} is not from 0 to 1')
-    scenarios = build(args, emotion.load_template(args.template))
-    try:
-        emotion.save_scenarios(args.out, scenarios)
-    except OSError as error:
-        raise UserError(f'--out {args.out} cannot be written: {error.strerror}') from None
-    print(f'written: {args.out}; tools/eval_emotion.py --show prints what would be sent')
-
-
-def build(args: argparse.Namespace, template: object) -> list:
-    """Sessions to scenarios, with a summary of both."""
-    from mg_plugins import emotion
-    from mg_plugins.errors import counted
-
     notes: list[str] = []
+    template = emotion.load_template(args.template)
     sessions, source = emotion.load_sessions(args.sources, args.split, notes=notes)
     if args.outcomes:
         sessions = emotion.with_outcomes(sessions, args.outcomes)
@@ -106,7 +92,11 @@ def build(args: argparse.Namespace, template: object) -> list:
         if found:
             notes.append(f'{counted(len(found), what)}, such as {", ".join(found[:5])}')
     summarise(scenarios, redactor, notes)
-    return scenarios
+    try:
+        emotion.save_scenarios(args.out, scenarios)
+    except OSError as error:
+        raise UserError(f'--out {args.out} cannot be written: {error.strerror}') from None
+    print(f'written: {args.out}; tools/eval_emotion.py --show prints what would be sent')
 
 
 def summarise(scenarios: list, redactor: object, notes: list[str]) -> None:
@@ -116,15 +106,13 @@ def summarise(scenarios: list, redactor: object, notes: list[str]) -> None:
     print(f'{len(scenarios)} scenarios, source: {first.source} ({first.origin} gestures{above})')
     splits = Counter(s.split or 'none' for s in scenarios)
     states = Counter(s.state or 'not known' for s in scenarios).most_common()
-    rows = {
-        'subjects': len({scenario.subject for scenario in scenarios}),
-        'gestures': sum(len(scenario.gestures) for scenario in scenarios),
-        **{f'state {name}': count for name, count in states},
-        **{f'split {name}': count for name, count in sorted(splits.items())},
-        **{f'masked as {what}': count for what, count in sorted(redactor.masked.items())},
-    }
-    for what, count in rows.items():
-        print(f'  {what}: {count}')
+    print(f'  subjects: {len({scenario.subject for scenario in scenarios})}')
+    print(f'  gestures: {sum(len(scenario.gestures) for scenario in scenarios)}')
+    masked = sorted(redactor.masked.items())
+    groups = {'state': states, 'split': sorted(splits.items()), 'masked as': masked}
+    for what, rows in groups.items():
+        for name, count in rows:
+            print(f'  {what} {name}: {count}')
     for note in notes:
         print(f'note: {note}')
     if found := redactor.report():

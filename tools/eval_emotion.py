@@ -3,17 +3,13 @@
 python tools/eval_emotion.py --scenarios synthetic|FILE.jsonl --out DIR [options]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from options import at_least, run
+from options import Parser, at_least, run
 
 STOPPED_EARLY = 3
 # Subjects, sessions of each and gestures of the synthetic sets: large enough that the link is found
@@ -27,9 +23,9 @@ DESIGN = ('arms', 'derangements', 'seed', 'limit')
 ASK = ('concurrency', 'timeout', 'retries', 'max_calls')
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Ask a judge about scenarios without micro-gestures, with them, and with those '
         'of other\nscenarios (placebo), and compare the arms. Writes metrics.json, answers.jsonl '
@@ -130,7 +126,12 @@ def main() -> int:
             options = dict(name=name, rubric_judge=rubric, cache=cache, **design)
             options['templates'] = {**emotion.shipped_templates(scenarios), **own}
             with tqdm(desc=name, leave=False, disable=None) as bar:
-                ask['progress'] = partial(advance, bar)
+
+                def progress(done: int, total: int, bar: tqdm = bar) -> None:
+                    bar.total = total
+                    bar.update(done - bar.n)
+
+                ask['progress'] = progress
                 evaluations.append(emotion.evaluate(scenarios, judge, ask=ask, **options))
     stopped = [e.metrics['stopped'] for e in evaluations if e.metrics['stopped']]
     if not any(record['reply'] is not None for e in evaluations for record in e.records):
@@ -147,7 +148,10 @@ def main() -> int:
 
 def json_object(text: str) -> dict:
     """A ``type`` of arguments."""
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
     if not isinstance(content, dict):
         raise argparse.ArgumentTypeError(f'{text[:60]}: a JSON object was expected')
     return content
@@ -160,22 +164,13 @@ def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:
     for key in ('prior',) if args.judge == 'openai' else (*OPENAI, 'rubric_judge'):
         if getattr(args, key):
             raise ValueError(f'--{key.replace("_", "-")} says nothing to --judge {args.judge}')
-    rubric = args.rubric_judge
     if args.judge == 'lexicon':
         return make_judge('lexicon', prior=choose_prior(scenarios, args.prior)), None
     options = {key: getattr(args, key) for key in OPENAI if key == 'model' or getattr(args, key)}
     options |= {'extra': options.pop('extra_body', None), 'seed': args.seed}
-    judge = make_judge('openai', **options)
-    if rubric == 'none':
-        return judge, None
+    judge, rubric = make_judge('openai', **options), args.rubric_judge
     options['model'] = args.model if rubric in (None, 'judge') else rubric
-    return judge, make_judge('openai', **options)
-
-
-def advance(bar: Any, done: int, total: int) -> None:
-    """Show how many questions of a set are done, and of how many."""
-    bar.total = total
-    bar.update(done - bar.n)
+    return judge, None if rubric == 'none' else make_judge('openai', **options)
 
 
 def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, design: dict) -> None:
@@ -184,7 +179,7 @@ def show(args: argparse.Namespace, sets: dict[str, list], templates: dict, desig
 
     scenarios = next(iter(sets.values()))  # ids of the synthetic sets are the same
     known = {**shipped_templates(scenarios), **templates}
-    shown = previews(scenarios, args.show, templates=known, **{**design, 'limit': None})
+    shown = previews(scenarios, args.show, templates=known, **design | {'limit': None})
     for title, task in shown:
         print(f'===== {title}\n--- system\n{task.system}\n--- user\n{task.user}\n')
     if args.judge == 'lexicon':

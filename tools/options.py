@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 # The workers of data loading and the processes of experiments inherit it; users override it.
 if 'GOMP_SPINCOUNT' not in os.environ:
@@ -41,6 +42,13 @@ def run(main: Callable[[], int | None], goes_on: str = '') -> None:
         print(f'{name}: {error}', file=sys.stderr)
         status = 1
     sys.exit(status)
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is one sentence, as every error is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'{self.prog}: {message} (--help tells more)\n')
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -3,17 +3,15 @@
 python tools/probe_identity.py [--keypoints FILE] [--scenarios FILE] [--out DIR]
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from options import at_least, run
+from options import Parser, at_least, run
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Name the subject of held-out sessions by logistic regression, and compare\n'
         'that with chance and with shuffled subjects. Without a source: the synthetic set.',
@@ -30,32 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Collect samples, probe them and report."""
+    """Collect samples of every source that was given, or of the synthetic set, and probe them."""
     args = build_parser().parse_args()
-    from mg_plugins.emotion import identity
-    from mg_plugins.files import write_json
-
-    samples, source = collect(args)
-    design = dict(shuffles=args.shuffles, seed=args.seed)
-    probes = [identity.probe_subjects(part, **design) for part in samples]
-    print(f'Subjects told apart ({source}):')
-    for p in probes:
-        print(
-            f'  by {p["name"]}: {p["accuracy"]:.3f} ({p["low"]:.2f} to {p["high"]:.2f}) of '
-            f'{p["sessions"]} held-out sessions of {p["subjects"]} subjects; chance '
-            f'{p["chance"]:.3f}, shuffled {p["null_high"]:.3f}, p = {p["p"]:.3f}'
-        )
-    print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
-    print('A lower bound: a better classifier may tell people apart better than this one.')
-    if args.out:
-        write_json(args.out / 'identity.json', {'version': 1, 'source': source, 'probes': probes})
-        print(f'written: {args.out / "identity.json"}')
-
-
-def collect(args: argparse.Namespace) -> tuple[list, str]:
-    """Samples of every source that was given, or of the synthetic set, and what to call them."""
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
+    from mg_plugins.files import write_json
 
     keypoints = args.keypoints
     scenarios = load_scenarios(args.scenarios) if args.scenarios else []
@@ -72,7 +49,21 @@ def collect(args: argparse.Namespace) -> tuple[list, str]:
     if scenarios:
         samples.append(identity.timeline_samples(scenarios))
         sources += [scenario.source for scenario in scenarios]
-    return samples, ', '.join(dict.fromkeys(sources))
+    source = ', '.join(dict.fromkeys(sources))
+    design = dict(shuffles=args.shuffles, seed=args.seed)
+    probes = [identity.probe_subjects(part, **design) for part in samples]
+    print(f'Subjects told apart ({source}):')
+    for p in probes:
+        print(
+            f'  by {p["name"]}: {p["accuracy"]:.3f} ({p["low"]:.2f} to {p["high"]:.2f}) of '
+            f'{p["sessions"]} held-out sessions of {p["subjects"]} subjects; chance '
+            f'{p["chance"]:.3f}, shuffled {p["null_high"]:.3f}, p = {p["p"]:.3f}'
+        )
+    print('Shuffled: the 95th percentile when subjects are shuffled among sessions.')
+    print('A lower bound: a better classifier may tell people apart better than this one.')
+    if args.out:
+        write_json(args.out / 'identity.json', {'version': 1, 'source': source, 'probes': probes})
+        print(f'written: {args.out / "identity.json"}')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,4 @@
-"""The arms of an evaluation: without gestures, with them, and with those of another scenario.
-
-What gestures gain over that placebo comes from what they say, and not from a longer prompt.
-"""
-
-from __future__ import annotations
+"""The arms of an evaluation: without gestures, with them, and, as a placebo, with another's."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,10 +143,7 @@ def choose_prior(scenarios: Sequence[Scenario], wish: str | None = None) -> Prio
 def previews(
     scenarios: Sequence[Scenario], wanted: str = '', **design: Any
 ) -> list[tuple[str, Task]]:
-    """What would be sent for one scenario (the first by default) of a set, as titles and tasks.
-
-    ``design`` are arguments of `plan_questions`.
-    """
+    """Titles and tasks of one scenario (the first by default), as `plan_questions` makes them."""
     cases = judged(scenarios)
     ids = [case.id for case in cases]
     if not cases or (wanted and wanted not in ids):

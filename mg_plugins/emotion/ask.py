@@ -1,7 +1,5 @@
 """Asking many questions at a time: every one ends as one `Answer`, whatever happens to it."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import random
@@ -72,15 +70,10 @@ class Asked:
 
 
 def ask_all(judge: Judge, tasks: Sequence[Task], **options: Any) -> Asked:
-    """Ask all tasks and wait for their answers; the judge is closed at the end.
+    """Ask all tasks, equal ones once, and wait for their answers; the judge is closed at the end.
 
-    It works inside a running event loop too: the asking has a thread of its own. Ctrl-C stops it;
-    what has arrived is in the cache.
-
-    Args:
-        judge: Its ``scrub(text)``, if it has one, takes its secrets out of all texts.
-        tasks: Equal ones (same messages, same sample) are asked once.
-        options: Fields of `Asking`: cache, concurrency, timeout, retries, max_calls and more.
+    ``options`` are fields of `Asking`: cache, concurrency, timeout, retries, max_calls and more.
+    It works inside a running event loop too: the asking has a thread of its own.
     """
     run = Asking(judge, list(tasks), **options)
     with ThreadPoolExecutor(1, 'ask') as pool:
@@ -134,6 +127,7 @@ class Asking:
                 f'concurrency {self.concurrency}, timeout {self.timeout}, retries {self.retries}: '
                 'at least 1, above 0 and at least 0 were expected'
             )
+        self.scrub = getattr(self.judge, 'scrub', str)  # takes a judge's secrets out of a text
         self.asked, self.pace, self.jitter = Asked(), Pace(self.concurrency), random.Random(0)
         self.arrived, self.done, self.began = False, 0, time.monotonic()  # any reply; tasks done
         # Since the last reply: questions given up, and, before any, connections refused.
@@ -197,14 +191,11 @@ class Asking:
         """Read replies; one that cannot be read is asked for anew, `REASK` times ever."""
         for reply in replies:
             answer = self.read(reply, question.task)
-            question.read.append((reply, replace(answer, text=self._scrub(answer.text))))
+            question.read.append((reply, replace(answer, text=self.scrub(answer.text))))
             question.tries, question.error = 0, None
         answer = question.best()[1]
         if answer and (answer.status not in UNREAD or len(question.read) > REASK):
             question.answer = answer
-
-    def _scrub(self, text: str) -> str:
-        return getattr(self.judge, 'scrub', str)(text)
 
     async def _handle(self, question: _Question) -> None:
         """Bring one question on by one request, and count it where it is done.
@@ -270,7 +261,7 @@ class Asking:
             raise error
         if not isinstance(error, JudgeError):
             # No question is lost to a judge's mistake.
-            error = JudgeError(self._scrub(f'{type(error).__name__}: {error}'))
+            error = JudgeError(self.scrub(f'{type(error).__name__}: {error}'))
         question.error = error
         question.tries -= error.free
         if error.busy:

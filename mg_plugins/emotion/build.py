@@ -1,7 +1,5 @@
 """Scenarios from sessions: a template asks, names, subjects and recordings are hidden."""
 
-from __future__ import annotations
-
 import os
 import re
 import secrets
@@ -101,15 +99,14 @@ def build_scenarios(
     threshold: float | None = None,
     notes: list[str] | None = None,
 ) -> list[Scenario]:
-    """A scenario a session, with opaque ids and redacted text, in the order of the sessions.
+    """A scenario a session, with opaque ids and redacted text.
 
-    The order is not that of the ids, which differ by salt: the timelines that an evaluation
-    exchanges depend on it.
+    The order stays that of the sessions (ids differ by salt): which timelines an evaluation
+    exchanges depends on it.
 
     Args:
         sessions: One whose state is neither the template's nor empty is left out.
-        template: How to ask.
-        open_ended: Ask for free text.
+        template: How to ask; for free text if ``open_ended``.
         source: Where the sessions come from, for reports; it is not sent.
         redactor: Masks given names in what was said and in names of gestures, and counts.
         salt: Of the ids; random by default, so that nobody can recompute them from known names.

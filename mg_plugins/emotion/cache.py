@@ -1,7 +1,5 @@
 """Replies on disk, keyed by what they depend on: a killed run goes on, a rerun asks nothing."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

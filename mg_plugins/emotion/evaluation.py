@@ -1,7 +1,5 @@
 """Three arms, one judge, paired: does a judge understand more when it sees micro-gestures?"""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,13 +53,12 @@ def evaluate(
     Args:
         scenarios: Either all multiple choice or all open-ended; those of split ``'train'`` fit the
             baselines and are not judged.
-        judge: Who answers.
+        judge: Who answers; ``cache`` keeps the replies.
         name: Of the set, in reports.
-        cache: Where replies are kept.
-        ask: Further arguments of `ask.ask_all`: concurrency, timeout, retries, max_calls, progress.
+        ask: Further arguments of `ask_all`: concurrency, timeout, retries, max_calls, progress.
         templates: By domain, for system texts and rubrics; the package's own by default.
         rubric_judge: Scores open-ended answers; without one only their evidence is scored.
-        design: Fields of `arms.Design`.
+        design: Fields of `Design`.
     """
     started = time.perf_counter()
     plan, cases = Design(**design), judged(scenarios)

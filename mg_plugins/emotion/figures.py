@@ -1,9 +1,4 @@
-"""The records of an evaluation, counted by scenario, and the figures that come of the counts.
-
-A scenario counts once in every figure but for ece and brier, which count answers.
-"""
-
-from __future__ import annotations
+"""The records of an evaluation, counted by scenario (ece and brier count answers), and figures."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +23,7 @@ Record = Mapping[str, Any]
 
 
 class Tally:
-    """Records of questions, counted by scenario; ``draws`` and ``seed`` are the bootstrap's.
-
-    Scenarios of unknown state, and those that were not asked to the end, take no part in figures
-    that need the truth.
-    """
+    """Records of questions, counted by scenario; ``draws`` and ``seed`` are the bootstrap's."""
 
     def __init__(
         self, cases: Sequence[Scenario], records: Sequence[Record], draws: int, seed: int
@@ -44,6 +35,7 @@ class Tally:
         self.pairs = [(a, b) for a, b in COMPARISONS if {a, b} <= set(self.of)]
         self.states = list(dict.fromkeys(state for case in cases for state in case.states))
         asked = {r['scenario'] for r in records}
+        # What was not asked to the end, or has no known state, takes no part where truth is needed.
         self.cut = {r['scenario'] for r in records if r['status'] == NOT_ASKED}
         self.judged = [name for name in self.cases if name in asked - self.cut]
         self.known = [name for name in self.judged if self.cases[name].state]
@@ -130,10 +122,9 @@ class Tally:
         return results
 
     def open(self) -> tuple[dict, dict]:
-        """Completeness, depth and evidence by arm, and their paired gains by pair of arms.
+        """`OPEN` by arm, and their paired gains; the evidence alone where nothing is rated.
 
-        A question without an answer has 0 in all; one that the rubric judge gave no score is left
-        out, from a gain in both arms. Without a rubric judge there is the evidence alone.
+        No answer is 0 in all; one that the rubric judge gave no score is left out.
         """
         rated = any('depth' in r for r in self.records)
 
@@ -195,10 +186,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Exact McNemar test on scenarios that two arms judged, (n,) whether each was right.
-
-    It takes scenarios as independent: the clustered interval of the gain is the safer of the two.
-    """
+    """Exact test on whether two arms were right, (n,); it takes scenarios as independent."""
     from scipy.stats import binomtest
 
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
@@ -214,15 +202,11 @@ def majority(votes: np.ndarray) -> np.ndarray:
 def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int = 0) -> dict:
     """A learned baseline by the protocol published with iMiGUE: from counts of gestures to states.
 
-    A logistic regression on what occurs in two training sessions or more. The strength of its L2
-    penalty is chosen by the log-likelihood of the true state under cross-validation that keeps a
-    training subject on one side; ``seed`` is that of the folds. Where test timelines come from a
-    recogniser, training ones must be out-of-fold predictions (``tools/compare.py --leave-out``):
-    one names what it was trained on far better.
-
-    Returns:
-        ``predictions``, the likeliest state of each test scenario, and ``train_sessions``, how many
-        (each counts once) it was fitted on.
+    ``predictions`` of a logistic regression on what occurs in two or more of so many
+    ``train_sessions``. The strength of its L2 penalty is chosen by the log-likelihood of the true
+    state over folds (of ``seed``) by subject. Where test timelines come from a recogniser, training
+    ones must be out-of-fold predictions (``tools/compare.py --leave-out``): one names what it was
+    trained on far better.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV

@@ -1,9 +1,4 @@
-"""How well people can be told apart from what is kept of them: a probe, not a promise.
-
-A standardised logistic regression names the subject of held-out sessions: a lower bound.
-"""
-
-from __future__ import annotations
+"""How well people can be told apart from what is kept of them: a probe, a lower bound."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,8 +25,7 @@ def keypoint_samples(content: Mapping[str, Any]) -> Samples:
     """Statistics of body and posture from the key points of an annotation file's ``content``.
 
     Per clip, of the person with most detected joints, in body-centred coordinates (2D: in shoulder
-    widths): mean and standard deviation over time, and median length of every bone; 0 of joints
-    that are never detected.
+    widths).
     """
     from mg_plugins.data.layouts import get_layout
     from mg_plugins.data.skeleton import detected_joints, normalise
@@ -75,13 +69,11 @@ def timeline_samples(scenarios: Sequence[Scenario]) -> Samples:
 
 
 def probe_subjects(samples: Samples, *, shuffles: int = 200, seed: int = 0) -> dict[str, Any]:
-    """Measure how well the subjects of held-out sessions are named.
+    """Measure how well a logistic regression names the subjects of held-out sessions.
 
-    Returns:
-        ``name`` of the samples; ``accuracy``, the share of held-out sessions whose subject was
-        named, with its 95% interval ``low``, ``high`` (both equal it at 0 and 1); ``chance``;
-        ``null_high``, the 95th percentile with subjects shuffled among the sessions; ``p``, how
-        often these do as well; numbers of ``subjects``, ``sessions``, ``features``.
+    ``accuracy`` is the share that it named, with a 95% interval ``low``, ``high`` (both equal it at
+    0 and 1); ``null_high`` the 95th percentile with subjects shuffled among the sessions, ``p`` how
+    often these do as well.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -118,7 +110,7 @@ def probe_subjects(samples: Samples, *, shuffles: int = 200, seed: int = 0) -> d
 
 
 def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Mean, spread and bone lengths of one person: points (T, V, C), seen (T, V)."""
+    """Mean and deviation over time, and median bone lengths: points (T, V, C), seen (T, V)."""
     body = np.ma.array(points, mask=np.repeat(~seen[..., None], points.shape[-1], -1))
     a, b = np.array(bones).T
     length = np.linalg.norm(points[:, a] - points[:, b], axis=-1)

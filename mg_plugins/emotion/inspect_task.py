@@ -1,11 +1,7 @@
 """The evaluation as a task of Inspect: the same scenarios, arms, prompts, parser and figures.
 
-    inspect eval mg_plugins/emotion/inspect_task.py --model openai/gpt-5-mini -T scenarios=my.jsonl
-
-A sample is one question; every one of a scenario counts as in `evaluation`.
+inspect eval mg_plugins/emotion/inspect_task.py --model openai/gpt-5-mini -T scenarios=my.jsonl
 """
-
-from __future__ import annotations
 
 import math
 import os
@@ -37,14 +33,13 @@ def emotion(
     bootstrap: int = 2000,
     **design: Any,
 ) -> Task:
-    """Three arms on multiple-choice scenarios of known state.
+    """Three arms on multiple-choice scenarios of known state, a sample a question.
 
     Args:
         scenarios: A file of tools/build_scenarios.py, or ``'synthetic'``.
         template: The scenarios' own template, if it is none of the package.
         cases: Judge so many scenarios, by chance; the placebo still exchanges among all.
         seed: Of everything random, the model's draws included.
-        bootstrap: How often subjects are drawn for intervals.
         design: Further fields of `mg_plugins.emotion.Design`.
     """
     made = scenarios == 'synthetic'

@@ -1,7 +1,5 @@
 """`EmotionEvalHook`: what a recogniser's own predictions say about states, while it trains."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import reduce

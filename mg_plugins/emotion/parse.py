@@ -1,9 +1,7 @@
 """Reading an answer out of what a judge wrote: JSON, fenced or broken, prose, thoughts, refusals.
 
-It is never guessed: two letters, or a letter that no option has, is unreadable.
+Never guessing: two letters, or a letter that no option has, is unreadable.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -74,10 +72,9 @@ _REFUSAL, _NOT_HELPING, _EXCUSE = (
 def parse_reply(reply: Reply, task: Task) -> Answer:
     """Read a reply; never raises.
 
-    Thoughts are set apart first and kept with the answer. Of a multiple-choice task the letter, or
-    the option itself, is looked for in JSON, in JSON that is cut off or badly quoted, and in prose,
-    in this order; where the message is empty, in finished thoughts that state an answer as JSON or
-    in a box. Of an open-ended task any text is an answer. All texts can be written as UTF-8.
+    Thoughts are set apart first. The letter, or the option itself, is looked for in JSON, in JSON
+    that is cut off or badly quoted, and in prose; where the message is empty, in finished thoughts
+    that state an answer as JSON or in a box. Of an open-ended task any text is an answer.
     """
     text, thoughts = split_thoughts(reply.text[:MOST_REPLY])
     thoughts, cut = reply.thoughts[:MOST_REPLY] or thoughts, reply.finish == 'length'

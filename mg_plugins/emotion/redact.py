@@ -1,10 +1,7 @@
-"""Opaque ids, and text without the names that somebody knew to name.
+"""Opaque ids, and text without the names that were given; what else looks like one is reported.
 
-Whatever else looks like a name is reported, never masked: a person decides. None of this is a
-promise: what was said can identify somebody without any name.
+None of this is a promise: what was said can identify somebody without any name.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
@@ -83,15 +80,12 @@ def read_names(path: str | os.PathLike) -> list[str]:
 
 
 class Redactor:
-    """Masks names, addresses, links, handles and long numbers; keeps count.
+    """Masks names (an entry a person, aliases after commas), addresses, links, handles and numbers.
 
     A name is found whatever its case, accents, hyphens and apostrophes, with possessives, in other
     spellings (see `SPELLINGS`), as a whole and by its parts ("Ann Lee" gives "Ann" and "Lee"); what
     two persons share becomes ``[PERSON]``. Of names that are common words (`WORDS`, `OPENERS`) one
     that is given alone is masked where it is capitalised, a part only if it begins no sentence.
-
-    Args:
-        names: One entry a person; other names of the same person after commas.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -104,8 +98,7 @@ class Redactor:
         self._first: dict[str, Counter[str]] = defaultdict(Counter)
         self._lower: set[str] = set()
         self._names: dict[str, set[str]] = defaultdict(set)  # placeholders by key
-        self._alone: set[str] = set()
-        self._longest = 0  # tokens of a name
+        self._alone, self._longest = set(), 0  # keys of names given alone; tokens of a name
         entries = dict.fromkeys(' '.join(_clean(name).split()) for name in names)
         for number, entry in enumerate(filter(_keys, entries), 1):
             for name in entry.split(','):
@@ -138,10 +131,7 @@ class Redactor:
 
     @property
     def possible(self) -> dict[str, Counter[str]]:
-        """What else looks like a name in all texts so far, to how often and where.
-
-        A word that is capitalised only first in sentences counts if no text has it in lower case.
-        """
+        """What else looks like a name, to how often and where; not what is in lower case too."""
         found = {name: places.copy() for name, places in self._within.items()}
         for name, places in self._first.items():
             if name in found or name.casefold() not in self._lower:

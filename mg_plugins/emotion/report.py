@@ -1,11 +1,4 @@
-"""What an evaluation leaves behind: figures, every prompt and answer, and the report.
-
-The report is one HTML file that needs nothing else. Scripts write text nodes only, and the page's
-own Content-Security-Policy names the hashes of its style and script: whatever a prompt or an
-answer holds, it does not run.
-"""
-
-from __future__ import annotations
+"""What an evaluation leaves behind: figures, every prompt and answer, and the report."""
 
 import base64
 import hashlib
@@ -42,8 +35,7 @@ def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) 
 
     Each is written whole or not at all, and none before the contents of all three are there.
     """
-    metrics = [evaluation.metrics for evaluation in evaluations]
-    records = [evaluation.records for evaluation in evaluations]
+    metrics, records = [e.metrics for e in evaluations], [e.records for e in evaluations]
     lines = (json.dumps(record, ensure_ascii=False) for of in records for record in of)
     content = {'version': VERSION, 'evaluations': metrics}
     contents = {
@@ -60,7 +52,11 @@ def write_results(folder: str | os.PathLike, evaluations: Sequence[Evaluation]) 
 def render_report(
     evaluations: Sequence[Mapping[str, Any]], records: Sequence[Sequence[Mapping[str, Any]]]
 ) -> str:
-    """The report's HTML, of the figures and the questions (``records``) of each evaluated set."""
+    """The report's HTML, of the figures and the questions (``records``) of each evaluated set.
+
+    Scripts write text nodes only, and its Content-Security-Policy names the hashes of style and
+    script: whatever a prompt or an answer holds, it does not run.
+    """
     files = {path.name: path.read_text(encoding='utf-8') for path in TEMPLATE.iterdir()}
     script = f"'use strict';\n(() => {{\n{files['figures.js']}\n{files['cases.js']}\n}})();"
     numbers: dict[str, int] = {}

@@ -1,9 +1,7 @@
 """What a judge is asked about: a scenario and its micro-gestures, one JSON object a line of a file.
 
-The field types of the dataclasses are pydantic's: what a file may hold stands beside its name.
+Field types are pydantic's: what a file may hold stands beside its name.
 """
-
-from __future__ import annotations
 
 import codecs
 import csv

@@ -3,8 +3,6 @@
 An answer gives away that it saw gestures, but not whose: with against placebo stays blind.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,18 +48,13 @@ def score_evidence(
     context: str,
     vocabulary: Iterable[str],
 ) -> Evidence:
-    """Hold what an answer cites against its scenario.
+    """Hold what an answer cites against its scenario, whatever the answer was shown.
 
-    A gesture is cited where its class is named, in any inflection ("rubbing her hands" for ``rub
-    hand``), with a time if one stands in the same sentence; words where they are quoted. A citation
-    is supported where the class occurs in the timeline (a time that is given within half a second
-    of such a segment), or the quoted words stand in the context.
-
-    Args:
-        text: The answer, or its reason.
-        cited: Places that the answer lists as evidence; each counts as one sentence.
-        gestures, context: The scenario's own, whatever the answer was shown.
-        vocabulary: Class names that may be cited, beside those of the timeline.
+    A gesture is cited where its class (one of ``vocabulary`` or the timeline) is named, in any
+    inflection ("rubbing her hands" for ``rub hand``), with a time if one stands in the same
+    sentence; words where they are quoted. Each place ``cited`` counts as a sentence. A citation is
+    supported where the class occurs in the timeline (a time that is given within half a second of
+    such a segment), or the quoted words stand in the context.
     """
     classes = tuple(sorted({*vocabulary, *(g.name for g in gestures)}))
     named: set[tuple[str, float | None]] = set()  # classes, each with a time or None
@@ -128,8 +121,8 @@ def grade(
 ) -> tuple[list[dict[str, float] | None], Any]:
     """Score answers (`rubric_task`), blind and in an order shuffled by ``seed``; equal ones once.
 
-    Each gets ``completeness``, the share of the rubric's items that it covers, and ``depth``, 0 to
-    4 (see ``texts.json``), or None from the judge; beside them stands what `ask_all` returned.
+    Each gets the share of the rubric's items that it covers and a depth from 0 to 4 (see
+    ``texts.json``), or None. The second result is that of `ask_all`.
     """
     different = list(dict.fromkeys(tasks))
     shuffled = [different[i] for i in np.random.default_rng(seed).permutation(len(different))]

@@ -1,9 +1,4 @@
-"""Sessions: the gestures of one recording, from labels, a test's predictions or segments.
-
-Transcript and outcome join them. Nothing is hidden here yet; that is `build`'s part.
-"""
-
-from __future__ import annotations
+"""Sessions: the gestures of one recording, from labels, predictions or segments; nothing hidden."""
 
 import csv
 import os
@@ -56,9 +51,7 @@ def sessions_from_clips(
     Args:
         clips: Fields of each clip: ``session``, ``start`` and ``end`` (frames), and where known
             ``subject`` (else the session stands for it), ``fps`` (30 for none or 0), ``outcome``.
-        names: Class of each clip.
-        confidences: In [0, 1]; none where people named the classes.
-        split: Of all sessions.
+        names: Class of each clip; ``confidences`` in [0, 1], none where people named the classes.
         notes: What had to be assumed is added to it.
     """
     recognised = confidences is not None
@@ -121,10 +114,9 @@ def _number(fields: Mapping[str, Any], name: str, where: str) -> float:
 
 
 def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
-    """Gestures in order, those of one class that overlap made one.
+    """Gestures in order; of one class, overlapping windows of a recogniser are made one.
 
-    A recogniser's sliding window names one movement several times. The merged gesture spans its
-    windows; its confidence is their mean, weighted by duration.
+    It spans its windows; its confidence is their mean, weighted by duration.
     """
     groups: list[list[Gesture]] = []
     last: dict[str, list[Gesture]] = defaultdict(list)  # group by class
@@ -148,13 +140,10 @@ def recording_sessions(
     persons: Iterable[Any] = (),
     transcript: str | os.PathLike | None = None,
 ) -> list[Session]:
-    """One recording as a session for each person in it, also where no gesture was found.
+    """One recording as a session for each of the persons in it, also where no gesture was found.
 
-    Args:
-        name: Of the recording; with the person's number, where there are several, the subject too.
-        segments: Rows such as those of `mg_plugins.spotting.Segments`.
-        persons: Numbers of the persons that were seen; 0 where nobody was.
-        transcript: A file that `read_transcript` reads; every person's session has it.
+    Its name, with the person's number where there are several, stands for the subject too.
+    ``segments`` are rows as of `mg_plugins.spotting.Segments`; the transcript file is everybody's.
     """
     said = '' if transcript is None else as_text(mask_speakers(read_transcript(transcript)))
     timelines: dict[int, list[Gesture]] = {person: [] for person in persons or (0,)}
@@ -171,10 +160,7 @@ def recording_sessions(
 def with_transcripts(
     sessions: Iterable[Session], transcripts: Mapping[str, Sequence[Utterance]]
 ) -> tuple[list[Session], list[str]]:
-    """Sessions with their transcripts, speakers being "Speaker A", …, and labels that may be names.
-
-    The text should not hold these names either.
-    """
+    """Sessions with transcripts of "Speaker A", …, and labels that may be names to mask."""
     joined, names = [], []
     for session in sessions:
         utterances = transcripts.get(session.id, ())
@@ -185,10 +171,7 @@ def with_transcripts(
 
 
 def with_outcomes(sessions: Iterable[Session], path: str | os.PathLike) -> list[Session]:
-    """Sessions with the states of a file with the header ``session,subject,state``.
-
-    The subject may be left out; sessions of the file that are not among these are passed over.
-    """
+    """Sessions with the states and subjects of a file: columns session, (subject), state."""
     table: dict[str, dict[str, str]] = {}
     for where, row in _csv_rows(Path(path), ('session', 'state')):
         if table.setdefault(row['session'], row) is not row:
@@ -207,12 +190,8 @@ def load_sessions(
     """Sessions of an annotation file, or of files of predictions or segments, and their source.
 
     The source is 'synthetic' where the files say so, else the name of the first file or, for
-    predictions, of its folder.
-
-    Args:
-        paths: A .pkl or .npz file or a .mg folder, or .csv or .json files.
-        split: Of annotations, the one to take; of predictions, 'train' or 'test', what they become.
-        notes: What had to be assumed is added to it.
+    predictions, of its folder. ``split`` is the one to take of annotations; predictions become
+    'train' or 'test'. What had to be assumed is added to ``notes``.
     """
     paths = [Path(path) for path in paths]
     kinds = {path.suffix for path in paths}
@@ -236,10 +215,7 @@ def load_sessions(
 def sessions_from_annotations(
     path: str | os.PathLike, split: str | None = None, notes: list[str] | None = None
 ) -> Found:
-    """Sessions of an annotation file, with its true labels; ``split`` takes its clips only.
-
-    Those whose clips are in a split that ends in train, val or test become 'train' or 'test'.
-    """
+    """Sessions of an annotation file, with its true labels; ``split`` takes its clips only."""
     from mg_plugins.data.annotations import load_annotations
 
     content = load_annotations(path)

@@ -1,9 +1,4 @@
-"""Scenarios of the embedded synthetic set, with and without a link of gestures and outcome.
-
-Linked and unlinked set differ in nothing but the names of gestures.
-"""
-
-from __future__ import annotations
+"""Scenarios of the embedded synthetic set, with and without a link of gestures and outcome."""
 
 from collections import defaultdict
 from itertools import product
@@ -26,9 +21,8 @@ def synthetic_scenarios(
     """Sessions of the synthetic set as scenarios; the same ones for the same arguments.
 
     Args:
-        linked: Whether the outcome shifts how often gestures occur; if not, they tell nothing.
-        seed: Of everything random.
-        open_ended: Ask for free text.
+        linked: Whether the outcome shifts how often gestures occur; if not, they tell nothing, and
+            nothing else differs.
         sizes: Numbers of ``subjects`` (24; a third of them, held out as in the set, in split
             'test'), of ``sessions`` of each (6), and of ``clips``, gestures in all (2000).
     """

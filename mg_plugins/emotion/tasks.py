@@ -1,10 +1,7 @@
 """What is asked of a judge, how a scenario is put into words, and what comes back.
 
-The arms of an evaluation differ in the timeline and in nothing else. Ids, subject, session, states,
-valences and the truth are never sent.
+Arms differ in the timeline alone. Ids, subject, session, states, valences, truth are never sent.
 """
-
-from __future__ import annotations
 
 import string
 from collections.abc import Sequence
@@ -118,13 +115,10 @@ def render(
     order: Sequence[int],
     template: Template | None = None,
 ) -> Task:
-    """The question of one arm.
+    """The question of one arm, which shows ``gestures``, the scenario's own, another's or none.
 
-    Args:
-        scenario: What is asked about.
-        gestures: The timeline to show, the scenario's own or another's; None shows none.
-        order: A permutation of the options (open-ended: of the states, which nobody is shown).
-        template: The scenario's, whose sentence on the domain begins the system text.
+    ``order`` permutes the options (open-ended: the states, which nobody is shown); the template's
+    sentence on the domain begins the system text.
     """
     if sorted(order) != list(range(len(scenario.states))):
         raise ValueError(f'order {list(order)} is no permutation of {list(scenario.states)}')

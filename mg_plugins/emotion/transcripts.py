@@ -4,8 +4,6 @@ JSON is a list of ``{"start": seconds, "end": seconds, "text": "…", "speaker":
 known) or an object with it as ``"segments"``; other fields are ignored.
 """
 
-from __future__ import annotations
-
 import codecs
 import html
 import json

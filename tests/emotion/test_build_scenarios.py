@@ -406,6 +406,15 @@ def test_tool_errors(tmp_path, capsys, monkeypatch, arguments, message):
     assert not (tmp_path / 's.jsonl').exists()
 
 
+@pytest.mark.parametrize(
+    'arguments, missing', [('set.pkl', '--out'), ('--out s.jsonl', 'SOURCE'), ('', 'SOURCE, --out')]
+)
+def test_what_is_missing_is_one_sentence(capsys, arguments, missing):
+    assert main()(arguments.split()) == 2
+    wanted = f'the following arguments are required: {missing} (--help tells more)'
+    assert capsys.readouterr().err == f'build_scenarios.py: {wanted}\n'
+
+
 def test_tool_says_when_a_split_is_missing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     annotations(tmp_path / 'set.pkl')

@@ -262,6 +262,7 @@ def test_show_prints_what_would_be_sent_and_ends(main, scenarios, tmp_path, caps
         (('--model', 'm'), '--model says nothing to --judge lexicon'),
         (('--judge', 'openai', '--model', 'm', '--prior', 'fitted'), '--prior says nothing'),
         (('--extra-body', '[3]'), 'argument --extra-body: [3]: a JSON object was expected'),
+        (('--extra-body', '{n: 1}'), 'argument --extra-body: {n: 1}: a JSON object was expected'),
         (('--rubric-judge', 'judge'), '--rubric-judge says nothing to --judge lexicon'),
         (('--template', 'nothing.json'), "no template 'nothing.json'"),
         (('--show', 'zzz'), "no scenario 'zzz'"),
@@ -273,7 +274,7 @@ def test_errors_say_what_to_do(main, scenarios, tmp_path, capsys, arguments, mes
     # argparse ends with 2, what is found later with 1
     assert main(*start, '--out', tmp_path / 'out', *arguments) in (1, 2)
     said = capsys.readouterr().err
-    assert said.splitlines()[-1].startswith('eval_emotion.py: ') or 'usage: ' in said
+    assert said.splitlines()[-1].startswith('eval_emotion.py: ') and 'usage: ' not in said
     assert message in said and 'Traceback' not in said
     assert not (tmp_path / 'out/metrics.json').exists()
 

@@ -1,9 +1,4 @@
-"""Judges: an OpenAI-compatible endpoint, and the lexicon judge, which is no language model.
-
-Any other model: `mg_plugins.emotion.inspect_task`.
-"""
-
-from __future__ import annotations
+"""Judges: an OpenAI-compatible endpoint, and the lexicon judge, which is no language model."""
 
 from typing import Any
 

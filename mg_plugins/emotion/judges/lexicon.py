@@ -92,7 +92,6 @@ class LexiconJudge:
         _analyzer()
 
     def identity(self) -> dict[str, Any]:
-        """Kind, version of the formula, the prior's weights, and a hash of all its numbers."""
         prior = self.prior
         weights = {n: round(getattr(prior, n), 4) for n in ('text', 'gestures', 'bias')}
         numbers = [dict(prior.affect), prior.usual, prior.text, prior.gestures, prior.bias]
@@ -106,7 +105,6 @@ class LexiconJudge:
         return {'gestures': gestures, **fields}
 
     async def reply(self, task: Task) -> Reply:
-        """Say what weighs most, and answer."""
         gestures, prior = task.gestures or (), self.prior
         unknown = {g.name for g in gestures if g.name not in prior.affect}
         tone = sentiment(task.context)
@@ -131,11 +129,7 @@ class LexiconJudge:
 
 
 def _choose(z: float, states: Sequence[str], valences: Sequence[float]) -> tuple[int, float]:
-    """Index of the state nearest to log-odds ``z``, and a confidence in [0, 1].
-
-    z becomes a point between the least and the most pleasant state; of equally near states the
-    first by name is chosen.
-    """
+    """The state nearest to log-odds ``z`` between least and most pleasant, and a confidence."""
     low, high = min(valences), max(valences)
     if low == high:
         return min(range(len(states)), key=lambda i: states[i]), 1 / len(states)

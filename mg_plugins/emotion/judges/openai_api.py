@@ -1,7 +1,5 @@
 """A judge behind any endpoint that speaks OpenAI's chat completions."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -80,12 +78,10 @@ class OpenAIJudge:
         self._form = Form(self.sampling.answer_tokens)  # as the endpoint takes it
 
     def identity(self) -> dict[str, Any]:
-        """See `Judge`."""
         chosen = {key: of for key, of in vars(self.sampling).items() if of not in ('', None)}
         return {'kind': 'openai', 'model': self.model, 'base_url': self.base_url, **chosen}
 
     async def reply(self, task: Task) -> Reply:
-        """Make one request."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers={'Authorization': f'Bearer {self._key()}'} if self._key() else {},
@@ -121,7 +117,6 @@ class OpenAIJudge:
         raise outcome
 
     async def close(self) -> None:
-        """Close the connections; a later question opens new ones."""
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
