@@ -1,17 +1,9 @@
-"""``DualStream``: momentum contrast of two streams of a clip, within and across, in plain PyTorch.
-
-learner = DualStream(backbone, 64, GRUStream(64, num_joints=22))
-for views, clips in batches:            # views (N, 2, M, T, V, C), clips (N,)
-    losses = learner(views, clips)
-    total = sum(value for name, value in losses.items() if name.startswith('loss_'))
-    optimizer.zero_grad(); total.backward(); optimizer.step()
-    learner.update_momentum(0.99)
-features = learner.extract(clip, 'fused')
-"""
+"""``DualStream``: momentum contrast of two streams of a clip; docs/contrast.md has an example."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +37,11 @@ class Terms:
     within: float = 1.0  # contrast within each stream
     cross: float = 0.0  # contrast across streams, both ways
     fused: float = 1.0  # contrast of the fused features
-    #: Learning from a third, extreme view by its distribution over the keys (D3M of AimCLR); 0
-    #: takes two views.
-    extreme: float = 0.0
+    extreme: float = 0.0  # a third, extreme view, by its distribution over the keys (D3M of AimCLR)
     masked: float = 1.0  # masked motion prediction, where it is asked for
-    #: Share of the extreme view's graph features that is dropped, the most distinctive ones, for
-    #: one more such view; 0 for none.
-    drop: float = 0.0
+    drop: float = (
+        0.0  # share of that view's graph features, the most distinctive, that another lacks
+    )
 
     def __post_init__(self) -> None:
         bad = {name: weight for name, weight in asdict(self).items() if weight < 0}
@@ -82,13 +72,11 @@ class DualStream(nn.Module):
     ``mining`` then make it AimCLR (Guo et al., AAAI 2022).
 
     Args:
-        backbone: The graph stream: clips (N, M, T, V, C_in) to feature maps (N, M, C, T, V).
-        channels: Channels C of these maps.
-        sequence: The second stream, of the same width: `GRUStream`, or any module that takes clips
-            and maps and returns (N, segments · C).
-        segments: Segments of time that the maps are averaged in, see `pool_frames`.
-        layout: Joint layout by whose limbs they are averaged, too, see `GraphPool`.
-        fusion: How both are fused, one of `FUSIONS`.
+        backbone: The graph stream: clips (N, M, T, V, C_in) to maps (N, M, channels C, T, V).
+        sequence: The second stream: `GRUStream`, or any module that takes clips and maps and
+            returns (N, segments · C).
+        segments, layout: How maps are averaged over time and limbs, see `GraphPool`.
+        fusion: How both are fused, see `StreamFusion`.
         head: Makes the head of each stream; its ``dim`` is the width of all embeddings.
         terms: Weights of the losses; a ContrastError where they leave nothing to learn from.
         mining: Further positives out of the queue.
@@ -120,17 +108,15 @@ class DualStream(nn.Module):
         self.shuffle_bn, self.mining, self.masked = shuffle_bn, mining, masked
         self.backbone = backbone
         self.pool = GraphPool(segments, layout)
-        widths = self.pool.widths(channels, sequence is not None)
+        self.widths = widths = self.pool.widths(channels, sequence is not None)
+        self.streams = tuple(widths)
         if sequence is not None:
             self.sequence = sequence
             self.fusion = StreamFusion(widths['graph'], widths['sequence'], fusion)
-        self.widths = widths
-        self.streams = tuple(widths)
         used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
         self.heads = nn.ModuleDict({name: head() for name in used})
-        self.projectors = nn.ModuleDict(
-            {name: projector(widths[name], self.heads[name].dim) for name in used}
-        )
+        made = {name: projector(widths[name], own.dim) for name, own in self.heads.items()}
+        self.projectors = nn.ModuleDict(made)
         self.parts = tuple(name for name in PARTS if hasattr(self, name))
         slow = self.parts if self.pairs else ()
         self.momentum = nn.ModuleDict({name: deepcopy(getattr(self, name)) for name in slow})
@@ -178,12 +164,9 @@ class DualStream(nn.Module):
         """Losses by pair of streams (``loss_…``), and figures of the last pair (``contrast/…``).
 
         While the queue is empty there is nothing to tell apart: losses are 0, and no figures. Views
-        missing, and momentum encoders that nothing moves, are a ContrastError.
-
-        Args:
-            views: (N, views, M, T, V, C): query, key and, where asked for, an extreme one. With two
-                more, the graph stream learns from these, the sequence stream from the first two.
-            clips: A number (N,) that tells clips apart, int64; −1 where it is not known.
+        (N, views, M, T, V, C) are query, key and, where asked for, an extreme one; with two more,
+        the graph stream learns from these, the sequence stream from the first two. Clips are
+        numbers (N,) that tell them apart, int64, −1 where it is not known.
         """
         wanted = 3 if self.terms.extreme else 2
         dual = views.dim() == 6 and views.shape[1] == wanted + 2  # the last two: the graph stream's
@@ -238,10 +221,7 @@ class DualStream(nn.Module):
     def _features(
         self, parts: Mapping[str, nn.Module], clips: Tensor, graph: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Features (N, D) by stream and the graph stream's map, of clips (N, M, T, V, C).
-
-        The graph stream takes its own view ``graph`` of them, if there is one.
-        """
+        """Features (N, D) by stream, and the map of the graph stream, maybe of another view."""
         maps = parts['backbone'](clips if graph is None else graph)
         features = dict(graph=self.pool(maps))
         if 'sequence' in self.streams:
@@ -278,13 +258,12 @@ class DualStream(nn.Module):
 
         Of two the first is the sequence stream's view, the second that of the graph stream.
         """
-        dealt = self.shuffle_bn and ranks()[1] > 1
-        if dealt:
+        back = gather
+        if self.shuffle_bn and ranks()[1] > 1:
             clips, places = shuffled(clips)
+            back = partial(unshuffled, places=places)
         keys, _ = self._embeddings(self.momentum, *clips.unbind(1))
-        if dealt:
-            return {name: unshuffled(key, places) for name, key in keys.items()}
-        return {name: gather(key) for name, key in keys.items()}
+        return {name: back(key) for name, key in keys.items()}
 
 
 @torch.no_grad()

@@ -16,10 +16,9 @@ NEVER = -1e4
 def info_nce(logits: Tensor, positives: Tensor | None = None) -> Tensor:
     """InfoNCE: the mean over queries of ``-1/|P| · Σ_{p in P} log softmax(logits)_p``.
 
-    With the own key alone as the positive this is the loss of van den Oord et al. (2018); with
-    several it is the nearest-neighbour form of Guo et al. (AimCLR, AAAI 2022). Logits (N, 1 + F)
-    are similarities over temperature with the own key in column 0, which alone is the positive
-    where no mask (N, 1 + F) says more.
+    Logits (N, 1 + F) are similarities over temperature, the own key's in column 0. That key alone
+    is the positive in van den Oord et al. (2018); a mask (N, 1 + F) of several is the
+    nearest-neighbour form of Guo et al. (AimCLR, AAAI 2022).
     """
     log_share = F.log_softmax(logits, dim=1)
     if positives is None:
@@ -41,8 +40,7 @@ def supervised_contrast(embeddings: Tensor, labels: Tensor, temperature: float) 
     """Supervised contrastive loss, L_out of Khosla et al. (NeurIPS 2020), one view a clip.
 
     ``-mean_i 1/|P(i)| Σ_{p in P(i)} log( exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ) )``, P(i) the
-    other clips of i's class; clips that are alone in their class do not count as anchors, and where
-    all are the loss is 0.
+    other clips of i's class; clips alone in their class are no anchors, without any the loss is 0.
     """
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     logits = (embeddings @ embeddings.T / temperature).masked_fill(itself, NEVER)
@@ -116,15 +114,11 @@ def check_temperature(temperature: float) -> float:
 
 
 class InfoNCE(nn.Module):
-    """Compares queries with keys and with a queue of earlier keys.
+    """Compares queries with keys and with a queue of ``queue_size`` earlier keys of width ``dim``.
 
     Earlier keys of a query's own clip are no negatives: on a small set they would be in the queue
-    most of the time.
-
-    Args:
-        dim: Width D of queries and keys.
-        queue_size: Number of keys K in the queue.
-        temperature: τ, by which similarities are divided; positive, or a ContrastError.
+    most of the time. Similarities are divided by the temperature; one that is not positive is a
+    ContrastError.
     """
 
     def __init__(self, dim: int = 128, queue_size: int = 1024, temperature: float = 0.07) -> None:
@@ -150,14 +144,10 @@ class InfoNCE(nn.Module):
 
 
 class NearestNeighbours(nn.Module):
-    """Takes the queue's nearest neighbours of a query, in any of its views, for positives too.
+    """Takes ``neighbours`` of a query in the queue, in each of its views, for positives too.
 
-    After AimCLR (Guo et al., AAAI 2022), which begins when the features have become good. Whoever
-    trains keeps the attribute ``epoch``.
-
-    Args:
-        neighbours: Neighbours that each view adds.
-        begin: Epoch, counted from 0, from which on it acts.
+    After AimCLR (Guo et al., AAAI 2022), which begins when the features have become good, in the
+    epoch ``begin``, counted from 0. Whoever trains keeps the attribute ``epoch``.
     """
 
     def __init__(self, neighbours: int = 1, begin: int = 0) -> None:
@@ -179,13 +169,9 @@ class NearestNeighbours(nn.Module):
 
 
 class SupConLoss(nn.Module):
-    """Supervised contrast of features (N, C) through a projector of its own.
+    """Supervised contrast of features (N, channels) through a projector to ``dim`` of its own.
 
-    Args:
-        channels: Width C of the features.
-        dim: Width of the embeddings.
-        temperature: τ; positive, or a ContrastError.
-        loss_weight: Factor of the loss.
+    A temperature that is not positive is a ContrastError.
     """
 
     def __init__(

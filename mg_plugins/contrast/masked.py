@@ -75,12 +75,11 @@ class MaskedMotion(nn.Module):
     After MAMP (Mao et al., "Masked Motion Predictors are Strong 3D Action Representation Learners",
     ICCV 2023), in small. Hidden is what moves most, with chance: the tokens of the largest
     ``log softmax(e / τ) + Gumbel noise``, e the motion's energy. The target is the frame-to-frame
-    displacement, over its root mean square in the clip.
+    displacement, over its root mean square in the clip. What does not fit is a ContrastError.
 
     Args:
-        backbone: The encoder that it will be called with; only its sizes are read. Another than a
-            `SkeletonTransformer` is a ContrastError.
-        share: Share of the tokens that are hidden, between 0 and 1, or a ContrastError.
+        backbone: A `SkeletonTransformer`, of which only the sizes are read.
+        share: Share of the tokens that are hidden, between 0 and 1.
         layers, heads: Of the decoder.
         temperature: τ, relative to the mean energy; the larger, the more by chance.
     """

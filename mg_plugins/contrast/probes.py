@@ -97,8 +97,7 @@ def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """Features (N, D) by stream of clips (N, crops, M, T, V, C), crops averaged.
 
     A :class:`DualStream` gives all its streams; of any other recognizer with a GCN backbone the
-    pooled feature map is ``'graph'``, and of a model without one there is a ContrastError. The
-    model must be in evaluation mode.
+    pooled feature map is ``'graph'``. The model must be in evaluation mode.
     """
     if hasattr(model, 'extract'):
         return model.extract(inputs, None)
@@ -111,11 +110,10 @@ def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 def extract_features(
     model: nn.Module, loader: Iterable[dict], progress: str | None = None
 ) -> dict[str, Features]:
-    """Features of every clip of a loader, by stream, in evaluation mode.
+    """Features of every clip of a loader, by stream; no clips are a ContrastError.
 
     Samples carry ``gt_label`` and ``frame_dir``, and ``subject`` where it is known. ``progress`` is
-    what a progress bar says. A loader without clips and features that are not finite are a
-    ContrastError.
+    what a progress bar says.
     """
     from rich.console import Console
     from rich.progress import track
@@ -140,10 +138,7 @@ def extract_features(
 
 
 def is_collapsed(vectors: np.ndarray, tolerance: float = 1e-3) -> bool:
-    """Whether all clips have nearly the same features.
-
-    The spread of the L2-normalised rows, √(Σ_d Var_n), is near 1 for rows that point anywhere.
-    """
+    """Whether clips have nearly the same features, by √(Σ_d Var_n) of their directions."""
     return len(vectors) > 1 and float(np.sqrt(unit(vectors).var(0).sum())) < tolerance
 
 
@@ -156,10 +151,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def knn_probe(
     train: Features, test: Features, neighbours: int = 20, temperature: float = 0.07
 ) -> np.ndarray:
-    """Labels (N_test,) by a weighted vote of the nearest training clips.
+    """Labels (N_test,) by a vote of the nearest training clips.
 
-    A neighbour with cosine similarity s votes with weight exp(s / temperature), as is usual for
-    contrastive features (Wu et al., 2018, arXiv 1805.01978).
+    One with cosine similarity s has weight exp(s / temperature) (Wu et al., 2018, arXiv
+    1805.01978).
     """
     return vote(unit(test.vectors) @ unit(train.vectors).T, train.labels, neighbours, temperature)
 
@@ -225,9 +220,9 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
 def retrieval_by_clip(gallery: Features, queries: Features) -> dict[str, np.ndarray]:
     """Average precision, R@1 and R@5 (N_queries,) of finding training clips of a clip's class.
 
-    The gallery is ranked by cosine similarity. Average precision of a query is the mean, over the
-    gallery's clips of its class, of the precision at their ranks; R@k says whether one of them is
-    among the first k. Queries whose class is not in the gallery count as 0.
+    The gallery is ranked by cosine similarity. Average precision is the mean, over the gallery's
+    clips of the class, of the precision at their ranks; R@k says whether one is among the first k.
+    Queries whose class is not in the gallery count as 0.
     """
     similarity = unit(queries.vectors) @ unit(gallery.vectors).T
     order = np.argsort(-similarity, axis=1, kind='stable')

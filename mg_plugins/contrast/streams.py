@@ -53,8 +53,8 @@ def limbs(layout: str | Mapping | Layout, most: int = LIMBS) -> tuple[int, ...]:
 def pool_frames(frames: Tensor, segments: int = SEGMENTS) -> Tensor:
     """Means over equal segments of time, side by side: (N, T, C) to (N, segments · C).
 
-    One mean over all frames forgets the order of the movement; a few of them keep it. Where T is
-    no multiple of the segments, they share frames.
+    One mean over all frames forgets the order of the movement. Where T is no multiple of the
+    segments, they share frames.
     """
     return F.adaptive_avg_pool1d(frames.mT, segments).mT.flatten(1)
 
@@ -63,17 +63,12 @@ class GraphPool(nn.Module):
     """Feature maps (N, M, C, T, V) to (N, limbs · segments · C): means over persons, joints, time.
 
     One mean over all joints forgets which of them moved, as one over all frames forgets when.
-
-    Args:
-        segments: Segments of time, see `pool_frames`.
-        limb: Number of the limb of each joint, or the layout (name, dict or file) whose `limbs`
-            they are; None takes all joints together.
+    ``limb`` has the number of the limb of each joint, or is the layout (name, dict or file) whose
+    `limbs` they are; None takes all joints together.
     """
 
     def __init__(
-        self,
-        segments: int = SEGMENTS,
-        limb: Sequence[int] | str | Mapping | Layout | None = None,
+        self, segments: int = SEGMENTS, limb: Sequence[int] | str | Mapping | Layout | None = None
     ) -> None:
         super().__init__()
         if isinstance(limb, str | Mapping | Layout):

@@ -1,8 +1,7 @@
-"""The augmentation study: which augmentations help to learn without labels, on left-out subjects.
+"""Which augmentations help to learn without labels, on left-out training subjects.
 
-A run pre-trains a config briefly with one chain of augmentations for all views, without some of
-the training subjects, and probes the features of the clips of those subjects. Clips of the test
-split are never read.
+A run pre-trains a config briefly with one chain of augmentations for all views, and probes the
+features of the clips of subjects that it left out. Clips of the test split are never read.
 """
 
 from __future__ import annotations
@@ -42,11 +41,7 @@ class StudyOptions:
 
 
 class Study(Plan):
-    """A plan, over a config of `prepare`, whose pairs follow from its first round.
-
-    Raises:
-        UserError: An unknown recipe or augmentation, or folds that cannot be.
-    """
+    """A plan, over a config of `prepare`, whose pairs follow from its first round."""
 
     def __init__(
         self, cfg: Config, folder: Path, options: StudyOptions, finished: Mapping | None = None
@@ -66,18 +61,18 @@ class Study(Plan):
         """Section, name, steps and base of each row but the pairs; and what does not fit."""
         recipe, names = self.options.recipe, self.options.augmentations
         names = list(AUGMENTATIONS if names is None else dict.fromkeys(names))
-        for name, what, known in (
-            (recipe, 'recipe', recipe_names()),
-            *((name, 'augmentation', sorted(AUGMENTATIONS)) for name in names),
+        for what, asked, known in (
+            ('recipe', [recipe], recipe_names()),
+            ('augmentation', names, sorted(AUGMENTATIONS)),
         ):
-            if name not in known:
-                raise UserError(f'{what} {name!r} is unknown; there are {", ".join(known)}')
+            if unknown := [name for name in asked if name not in known]:
+                raise UserError(f'{what} {unknown[0]!r} is unknown; there are {", ".join(known)}')
         rows = [(ALONE, NOTHING, (), '')]
-        rows += [(RECIPES, name, tuple(build_steps(name)), NOTHING) for name in recipe_names()]
-        rows += [(ALONE, name, tuple(build_steps(name)), NOTHING) for name in names]
-        steps = tuple(build_steps(recipe))
-        for place, step in enumerate(steps):
-            rest = steps[:place] + steps[place + 1 :]
+        rows += [(RECIPES, name, build_steps(name), NOTHING) for name in recipe_names()]
+        rows += [(ALONE, name, build_steps(name), NOTHING) for name in names]
+        steps = build_steps(recipe)
+        for step in steps:
+            rest = [other for other in steps if other is not step]
             rows.append((self.left_out_of, f'{recipe} without {step.name}', rest, recipe))
         fitting, unfit = [], {}
         for row in rows:
@@ -110,22 +105,17 @@ class Study(Plan):
 
     @cached_property
     def _pairs(self) -> list[Run]:
-        return self._of_rows(
-            [
-                (PAIRS, f'{a} + {b}', (*build_steps(a), *build_steps(b)), NOTHING)
-                for a, b in combinations(self.best(), 2)
-            ]
-        )
+        rows = []
+        for pair in combinations(self.best(), 2):
+            rows.append((PAIRS, ' + '.join(pair), sum(map(build_steps, pair), []), NOTHING))
+        return self._of_rows(rows)
 
     def known(self) -> list[Run]:
         """All runs that were named so far: asking for the pairs would ask what is known."""
         return [*self.planned, *self.__dict__.get('_pairs', ())]
 
     def best(self) -> list[str]:
-        """The best four alone by the first seed, in the order of the table; [] until known.
-
-        Those that failed are left out.
-        """
+        """The best four alone by the first seed, in the order of the table; [] until known."""
         means = {}
         for name, runs in self._alone().items():
             if not all(map(self.done, runs)):
@@ -139,8 +129,7 @@ class Study(Plan):
         """Runs of the first seed of every augmentation alone of which none failed."""
         rows: dict[str, list[Run]] = {}
         for run in self.planned:
-            first = run.seed == self.options.seeds[0]
-            if first and run.section == ALONE and run.name != NOTHING:
+            if (run.seed, run.section) == (self.options.seeds[0], ALONE) and run.base:
                 rows.setdefault(run.name, []).append(run)
         return {name: runs for name, runs in rows.items() if not any(map(self.failure, runs))}
 
@@ -155,12 +144,13 @@ class Study(Plan):
         """What the report says beside its tables."""
         folds = ' | '.join(', '.join(fold) for fold in self.folds)
         notes = [f'Test subjects were not read. Folds of training subjects: {folds}.']
-        best = ', '.join(self.best())
-        chosen = (
-            f'The best alone were chosen by the runs with seed {self.options.seeds[0]}: {best}. '
-            'That seed is among those reported, which favours them a little.'
-        )
-        notes.append(chosen if best else 'Pairs are not chosen yet.')
+        if best := ', '.join(self.best()):
+            notes.append(
+                f'The best alone were chosen by the runs with seed {self.options.seeds[0]}: '
+                f'{best}. That seed is among those reported, which favours them a little.'
+            )
+        else:
+            notes.append('Pairs are not chosen yet.')
         if self.options.by == 'rank':
             notes.append('An effective rank is of all clips together and has no interval.')
         if self.unfit:
@@ -170,10 +160,10 @@ class Study(Plan):
 
 
 def prepare(cell: Cell, epochs: int = 15, amp: bool = False) -> Config:
-    """A pre-training config for short runs of so many epochs, from a cell of one row.
+    """A pre-training config for short runs, from a cell of one row whose views a study can set.
 
     Its schedule is shortened in proportion, hooks that write or probe are left out, and of its test
-    set only the pipeline stays. A config whose views the study cannot set is refused.
+    set only the pipeline stays.
     """
     (entry,) = cell.entries
     cfg = cell.config(entry)
@@ -218,8 +208,7 @@ def default_folds(subjects: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 def check_folds(cfg: Config, subjects: Mapping[str, int], folds: Sequence[tuple[str, ...]]) -> None:
     """Refuse unknown subjects, a subject in two folds, and too few clips left to learn from."""
     named = [subject for fold in folds for subject in fold]
-    unknown = sorted(set(named) - set(subjects))
-    if unknown:
+    if unknown := sorted(set(named) - set(subjects)):
         raise UserError(
             f'no training clips of subjects {", ".join(unknown)}; there are {", ".join(subjects)}'
         )

@@ -54,10 +54,7 @@ def plan_of(
 
 
 def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, title: str = '') -> int:
-    """Run a plan in its locked folder, write its report and print it; returns the exit status.
-
-    Without a ``title``, record and picture say what is tested.
-    """
+    """Run a plan, write its report and print it; returns the exit status."""
     title = title or ('left-out training subjects' if args.leave_out else 'test split')
 
     def report() -> None:

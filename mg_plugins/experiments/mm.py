@@ -85,14 +85,9 @@ class _Block(nn.Module):
 class SmallCTRGCN(nn.Module):
     """A backbone in plain PyTorch with the structure of CTR-GCN, in the sizes of MMAction2's STGCN.
 
-    Args:
-        graph_cfg: As of MMAction2's ``Graph``; its graphs (K, V, V) are learned on from.
-        in_channels: Coordinates C of a joint.
-        base_channels: Channels of the first block, a multiple of 4.
-        num_stages: Number of blocks.
-        inflate_stages: Blocks, counted from 1, that double the channels.
-        down_stages: Blocks that halve the frames.
-        num_person: Persons M of a clip.
+    The graphs (K, V, V) of MMAction2's ``Graph`` (``graph_cfg``) are learned on from. Blocks are
+    counted from 1: some double the channels, some halve the frames; ``base_channels`` is a multiple
+    of 4.
     """
 
     def __init__(
@@ -130,14 +125,10 @@ class SmallCTRGCN(nn.Module):
 class SFHead(nn.Module):
     """The idea of SF-Head (arXiv 2412.14833), between graph and temporal convolution, in small.
 
-    Channels are cut into G groups of four quarters. One is scaled by its mean over the map
-    (``time``), one by its normalised self (``space``), one (``both``) is replaced by a learned mix
-    of itself and of attention across (T, C), (C, V) and (T, V), the last passes. The two auxiliary
-    losses of the paper, of redundancy and consistency, are left out.
-
-    Args:
-        channels: Channels C, a multiple of 4·G and of 8.
-        groups: Number of groups G.
+    Channels, a multiple of 4·G and of 8, are cut into G groups of four quarters. One is scaled by
+    its mean over the map (``time``), one by its normalised self (``space``), one (``both``) is
+    replaced by a learned mix of itself and of attention across (T, C), (C, V) and (T, V), the last
+    passes. The two auxiliary losses of the paper, of redundancy and consistency, are left out.
     """
 
     def __init__(self, channels: int, groups: int = 8) -> None:

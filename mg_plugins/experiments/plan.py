@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from mg_plugins.openmmlab.settings import Config, ConfigDict, datasets, datasets
 #: What the encoders of a pre-training start from: the config's own data, the synthetic set in the
 #: same layout, or first weights as they come, which makes fine-tuning a training from scratch.
 STARTS = ('pre-training', 'synthetic', 'nothing')
-ROW, CELL = {'name', 'config'}, {'cell', 'rows'}
+ROW, ROW_TOO = {'name', 'config'}, {'options', 'start', 'seeds'}
+CELL, CELL_TOO = {'cell', 'rows'}, {'ann_file', 'splits', 'layout', 'options', 'reference'}
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,9 @@ class Cell:
 def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
     """Read a JSON list of rows (one table), or of cells with ``rows`` (a table each).
 
-    A row has ``name`` and ``config``, and may have ``options``, ``start`` and ``seeds``, as
-    `Entry`. A cell has ``cell``, its name, and ``rows``, and may have ``ann_file``, ``splits``,
-    ``layout``, ``options`` and ``reference``, as `Cell`. Configs are relative to the file's own
-    folder, unless they stand relative to where one is. ``defaults`` has what a cell does not say.
-
-    Raises:
-        UserError: The file is no such list; the message names the entry.
+    A row has fields of `Entry`; a cell has its name, ``cell``, and fields of `Cell`. Configs are
+    relative to the file's own folder, unless they stand relative to where one is. ``defaults`` has
+    what a cell does not say. What is no such list is a UserError that names the entry.
     """
     content = read_json(path)
     content = content if isinstance(content, list) else [content]
@@ -85,14 +83,13 @@ def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
     if not any('rows' in entry for entry in content):
         return [replace(defaults, entries=_entries(str(path), content, folder))]
     cells = []
-    more = {'ann_file', 'splits', 'layout', 'options', 'reference'}
     for number, cell in enumerate(content):
-        if not CELL <= set(cell) <= CELL | more:
+        if not CELL <= set(cell) <= CELL | CELL_TOO:
             raise UserError(
                 f'{path}, entry {number}: a cell needs cell and rows, and may have '
-                f'{", ".join(sorted(more))}; it has {", ".join(cell)}'
+                f'{", ".join(sorted(CELL_TOO))}; it has {", ".join(cell)}'
             )
-        own = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.items() if k in more}
+        own = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.items() if k in CELL_TOO}
         entries = _entries(f'{path}, cell {cell["cell"]!r}', cell['rows'], folder)
         cells.append(replace(defaults, name=str(cell['cell']), entries=entries, **own))
     return cells
@@ -101,7 +98,7 @@ def read_cells(path: str | os.PathLike, defaults: Cell) -> list[Cell]:
 def _entries(where: str, rows: Any, folder: Path) -> tuple[Entry, ...]:
     entries = []
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
-        if not isinstance(row, dict) or not ROW <= set(row) <= ROW | {'options', 'start', 'seeds'}:
+        if not isinstance(row, dict) or not ROW <= set(row) <= ROW | ROW_TOO:
             raise UserError(
                 f'{where}, entry {number}: a row needs name and config, and may have options, '
                 f'start and seeds; got {row}'
@@ -165,9 +162,8 @@ def folder_name(name: str) -> str:
 class Run:
     """One training and what is measured of it.
 
-    ``task`` is what is done: a function of the run and a folder that returns the outcome, with
-    ``clips`` and ``subjects`` of the test clips and ``scores``, by measure one in [0, 1] for each
-    clip. It runs in another process, so it must be a module's own.
+    ``task``, which another process imports, returns of a run and its folder the outcome: ``clips``
+    and ``subjects`` of the test clips and ``scores``, by measure one in [0, 1] for each clip.
     """
 
     name: str  # of the row
@@ -193,24 +189,19 @@ class Run:
         views = (cfg.model.get('data_preprocessor') or {}).get('views') or ()
         chains = [[[step.name, asdict(step)] for step in build_steps(view)] for view in views]
         names = {os.path.join(d.get('data_root') or '', d['ann_file']) for d in datasets(cfg)}
-        files = {name: _content(name) for name in names | {cfg.get('load_from') or ''}}
+        names.add(cfg.get('load_from') or '')
+        states = {name: os.stat(name) if os.path.isfile(name) else None for name in names}
+        files = {n: _hash(n, s.st_mtime_ns, s.st_size) if s else '' for n, s in states.items()}
         task = f'{self.task.__module__}.{self.task.__qualname__}'
         what = [self.cfg, chains, files, task, dict(self.options)]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _content(path: str) -> str:
-    if not os.path.isfile(path):
-        return ''
-    state = os.stat(path)
-    return _hash(path, state.st_mtime_ns, state.st_size)
-
-
 @lru_cache
-def _hash(path: str, *_: int) -> str:
-    # `hashlib.file_digest` is not in Python 3.10.
+def _hash(path: str, *state: int) -> str:
+    """Hash of a file's content, which changes with its state."""
+    digest = hashlib.sha256()  # `hashlib.file_digest` is not in Python 3.10
     with open(path, 'rb') as file:
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -231,13 +222,11 @@ def leave_out(cfg: Config, subjects: Sequence[str]) -> Config:
     cfg.pop('work_dir', None)
     if not subjects:
         return cfg
-    train = next(datasets_of(cfg.train_dataloader.dataset), None)
-    if train is None or 'pipeline' not in cfg.test_dataloader.dataset:
-        raise UserError('subjects can be left out of a set with an annotation file only')
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    test = ConfigDict(train.to_dict())
-    test.update(pipeline=pipeline, test_mode=True)
     learnt = list(datasets_of(cfg.train_dataloader.dataset))
+    if not learnt or 'pipeline' not in cfg.test_dataloader.dataset:
+        raise UserError('subjects can be left out of a set with an annotation file only')
+    test = ConfigDict(learnt[0].to_dict())
+    test.update(pipeline=cfg.test_dataloader.dataset.pipeline, test_mode=True)
     if tuple(subjects) == A_THIRD:
         for dataset in learnt:
             dataset.share = 2 / 3
@@ -256,8 +245,7 @@ def plan_runs(
 ) -> list[Run]:
     """All runs of checked cells, seed by seed: what is done at any time compares fairly.
 
-    The first row is the reference where none is named. ``folds`` are training subjects to leave
-    out, a group a fold; none tests on the test split.
+    The first row is the reference where none is named; without ``folds`` the test split is tested.
     """
     rows = []
     for cell in cells:
@@ -266,12 +254,9 @@ def plan_runs(
         for entry in cell.entries:
             cfg = cell.config(entry)
             fields = dict(make(entry, cfg), base='' if entry.name == base else base)
-            made.append((entry, cfg, fields))
-        for fold in folds or [()]:
-            rows += [
-                (e, dict(f, cfg=leave_out(c, fold).to_dict(), left_out=fold, group=cell.name))
-                for e, c, f in made
-            ]
+            made.append((entry, cfg, dict(fields, group=cell.name)))
+        for fold, (entry, cfg, fields) in product(folds or [()], made):
+            rows.append((entry, dict(fields, cfg=leave_out(cfg, fold).to_dict(), left_out=fold)))
     return [
         Run(entry.name, seed, **fields)
         for place, seed in enumerate(seeds)

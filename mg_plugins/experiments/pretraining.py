@@ -15,10 +15,13 @@ from torch import nn
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.probes import extract_features, filling_statistics
+from mg_plugins.data import synthetic as synthetic_set
+from mg_plugins.data.annotations import load_annotations
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.experiments.probing import probe_scores, refuse_unknown
 from mg_plugins.experiments.training import finetune, train
+from mg_plugins.openmmlab import synthetic_data
 from mg_plugins.openmmlab.launch import build_model
 from mg_plugins.openmmlab.settings import Config, LaunchError, as_list, use_bfloat16
 
@@ -61,27 +64,19 @@ def fields_of(entry: Entry, cfg: Config, measures: Measures) -> dict:
 
 def synthetic_options(cfg: Config) -> dict:
     """The synthetic set in the config's layout: its options, and epochs of as many steps."""
-    from mg_plugins.data.annotations import load_annotations
-    from mg_plugins.data.synthetic import ensure_synthetic
-    from mg_plugins.openmmlab.synthetic_data import synthetic_options
-
-    made = synthetic_options(cfg)
+    made = synthetic_data.synthetic_options(cfg)
     own, size = cfg.train_dataloader.dataset, cfg.train_dataloader.batch_size
 
     def steps(file: str, split: str) -> int:
         return -(-len(load_annotations(file)['split'][split]) // size)
 
     total = cfg.train_cfg.max_epochs * steps(own.ann_file, own.split)
-    epochs = max(1, round(total / steps(str(ensure_synthetic(**made)), 'xsub_train')))
-    return dict(made=made, epochs=epochs)
+    path = str(synthetic_set.ensure_synthetic(**made))
+    return dict(made=made, epochs=max(1, round(total / steps(path, 'xsub_train'))))
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:
-    """Set the number of epochs, and scale what the schedule counts in epochs, in place.
-
-    Raises:
-        LaunchError: If the config does not count in epochs.
-    """
+    """Set the number of epochs, and scale what the schedule counts in epochs, in place."""
     before = cfg.train_cfg.get('max_epochs')
     if before is None:
         raise LaunchError('a config with train_cfg.max_epochs was expected')
@@ -97,10 +92,8 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 def pretrain_and_probe(run: Run, folder: Path) -> dict:
     """Pre-train, probe frozen features, and fine-tune, as the run's `Measures` say.
 
-    Scores of the main stream are named after the probe: ``knn``, ``linear``, ``linear_10%`` (mean
-    of five draws of labelled clips), ``mAP``, ``R1``, ``R5``, ``finetune_10%`` (labels drawn by
-    the run's seed, the same for every arm) and ``finetune_100%``; those of another stream are
-    ``STREAM/PROBE``.
+    Scores of the main stream are named as by `probe_scores`, ``finetune_10%`` (labels drawn by the
+    run's seed, the same for every arm) and ``finetune_100%``; those of another are STREAM/PROBE.
     """
     options = dict(run.options)
     start, synthetic = options.pop('start'), options.pop('synthetic', None)
@@ -159,9 +152,7 @@ def _learn(
         return model, None
     cfg = copy.deepcopy(cfg)
     if synthetic is not None:
-        from mg_plugins.data.synthetic import ensure_synthetic
-
-        path = ensure_synthetic(**synthetic['made'])
+        path = synthetic_set.ensure_synthetic(**synthetic['made'])
         dataset = cfg.train_dataloader.dataset
         dataset.update(ann_file=str(path), split='xsub_train', data_root=None)
         dataset.pop('exclude_subjects', None)

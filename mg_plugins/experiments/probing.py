@@ -36,10 +36,7 @@ SHARES = (0.01, 0.05, 0.1)
 
 
 def load_model(cfg: Config, checkpoint: str | os.PathLike) -> nn.Module:
-    """The model of a config with a checkpoint's weights, in evaluation mode.
-
-    A weight of the encoders that is missing in the checkpoint, or does not fit, is a ContrastError.
-    """
+    """The model of a config with a checkpoint's weights, in evaluation mode; encoders must fit."""
     model = build_model(cfg)
     given, own = weights_in(checkpoint), model.state_dict()
     encoder_weights(own, given, checkpoint)
@@ -80,15 +77,9 @@ def with_data(
 ) -> Config:
     """A config over other data: the same pipeline, over joints brought to the config's layout.
 
-    What does not fit is a UserError: a pipeline without one ``MGNormalize``, layouts that have
-    nothing in common, one in space and one in pictures.
-
-    Args:
-        cfg: Config with ``train_dataloader`` and ``test_dataloader``; it is not changed.
-        ann_file: Annotation file of the other data.
-        splits: Names of its splits to fit on and to test on; those of the config if None.
-        layout: Its joint layout; None takes the one that the file names. Where it is another than
-            the config's, `MGRelayout` comes before ``MGNormalize``.
+    ``splits`` to fit on and to test on are by default those of the config, ``layout`` the one that
+    the file names. Where its joints are others, `MGRelayout` comes before ``MGNormalize``; layouts
+    that have nothing in common, one in space and one in pictures, are a UserError.
     """
     cfg = copy.deepcopy(cfg)
     pipeline = cfg.test_dataloader.dataset.pipeline
@@ -167,10 +158,7 @@ def probe_scores(
 
 
 def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, **options) -> Report:
-    """Run probes, of `PROBES`, on one stream's features, with options of `probe_scores`.
-
-    Features that have collapsed are a ContrastError.
-    """
+    """Run `PROBES` on one stream's features, with options of `probe_scores`."""
     refuse_unknown(names, PROBES, 'there is no probe', 'known are')
     if probes.is_collapsed(train.vectors):
         raise ContrastError(
@@ -207,8 +195,7 @@ def probe_checkpoint(
         cfg: Config of the checkpoint, or of the same model over other data (`with_data`).
         checkpoint: File.
         names: Of `PROBES` and `TRAINED`, which train the whole model for every share and draw.
-        streams: Those to probe. None takes all, and the last one, the fused where there is one,
-            for probes that train.
+        streams: By default all; for probes that train the last one, fused where there is one.
         progress: Show bars.
         work_dir: Folder for the logs of probes that train.
         training: Options of `finetune`, such as ``steps`` and ``lr``.

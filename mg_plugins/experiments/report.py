@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +92,10 @@ def collect(plan: Plan) -> list[dict]:
 
 
 def summarise(table: dict, style: Style) -> None:
-    """Add figures to a table of `collect`, in place.
+    """Add figures to a table of `collect`, in place, by measure and in points of 100.
 
-    All by measure and in points of 100: ``figures`` (``mean``, ``deviation`` over seeds and
-    ``seeds`` one by one), and ``differences`` (``value``, ``low`` and ``high`` of the row's gain
-    over its base, or of the base's lead over the row, `Style.lead`).
+    ``figures`` have ``mean``, ``deviation`` over seeds and ``seeds`` one by one, ``differences``
+    ``value``, ``low`` and ``high`` of the gain over the base, or of its lead (`Style.lead`).
     """
     total = sum(table['totals'] or [])
     by_name = {row['name']: row for row in table['rows']}
@@ -123,17 +123,16 @@ def summarise(table: dict, style: Style) -> None:
 
 def markdown(table: dict, style: Style, notes: Sequence[str] = ()) -> str:
     """The tables of one cell, and what stands behind their figures."""
-    shown = [m for m in MEASURES if any(m in row['figures'] for row in table['rows'])]
-    others = {m for row in table['rows'] for m in row['figures'] if '/' in m}
-    shown += sorted(others) if style.by is not None else []
+    measured = {measure for row in table['rows'] for measure in row['figures']}
+    shown = [measure for measure in MEASURES if measure in measured]
+    shown += sorted(m for m in measured if '/' in m) if style.by is not None else []
     title = f'{table["name"]}: ' * bool(table['name'])
     synthetic = 'SYNTHETIC data, ' * (table['source'] == 'synthetic')
     size = f'{sum(table["totals"] or [])} test clips'
     size += f' of {counted(len(table["names"] or []), "subjects")}' * (table['clusters'] != 'clips')
     lines = [f'{title}{synthetic}{size}.', '']
     timed = any(row.get('step_ms') for row in table['rows'])
-    for section in dict.fromkeys(row['section'] for row in table['rows']):
-        rows = ranked(table, style, section)
+    for section, rows in sections(table, style).items():
         bases = bool(style.by) * _bases(rows)
         head = [section or 'row', *(MEASURES.get(m, m) for m in shown)]
         head += [f'difference to {bases}, 95% interval'] * bool(bases)
@@ -165,18 +164,20 @@ def _bases(rows: Sequence[dict]) -> str:
     return ', '.join(dict.fromkeys(row['base'] for row in rows if row['base']))
 
 
-def ranked(table: dict, style: Style, section: str) -> list[dict]:
-    """Rows of a section; where it is ranked those without a base, then by their difference."""
-    rows = [row for row in table['rows'] if row['section'] == section]
-    sign = (style.ranked or {}).get(section, 0)
-    if not sign:
-        return rows
+def sections(table: dict, style: Style) -> dict[str, list[dict]]:
+    """Rows by section; where it is ranked those without a base, then by their difference."""
+    found: dict[str, list[dict]] = {}
+    for row in table['rows']:
+        found.setdefault(row['section'], []).append(row)
 
     def place(row: dict) -> tuple:
         gap = row['differences'].get(style.by)
-        return bool(row['base']), gap is None, -sign * (gap or dict(value=0))['value'], row['name']
+        gained = -(style.ranked or {})[row['section']] * (gap or dict(value=0))['value']
+        return bool(row['base']), gap is None, gained, row['name']
 
-    return sorted(rows, key=place)
+    for section in set(found) & set(style.ranked or ()):
+        found[section].sort(key=place)
+    return found
 
 
 def _figure(figure: Mapping | None) -> str:
@@ -194,31 +195,27 @@ def _gap(gap: Mapping | None) -> str:
 
 
 def _seeds(row: Mapping) -> str:
-    text = str(len(row['seeds']))
-    if row['missing']:
-        text += f', {counted(row["missing"], "runs")} missing'
-    if row.get('collapsed'):
-        text += f', {row["collapsed"]} collapsed'
-    if row['failed']:
-        short = textwrap.shorten(row['failed'], 120, placeholder=' …').replace('|', r'\|')
-        text += f', failed: {short}'
-    return text
+    short = textwrap.shorten(row['failed'], 120, placeholder=' …').replace('|', r'\|')
+    return (
+        str(len(row['seeds']))
+        + f', {counted(row["missing"], "runs")} missing' * bool(row['missing'])
+        + f', {row.get("collapsed")} collapsed' * bool(row.get('collapsed'))
+        + f', failed: {short}' * bool(short)
+    )
 
 
 def _about_intervals(table: Mapping) -> str:
     if table['clusters'] is None:
         return 'No run is finished yet.'
     kind, count = table['clusters'], len(table['names'])
-    text = (
-        f'Intervals: 95%, bootstrap over {count} {kind} and the seeds of each row, expanded for '
-        'few clusters (Hesterberg 2015); a row of one seed has none.'
+    narrow = (
+        ' The clips have no subjects, so clips are drawn: where a person has several clips, '
+        'intervals are too narrow.'
     )
-    if kind == 'clips':
-        text += (
-            ' The clips have no subjects, so clips are drawn: where a person has several clips, '
-            'intervals are too narrow.'
-        )
-    return text
+    return (
+        f'Intervals: 95%, bootstrap over {count} {kind} and the seeds of each row, expanded for '
+        'few clusters (Hesterberg 2015); a row of one seed has none.' + narrow * (kind == 'clips')
+    )
 
 
 def draw(tables: Sequence[dict], style: Style, path: Path, title: str) -> None:
@@ -227,10 +224,9 @@ def draw(tables: Sequence[dict], style: Style, path: Path, title: str) -> None:
 
     rows = []
     for table in tables:
-        for section in dict.fromkeys(row['section'] for row in table['rows']):
-            found = [row for row in ranked(table, style, section) if row['figures']]
-            prefix = f'{table["name"]}: ' * bool(table['name'])
-            rows += [(f'{prefix}{row["name"]}', row) for row in found]
+        prefix = f'{table["name"]}: ' * bool(table['name'])
+        for row in chain(*sections(table, style).values()):
+            rows += [(f'{prefix}{row["name"]}', row)] if row['figures'] else []
     shown = [m for m in style.drawn if any(m in row['figures'] for _, row in rows)]
     if not shown:
         return
@@ -267,10 +263,7 @@ def draw(tables: Sequence[dict], style: Style, path: Path, title: str) -> None:
 
 
 def write_report(plan: Plan, style: Style, about: Mapping) -> str:
-    """Write ``table.md``, ``results.json`` and ``results.png``, and return the tables as text.
-
-    ``about`` is what the record says besides: ``title``, …
-    """
+    """Write ``table.md``, ``results.json`` (which begins with ``about``) and a picture."""
     done = sum(plan.done(run) for run in plan.runs())
     notes = plan.notes() + [f'Run: {done} of {counted(plan.total, "runs")}.'] * (done < plan.total)
     return write_tables(collect(plan), plan.folder, style, about, notes)
@@ -299,16 +292,11 @@ def _origin() -> dict:
 
     import mg_plugins
 
-    commit = subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    versions = dict(mg_plugins=mg_plugins.__version__, torch=torch.__version__)
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    said = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
     return dict(
         arguments=sys.argv[1:],
         machine=f'{platform.machine()}, {platform.system()}, Python {platform.python_version()}',
-        versions=versions,
-        commit=commit or None,
+        versions=dict(mg_plugins=mg_plugins.__version__, torch=torch.__version__),
+        commit=said.strip() or None,
     )

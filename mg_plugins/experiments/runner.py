@@ -1,4 +1,4 @@
-"""The one runner: what is not done yet, in processes that end with this one, and go on later."""
+"""The one runner: what is not done yet, in processes that end with this one."""
 
 from __future__ import annotations
 
@@ -42,11 +42,8 @@ class Plan:
     ) -> None:
         self.folder, self.planned = folder, list(planned)
         self._outcomes: dict[Path, dict] = {}
-        self.finished = {
-            (table['name'], row['name']): (table, row)
-            for table in (finished or {}).get('tables', ())
-            for row in table['rows']
-        }
+        tables = (finished or {}).get('tables', ())
+        self.finished = {(t['name'], row['name']): (t, row) for t in tables for row in t['rows']}
 
     def runs(self) -> Iterable[Run]:
         """All runs that can be named now."""
@@ -105,7 +102,7 @@ class Plan:
 
         ``clusters`` are 'subjects', or 'clips' where clips have none; ``names`` and ``totals`` of
         these; ``clips``, a hash of their ids; ``source``; ``sums`` of scores by measure and
-        cluster; and a list of the runs' ``minutes`` and ``step_ms``, and ``collapsed``.
+        cluster; lists of the runs' ``minutes`` and ``step_ms``; how many ``collapsed``.
         """
         run = folds[0]
         if self.saved(run):
@@ -148,14 +145,8 @@ def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run,
 
     The processes end with this one, whatever ends it; a smaller ``OMP_NUM_THREADS`` than the even
     share is kept. What a run prints is in its folder's ``output.txt``. After ``budget`` minutes, or
-    once runs of `MOST_FAILURES` rows failed, no more start.
-
-    Returns:
-        The error of each run that failed; the next command tries those again.
-
-    Raises:
-        UserError: A folder holds another version of a run, or a process ended by itself.
-        KeyboardInterrupt: On SIGINT, SIGTERM and SIGHUP, after the processes were ended.
+    once runs of `MOST_FAILURES` rows failed, no more start. Gives the error of each run that
+    failed, which the next command tries again. SIGINT, SIGTERM and SIGHUP are a KeyboardInterrupt.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -189,7 +180,7 @@ def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run,
                 # While it is tried again it has not failed.
                 (folder / 'failed.txt').unlink(missing_ok=True)
                 write_json(folder / 'run.json', dict(name=run.name, fingerprint=run.fingerprint))
-                running[pool.submit(_work, run, folder)] = run
+                running[pool.submit(_work_aside, run, folder)] = run
                 bar.update(task, description=f'{run.name}, seed {run.seed}')
             done = sum(plan.done(run) for run in plan.runs())
             bar.update(task, completed=done, total=plan.total)
@@ -259,13 +250,17 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def _work_aside(run: Run, folder: Path) -> str:
+    """Do a run in a process of the pool; what it prints goes to ``output.txt``."""
+    with (folder / 'output.txt').open('wb') as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    return _work(run, folder)
+
+
 def _work(run: Run, folder: Path) -> str:
     """Do a run and write its outcome; returns the error, empty where there is none."""
     started = time.monotonic()
-    log = os.open(folder / 'output.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    kept = os.dup(1), os.dup(2)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     try:
         outcome = run.task(run, folder)
         minutes = round((time.monotonic() - started) / 60, 2)
@@ -277,9 +272,5 @@ def _work(run: Run, folder: Path) -> str:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for file in (log, *kept):
-            os.close(file)
         gc.collect()  # a runner and its hooks refer to each other
     return ''

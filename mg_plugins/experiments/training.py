@@ -176,12 +176,8 @@ def finetune(
         share: Part of each class's clips that has labels; see `draw_labelled`.
         seed: Of the draw of labelled clips, the head's first weights, and the training.
         steps, epochs: Length of the training; epochs, of the labelled clips, where steps are None.
-        lr: Learning rate of the head, and of all where nothing is pre-trained.
-        backbone_lr_mult: Learning rate of the pre-trained encoders as a share of ``lr``.
-        batch_size: Clips a step.
-        stream: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there is, in that order.
-        frozen: Train the head alone.
-        amp: Mixed precision; bfloat16 on a CPU.
+        lr, backbone_lr_mult: Learning rate, and the share of it that pre-trained encoders have.
+        batch_size, stream, frozen, amp: As for training; frozen trains the head alone.
         augment: Chain of augmentations of the training clips: a recipe's name or a list.
     """
     if min(epochs if steps is None else steps, batch_size) < 1 or lr <= 0:
@@ -246,10 +242,7 @@ def finetune(
 def recognizer(
     cfg: Config, num_classes: int, stream: str | None, frozen: bool, views: Mapping
 ) -> dict:
-    """Config of the recognizer over the encoders of a config's model, with a linear head.
-
-    ``views`` are options of the ``ContrastPreprocessor``.
-    """
+    """Config of the recognizer over the encoders of a config's model, with a linear head."""
     model = cfg.model
     channels = model.get('in_channels') or (model.get('cls_head') or {}).get('in_channels')
     if 'backbone' not in model or not channels:

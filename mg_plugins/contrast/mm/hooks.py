@@ -28,13 +28,11 @@ def _bare(model: torch.nn.Module) -> torch.nn.Module:
 class MomentumHook(Hook):
     """Moves the momentum encoders once after each step of the optimizer.
 
-    With gradient accumulation that is once in ``accumulative_counts`` iterations. At the very
-    start it makes them copies, whatever ``load_from`` brought, and refuses queues that would hold
-    more keys than there are clips: a query's negatives would then show every clip, old and stale.
-
-    Args:
-        momentum: Share that stays, in [0, 1), or a ContrastError.
-        cosine: Let it grow to 1 over the training, along half a cosine (Grill et al., BYOL).
+    With gradient accumulation that is once in ``accumulative_counts`` iterations. At the very start
+    it makes them copies, whatever ``load_from`` brought, and refuses queues that would hold more
+    keys than there are clips: a query's negatives would then show every clip, old and stale.
+    ``momentum`` is the share that stays, in [0, 1), or a ContrastError; ``cosine`` lets it grow to
+    1 over the training, along half a cosine (Grill et al., BYOL).
     """
 
     priority = 'HIGH'  # before checkpoints are written
@@ -88,24 +86,16 @@ def fitting_queue(clips: int) -> int:
 class CollapseHook(Hook):
     """Watches whether embeddings of different clips still differ, and warns when they do not.
 
-    Logs ``contrast/std_STREAM`` (1 evenly spread, 0 collapsed) and ``contrast/rank_STREAM`` (the
-    effective number of dimensions in use) of the encoder's embeddings on the first rank. Embeddings
-    that are not finite are a ContrastError.
-
-    Args:
-        interval: Iterations between two looks.
-        clips: Most recent embeddings that are looked at.
-        least_std, least_rank: Below this spread or rank features are called collapsed.
+    Every ``interval`` iterations it logs ``contrast/std_STREAM`` (1 evenly spread, 0 collapsed) and
+    ``contrast/rank_STREAM`` (the effective number of dimensions in use) of the encoder's last
+    ``clips`` embeddings on the first rank; below ``least_std`` or ``least_rank`` they have
+    collapsed. Embeddings that are not finite are a ContrastError.
     """
 
     priority = 'ABOVE_NORMAL'  # before the logger collects
 
     def __init__(
-        self,
-        interval: int = 20,
-        clips: int = 512,
-        least_std: float = 0.1,
-        least_rank: float = 2.0,
+        self, interval: int = 20, clips: int = 512, least_std: float = 0.1, least_rank: float = 2.0
     ) -> None:
         self.interval, self.clips = interval, clips
         self.least_std, self.least_rank = least_std, least_rank
@@ -137,10 +127,9 @@ class CollapseHook(Hook):
 
 
 def centred(batches: list[torch.Tensor]) -> torch.Tensor:
-    """Embeddings (N, D) of several batches, each around its batch's own mean.
+    """Embeddings (N, D) of several batches, each around its batch's own mean: time drifts, too.
 
-    What drifts over time is not what tells clips apart. A batch of less than `FEW` rows is centred
-    by the mean of all: around its own mean a single row would be 0.
+    A batch of less than `FEW` rows is centred by the mean of all: around its own a row would be 0.
     """
     middle = torch.cat(batches).mean(0)
     return torch.cat([own - (own.mean(0) if len(own) >= FEW else middle) for own in batches])
@@ -167,17 +156,13 @@ def loader_of(cfg: Config, part: str, dataset: Mapping | None = None) -> DataLoa
 
 @HOOKS.register_module()
 class ProbeHook(Hook):
-    """Probes the features of the training clips every few epochs, and at the end.
+    """Probes the features of the training clips every ``interval`` epochs, and at the end.
 
     Writes ``probe/knn_STREAM`` to the log and the visualizer's backends: the share of training
     clips whose class their nearest neighbours among the *other subjects'* training clips name, or
     among all other training clips where no subjects are known. Test clips are never looked at, so
     the figure may choose a checkpoint or a setting. On synthetic data the name begins with
     ``synthetic/``. Runs on the first rank, on the bare model.
-
-    Args:
-        interval: Epochs between two looks, at least 1, or a ContrastError.
-        neighbours: Of the kNN probe.
     """
 
     def __init__(self, interval: int = 10, neighbours: int = 20) -> None:

@@ -49,9 +49,8 @@ class ContrastPreprocessor(BaseDataPreprocessor):
     features are made here. A pipeline of evaluation ends as ever, in the same features.
 
     Args:
-        views: A chain of augmentations for each view (query, key, extreme), as for
-            :class:`mg_plugins.augment.chain.Chain`: a recipe's name or a list; ``None`` where the
-            pipeline makes the views (``MultiView``).
+        views: For each view (query, key, extreme) a recipe's name or a list of augmentations;
+            ``None`` where the pipeline makes the views (``MultiView``).
         layout: Name, dict or file of the joint layout; only ``views`` need it.
         feat: Features of all views: one or several of joint, bone, joint_motion, bone_motion.
     """
@@ -76,10 +75,10 @@ class ContrastPreprocessor(BaseDataPreprocessor):
         inputs = data['inputs']
         inputs = (inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))).float()
         if training and self.views is not None:
-            layout = self.views.layout
-            if inputs.dim() != 6 or inputs.shape[4] != layout.num_joints:
+            joints = self.views.layout.num_joints
+            if inputs.dim() != 6 or inputs.shape[4] != joints:
                 raise ContrastError(
-                    f'views need clips (N, 1, M, T, {layout.num_joints}, coordinates and score), '
+                    f'views need clips (N, 1, M, T, {joints}, coordinates and score), '
                     f'got {tuple(inputs.shape)}: leave MGSkeFeat out of the training pipeline'
                 )
             if self._generator is None:
@@ -99,11 +98,9 @@ class DualStreamContrast(DualStream, BaseModel):
     takes a pre-training's checkpoint as it is. :class:`MomentumHook` moves the momentum encoders.
 
     Args:
-        backbone: Config of any GCN backbone.
-        in_channels: Channels C of what it returns.
+        backbone: Config of any GCN backbone that returns ``in_channels`` channels.
         sequence: Config of the second stream, usually ``GRUStream``, without its ``channels`` and
             ``segments``, which are those of the graph stream.
-        segments: Segments of time that both streams are averaged in.
         head: Config of the head of each stream, by default ``InfoNCEHead``.
         mining: Config of ``NearestNeighbourMining``, or ``None``.
         masked: Options of :class:`MaskedMotion`, of a ``SkeletonTransformer``; or ``None``.
@@ -190,11 +187,10 @@ class RecognizerDualStream(BaseRecognizer):
     """Classifies the features of :class:`DualStreamContrast`, frozen (linear probe) or fine-tuned.
 
     Names of all parts are those of the pre-training, so ``load_from`` its checkpoint. Any head of
-    ``RecognizerGCN`` fits: it is given the features as (N, 1, D, 1, 1). Arguments that are not
-    named here are those of the pre-training.
+    ``RecognizerGCN`` fits, without ``in_channels``: it is given the features as (N, 1, D, 1, 1).
+    Arguments that are not named here are those of the pre-training.
 
     Args:
-        cls_head: Config of the head; leave its ``in_channels`` out, it is the stream's width.
         stream: Which features: ``'fused'``, ``'graph'`` or ``'sequence'``; by default what there
             is, fused before graph.
         frozen: Train the head alone, over features of evaluation mode.
