@@ -112,8 +112,8 @@ def prepare(
 
     Args:
         format_name: A key of `READERS`, or 'auto' to find out by looking at the files.
-        source: Folder, file or archive to read; None for a format that needs none (synthetic).
-        out: `.pkl`, `.npz` or `.mg` (a folder of arrays) to write; the format's default if None.
+        source: Folder, file or archive; None for a format that needs none (synthetic).
+        out: `.pkl`, `.npz` or `.mg` (a folder of arrays); the format's default if None.
         workers: Processes; every CPU this process may use if None; 1 stays in this process.
         strict: Write nothing, with a PrepareError, when any clip is rejected.
         bar: Show the progress on a terminal.

@@ -18,7 +18,7 @@ from mg_plugins.data import prepare as driver
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.prepare import PrepareError, prepare
 from mg_plugins.data.readers import READERS, windows
-from mg_plugins.data.readers.common import FormatError, Plan, format_entry
+from mg_plugins.data.readers.common import FORMATS, FormatError, Plan
 
 import make_raw as raw
 
@@ -209,7 +209,7 @@ def test_every_format_documents_itself(tool, capsys):
             tool.main([name, '--help'])
         text = capsys.readouterr().out
         assert caught.value.code == 0
-        entry = format_entry(name)
+        entry = FORMATS[name]
         assert entry['example'] in text and entry['doc'][0] in text
         example = entry['example'].split()
         assert example[:3] == ['python', 'tools/prepare_data.py', name]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import landmarks
-from .common import ClipError, FormatError, Reader, require, table
+from .common import FORMATS, WORDS, ClipError, FormatError, Reader, require
 from .sources import Entry, Source, delimiter_of, parse_float, plain_name, split_lines
 
-READERS: dict[str, Reader] = {name: Reader(name) for name in table('formats')['formats']}
+READERS: dict[str, Reader] = {name: Reader(name) for name in FORMATS}
 # Bytes of a file that are looked at first; files of one kind that are opened until one tells.
 HEAD, LOOKED_AT = 1 << 20, 5
 
@@ -40,7 +40,7 @@ def look_at(entry: Entry, suffix: str) -> tuple[str, str] | None:
     """Format and reason by one file's content."""
     if suffix == '.json':
         keys = set(_keys(entry.json()))
-        for name, *choices in table('words')['detect']:  # the first that fits counts
+        for name, *choices in WORDS['detect']:  # the first that fits counts
             for wanted in choices:
                 if set(wanted) <= keys:
                     return name, f'has the keys {", ".join(sorted(wanted))}'

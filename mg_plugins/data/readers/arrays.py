@@ -15,7 +15,7 @@ from mg_plugins.data.layouts import get_layout, usual_coordinates
 from mg_plugins.data.storage import check_zip
 
 from . import common, tables, takes
-from .common import Clip, ClipError, FormatError, Options, Parsed, Plan, expect, require, table
+from .common import Clip, ClipError, FormatError, Options, Parsed, Plan, expect, require
 from .sources import Source
 from .tables import collect as collect
 
@@ -33,8 +33,8 @@ KEPT_APART = {'keypoint', 'keypoint_score', 'label', 'size', 'clip', 'split', 'f
 
 def plan(source: Source, options: Options) -> Plan:
     """Jobs of some clips each; decides what holds for all clips."""
-    npz = options['format'] == 'npz'
-    rows, said = load_arrays(source) if npz else load_pickles(source)
+    npz, plan = options['format'] == 'npz', Plan([])
+    rows, said = (load_arrays if npz else load_pickles)(source, plan), plan.context
     if npz:
         clips, labels = rows['keypoint'][:50], rows.get('label', np.zeros(0)).tolist()
     else:
@@ -42,12 +42,13 @@ def plan(source: Source, options: Options) -> Plan:
         labels = [row.get('label') for _, _, row in rows]
         labels = [int(label) for label in labels if isinstance(label, INTEGER)]
     shapes = Counter(part.shape[2:] for part in clips if 0 not in part.shape[2:])
-    lacking = f'{source} holds no annotation with a keypoint array (M, T, V, C) of at least 1 joint'
-    require(shapes, lacking)
+    one = rows.get('keypoint') if npz else next((row.get('keypoint') for _, _, row in rows), None)
+    lacking = f'{source} holds no annotation with a keypoint array (M, T, V, C) that has a joint'
+    require(shapes, f'{lacking}; the first is {describe(one)}')
     joints, channels = usual = shapes.most_common(1)[0][0]
     sample = [part for part in clips if part.shape[2:] == usual][:50]
     points = np.concatenate([clip.reshape(-1, *usual) for clip in sample])
-    guess = 'ntu25' if usual == (25, 3) else table('words')['layouts']['arrays'].get(str(joints))
+    guess = 'ntu25' if usual == (25, 3) else common.WORDS['layouts']['arrays'].get(str(joints))
     wanted = options['layout'] or said.get('layout') or (None if npz else guess)
     require(wanted, f'--layout is needed: {source} does not say what its {joints} joints are')
     layout = takes.check_layout(wanted, '--layout' if options['layout'] else str(source))
@@ -58,8 +59,8 @@ def plan(source: Source, options: Options) -> Plan:
     require(most is None or most > 0, f'--max-score {most} must be above 0')
 
     own = tables.read_classes(options['classes']) if options['classes'] else said.get('classes')
-    cells, notes = {str(label) for label in labels}, said.get('notes', [])
-    names, first = tables.class_names(cells, own, options['first_label'], source, notes)
+    cells, first = {str(label) for label in labels}, options['first_label']
+    names, first = tables.class_names(cells, own, first, source, plan.notes)
     largest = max(labels, default=first)
     beyond = f'{source}: label {largest} is larger than any number of classes'
     require(own or largest - first < tables.MOST_CLASSES, beyond)
@@ -69,20 +70,19 @@ def plan(source: Source, options: Options) -> Plan:
     lacking = '--size WIDTHxHEIGHT is needed (or an array size) for pixel coordinates'
     require(not npz or size or not (scored or channels == 2), lacking)
     about = dict(layout=layout, size=size, scored=scored, classes=len(names), first=first)
-    about['options'] = dict(options)
+    about['options'] = options = dict(options)
     if channels == 3 and not scored and not options['unit']:  # decided once for all clips
         points = np.nan_to_num(points[:20_000]).astype(np.float32)
-        unit = about['options']['unit'] = takes.usual_unit(points, points.any(-1), known)
+        unit = options['unit'] = takes.usual_unit(points, points.any(-1), known)
         if unit != 'm':
-            notes.append(f'coordinates are in {unit}, turned into metres (--unit)')
-    jobs = []
+            plan.notes.append(f'coordinates are in {unit}, turned into metres (--unit)')
     for start in range(0, len(rows['keypoint'] if npz else rows), CLIPS_A_JOB):
         some = part = slice(start, start + CLIPS_A_JOB)
         if source.path.suffix != '.npy':  # which each process maps into memory by itself
             some = {k: v[part] for k, v in rows.items()} if npz else rows[part]
-        jobs.append((source.path, start, some, about))
-    context = dict(layout=layout, classes=names, split=said.get('split'))
-    return Plan(jobs, said.get('rejects', []), notes, context)
+        plan.jobs.append((source.path, start, some, about))
+    plan.context = dict(layout=layout, classes=names, split=said.get('split'))
+    return plan
 
 
 def read(job: tuple[Path, int, Any, dict]) -> Parsed:
@@ -90,7 +90,7 @@ def read(job: tuple[Path, int, Any, dict]) -> Parsed:
     path, start, rows, about = job
     parsed = Parsed()
     if isinstance(rows, slice):
-        rows = dict(keypoint=load_arrays(Source(path))[0]['keypoint'][rows])
+        rows = dict(keypoint=load_arrays(Source(path), Plan([]))['keypoint'][rows])
     if isinstance(rows, dict):
         arrays, rows = rows, []
         for i in range(len(arrays['keypoint'])):
@@ -105,8 +105,8 @@ def read(job: tuple[Path, int, Any, dict]) -> Parsed:
     return parsed
 
 
-def load_arrays(source: Source) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of all clips in a `.npz` or `.npy` file; what else it says."""
+def load_arrays(source: Source, plan: Plan) -> dict[str, np.ndarray]:
+    """The arrays of all clips in a `.npz` or `.npy` file; the plan takes what else it says."""
     path = source.path
     source.need(source.is_file and path.suffix in ('.npz', '.npy'), 'npz')
     try:
@@ -117,7 +117,7 @@ def load_arrays(source: Source) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             with np.load(path, allow_pickle=False) as file:
                 found = dict(file)
     except Exception as error:  # the zip, zlib and array readers have errors of their own
-        expects = common.format_entry('npz')['expects']
+        expects = common.FORMATS['npz']['expects']
         raise FormatError(f'{path} cannot be read ({error}). Expected: {expects}') from None
     require('keypoint' in found, f'{path} lacks keypoint; it holds {", ".join(found) or "nothing"}')
     keypoint = found['keypoint'] = usual_axes(found['keypoint'], source)
@@ -136,17 +136,17 @@ def load_arrays(source: Source) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         require(array.shape == keypoint.shape[:axes], f'{source}: {detail}')
         fine = name not in NUMBERS or array.dtype.kind in 'iu'
         require(fine, f'{source}: {name} is {array.dtype}, expected integers')
-    said = dict(layout=str(found.pop('layout', '')), notes=[])
+    plan.context['layout'] = str(found.pop('layout', ''))
     if 'classes' in found:
-        said['classes'] = [str(name) for name in found.pop('classes')]
+        plan.context['classes'] = [str(name) for name in found.pop('classes')]
     if 'size' in found:
         size = found.pop('size')
         fine = size.dtype.kind in 'iuf' and np.isfinite(size).all()
         require(fine, f'{source}: size is {size}, expected two numbers, width and height')
-        said['size'] = tuple(int(side) for side in size.reshape(-1)[:2])
+        plan.context['size'] = tuple(int(side) for side in size.reshape(-1)[:2])
     if found:
-        said['notes'].append(f'arrays of other names are not read: {", ".join(found)}')
-    return rows, said
+        plan.notes.append(f'arrays of other names are not read: {", ".join(found)}')
+    return rows
 
 
 def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
@@ -165,17 +165,17 @@ def usual_axes(keypoint: np.ndarray, source: Source) -> np.ndarray:
     return keypoint
 
 
-def load_pickles(source: Source) -> tuple[list[tuple[str, str, dict]], dict[str, Any]]:
-    """(name, place, row) of all clips; what the pickles say beside. Several are a split each."""
-    files = source.find(r'\.(pkl|pickle)$')
+def load_pickles(source: Source, plan: Plan) -> list[tuple[str, str, dict]]:
+    """(name, place, row) of all clips; the plan takes the rest. Several files are a split each."""
+    files, rows, said = source.find(r'\.(pkl|pickle)$'), [], plan.context
     source.need(files, 'pickle')
-    rows, split, said = [], {}, dict(rejects=[], notes=[])
+    split = said['split'] = {}
     for entry in files:
         try:
             content = read_file(entry.place)
         except AnnotationError as error:
             require(len(files) > 1, str(error))
-            said['rejects'].append(ClipError(str(error), file=entry.name).reject(entry.path.stem))
+            plan.rejects.append(ClipError(str(error), file=entry.name).reject(entry.path.stem))
             continue
         found = [row if isinstance(row, dict) else {} for row in content['annotations']]
         named = [str(row.get('frame_dir', f'clip_{n:05d}')) for n, row in enumerate(found)]
@@ -188,7 +188,7 @@ def load_pickles(source: Source) -> tuple[list[tuple[str, str, dict]], dict[str,
         fine = isinstance(said.get('classes', []), (list, tuple))
         require(fine, f'{entry.name}: the classes of its meta are no list of names')
         rows += zip(named, (f'{entry.name}, clip {name}' for name in named), found, strict=True)
-    return rows, dict(said, split=split)
+    return rows
 
 
 def with_scores(keypoint: np.ndarray, layout: str | dict) -> bool:

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .common import SHORT_ROW, ClipError, Options, expect
-from .sources import parse_rows, shorten
+from .common import SHORT_ROW, ClipError, expect
+from .sources import Entry, parse_rows, shorten
 from .takes import Take
 
 CHANNELS = {a + kind: (kind, 'XYZ'.index(a)) for a in 'XYZ' for kind in ('position', 'rotation')}
 MOST_JOINTS = 1000
 
 
-def parse(lines: list[str], options: Options) -> Take:
+def parse(entry: Entry, take: Take) -> None:
     """The take of one person; the layout is made of the file's own joints."""
+    lines = entry.lines()
     at = next((n for n, line in enumerate(lines) if line.strip() == 'MOTION'), None)
     fine = at is not None and lines[0].strip() == 'HIERARCHY'
     expect(fine, 'expected HIERARCHY in the first line and MOTION after it', line=1)
@@ -31,20 +32,19 @@ def parse(lines: list[str], options: Options) -> Take:
     detail = f'{len(rows)} rows of motion, but "Frames: {frames}"'
     expect(len(rows) == frames, detail, SHORT_ROW, at + 2)
     other = [name.replace('Left', 'Right').replace('left', 'right') for name in names]
-    layout = dict(
+    take.layout = dict(
         name='bvh',
         joints=list(names),
         bones=[[child, parent] for child, parent in enumerate(parents) if parent >= 0],
         centre=0,
         pairs=[[a, b] for a, b in zip(names, other, strict=True) if a != b and b in names],
     )
-    take = Take(options, layout=layout, fps=round(1 / step, 3) if step > 0 else None)
+    take.fps = round(1 / step, 3) if step > 0 else None
     points = forward(rows, parents, np.array(offsets), channels)
     # A joint at the origin is not a missing one: keep it away from exactly 0.
     points[~points.any(-1)] = 1e-6
     for number, joints in enumerate(points):
         take.add(number, [(joints, None, None)])
-    return take
 
 
 def read_hierarchy(lines: list[str]) -> list[list]:

@@ -20,6 +20,8 @@ import numpy as np
 from mg_plugins.errors import UserError, counted
 from mg_plugins.files import read_table
 
+FORMATS, OPTIONS = (read_table('data/readers/formats.json')[key] for key in ('formats', 'options'))
+WORDS = read_table('data/readers/words.json')  # what files of all sorts use
 # Options of a format by name, with underscores; `format` is its own name.
 Options = Mapping[str, Any]
 # Reasons of rejections.
@@ -162,22 +164,13 @@ class Reader:
     needs_source, files = True, ()
 
     def __init__(self, name: str):
-        entry = format_entry(name)
-        known = (table('formats')['options'][key] for key in entry['options'])
+        entry = FORMATS[name]
+        known = [OPTIONS[key] for key in entry['options']]
         # Names and defaults; `plan` and `collect` get the format's name as the option `format` too.
         options = {o['flag'][2:].replace('-', '_'): o.get('default') for o in known}
         module = import_module(f'{__package__}.{entry["module"]}')
         self.plan, self.read, self.collect = module.plan, module.read, module.collect
         vars(self).update(entry, name=name, options=options)
-
-
-def table(name: str) -> dict[str, Any]:
-    """A table beside this module: `formats`, or `words` that files of all sorts use."""
-    return read_table(f'data/readers/{name}.json')
-
-
-def format_entry(name: str) -> dict[str, Any]:
-    return table('formats')['formats'][name]
 
 
 def make_annotation(

@@ -13,11 +13,12 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError, Options, expect, table
-from .sources import delimiter_of, parse_float, parse_int, plain_name, read_cells, shorten
+from . import common
+from .common import EMPTY, LONG_ROW, NON_NUMERIC, SHORT_ROW, ClipError, expect
+from .sources import Entry, delimiter_of, parse_float, parse_int, plain_name, read_cells, shorten
 from .takes import LONGEST, Take
 
-WORDS = table('words')['table']
+WORDS = common.WORDS['table']
 AXES: dict[str, int] = WORDS['axes']
 PARTS: dict[str, str] = WORDS['parts']
 HOLISTIC, HAND = 'holistic75', 'hand21'
@@ -45,8 +46,9 @@ def joint_of(words: list[str]) -> Joint:
     return part, re.sub(r'^[a-z]+(?=\d+$)', '', '_'.join(words))
 
 
-def parse_table(lines: list[str], options: Options) -> Take:
+def parse(entry: Entry, take: Take) -> None:
     """The take of a table with a header; a row or frame that cannot be read is a broken frame."""
+    lines, options = entry.lines(), take.options
     expect(lines, 'the file is empty', EMPTY)
     if delimiter_of(lines[0]) == ';':  # then a comma is a decimal point
         lines = [line.replace(',', '.') for line in lines]
@@ -68,9 +70,9 @@ def parse_table(lines: list[str], options: Options) -> Take:
         once = found if len(given) == len(keys) else set()
         layout, index = find_joints(once, len({j for j, _ in given}), long, options['layout'])
         where = tuple(np.array([(index.get(joint, -1), axis) for joint, axis in keys.values()]).T)
-    own = layout in ('mediapipe33', HOLISTIC, HAND)
-    unit = 'fractions' if own and not options.get('world') else None
-    take = Take(options, 'mediapipe' if own else 'coco', layout, column['frame'] is not None, unit)
+    own, take.layout = layout in ('mediapipe33', HOLISTIC, HAND), layout
+    take.family, take.numbered = 'mediapipe' if own else 'coco', column['frame'] is not None
+    take.unit = 'fractions' if own and not options.get('world') else None
     empty = np.float32([[np.nan, np.nan, 0, 1]] * (get_layout(layout).num_joints + 1))
     persons: dict[tuple[int, Any, int], np.ndarray] = {}
     moments, current = {}, -1
@@ -109,7 +111,6 @@ def parse_table(lines: list[str], options: Options) -> Take:
     for (at, identity, _), person in persons.items():
         if person.any():
             take.add(at, [(person[:, : 2 + bool(space)], person[:, 3], identity)])
-    return take
 
 
 def row_joint(row: list[str], column: dict[str, int | None]) -> Joint:
@@ -163,7 +164,7 @@ def find_joints(
     if counted and len(counted) == len(plain):
         first = 1 if min(counted) == 1 and len(counted) == max(counted) else 0
         count = max(counted) + 1 - first
-        layouts = table('words')['layouts']
+        layouts = common.WORDS['layouts']
         layout = (layouts['coco'] | layouts['mediapipe']).get(str(count))
         if given and get_layout(given).num_joints == count:
             layout = given

@@ -80,12 +80,10 @@ def follow(found: Detections) -> list[list[int]]:
             for n, track in enumerate(alive)
             if (distance := reach(found, track[-1], k)) is not None
         )
-        free = set(range(len(alive)))
         for _, k, n in pairs:
-            if k in here and n in free:
+            if k in here and found.frame[alive[n][-1]] < frame:
                 alive[n].append(k)
                 here.remove(k)
-                free.remove(n)
         tracks += [[k] for k in here]
     return tracks
 

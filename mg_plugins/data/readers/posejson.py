@@ -13,11 +13,12 @@ import numpy as np
 
 from mg_plugins.data.layouts import get_layout, layout_names
 
-from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, Options, expect, table
-from .sources import plain_name, shorten
+from . import common
+from .common import EMPTY, NON_NUMERIC, SHORT_ROW, ClipError, expect
+from .sources import Entry, plain_name, shorten
 from .takes import LONGEST, Person, Take
 
-WORDS = table('words')['json']
+WORDS = common.WORDS['json']
 # Keys of the parts of a person (body, left hand, right hand), which are joined in this order.
 PARTS: dict[str, list[list[str]]] = WORDS['parts']
 PERSON_KEYS = {key for parts in PARTS.values() for keys in parts for key in keys}
@@ -26,11 +27,10 @@ WHOLE_BODY = {key for keys in PARTS['wholebody'][1:] for key in keys}
 IMAGE_NAME = re.compile(r'(\d+)(\.(jpe?g|png|bmp|json))?$', re.I)
 
 
-def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
-    """The take of one file's parsed JSON; bare lists of joints are of this family."""
+def parse(entry: Entry, take: Take) -> None:
+    """The take of one file; bare lists of joints are of the take's family."""
+    content, walk = entry.json(), Walk(take)
     expect(content is not None and content not in ([], {}), 'there are no frames', EMPTY)
-    take = Take(options, family)
-    walk = Walk(take)
     if isinstance(content, Mapping):
         walk.about(content)
     frames = list(walk.frames(content))
@@ -45,7 +45,6 @@ def parse_poses(content: Any, options: Options, family: str = 'coco') -> Take:
         take.add(at, walk.persons(frame))
     for at, error in take.broken.items():
         error.detail = f'frame {at}: {error.detail}'
-    return take
 
 
 class Walk:

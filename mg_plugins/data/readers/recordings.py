@@ -22,7 +22,7 @@ from .takes import Person, Take
 
 # Files that hold one frame each; their names end in its number, as those of pictures do.
 FRAME_FILE = re.compile(r'(?P<stem>.*?)[_\-. ]?(?P<number>\d+)(_keypoints\.json|\.txt)$')
-SUFFIXES = ('.json', '.csv', '.tsv', '.bvh')
+PARSERS = {'.json': posejson, '.bvh': bvh, '.csv': landmarks, '.tsv': landmarks}
 YOLO_HEAD = 5  # class, box
 
 
@@ -46,8 +46,7 @@ def plan(source: Source, options: Options) -> Plan:
     mentioned = {reject.clip for reject in plan.rejects}
     for row in (row for name in rows if name not in found for row in rows[name]):
         detail = f'there is no recording {row.clip!r}; there is {next(iter(found))!r}'
-        reject = Reject(row.frame_dir, row.file, row.line, common.MISSING_FILE, detail)
-        plan.rejects.append(reject)
+        plan.rejects += [Reject(row.frame_dir, row.file, row.line, common.MISSING_FILE, detail)]
     detail = 'the labels do not mention this recording'
     for name, content in found.items():
         if name in rows:
@@ -69,7 +68,7 @@ def group(source: Source, options: Options, notes: list[str]) -> dict[str, Any]:
         if match and (path.suffix == '.json' or options['format'] in ('yolo', 'poses')):
             key = (path.parent.as_posix(), match['stem'])
             frames.setdefault(key, []).append((int(match['number']), entry))
-        elif path.suffix.lower() in SUFFIXES:
+        elif path.suffix.lower() in PARSERS:
             found.append((path.with_suffix('').as_posix(), entry))
     folders = Counter(folder for folder, _ in frames)
     for (folder, stem), files in sorted(frames.items()):
@@ -116,28 +115,20 @@ def read_yolo(line: str, number: int) -> Person:
     raise ClipError(detail, common.SHORT_ROW, number)
 
 
-def read_take(content: Any, options: dict) -> Take:
-    """The take of one recording: of a file, or of files of one frame each."""
-    family = common.format_entry(options['format']).get('family', 'coco')
-    if isinstance(content, Entry):
-        suffix = content.path.suffix.lower()
-        if suffix == '.json':
-            return posejson.parse_poses(content.json(), options, family)
-        return (bvh.parse if suffix == '.bvh' else landmarks.parse_table)(content.lines(), options)
-    take = Take(options, family, numbered=True)
-    walk = posejson.Walk(take)
-    for number, file in content:
-        take.add(number, persons_of(file, walk), file.name)
-    return take
-
-
 def read(job: Job) -> Parsed:
-    """Cut the clips out of one recording."""
-    parsed, file = Parsed(), getattr(job.content, 'name', job.name)
+    """Cut the clips out of one recording: of a file, or of files of one frame each."""
+    parsed, content, options = Parsed(), job.content, job.options
+    take = Take(options, common.FORMATS[options['format']].get('family', 'coco'))
+    file = getattr(content, 'name', job.name)
     rows = job.known or [LabelRow(job.name, None, file, None)]
     try:
         with common.reading(file):
-            take = read_take(job.content, job.options)
+            if isinstance(content, list):
+                walk, take.numbered = posejson.Walk(take), True
+                for number, frame in content:
+                    take.add(number, persons_of(frame, walk), frame.name)
+            else:
+                PARSERS[content.path.suffix.lower()].parse(content, take)
             takes.finish(take, next((row.size for row in rows if row.size), None))
     except ClipError as error:
         parsed.rejects = [error.reject(row.frame_dir) for row in rows]

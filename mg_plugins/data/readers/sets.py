@@ -32,7 +32,7 @@ def plan(source: Source, options: Options) -> Plan:
     """Jobs of some files each."""
     name = options['format']
     require(options.get('max_persons', 1) > 0, '--max-persons must be at least 1')
-    spec, truth, found = common.format_entry(name)['set'], {}, Parsed()
+    spec, truth, found = common.FORMATS[name]['set'], {}, Parsed()
     files, step = source.find(spec['name']), spec['files']
     for entry in source.find(TRUTH) if name == 'sfinge3d' else ():
         for number, line in enumerate(entry.lines(), 1):
@@ -46,7 +46,7 @@ def plan(source: Source, options: Options) -> Plan:
 def read(job: Job) -> Parsed:
     """Every file is a clip, or a recording."""
     name, parsed = job.name, Parsed()
-    spec, classes = common.format_entry(name)['set'], len(class_names(name))
+    spec, classes = common.FORMATS[name]['set'], len(class_names(name))
     for entry in job.content:
         known = re.search(spec['name'], entry.name).groupdict()
         clip, session = known.pop('clip', None), known.pop('session', None)
@@ -55,13 +55,13 @@ def read(job: Job) -> Parsed:
         clip = clip or next(forms).format(**known)
         with parsed.listing(clip, entry.name):
             keypoint = PARSERS[name](entry, known, job, parsed.counts)
-            label = known.pop('label', None)
-            fine = label is None or 1 <= label <= classes
-            expect(fine, f'label {label}, expected 1 to {classes}', common.LABEL_RANGE)
+            if (label := known.pop('label', None)) is not None:
+                detail = f'label {label}, expected 1 to {classes}'
+                expect(1 <= label <= classes, detail, common.LABEL_RANGE)
+                label -= 1
             if 'subject' in known:
                 known['subject'] = str(known['subject'])
             known = dict(session=session or clip, fps=spec.get('fps')) | known
-            label = None if label is None else label - 1
             annotation = common.make_annotation(clip, label, keypoint, **known)
             parsed.clips.append(Clip(annotation, entry.name))
     return parsed
@@ -70,7 +70,7 @@ def read(job: Job) -> Parsed:
 def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     """The published splits."""
     name = options['format']
-    entry, split, classes = common.format_entry(name), {}, class_names(name)
+    entry, split, classes = common.FORMATS[name], {}, class_names(name)
     spec, notes = entry['set'], list(entry.get('notes', ()))
     if 'published' in spec:
         lists = protocol(entry['classes'])
@@ -95,7 +95,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
 
 
 def class_names(name: str) -> list[str]:
-    classes = common.format_entry(name)['classes']  # a list, or the name of a data set
+    classes = common.FORMATS[name]['classes']  # a list, or the name of a data set
     return list(get_classes(classes) if isinstance(classes, str) else classes)
 
 
@@ -105,7 +105,7 @@ def parse_msr(entry: Entry, known: dict, job: Job, counts: Counter[str]) -> np.n
     rest = len(rows) % MSR_JOINTS
     expect(not rest, f'the last frame has {rest} of {MSR_JOINTS} joints', SHORT_ROW, len(rows))
     keypoint = rows.reshape(-1, MSR_JOINTS, 4)[..., :3]
-    tracked = keypoint.any(axis=(1, 2))
+    tracked = keypoint.any((1, 2))
     expect(tracked.any(), f'all {len(tracked)} frames hold only zeros', ALL_ZERO, 1)
     known['dropped_frames'] = int((~tracked).sum())
     return keypoint[tracked][None]
@@ -206,10 +206,9 @@ def is_flat(joints: np.ndarray) -> np.ndarray:
 
 
 def motion(joints: np.ndarray) -> float:
-    """How much a body moves in the frames that are not flat: summed variance of its joints."""
-    upright = joints[~is_flat(joints)]
-    both = [np.var(part.reshape(-1, 3), axis=0).sum() for part in (joints, upright) if len(part)]
-    return float(min(both))
+    """How much a body moves, summed variance of its joints: in all frames, or fewer upright."""
+    parts = joints, joints[~is_flat(joints)]
+    return min(float(np.var(part.reshape(-1, 3), axis=0).sum()) for part in parts if len(part))
 
 
 PARSERS = {'msr-action3d': parse_msr, 'ntu': parse_ntu, 'nw-ucla': parse_ucla,

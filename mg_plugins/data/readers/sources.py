@@ -101,7 +101,7 @@ class Source:
 
     def need(self, found: Any, format_name: str) -> None:
         """Refuse a source in which nothing of its format was found; say what is there."""
-        expects = f'Expected: {common.format_entry(format_name)["expects"]}'
+        expects = f'Expected: {common.FORMATS[format_name]["expects"]}'
         require(found or self.path.exists(), f'{self} does not exist. {expects}')
         require(found, found or f'{expects}\nFound: {self.describe()}')
 

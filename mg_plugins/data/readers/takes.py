@@ -13,7 +13,7 @@ from mg_plugins.data.checks import LARGEST
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
 
 from . import people
-from .common import ALL_ZERO, EMPTY, ClipError, FormatError, Options, expect, reading, table
+from .common import ALL_ZERO, EMPTY, WORDS, ClipError, FormatError, Options, expect, reading
 from .people import Detections
 
 # A recording longer than this has frame numbers that are something else, such as times.
@@ -83,7 +83,7 @@ def finish(take: Take, size: tuple[int, int] | None) -> None:
     expect(shapes <= {(joints, width), (WITHOUT_HANDS.get(joints), width)}, f'persons have {found}')
     if take.layout is None:
         # Only counted: a layout of the user's with as many joints says what they are.
-        wanted, layouts = take.options['layout'], table('words')['layouts'][take.family]
+        wanted, layouts = take.options['layout'], WORDS['layouts'][take.family]
         counted = wanted and get_layout(wanted).num_joints == joints
         take.layout = wanted if counted else layouts.get(str(joints))
         known = ', '.join(f'{n} ({name})' for n, name in layouts.items())

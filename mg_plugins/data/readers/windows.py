@@ -25,7 +25,7 @@ HAND_FRAMES = 20_000
 
 def plan(source: Source, options: Options) -> Plan:
     """One job a recording."""
-    spec, table = common.format_entry(options['format'])['set'], options.get('subjects')
+    spec, table = common.FORMATS[options['format']]['set'], options.get('subjects')
     subjects, released = read_subjects(table) if table else None, spec.get('released', {})
     name = re.compile(rf'(.*?)({spec["id"]})_({spec["skeleton"]}|{spec["labels"]})\.csv$')
     files = {entry.name: entry for entry in source.find(rf'{spec["id"]}_\w+\.csv$')}
@@ -62,7 +62,7 @@ def read_fps(entry: Entry) -> float | None:
 def read_subjects(path: str) -> dict[int, dict]:
     """Subject and outcome of every video, from a table with a row a video or a row a gesture."""
     subjects: dict[int, dict] = {}
-    words = dict(common.table('words')['imigue'])
+    words = dict(common.WORDS['imigue'])
     outcomes, usual = words.pop('outcomes'), ', '.join(protocol('imigue', 'emotion')['outcomes'])
     for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',), words):
         video, subject = parse_int(PurePosixPath(row['video']).stem), parse_int(row['subject'])
@@ -79,10 +79,11 @@ def read_subjects(path: str) -> dict[int, dict]:
 
 def read(job: Job) -> Parsed:
     """Cut the labelled clips out of one recording; a broken row costs those that contain it."""
-    parsed, spec = Parsed(), common.format_entry(job.options['format'])['set']
+    parsed, name = Parsed(), job.options['format']
+    spec = common.FORMATS[name]['set']
     starts = (spec['first'] + spec['stride'] * joint for joint in spec['joints'])
     used = [start + number for start in starts for number in range(3)]
-    (skeleton, table), (_, always) = job.content, job.known
+    (skeleton, table), (split, always), names = job.content, job.known, get_classes(name)
     lines, first, rows = [], 1, []
     with parsed.listing(job.name, table.name):
         labels = table.lines()
@@ -92,16 +93,20 @@ def read(job: Job) -> Parsed:
             expect(lines, 'there are no frames', common.EMPTY)
         # A header: no cell is a number, or they count 0, 1, 2 …
         cells = [parse_float(cell) for cell in lines[0].split(',')]
-        counted = [range(start, start + len(cells) - 1) for start in (0, 1)]
-        named = set(cells) == {None} and lines[0].strip()
-        if named or (len(cells) > 3 and cells[1:] in map(list, counted)):
-            what = 'skeleton files began with a header row; frame 0 is the row after it'
-            parsed.counts[what] += 1
+        named, wide = set(cells) == {None} and lines[0].strip(), len(cells)
+        if named or (wide > 3 and cells[1:] in ([*range(wide - 1)], [*range(1, wide)])):
+            parsed.counts['skeleton files began with a header row; frame 0 is the row after it'] = 1
             first, lines = 2, lines[1:]
-        for number, line in enumerate(labels, 1):
-            if line.strip():
-                with parsed.listing(f'{job.name} label {number}', table.name, number):
-                    rows.append(parse_window(line, number, job, spec))
+        for number, line in ((n, line) for n, line in enumerate(labels, 1) if line.strip()):
+            with parsed.listing(f'{job.name} label {number}', table.name, number):
+                fields = [field.strip() for field in line.split(',')]
+                reason = common.LONG_ROW if len(fields) > 3 else common.SHORT_ROW
+                detail = f'{len(fields)} fields, expected gesture id, start, end'
+                expect(len(fields) == 3 and all(fields), detail, reason)
+                row = dict(zip(('label', 'start', 'end'), fields, strict=True), clip=job.name)
+                other = spec.get('others', {}).get(str(parse_int(row['label'])), row['label'])
+                row |= dict(label=other, split=split)
+                rows.append(tables.parse_label_row(row, names, 1, table.name, number))
 
     def parse(start: int, end: int, lenient: bool = False) -> np.ndarray:
         """Rows of numbers; if lenient, zeros for those that cannot be read, which are counted."""
@@ -130,25 +135,12 @@ def read(job: Job) -> Parsed:
     return parsed
 
 
-def parse_window(line: str, number: int, job: Job, spec: Mapping) -> LabelRow:
-    """A label row `gesture id, start, end`."""
-    fields = [field.strip() for field in line.split(',')]
-    reason = common.LONG_ROW if len(fields) > 3 else common.SHORT_ROW
-    detail = f'{len(fields)} fields, expected gesture id, start, end'
-    expect(len(fields) == 3 and all(fields), detail, reason)
-    row = dict(zip(('label', 'start', 'end'), fields, strict=True), clip=job.name)
-    other = spec.get('others', {}).get(str(parse_int(row['label'])))
-    row |= dict(label=other or row['label'], split=job.known[0])
-    names = get_classes(job.options['format'])
-    return tables.parse_label_row(row, names, 1, job.content[1].name, number)
-
-
 def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     """Splits by release and by protocol, and for iMiGUE the decision about the hands."""
     name, subjects, split = options['format'], plan.context['subjects'], {}
     if name == 'smg':
         return sets.collect(clips, plan, options)
-    entry, classes = common.format_entry(name), get_classes(name)
+    entry, classes = common.FORMATS[name], get_classes(name)
     notes = [match_hands(clips, entry['hands'])]
     common.split_clips(clips, lambda clip: clip.split, split)
     if subjects is None:
@@ -184,16 +176,9 @@ def match_hands(clips: list[Clip], notes: Mapping[str, str]) -> str:
 def attach_hands(keypoint: np.ndarray, score: np.ndarray) -> tuple[bool | None, dict[str, float]]:
     """Whether the fingertips of `imigue22` belong to the other wrist than the layout says.
 
-    The assignment of the two sets of fingertips to the two wrists with the smaller sum of median
-    distances wins, over the frames in which both are detected.
-
-    Args:
-        keypoint: (T, 22, C) coordinates.
-        score: (T, 22) scores, 0 for a missing joint.
-
-    Returns:
-        The answer, None where the data say too little; and the medians by
-        'left_finger* -> left_wrist (joint 7)' and so on.
+    Of (T, 22, C) and scores (T, 22): the assignment of the two sets of fingertips to the two wrists
+    with the smaller sum of median distances wins. None where the data say too little. The medians
+    are named 'left_finger* -> left_wrist (joint 7)' and so on.
     """
     layout, median = get_layout('imigue22'), {}
     for hand in ('left', 'right'):
@@ -207,5 +192,5 @@ def attach_hands(keypoint: np.ndarray, score: np.ndarray) -> tuple[bool | None, 
             median[name] = float(np.median(distance)) if distance.size else float('nan')
     left_left, left_right, right_left, right_right = median.values()
     same, crossed = left_left + right_right, left_right + right_left
-    decided = np.isfinite([same, crossed]).all() and same != crossed
+    decided = np.isfinite(same + crossed) and same != crossed
     return bool(crossed < same) if decided else None, median
