@@ -122,7 +122,7 @@ REFUSED = {
     'npz of clips without a joint': (
         'a.npz',
         saved(keypoint=np.zeros((2, 1, 4, 0, 2), np.float32)),
-        'that has a joint; the first is an array of float32 with shape (2, 1, 4, 0, 2)',
+        'that has a joint; found an array of float32 with shape (2, 1, 4, 0, 2)',
     ),
     'zip bomb by its header': ('a.zip', None, 'unpack it and give the folder'),
     'zip that is text': ('a.zip', b'text', 'cannot be read as a zip archive'),
@@ -136,22 +136,22 @@ REFUSED = {
     'pickle without keypoints': (
         'a.pkl',
         pickle.dumps([dict(label=0)]),
-        'no annotation with a keypoint',
+        'no annotation with a keypoint array (M, T, V, C) that has a joint; found none',
     ),
     'pickle of clips without a joint': (
         'a.pkl',
         pickle.dumps([pyskl(keypoint=np.zeros((1, 4, 0, 3), np.float32))]),
-        'that has a joint; the first is an array of float32 with shape (1, 4, 0, 3)',
+        'that has a joint; found an array of float32 with shape (1, 4, 0, 3)',
     ),
     'pickle of clips without a coordinate': (
         'a.pkl',
         pickle.dumps([pyskl(keypoint=np.zeros((1, 4, 17, 0), np.float32))]),
-        'that has a joint; the first is an array of float32 with shape (1, 4, 17, 0)',
+        'that has a joint; found an array of float32 with shape (1, 4, 17, 0)',
     ),
     'pickle of text as keypoints': (
         'a.pkl',
         pickle.dumps([pyskl(keypoint=np.full((1, 4, 17, 3), 'a'))]),
-        'the first is an array of <U1 with shape (1, 4, 17, 3)',
+        'found an array of <U1 with shape (1, 4, 17, 3)',
     ),
     'a file of nothing known': ('a.xyz', b'1', 'the format cannot be told'),
     'a table of nothing known': ('a.csv', b'a,b\n1,2', 'Looked into a.csv'),

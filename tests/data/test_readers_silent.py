@@ -71,6 +71,18 @@ def test_times_that_are_not_used_are_said(tmp_path, times, note):
     assert any(note in found for found in report.notes)
 
 
+def test_a_row_without_a_time_is_a_gap_among_the_others(tmp_path):
+    head, poses = ','.join(f'{j}_{a}' for j in range(JOINTS) for a in 'xyv'), [*P17, *P17]
+    times = [f'{0.04 * t:.2f}' if t != 1 else '' for t in range(len(poses))]
+    rows = [f'{time},{",".join(map(str, flat(p)))}' for time, p in zip(times, poses, strict=True)]
+    report, content = convert(tmp_path, {'a.csv': '\n'.join([f'time,{head}', *rows])})
+    clip = by_name(content)['a']
+    seen = [t != 1 for t in range(len(poses))]
+    assert clip['keypoint_score'][0].any(-1).tolist() == seen and clip['fps'] == 25
+    np.testing.assert_array_equal(clip['keypoint'][0, 2:], np.float32(poses[2:])[..., :2])
+    assert '1 row has a time that is no number' in report.notes
+
+
 def test_a_frame_without_a_number_does_not_take_the_numbers_from_the_others(tmp_path):
     frames = mmpose(*[coco(f) for f in P17[:4]])
     for frame, number in zip(frames, (3, None, 8, 9), strict=True):

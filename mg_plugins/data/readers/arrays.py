@@ -44,7 +44,7 @@ def plan(source: Source, options: Options) -> Plan:
     shapes = Counter(part.shape[2:] for part in clips if 0 not in part.shape[2:])
     one = rows.get('keypoint') if npz else next((row.get('keypoint') for _, _, row in rows), None)
     lacking = f'{source} holds no annotation with a keypoint array (M, T, V, C) that has a joint'
-    require(shapes, f'{lacking}; the first is {describe(one)}')
+    require(shapes, f'{lacking}; found {"none" if one is None else describe(one)}')
     joints, channels = usual = shapes.most_common(1)[0][0]
     sample = [part for part in clips if part.shape[2:] == usual][:50]
     points = np.concatenate([clip.reshape(-1, *usual) for clip in sample])

@@ -86,33 +86,30 @@ def group(source: Source, options: Options, notes: list[str]) -> dict[str, Any]:
 
 
 def persons_of(file: Entry, walk: posejson.Walk) -> Iterator[Person]:
-    """Persons of one frame, in a file of OpenPose or YOLO."""
-    if file.path.suffix == '.txt':
-        walk.take.unit = 'fractions'
-        for number, line in enumerate(file.lines(), 1):
-            yield read_yolo(line, number)
-    else:
+    """Persons of one frame: in a list of OpenPose, or a line each of YOLO-pose."""
+    if file.path.suffix != '.txt':
         content = file.json()
         people = content.get('people') if isinstance(content, dict) else None
         expect(isinstance(people, list), 'there is no list "people"')
         yield from walk.persons(people)
-
-
-def read_yolo(line: str, number: int) -> Person:
-    """A person of YOLO-pose: class, box, then x y [visible] a joint, maybe a confidence and id."""
-    cells = line.split()
-    numbers = None not in map(parse_float, cells)
-    expect(numbers, 'a cell is not a number', common.NON_NUMERIC, number)
-    values = np.array(cells, np.float32)
-    for each in (3, 2):
-        count, rest = divmod(len(values) - YOLO_HEAD, each)
-        if count in (17, 21, 26, 133) and rest <= 2:
-            joints = values[YOLO_HEAD : YOLO_HEAD + each * count].reshape(count, each)
-            # What follows the joints is the box's confidence, then the track.
-            identity = cells[-1] if rest == 2 else None
-            return joints[:, :2], joints[:, 2] if each == 3 else None, identity
-    detail = f'{len(values)} numbers, expected class, box and 17 joints of x y visible'
-    raise ClipError(detail, common.SHORT_ROW, number)
+        return
+    walk.take.unit = 'fractions'
+    for number, line in enumerate(file.lines(), 1):
+        cells = line.split()
+        numbers = None not in map(parse_float, cells)
+        expect(numbers, 'a cell is not a number', common.NON_NUMERIC, number)
+        values = np.array(cells[YOLO_HEAD:], np.float32)
+        for each in (3, 2):  # x y visible of each joint, or x y
+            count, rest = divmod(len(values), each)
+            if count in (17, 21, 26, 133) and rest <= 2:
+                joints = values[: each * count].reshape(count, each)
+                # What follows the joints is the box's confidence, then the track.
+                identity = cells[-1] if rest == 2 else None
+                yield joints[:, :2], joints[:, 2] if each == 3 else None, identity
+                break
+        else:
+            detail = f'{len(cells)} numbers, expected class, box and 17 joints of x y visible'
+            raise ClipError(detail, common.SHORT_ROW, number)
 
 
 def read(job: Job) -> Parsed:

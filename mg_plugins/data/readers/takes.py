@@ -209,8 +209,11 @@ def use_times(take: Take) -> None:
     if np.abs(place - slots).max() < 0.25 and (np.diff(slots) > 0).all():
         what = 'frames are missing by their times and stay gaps'
         take.counts[what] += int(slots[-1]) + 1 - len(slots)
-        slot = dict(zip(numbers, slots.tolist(), strict=True))
-        take.found.frame = np.array([slot[n] for n in take.found.frame.tolist()], np.int64)
+        slot, found = dict(zip(numbers, slots.tolist(), strict=True)), take.found
+        timed = np.flatnonzero(np.isin(found.frame, numbers))  # the others have no place
+        frame = np.array([slot[n] for n in found.frame[timed].tolist()], np.int64)
+        ids = found.ids and [found.ids[k] for k in timed]
+        take.found = Detections(found.points[timed], found.scores[timed], frame, ids)
         take.broken = {slot[n]: error for n, error in take.broken.items() if n in slot}
         take.last = int(slots[-1])
         return
