@@ -1,8 +1,6 @@
-"""Micro-gesture plug-ins for skeleton-action frameworks.
+"""Micro-gesture plug-ins: importing this mends MMAction2 and registers everything with it.
 
-Importing this package mends MMAction2 on current PyTorch (:mod:`mg_plugins.openmmlab.compat`) and
-registers datasets, transforms, models, losses, metrics and hooks with it. Without OpenMMLab nothing
-is registered, and the fusion and the kernels work with torch alone.
+Without OpenMMLab nothing is registered, and the fusion and the kernels work with torch alone.
 """
 
 import sys
@@ -20,7 +18,7 @@ if (_CHECKOUT / 'setup.py').is_file() and (_CHECKOUT / 'kernels' / '__init__.py'
 
 compat.apply()
 if compat.openmmlab_problem() is None:
-    from mg_plugins.openmmlab import registration  # noqa: F401
+    from mg_plugins.openmmlab import mm  # noqa: F401
 elif 'mmengine' in sys.modules:
     # A config that imports this package would only say later that some type is not registered.
     warnings.warn(f'mg_plugins has registered nothing: {compat.openmmlab_problem()}', stacklevel=2)

@@ -1,4 +1,8 @@
-"""Export a checkpoint: ``python tools/export.py CONFIG CHECKPOINT --out model.onnx``."""
+"""Write a trained recognizer as ONNX, with layout, normalisation, clip length and classes in its
+metadata; compare it with PyTorch and print the latency of both.
+
+example: python tools/export.py CONFIG CHECKPOINT --out model.onnx
+"""
 
 import argparse
 import logging
@@ -10,17 +14,13 @@ import options
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description='Write a trained recognizer as ONNX, with layout, normalisation, clip length '
-        'and classes in its metadata; compare it with PyTorch and print the latency of both.'
-    )
+    parser = options.parser(__doc__)
     add = parser.add_argument
     add('config', help='config file of the model')
     add('checkpoint', type=Path, help='checkpoint file')
     add('--out', type=Path, required=True, metavar='FILE.onnx')
     add('--opset', type=int, default=18, help='at least 18 (default)')
-    what = 'class names, one a line in label order'
-    add('--classes', type=Path, metavar='FILE', help=what)
+    add('--classes', type=Path, metavar='FILE', help='class names, one a line in label order')
     args = parser.parse_args()
     if args.opset < 18:
         parser.error(f'--opset must be at least 18, got {args.opset}')

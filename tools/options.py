@@ -19,11 +19,9 @@ if 'GOMP_SPINCOUNT' not in os.environ:
 
 
 def run(main: Callable[[], int | None], goes_on: str = '') -> None:
-    """Run a tool: a user's error is one line, an interrupt is no traceback.
+    """Run a tool, which returns its exit status: a user's error is one line.
 
-    Args:
-        main: The tool; what it returns is the exit status.
-        goes_on: Said on Ctrl-C, such as 'The same command goes on.'
+    ``goes_on`` is said on Ctrl-C, such as 'The same command goes on.'
     """
     name = Path(sys.argv[0]).name
     try:
@@ -49,6 +47,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f'{self.prog}: {message} (--help tells more)\n')
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A command line that is described by the docstring of its tool."""
+    lines = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, formatter_class=lines)
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -114,16 +118,13 @@ def settings(parser: argparse._ActionsContainer) -> None:
 def config(parser: argparse.ArgumentParser) -> None:
     """Add what training and testing one config have in common."""
     add = parser.add_argument
-    add(
-        'config',
-        help='config file, or mmaction::PATH for one of the configs that MMAction2 carries, e.g. '
-        'mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py',
+    what = (
+        'config file, or mmaction::PATH for one of the configs that MMAction2 carries, e.g. '
+        'mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py'
     )
-    add(
-        '--work-dir',
-        help='where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
-        'work_dirs/CONFIG_FILE with --ann-file)',
-    )
+    add('config', help=what)
+    what = 'where logs, checkpoints and reports go (default: work_dirs/CONFIG, or '
+    add('--work-dir', help=f'{what}work_dirs/CONFIG_FILE with --ann-file)')
     what = "run any of this project's GCN configs on it"
     more = '; files of the clips to train, validate and test on are put together'
     data(parser.add_argument_group('your data'), what, more)

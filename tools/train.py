@@ -1,4 +1,7 @@
-"""Train and test a recognizer: ``python tools/train.py configs/stgcn_mgfuse_imigue.py``."""
+"""Train a recognizer and test it with the last checkpoint.
+
+example: python tools/train.py configs/stgcn_mgfuse_imigue.py
+"""
 
 import argparse
 
@@ -7,36 +10,24 @@ import options
 
 def parse_args() -> argparse.Namespace:
     """The command line; it takes everything that MMAction2's own train.py takes."""
-    parser = argparse.ArgumentParser(
-        description='Train a recognizer and test it with the last checkpoint.'
-    )
+    parser = options.parser(__doc__)
     options.config(parser)
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from the latest checkpoint in the work directory, or from the one given',
+    add = parser.add_argument
+    what = 'go on from the latest checkpoint in the work directory, or from the one given'
+    add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=what)
+    what = (
+        'for a long tail: the head alone learns anew from this checkpoint, on class-balanced '
+        'batches, for a fifth of the epochs'
     )
-    parser.add_argument(
-        '--retrain-head',
-        metavar='CHECKPOINT',
-        help='for a long tail: the head alone learns anew from this checkpoint, on class-balanced '
-        'batches, for a fifth of the epochs',
-    )
+    add('--retrain-head', metavar='CHECKPOINT', help=what)
     options.amp(parser)
-    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
-    parser.add_argument('--no-test', action='store_true', help='do not test at the end')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate to the batch size, as the config says',
-    )
-    parser.add_argument('--seed', type=int, help='random seed (default: a random one, printed)')
-    parser.add_argument('--diff-rank-seed', action='store_true', help='another seed on each rank')
-    parser.add_argument(
-        '--deterministic', action='store_true', help='deterministic operations, slower'
-    )
+    add('--no-validate', action='store_true', help='do not evaluate while training')
+    add('--no-test', action='store_true', help='do not test at the end')
+    what = 'scale the learning rate to the batch size, as the config says'
+    add('--auto-scale-lr', action='store_true', help=what)
+    add('--seed', type=int, help='random seed (default: a random one, printed)')
+    add('--diff-rank-seed', action='store_true', help='another seed on each rank')
+    add('--deterministic', action='store_true', help='deterministic operations, slower')
     return options.parse(parser)
 
 

@@ -1,7 +1,4 @@
-"""One dry forward of a model, on zeros or on the caller's ``example_input``.
-
-It leaves the model and the random state as they were.
-"""
+"""One dry forward of a model, which leaves the model and the random state as they were."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -21,11 +18,10 @@ from .trace import Call, PlugError, Trace, describe, find_map, members_of
 
 
 def run_dry(model: nn.Module, example_input: Any = None) -> Trace:
-    """Run one dry forward and record what every module passes on; the model stays as it was.
+    """Record what every module passes on, on ``example_input`` as for ``plug``.
 
-    ``example_input`` is as for ``plug``. Without it the model's own joints, channels and persons
-    are looked up and the usual orders of axes are tried: (N, M, T, V, C), (N, C, T, V, M) and
-    (N, C, T, V). What fails, or cannot be decided on, is a PlugError.
+    Without it the model's own joints, channels and persons are looked up and the usual orders of
+    axes are tried: (N, M, T, V, C), (N, C, T, V, M) and (N, C, T, V).
     """
     graph = find_graph(model)
     if graph is None and getattr(model, 'graph', None) is not None:
@@ -64,11 +60,8 @@ def find_graph(model: nn.Module) -> Tensor | None:
     """
     tensors = (*model.named_buffers(), *model.named_parameters())
     inside = [tensor for name, tensor in tensors if name.rpartition('.')[2] == 'A']
-    for found in (
-        getattr(getattr(model, 'graph', None), 'A', None),
-        getattr(model, 'A', None),
-        *inside,
-    ):
+    own = (getattr(owner, 'A', None) for owner in (getattr(model, 'graph', None), model))
+    for found in (*own, *inside):
         for one in found if isinstance(found, list | tuple) else [found]:
             shape = tuple(getattr(one, 'shape', ()))
             if len(shape) in (2, 3, 4) and shape[-1] == shape[-2] > 1:
@@ -99,12 +92,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                     module._buffers[name] = buffer.copy_(value)
 
 
-@contextmanager
-def kept_random_state(model: nn.Module) -> Iterator[None]:
+def kept_random_state(model: nn.Module) -> AbstractContextManager:
     """torch's random state, on the CPU and on the model's CUDA devices, is the same afterwards."""
     devices = {p.device.index for p in model.parameters() if p.device.type == 'cuda'}
-    with torch.random.fork_rng(devices=sorted(devices)):
-        yield
+    return torch.random.fork_rng(devices=sorted(devices))
 
 
 def compiled_parts(model: nn.Module) -> list[str]:
@@ -171,22 +162,18 @@ def _record_guessed(model: nn.Module, joints: int | None) -> Trace:
     frames = next(t for t in (32, 40, 48) if joints not in (t, t // 2, t // 4))
     worked: dict[str, Trace] = {}
     failed: list[str] = []
-    for channels, persons in _input_sizes(model, joints):
+    for c, m in _input_sizes(model, joints):
         if worked:
             break
-        c, m, t, v = channels, persons, frames, joints
-        for axes, shape in {
-            '(N, M, T, V, C)': (1, m, t, v, c),
-            '(N, C, T, V, M)': (1, c, t, v, m),
-            '(N, C, T, V)': (1, c, t, v),
-        }.items():
+        for axes in ('NMTVC', 'NCTVM', 'NCTV'):
+            sizes = dict(N=1, C=c, T=frames, V=joints, M=m)
+            shape = tuple(sizes[axis] for axis in axes)
+            how = f'({", ".join(axes)}) = {shape}'
             try:
-                found = _record(model, (_zeros(model, shape),), {})
+                worked[how] = _record(model, (_zeros(model, shape),), {})
+                worked[how].joints = joints
             except Exception as error:
-                failed.append(f'  {axes} = {shape}: {_first_line(error)}')
-                continue
-            found.joints = joints
-            worked[f'{axes} = {shape}'] = found
+                failed.append(f'  {how}: {_first_line(error)}')
     # What ran without any (N, C, T, V) inside only counts where nothing better ran: it can still
     # say what the modules pass instead.
     useful = {how: found for how, found in worked.items() if found.candidates()} or worked
@@ -202,16 +189,13 @@ def _record_guessed(model: nn.Module, joints: int | None) -> Trace:
 
 def _input_sizes(model: nn.Module, joints: int) -> list[tuple[int, int]]:
     """Channels and persons to try: the model's own, or what its first layers allow."""
-    own_channels = _number(model, 'in_channels')
-    persons = _number(model, 'num_person', 'num_persons')
+    own, persons = _number(model, 'in_channels'), _number(model, 'num_person', 'num_persons')
     # The norm over the input is as wide as joints × channels, or joints × channels × persons.
     norm = next((m for m in model.modules() if isinstance(m, nn.BatchNorm1d)), None)
     width = norm.num_features // joints if norm and norm.num_features % joints == 0 else None
     convs = (m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d))
     first = next((m.in_channels for m in convs), None)
-    channels = (
-        [own_channels] if own_channels else list(dict.fromkeys(c for c in (first, 3, 2) if c))
-    )
+    channels = [own] if own else list(dict.fromkeys(c for c in (first, 3, 2) if c))
     usual = [(c, m) for c in channels for m in ([persons] if persons else [2, 1])]
     if width:
         # Where the norm stands behind an embedding, its width says nothing: the usual ones then.

@@ -20,22 +20,12 @@ def build_fused_backbone(
 ) -> nn.Module:
     """Build a backbone and return it, itself and not wrapped, with the fusion attached.
 
-    ::
-
-        backbone=dict(type='MGFuse', backbone=dict(type='STGCN', graph_cfg=…), positions='auto')
+    In a config: ``dict(type='MGFuse', backbone=dict(type='STGCN', graph_cfg=…), positions='auto')``
 
     Because the backbone itself is returned, parameter names, checkpoints, ``init_weights`` and
-    every attribute that a recognizer looks for stay what they are.
-
-    Args:
-        backbone: Config of the backbone, or a module that is built already.
-        positions: Where to fuse, see :func:`mg_plugins.fusion.plug`.
-        example_input: Shape of an input, for backbones whose own input cannot be told.
-        init_cfg: Refused here; it belongs to ``backbone``.
-        **options: Options of :class:`mg_plugins.fusion.STBalancedFusion`.
-
-    Raises:
-        ValueError: ``init_cfg`` was given here, or the backbone cannot be fused.
+    every attribute that a recognizer looks for stay what they are. It is a config or a module that
+    is built already, ``example_input`` the shape of an input where that cannot be told; the rest is
+    for :func:`mg_plugins.fusion.plug`. ``init_cfg`` belongs to ``backbone`` and is refused here.
     """
     if init_cfg is not None:
         raise ValueError(

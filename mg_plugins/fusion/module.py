@@ -19,13 +19,9 @@ LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 def unit_gain(graph: torch.Tensor, dim: int) -> torch.Tensor:
-    """Divide by the sum of magnitudes along ``dim``: no graph can amplify what it mixes.
+    """Divide by the sum of magnitudes along ``dim``, where sources run: no graph can amplify.
 
     Both graphs get the same gain this way, so that the balance compares like with like.
-
-    Args:
-        graph: Any tensor of weights; sources run along ``dim``.
-        dim: The dimension that is summed over when the graph is applied.
     """
     return graph / graph.abs().sum(dim, keepdim=True).clamp_min(1e-6)
 
@@ -43,12 +39,8 @@ class _PlainCheckpoint(str):
 class AdaptiveGraph(nn.Module):
     """A graph of each sequence's own over L nodes, joints or frames: attention plus a bias.
 
-    ``A[i, j] = unit_gain(softmax_j(q_i·k_j / √d) + B[i, j])``, i the target and j the source.
-
-    Args:
-        channels: Channels C of the pooled features.
-        dim: Width d of query and key of a head.
-        heads: Number of graphs H.
+    ``A[i, j] = unit_gain(softmax_j(q_i·k_j / √d) + B[i, j])``, i the target and j the source;
+    ``dim`` is the width d of query and key of a head, ``heads`` the number of graphs H.
     """
 
     def __init__(self, channels: int, dim: int, heads: int) -> None:
@@ -82,22 +74,19 @@ class STBalancedFusion(nn.Module):
     γs and γt start at 0: in a trained backbone nothing changes until the fusion learns. Their sign
     is free, so a channel may subtract its temporal context and keep what is brief.
 
+    What is no positive size, or fits no V joints or no heads, is a ValueError.
+
     Args:
-        channels: Channels C of the feature map.
-        num_joints: Joints V of the feature map.
+        channels: C of the feature map.
+        num_joints: V of the feature map.
         heads: Number of graphs H of each kind; must divide ``channels``.
         reduction: Query, key and gate are ``channels / reduction`` wide in all.
         window: Largest frame offset with a bias of its own.
         gamma_scale: γs and γt are this times their parameters, so that an optimizer with normalised
             steps (Adam) moves them as much faster.
-        graph: Joint graph (V, V), source by target, that the joint bias starts from; ``None``
-            starts it at 0.
+        graph: Joint graph (V, V), source by target, that the joint bias starts from, else from 0.
         without: Parts to leave out, for ablation: ``'space'`` or ``'time'`` (a stream), ``'gate'``
             (half and half instead), ``'bias'`` (attention alone).
-
-    Raises:
-        ValueError: If heads do not divide channels, a size is not positive, the graph is not
-            V × V, or an unknown part is to be left out.
     """
 
     #: Index or key of the feature map in what the block before it returns; None where that is all.
@@ -121,7 +110,6 @@ class STBalancedFusion(nn.Module):
             raise ValueError(f'without must name parts out of {PARTS}, got {sorted(unknown)}')
         if gamma_scale <= 0:
             raise ValueError(f'gamma_scale must be positive, got {gamma_scale}')
-        self.without, self.gamma_scale = frozenset(without), gamma_scale
         sizes = dict(channels=channels, num_joints=num_joints, heads=heads, reduction=reduction)
         for name, size in (sizes | dict(window=window)).items():
             if not isinstance(size, int) or size < 1:
@@ -140,12 +128,9 @@ class STBalancedFusion(nn.Module):
                     f'got {tuple(graph.shape)}'
                 )
             joint_bias += unit_gain(graph.mT, 1)
-        self.channels, self.num_joints, self.heads, self.window = (
-            channels,
-            num_joints,
-            heads,
-            window,
-        )
+        self.channels, self.num_joints = channels, num_joints
+        self.heads, self.window = heads, window
+        self.without, self.gamma_scale = frozenset(without), gamma_scale
         dim = max(channels // reduction // heads, 4)
         hidden = max(channels // reduction, 8)
         self.over_joints = AdaptiveGraph(channels, dim, heads)
@@ -187,19 +172,14 @@ class STBalancedFusion(nn.Module):
         return self.gate(torch.cat([space.view(n, c), time.view(n, c)], 1))
 
     def shares(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What is mixed and by how much, for pictures and regularisers.
+        """What is mixed and by how much in x (N, C, T, V), for pictures and regularisers.
 
-        Args:
-            x: Feature map (N, C, T, V).
-
-        Returns:
-            ``As`` (N, H, V, V) source by target, ``At`` (N, H, T, T) target by source, and the
-            shares ``a``, ``b`` (N, C) of the spatial and the temporal stream.
+        ``As`` (N, H, V, V) source by target, ``At`` (N, H, T, T) target by source, and the shares
+        ``a``, ``b`` (N, C) of the spatial and the temporal stream.
         """
         return self._shares(*pool(x))
 
     def _shares(self, xs: torch.Tensor, xt: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What :meth:`shares` returns, from the pools (N, C, V) and (N, C, T)."""
         As = self.over_joints(xs, self.joint_bias).transpose(2, 3)
         At = self.over_frames(xt, self.frame_bias(xt.shape[2]))
         g = self.balance(xs, xt, As.to(xs.dtype), At.to(xt.dtype))
@@ -214,11 +194,7 @@ class STBalancedFusion(nn.Module):
         return As, At, a, b
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Fuse a feature map (N, C, T, V); the output has the same shape and type.
-
-        Raises:
-            ValueError: If x has other channels or joints than this module was built for.
-        """
+        """Fuse a feature map (N, C, T, V); the output has the same shape and type."""
         if x.dim() != 4 or x.shape[1] != self.channels or x.shape[3] != self.num_joints:
             raise ValueError(
                 f'this fusion was built for (N, {self.channels}, T, {self.num_joints}), '

@@ -1,9 +1,8 @@
 """Put the spatiotemporal balancing fusion into any model whose blocks pass (N, C, T, V).
 
-The fusion becomes a submodule of the block that it follows (``block.mg_fusion``), and one forward
-hook without state calls it. Names of the model's own parameters stay, so its checkpoints still
-load, and because the hook looks at the module it is called with, copies and unpickled models use
-their own.
+It becomes a submodule of the block that it follows (``block.mg_fusion``), called by one forward
+hook without state. The model's own parameters keep their names, so its checkpoints still load, and
+because the hook looks at the module it is called with, copies and unpickled models use their own.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ Positions = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
 
 
 def plug(
-    model: nn.Module,
-    positions: Positions = 'auto',
-    example_input: Any = None,
-    **options: Any,
+    model: nn.Module, positions: Positions = 'auto', example_input: Any = None, **options: Any
 ) -> nn.Module:
-    """Put a fusion after the named blocks of a model, in place.
+    """Put a fusion after the named blocks of a model, in place; the same model is returned.
 
     The random state is the same afterwards, so a fused model and its plain twin that are built from
-    one seed share the weights of everything else.
+    one seed share the weights of everything else. A model that is fused already or wrapped for
+    distributed training, a position that does not exist and a block that passes what cannot be
+    fused are a PlugError, which leaves the model unchanged.
 
     Args:
         model: A module with blocks that pass (N, C, T, V): sequences, channels, frames, joints.
@@ -50,13 +48,6 @@ def plug(
             and its input has one of the usual orders of axes.
         **options: Passed to every ``STBalancedFusion``. ``graph``, the joint graph (V, V) to start
             from, is the model's own where it has one; ``graph=None`` starts without.
-
-    Returns:
-        The same model.
-
-    Raises:
-        PlugError: The model is fused already or wrapped for distributed training, a position does
-            not exist, or what a block passes cannot be fused. The model is then unchanged.
     """
     target = _refuse_or_unwrap(model)
     seen = run_dry(target, example_input)

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -121,18 +122,18 @@ class Trace:
     def stages(self) -> list[str]:
         """The last block of each width, along the model's main sequence of blocks.
 
-        The main sequence is found by data flow: numbered siblings (``gcn.0``, ``gcn.1``, … or
-        ``l1``, ``l2``, …) of which each takes what the one before passed on, or what was made from
-        that. Of several the one with the most parameters is taken, and all of them on a tie (twin
-        streams). Where data gets past these, they are one of several parallel paths, and the
-        blocks are taken that everything passes through. Where there are none, it is a PlugError.
+        That is numbered siblings (``gcn.0``, ``gcn.1``, … or ``l1``, ``l2``, …) of which each takes
+        what the one before passed on, or what was made from that: those with the most parameters,
+        all on a tie (twin streams). Where data gets past these, they are one of several parallel
+        paths, and the blocks are taken that everything passes through.
         """
         siblings = defaultdict(list)
         for name, calls in self.calls.items():
             numbered = re.fullmatch(r'(.*\D|)\d+', name)
             if numbered and len(calls) == 1 and self._is_block(name, calls):
                 siblings[numbered[1]].append(name)
-        chains = [chain for names in siblings.values() for chain in self._chains(names)]
+        runs = (run for names in siblings.values() for run in self._chains(names))
+        chains = [run for run in runs if len(run) > 1]
         weights = {n: sum(p.numel() for p in self.modules[n].parameters()) for n in self.calls}
         sizes = [sum(map(weights.get, chain)) for chain in chains]
         largest = [c for c, size in zip(chains, sizes, strict=True) if size == max(sizes)]
@@ -156,10 +157,7 @@ class Trace:
         ]
 
     def passed_by(self, names: Iterable[str]) -> bool:
-        """Whether data gets from the model's input to its output past all of these modules.
-
-        Without a graph of autograd (``ends``) nothing is known, and the answer is no.
-        """
+        """Whether data gets from input to output past all of these; no without ``ends``."""
         closed = {call.node for name in names for call in self.calls[name]}
         leaves = {id(leaf) for leaf in self.start}
         return any(id(getattr(n, 'variable', None)) in leaves for n in _before(self.ends, closed))
@@ -175,15 +173,12 @@ class Trace:
 
     def _chains(self, names: list[str]) -> Iterator[list[str]]:
         chain = names[:1]
-        for before, name in zip(names, names[1:], strict=False):
-            if self._follows(self.calls[name][0], self.calls[before][0]):
-                chain.append(name)
-                continue
-            if len(chain) > 1:
+        for before, name in pairwise(names):
+            if not self._follows(self.calls[name][0], self.calls[before][0]):
                 yield chain
-            chain = [name]
-        if len(chain) > 1:
-            yield chain
+                chain = []
+            chain.append(name)
+        yield chain
 
     @staticmethod
     def _follows(call: Call, before: Call) -> bool:
@@ -213,11 +208,9 @@ def _before(nodes: Iterable, closed: set) -> Iterator:
 
 
 def find_map(output: Any) -> Tensor | None:
-    """The (N, C, T, V) in what a block returned: itself, or the only one in a tuple or a dict.
-
-    Beside it these may hold graphs, also one a channel (N, C, V, V).
-    """
-    maps = [m for m in members_of(output).values() if _is_map(m)]
+    """The one (N, C, T, V) in what a block returned, beside graphs such as (N, C, V, V)."""
+    members = [m for m in members_of(output).values() if isinstance(m, Tensor)]
+    maps = [m for m in members if m.ndim == 4 and m.is_floating_point()]
     if len(maps) > 1:
         maps = [m for m in maps if m.shape[2] != m.shape[3]]
     return maps[0] if len(maps) == 1 else None
@@ -228,10 +221,6 @@ def members_of(output: Any) -> dict[Any, Any]:
     if isinstance(output, Mapping):
         return dict(output)
     return dict(enumerate(output)) if isinstance(output, list | tuple) else {None: output}
-
-
-def _is_map(output: Any) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point()
 
 
 def describe(value: Any) -> str:

@@ -20,15 +20,8 @@ from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_name
 from mg_plugins.data.mm.configs import set_everywhere
 from mg_plugins.errors import counted
 from mg_plugins.files import cache_folder
-from mg_plugins.openmmlab.settings import (
-    LOADERS,
-    WITH_GCN,
-    LaunchError,
-    announce,
-    datasets,
-    loaded,
-    pipelines,
-)
+from mg_plugins.openmmlab import settings
+from mg_plugins.openmmlab.settings import LaunchError, datasets, steps
 from mg_plugins.spotting.mm import use_recordings
 
 #: Names of training and evaluation splits, looked for in this order.
@@ -51,9 +44,8 @@ def put_together(paths: Sequence[str]) -> str:
 
     Files without splits of their own are the splits train, val and test, by their place.
     """
-    about = [
-        (os.path.abspath(path), os.stat(path).st_mtime_ns) for path in paths if Path(path).exists()
-    ]
+    there = [path for path in paths if Path(path).exists()]
+    about = [(os.path.abspath(path), os.stat(path).st_mtime_ns) for path in there]
     key = hashlib.sha256(repr(about).encode()).hexdigest()[:8]
     out = cache_folder() / f'{"_".join(Path(path).stem for path in paths)}_{key}.pkl'
     if len(about) < len(paths) or not out.exists():
@@ -71,29 +63,14 @@ def use_data(
 ) -> None:
     """Bring a config to an annotation file, in place, and print what was changed.
 
-    The model, its schedule, the length of clips and the positions of the fusion stay. What is
-    changed is the file, its splits, the joint layout and number of joints and of classes wherever
-    the config has one, and what would not fit the data: a queue that is too large for the training
-    set, class counts of another set, augmentations of body parts that the layout does not have, a
-    work directory and the pre-training that ``load_from`` names (`of_data`). Two or three
-    coordinates need no change: a model gets three values a joint and feature, the third of which is
-    the score in pictures.
-
-    Args:
-        cfg: A RecognizerGCN, RecognizerDualStream or DualStreamContrast over this project's
-            transforms, or an MGSpotter (`mg_plugins.spotting.mm.use_recordings`).
-        path: The file, of ``tools/prepare_data.py`` or in MMAction2's form.
-        layout: Its joint layout; None takes the one that the file names.
-        splits: Its splits to train and to test on; None takes those of the config where the file
-            has them, else the first of `PAIRS`.
-        testing: Nothing is trained: a file with one split is tested on it.
-
-    Raises:
-        LaunchError: The config is of another kind, or layout or splits are missing.
-        AnnotationError, LayoutError: The file or the layout is missing or wrongly built.
+    The model, its schedule, the length of clips and the positions of the fusion stay, and two or
+    three coordinates need no change: a model gets three values a joint and feature, the third of
+    which is the score in pictures. Without ``layout`` the file names its own; without ``splits``
+    those of the config are taken where the file has them, else the first of `PAIRS`. When
+    ``testing``, a file with one split is tested on it.
     """
     if (cfg.get('model') or {}).get('type') == 'MGSpotter':
-        announce('YOUR DATA', use_recordings(cfg, path, layout, splits), 'cyan')
+        settings.announce('YOUR DATA', use_recordings(cfg, path, layout, splits), 'cyan')
         return
     _check_config(cfg)
     content = load_annotations(path)
@@ -114,7 +91,7 @@ def use_data(
     counts = Counter(c.get('label') for c in content['annotations'] if c['frame_dir'] in clips)
     classes = len(about['class_counts'])
 
-    for loader, dataset in loaded(cfg):
+    for loader, dataset in settings.loaded(cfg):
         # Subjects were chosen, and classes named, for the config's own data.
         for key in ('data_root', 'subjects', 'exclude_subjects', 'metainfo', 'layout'):
             dataset.pop(key, None)
@@ -125,10 +102,9 @@ def use_data(
     cfg.pop('synthetic', None)
     values = dict(layout=_plain(joints), num_joints=joints.num_joints)
     set_everywhere(cfg, dict(values, ann_file=str(path), num_classes=classes))
-    for pipeline in pipelines(cfg):
-        for step in pipeline:
-            if step.get('mode') in ('2d', '3d'):
-                step['mode'] = f'{about["dims"]}d'
+    for step in steps(cfg):
+        if step.get('mode') in ('2d', '3d'):
+            step['mode'] = f'{about["dims"]}d'
 
     test = chosen.get('test_dataloader') or chosen.get('val_dataloader')
     names = dict.fromkeys([chosen['train_dataloader'], *([test] if test else [])])
@@ -142,7 +118,7 @@ def use_data(
         *_fit_augmentations(cfg, joints),
         *([] if again else _fit_folders(cfg, path)),
     ]
-    announce('YOUR DATA', told, 'cyan')
+    settings.announce('YOUR DATA', told, 'cyan')
 
 
 def of_data(folder: str | os.PathLike, path: str | os.PathLike) -> str:
@@ -153,12 +129,12 @@ def of_data(folder: str | os.PathLike, path: str | os.PathLike) -> str:
 def _check_config(cfg: Config) -> None:
     """Refuse a config whose data or model is not described by layouts."""
     kind = str((cfg.get('model') or {}).get('type')).removeprefix('mmaction.')
-    if kind not in WITH_GCN:
+    if kind not in settings.WITH_GCN:
         raise LaunchError(
-            f'--ann-file is for {", ".join(WITH_GCN)}; this config has a {kind}. {OURS}'
+            f'--ann-file is for {", ".join(settings.WITH_GCN)}; this config has a {kind}. {OURS}'
         )
-    read = Counter(loader for loader, _ in loaded(cfg))
-    for loader in LOADERS:
+    read = Counter(loader for loader, _ in settings.loaded(cfg))
+    for loader in settings.LOADERS:
         if read[loader] > 1 or (loader == 'train_dataloader' and not read[loader]):
             raise LaunchError(
                 f'--ann-file takes the place of one file, but {loader} reads {read[loader]}. {OURS}'
@@ -198,29 +174,25 @@ def _plain(layout: Layout) -> str | ConfigDict:
 
 
 def _splits(
-    cfg: Config,
-    path: str | os.PathLike,
-    present: Mapping[str, int],
-    wanted: Sequence[str] | None,
-    testing: bool,
+    cfg: Config, path: Any, counts: Mapping[str, int], wanted: Sequence[str] | None, testing: bool
 ) -> dict[str, str]:
     """Name of the split of every loader that the config has."""
-    present = {name: clips for name, clips in present.items() if clips}
-    own = {loader: dataset.get('split') for loader, dataset in loaded(cfg)}
+    present = [name for name, clips in counts.items() if clips]
+    own = {loader: dataset.get('split') for loader, dataset in settings.loaded(cfg)}
     if wanted is None and set(own.values()) <= set(present):
         return own
     has = ', '.join(present) or 'none'
     if wanted is not None:
-        unknown = [name for name in wanted if name not in present]
-        if unknown:
-            raise LaunchError(f'{path} has no clips in split {unknown[0]!r}; its splits: {has}')
+        for name in wanted:
+            if name not in present:
+                raise LaunchError(f'{path} has no clips in split {name!r}; its splits: {has}')
         train, test = wanted
         if train == test:
             raise LaunchError(
                 f'--splits names {train!r} twice: a model is not tested on its training'
             )
     elif testing and len(present) == 1:
-        train = test = next(iter(present))
+        train = test = present[0]
     elif len(present) < 2:
         found = f'one split only, {has!r}' if present else 'no split'
         raise LaunchError(f'{path} has {found}: {TWO_SPLITS}')
@@ -239,8 +211,8 @@ def _splits(
 
 def _fit_sizes(cfg: Config, persons: int, clips: int, counts: list[int]) -> Iterator[str]:
     """Fit what depends on numbers of persons, of training clips and of those of each class."""
-    steps = [s for pipeline in pipelines(cfg) for s in pipeline if s['type'] == 'FormatGCNInput']
-    seen = min((step.get('num_person', 2) for step in steps), default=persons)
+    formats = [step for step in steps(cfg) if step['type'] == 'FormatGCNInput']
+    seen = min((step.get('num_person', 2) for step in formats), default=persons)
     if persons > seen:
         yield (
             f'{persons} persons in some clips, of whom the model sees '
@@ -278,21 +250,21 @@ def _fit_augmentations(cfg: Config, layout: Layout) -> Iterator[str]:
         return step.name not in left_out
 
     def fitting(chain: Any) -> Any:
-        steps = build_steps(chain)
-        if not any(isinstance(step, OneOf) for step in steps) and all(map(fits, steps)):
+        built = build_steps(chain)
+        if not any(isinstance(step, OneOf) for step in built) and all(map(fits, built)):
             return chain
         return [
             ConfigDict(type=step.name, chains=[fitting(c) for c in step.chains], p=step.p)
             if isinstance(step, OneOf)
             else ConfigDict(type=step.name, **dataclasses.asdict(step))
-            for step in steps
+            for step in built
             if isinstance(step, OneOf) or fits(step)
         ]
 
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if preprocessor.get('views'):
         preprocessor['views'] = [fitting(chain) for chain in preprocessor['views']]
-    for pipeline in pipelines(cfg):
+    for pipeline in settings.pipelines(cfg):
         # By its class: building the step itself would want its options to be right as well.
         known = [(step, AUGMENTATIONS.get(step['type'])) for step in pipeline]
         pipeline[:] = [step for step, kind in known if kind is None or fits(kind())]

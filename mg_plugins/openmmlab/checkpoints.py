@@ -1,7 +1,6 @@
 """Load and resume MMEngine's checkpoints on today's PyTorch, without letting code in.
 
-:mod:`mg_plugins.openmmlab.compat` puts the fixes of this module in place. Beside tensors,
-MMEngine saves its log histories (``HistoryBuffer`` objects, their numpy arrays and
+Beside tensors, MMEngine saves its log histories (``HistoryBuffer`` objects, their numpy arrays and
 ``getattr(HistoryBuffer, 'mean')``) and the annealing function of a ``OneCycleLR``. To allow these
 names as they are would undo ``torch.load(weights_only=True)``:
 
@@ -14,15 +13,11 @@ names as they are would undo ``torch.load(weights_only=True)``:
 
 So each name is registered with a stand-in that takes what MMEngine writes and refuses the rest.
 Real numpy types may be registered by other libraries at the same time; ``torch.load`` then picks
-one of the two at random, and either works.
-
-Importing this module needs numpy only.
+one of the two at random, and either works. Importing this module needs numpy only.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -33,6 +28,7 @@ import numpy as np
 
 from mg_plugins.data.unpickle import CORES, NUMBERS, Array, reconstruct, scalar
 from mg_plugins.errors import UserError
+from mg_plugins.openmmlab import in_place_of
 
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
@@ -44,53 +40,48 @@ class CheckpointError(UserError, UnpicklingError, ValueError):
 def allow_what_mmengine_saves(module: ModuleType | None = None) -> None:
     """Let ``torch.load`` read MMEngine's checkpoints with ``weights_only`` left on.
 
-    Since 2.6 ``torch.load`` reads tensors and plain containers only, so that ``--resume``,
-    ``load_from`` and ``tools/test.py`` all die. Names that MMEngine or the user has allowed already
-    stay theirs.
-    Called after MMEngine's own module, so that what that allows comes first.
+    Since 2.6 it reads tensors and plain containers only, so that ``--resume``, ``load_from`` and
+    ``tools/test.py`` all die. Called after MMEngine's own module: names that it or the user has
+    allowed already stay theirs.
     """
     from torch.serialization import add_safe_globals, get_safe_globals
 
-    taken = {
-        entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}'
-        for entry in get_safe_globals()
-    }
+    allowed = get_safe_globals()
+    taken = {one[1] if isinstance(one, tuple) else _full_name(one) for one in allowed}
     add_safe_globals([(what, name) for name, what in _stand_ins().items() if name not in taken])
 
 
 def keep_weights_only_for_urls(module: ModuleType) -> None:
     """Turn ``weights_only`` on for checkpoints given as a URL.
 
-    MMEngine loads them with ``torch.hub.load_state_dict_from_url``, whose default is still off: a
-    file from the network could run code where a local one cannot.
+    It is off by default in ``torch.hub.load_state_dict_from_url``, which MMEngine loads them with:
+    a file from the network could run code where a local one cannot.
     """
-    _wrap(module, 'load_url', lambda load_url: functools.partial(load_url, weights_only=True))
+
+    @in_place_of(module, 'load_url')
+    def load_weights(load_url: Callable, *args: Any, weights_only: bool = True, **kwargs: Any):
+        return load_url(*args, weights_only=weights_only, **kwargs)
 
 
 def load_safely(module: ModuleType) -> None:
     """Name the file of a checkpoint that is refused, and drop Python code that it brings as text.
 
     PyTorch's message recommends to turn ``weights_only`` off, which lets the file's code run.
-    ``Runner.resume`` executes ``meta['config']`` as a config file, to compare a number of GPUs.
-    MMEngine writes ``meta['cfg']``, which is not executed; ``meta['config']`` is left over from
-    MMCV 1 and is dropped at loading.
+    ``Runner.resume`` executes ``meta['config']``, left over from MMCV 1, to compare a number of
+    GPUs; MMEngine itself writes ``meta['cfg']``, which is not executed.
     """
 
-    def wrap(load_checkpoint: Callable) -> Callable:
-        def load_and_drop(filename: str, *args: Any, **kwargs: Any) -> Any:
-            try:
-                checkpoint = load_checkpoint(filename, *args, **kwargs)
-            except (OSError, UserError):
-                raise
-            except Exception as error:
-                raise CheckpointError(f'{filename} {_reason(error)}') from None
-            if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
-                checkpoint['meta'].pop('config', None)
-            return checkpoint
-
-        return load_and_drop
-
-    _wrap(module.CheckpointLoader, 'load_checkpoint', wrap)
+    @in_place_of(module.CheckpointLoader, 'load_checkpoint')
+    def load_and_drop(load_checkpoint: Callable, filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            checkpoint = load_checkpoint(filename, *args, **kwargs)
+        except (OSError, UserError):
+            raise
+        except Exception as error:
+            raise CheckpointError(f'{filename} {_reason(error)}') from None
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
 
 
 def _reason(error: Exception) -> str:
@@ -108,28 +99,26 @@ def _reason(error: Exception) -> str:
 def explain_resume(module: ModuleType) -> None:
     """Say what to do when an optimizer's state does not fit the model that is resumed.
 
-    The checkpoint of a plain model has no optimizer state for the fusion's parameters (or the other
-    way round), and PyTorch's ValueError names neither file nor remedy.
+    That of a plain model has none for the fusion's parameters, or the other way round, and
+    PyTorch's ValueError names neither file nor remedy.
     """
 
-    def wrap(resume: Callable) -> Callable:
-        def resume_or_explain(runner: Any, filename: str, *args: Any, **kwargs: Any) -> None:
-            try:
-                resume(runner, filename, *args, **kwargs)
-            except ValueError as error:
-                saved, built = _optimizer_sizes(module, runner, filename)
-                if saved == built:
-                    raise
-                raise CheckpointError(
-                    f'{filename} cannot be resumed: its optimizer has {saved} parameters, that of '
-                    f'this model {built}, as when a plain checkpoint meets a fused model. To '
-                    'start a new run from its weights, train without --resume and with '
-                    f'--cfg-options load_from={filename}'
-                ) from error
-
-        return resume_or_explain
-
-    _wrap(module.Runner, 'resume', wrap)
+    @in_place_of(module.Runner, 'resume')
+    def resume_or_explain(
+        resume: Callable, runner: Any, filename: str, *args: Any, **kwargs: Any
+    ) -> None:
+        try:
+            resume(runner, filename, *args, **kwargs)
+        except ValueError as error:
+            saved, built = _optimizer_sizes(module, runner, filename)
+            if saved == built:
+                raise
+            raise CheckpointError(
+                f'{filename} cannot be resumed: its optimizer has {saved} parameters, that of this '
+                f'model {built}, as when a plain checkpoint meets a fused model. To start a new '
+                'run from its weights, train without --resume and with --cfg-options '
+                f'load_from={filename}'
+            ) from error
 
 
 def _optimizer_sizes(module: ModuleType, runner: Any, filename: str) -> tuple[int, int]:
@@ -143,20 +132,9 @@ def _optimizer_sizes(module: ModuleType, runner: Any, filename: str) -> tuple[in
     )
 
 
-def _wrap(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> None:
-    """Put ``wrap(original)`` in the place of a function, once."""
-    original = getattr(owner, name)
-    if getattr(original, 'wrapped_by', None) == __name__:
-        return
-    wrapper = functools.update_wrapper(wrap(original), original)
-    wrapper.wrapped_by = __name__
-    bound = inspect.ismethod(original)
-    setattr(owner, name, staticmethod(wrapper) if bound else wrapper)
-
-
 def _stand_ins() -> dict[str, Any]:
     """Name as written in a checkpoint, to what stands in for it."""
-    known: dict[str, Any] = {
+    known = {
         'builtins.getattr': _getattr,
         'builtins.bytes': _bytes,
         'mmengine.logging.history_buffer.HistoryBuffer': _History,
@@ -168,16 +146,18 @@ def _stand_ins() -> dict[str, Any]:
         known[f'{core}.multiarray._reconstruct'] = reconstruct
         known[f'{core}.multiarray.scalar'] = scalar
     # torch gives a state only to objects of allowed types, under whatever name.
-    for kind in (Array, _History, *NUMBERS):
-        known[f'{kind.__module__}.{kind.__qualname__}'] = kind
-    return known
+    return known | {_full_name(kind): kind for kind in (Array, _History, *NUMBERS)}
+
+
+def _full_name(kind: type) -> str:
+    return f'{kind.__module__}.{kind.__qualname__}'
 
 
 def _dtype(code: Any, *_: Any) -> np.dtype:
     """numpy.dtype for numbers: numpy's own instance, which ignores the state that files bring.
 
-    Given to a copy, that state ends up in memory unchecked. Its one honest part, a byte order other
-    than the machine's, does not occur: MMEngine makes its arrays from Python numbers.
+    Given to a copy, that state ends up in memory unchecked. Its one honest part, another byte
+    order, does not occur: MMEngine makes its arrays from Python numbers.
     """
     if type(code) is not str or code not in NUMBERS.values():
         raise UnpicklingError(f'an array of {code!r} was refused, only numbers are read')

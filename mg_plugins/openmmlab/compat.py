@@ -1,18 +1,14 @@
 """Keep MMAction2 1.2 and MMEngine 0.10 working on today's PyTorch, numpy and setuptools.
 
-Their last releases are of 2023 and 2025, and both break on what pip installs now. After
-:func:`apply` they import, train, resume, load and test again. Each fix is one function that says
-what is broken and why its remedy is safe; it does nothing where upstream is whole, and nothing the
-second time. Fixes wait for the module they mend: whether ``mg_plugins`` is imported before or after
-MMEngine and MMAction2 makes no difference, and waiting costs no import.
-
-Importing this module needs numpy only.
+Their last releases, of 2023 and 2025, break on what pip installs now. Each fix is one function that
+says what is broken and why its remedy is safe; it does nothing where upstream is whole, and nothing
+the second time. Fixes wait for the module they mend: whether ``mg_plugins`` is imported before or
+after it makes no difference, and waiting costs no import. This module needs numpy only.
 """
 
 from __future__ import annotations
 
 import copyreg
-import functools
 import importlib
 import importlib.util
 import inspect
@@ -20,6 +16,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -30,14 +27,17 @@ from typing import Any
 import numpy as np
 
 from mg_plugins.errors import UserError
-from mg_plugins.openmmlab import checkpoints
+from mg_plugins.openmmlab import checkpoints, in_place_of
 
 
 def apply() -> None:
     """Put every fix in place, now or as soon as the module that it mends is imported."""
     supply_drn()
-    for name, mends in _MENDS.items():
-        after_import(name, mends)
+    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+    for name in _MENDS:
+        if sys.modules.get(name) is not None:
+            _mend(sys.modules[name])
 
 
 # --- what is installed -------------------------------------------------------------------------
@@ -49,12 +49,10 @@ _ACCEPTED = {
     'mmaction': '>=1.0.0,<2.0.0',
 }
 #: What else has to be there: why, and the requirement that brings it.
+_DROPPED = 'MMEngine imports and setuptools dropped in its version 81'
 _NEEDED = {
     'importlib_metadata': ('MMAction2 imports without requiring it', 'importlib_metadata'),
-    'pkg_resources': (
-        'MMEngine imports and setuptools dropped in its version 81',
-        '"setuptools<81"',
-    ),
+    'pkg_resources': (_DROPPED, '"setuptools<81"'),
 }
 # What the extra [openmmlab] brings, without mmcv-lite for those who have an mmcv: one installed
 # over the other breaks both.
@@ -65,9 +63,9 @@ _LITE = ' "mmcv-lite>=2.0.0,<2.2.0"'
 
 
 def openmmlab_problem() -> str | None:
-    """Why MMEngine, mmcv and MMAction2 cannot be used together, without importing them.
+    """Why MMEngine, mmcv and MMAction2 cannot be used together, and the command that mends it.
 
-    One sentence that names what is missing or does not fit and the command that mends it, or None.
+    They are not imported for it; where all is well it is None.
     """
     missing = [name for name in _ACCEPTED if _folder(name) is None]
     if missing:
@@ -117,11 +115,9 @@ def _folder(name: str) -> Path | None:
 def _mmcv_package() -> str | None:
     """Name of the distribution that the installed mmcv came in; None for a source tree."""
     for name in ('mmcv', 'mmcv-full', 'mmcv-lite'):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             metadata.distribution(name)
             return name
-        except metadata.PackageNotFoundError:
-            continue
     return None
 
 
@@ -139,10 +135,8 @@ def _replace(name: str, accepted: str) -> str:
 class _AfterImport(MetaPathFinder):
     """Finds what Python's own finder finds, and mends the module right after it has run."""
 
-    mends: dict[str, tuple[Callable[[ModuleType], None], ...]] = {}
-
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name not in self.mends:
+        if name not in _MENDS:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
@@ -159,20 +153,8 @@ class _AfterImport(MetaPathFinder):
         return spec
 
 
-def after_import(name: str, mends: tuple[Callable[[ModuleType], None], ...]) -> None:
-    """Mend the module ``name``: now if it is imported, else as soon as it is.
-
-    ``mends`` are functions that take the module, in this order; they may be called again.
-    """
-    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport())
-    _AfterImport.mends[name] = mends
-    if sys.modules.get(name) is not None:
-        _mend(sys.modules[name])
-
-
 def _mend(module: ModuleType) -> None:
-    for mend in _AfterImport.mends[module.__name__]:
+    for mend in _MENDS[module.__name__]:
         mend(module)
 
 
@@ -193,9 +175,9 @@ class DRN:
 def supply_drn() -> None:
     """Let ``import mmaction.models`` pass where ``mmaction/models/localizers/drn`` is missing.
 
-    PyPI's mmaction2 1.2.0 was built without that folder (open-mmlab/mmaction2 issue 2714), and the
-    import of every model dies of it. The stand-in holds only the name that is imported from there;
-    it is not registered, so that a DRN of the user's own can be. A git checkout has the folder.
+    PyPI's mmaction2 1.2.0 was built without that folder (open-mmlab/mmaction2 issue 2714). The
+    stand-in holds only the name that is imported from there, and is not registered, so that a DRN
+    of the user's own can be.
     """
     home = _folder('mmaction')
     if home is None or (home / 'models/localizers/drn').is_dir():
@@ -205,12 +187,11 @@ def supply_drn() -> None:
 
 
 def restore_inf(module: ModuleType) -> None:
-    """Give one module a numpy that still has ``np.Inf``.
+    """Give one module a copy of numpy's namespace that still has ``np.Inf``.
 
-    ``PoseCompact``, ``MMCompact`` and ``frame_extract`` use the name, which numpy 2.0 removed. The
-    module gets a copy of numpy's namespace with the name added; numpy itself stays as it is for
-    everybody else. A dataloader worker that is spawned, not forked, imports these classes afresh:
-    they travel with a reference to this module, so that it is mended there too.
+    ``PoseCompact``, ``MMCompact`` and ``frame_extract`` use the name, which numpy 2.0 removed;
+    numpy itself stays as it is for everybody else. A dataloader worker that is spawned, not forked,
+    imports these classes afresh: they travel with a reference to this module, which mends it there.
     """
     if hasattr(getattr(module, 'np', np), 'Inf') or 'np.Inf' not in inspect.getsource(module):
         return
@@ -233,20 +214,14 @@ def _revive(kind: type) -> Any:
 
 
 def score_in_float32(module: ModuleType) -> None:
-    """Let heads take bfloat16 scores, as autocast gives them.
+    """Let heads take bfloat16 scores, as autocast gives them; in float32 the loss is more exact.
 
-    ``BaseHead.loss_by_feat`` turns scores into a numpy array for the training accuracy, and numpy
-    has no bfloat16. In float32 the loss is the more exact one, too.
+    ``BaseHead.loss_by_feat`` makes a numpy array of them, and numpy has no bfloat16.
     """
-    plain = module.BaseHead.loss_by_feat
-    if hasattr(plain, '__wrapped__'):
-        return
 
-    @functools.wraps(plain)
-    def loss_by_feat(self: Any, cls_scores: Any, *args: Any, **kwargs: Any) -> dict:
+    @in_place_of(module.BaseHead, 'loss_by_feat')
+    def loss_by_feat(plain: Callable, self: Any, cls_scores: Any, *args: Any, **kwargs: Any):
         return plain(self, cls_scores.float(), *args, **kwargs)
-
-    module.BaseHead.loss_by_feat = loss_by_feat
 
 
 # What MMAction2's VindLU imports and today's releases may lack, the quickest to fail first.
@@ -260,10 +235,9 @@ _VINDLU_NEEDS = (
 def offer_multimodal_where_it_can_be(module: ModuleType) -> None:
     """Import MMAction2 without its language models where they cannot be imported.
 
-    MMAction2 imports VindLU wherever transformers is installed. VindLU imports timm too (which may
-    want torchvision), and names that transformers 5 dropped: the import of every model died of it.
-    MMAction2's own placeholders then stand in for VindLU, as they do without transformers, and say
-    what to install.
+    It imports VindLU wherever transformers is installed, which imports timm too (which may want
+    torchvision) and names that transformers 5 dropped: the import of every model died of it. The
+    placeholders that stand in for VindLU without transformers say what to install.
     """
     if not module.WITH_MULTIMODAL:
         return
@@ -277,7 +251,7 @@ def offer_multimodal_where_it_can_be(module: ModuleType) -> None:
             return
 
 
-# Module to be mended, and the fixes that wait for it.
+# Module to be mended, and the fixes that wait for it, in this order; they may be called again.
 _MENDS = {
     'mmaction.utils.dependency': (offer_multimodal_where_it_can_be,),
     'mmaction.datasets.transforms.pose_transforms': (restore_inf,),

@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -27,10 +28,7 @@ TOLERANCE = 1e-4
 
 
 class Scores(nn.Module):
-    """A GCN recognizer without its data containers: clips (N, M, T, V, C) to scores (N, classes).
-
-    Scores are those before the softmax.
-    """
+    """A GCN recognizer as clips (N, M, T, V, C) to scores (N, classes) before the softmax."""
 
     def __init__(self, recognizer: nn.Module) -> None:
         super().__init__()
@@ -78,14 +76,8 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, Scores]:
 def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> Description:
     """What the model of a config takes and gives, from the config's test pipeline.
 
-    Args:
-        cfg: The config.
-        model: Its model.
-        classes: Class names; without them those of the data set that the layout belongs to, or
-            numbers.
-
-    Raises:
-        UserError: The pipeline says no clip length, or the class names are not as many as scores.
+    Without ``classes`` they have the names in the annotation file, those of the data set that the
+    layout belongs to, or numbers.
     """
     pipeline = json.loads(json.dumps(cfg.test_dataloader.dataset.pipeline, default=str))
     find = {key: value for step in pipeline for key, value in step.items()}
@@ -109,10 +101,10 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
     if classes is None:
         own = cfg.test_dataloader.dataset.get('ann_file') or ''
         meta = load_annotations(own)['meta'] if own and Path(own).exists() else {}
-        known = layout in dataset_names() and len(get_classes(layout)) == number
-        numbered = list(get_classes(layout)) if known else [str(i) for i in range(number)]
-        names = list(meta.get('classes') or ())
-        classes = names if len(names) == number else numbered
+        usual = get_classes(layout) if layout in dataset_names() else ()
+        named = (list(names) for names in (meta.get('classes') or (), usual))
+        numbers = [str(i) for i in range(number)]
+        classes = next((names for names in named if len(names) == number), numbers)
     if len(classes) != number:
         raise UserError(f'{len(classes)} class names were given, the model has {number} classes')
     if width % (joints * channels):
@@ -124,26 +116,14 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
 
 
 def write_onnx(model: nn.Module, about: Description, out: Path, opset: int = 18) -> None:
-    """Write a model of (N, M, T, V, C) with its metadata; N and T stay free.
-
-    ``opset`` is the version of ONNX's operators, 18 or later.
-    """
+    """Write a model of (N, M, T, V, C) with its metadata; N and T stay free."""
     import onnx
 
-    example = clips(about, 2, about.clip_len)
-    free = torch.export.Dim.DYNAMIC
+    free, example = torch.export.Dim.DYNAMIC, clips(about, 2, about.clip_len)
+    options = dict(dynamo=True, opset_version=opset, dynamic_shapes=({0: free, 2: free},))
+    options |= dict(input_names=[INPUT], output_names=[OUTPUT], verbose=False)
     with torch.no_grad():
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            opset_version=opset,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: free, 2: free},),
-            verbose=False,
-        )
-    proto = program.model_proto
+        proto = torch.onnx.export(model, (example,), **options).model_proto
     for key, value in {'mg_plugins': asdict(about), 'classes': about.classes}.items():
         proto.metadata_props.add(key=key, value=json.dumps(value))
     with replacing(out) as temporary:
@@ -166,11 +146,7 @@ def session(path: Path, threads: int = 1):
 
 
 def compare(model: nn.Module, about: Description, path: Path) -> dict[int, float]:
-    """Largest difference of scores between PyTorch and a file, by clip length.
-
-    Raises:
-        UserError: It is larger than ``TOLERANCE`` of the largest score.
-    """
+    """Largest difference of scores between PyTorch and a file, by clip length, as a share."""
     run = session(path)
     found = {}
     for frames in (about.clip_len, about.clip_len // 2 + 1, 2 * about.clip_len):
@@ -187,10 +163,8 @@ def compare(model: nn.Module, about: Description, path: Path) -> dict[int, float
 def latency(model: nn.Module, about: Description, path: Path, rounds: int = 30) -> dict[str, float]:
     """Median seconds for one clip, by PyTorch and by ONNX Runtime, in turns."""
     run, x = session(path, torch.get_num_threads()), clips(about, 1, about.clip_len)
-    calls = {
-        'PyTorch': lambda: model(x),
-        'ONNX Runtime': lambda: run.run(None, {INPUT: x.numpy()}),
-    }
+    calls = {'PyTorch': partial(model, x)}
+    calls['ONNX Runtime'] = partial(run.run, None, {INPUT: x.numpy()})
     times: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
         for _, (name, call) in product(range(rounds), calls.items()):

@@ -20,9 +20,8 @@ SYNTHETIC = 'synthetic'
 class FiniteHook(Hook):
     """Stops a training whose loss or weights are not finite, before such weights are saved.
 
-    The LaunchError names the place in training and the last good checkpoint. On a GPU the loss is
-    looked at every ``interval`` iterations and whenever a checkpoint is saved, so that steps do not
-    wait for each other.
+    On a GPU the loss is looked at every ``interval`` iterations and whenever a checkpoint is saved,
+    so that steps do not wait for each other.
     """
 
     priority = 'HIGH'
@@ -97,10 +96,7 @@ class SyntheticHook(Hook):
 
 
 class StartFrom(Hook):
-    """Puts weights into a model after all of it is initialised.
-
-    ``fitting`` gives, of the model's state, the weights that take the place of some of it.
-    """
+    """Puts weights into a model after all of it is initialised: ``fitting(state)`` of its state."""
 
     priority = 'HIGHEST'
 

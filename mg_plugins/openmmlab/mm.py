@@ -1,12 +1,30 @@
-"""Pieces of MMEngine that the tools need: mixed precision anywhere, honest names in logs."""
+"""Importing this module registers everything; ``import mg_plugins`` does where OpenMMLab is.
 
+Its own are pieces of MMEngine that the tools need: mixed precision anywhere, honest names in logs.
+"""
+
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from mmaction.models.utils import Graph
 from mmaction.registry import MODELS
 from mmengine.optim import OptimWrapper
 from mmengine.registry import LOG_PROCESSORS, OPTIM_WRAPPERS
 from mmengine.runner import LogProcessor
+
+import mg_plugins.augment.mm
+import mg_plugins.contrast.mm
+import mg_plugins.data.mm
+import mg_plugins.emotion.mm
+import mg_plugins.fusion.mm
+import mg_plugins.losses.mm
+import mg_plugins.spotting.mm  # noqa: F401
+from mg_plugins.data.layouts import get_layout
+from mg_plugins.openmmlab import in_place_of
+
+UPSTREAM_LAYOUTS = ('openpose', 'nturgb+d', 'coco')
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -45,3 +63,17 @@ class SyntheticLogProcessor(LogProcessor):
             k if k in plain or k.startswith('synthetic') else f'synthetic_{k}': v
             for k, v in tags.items()
         }
+
+
+@in_place_of(Graph, '__init__')
+def init_graph(
+    build: Callable, self: Graph, layout: Any = 'coco', *args: Any, **kwargs: Any
+) -> None:
+    """Let MMAction2's ``graph_cfg`` take any layout of ours: a name, a dict or a JSON file's path.
+
+    MMAction2's ``Graph`` knows three names and bare dicts of bones; those mean what they meant.
+    """
+    bare = isinstance(layout, dict) and 'inward' in layout
+    if not bare and layout not in UPSTREAM_LAYOUTS:
+        layout = get_layout(layout).graph_cfg()['layout']
+    build(self, layout, *args, **kwargs)

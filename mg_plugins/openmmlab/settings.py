@@ -17,8 +17,6 @@ from mg_plugins.errors import UserError
 
 WITH_GCN = ('RecognizerGCN', 'RecognizerDualStream', 'DualStreamContrast')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
 AUTOFUSE = 'mg_plugins.autofuse'
 
 
@@ -53,7 +51,7 @@ def loaded(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def datasets(cfg: Config) -> Iterator[ConfigDict]:
-    """Every dataset of a config's dataloaders, out of wrappers such as RepeatDataset."""
+    """The datasets of `loaded` alone."""
     return (dataset for _, dataset in loaded(cfg))
 
 
@@ -82,34 +80,39 @@ def datasets_of(dataset: ConfigDict | None) -> Iterator[ConfigDict]:
 
 def pipelines(cfg: Config) -> Iterator[list]:
     """Every transform pipeline of a config's dataloaders, innermost dataset first."""
-    for dataset in datasets(cfg):
-        if 'pipeline' in dataset:
-            yield dataset['pipeline']
+    return (dataset['pipeline'] for dataset in datasets(cfg) if 'pipeline' in dataset)
+
+
+def steps(cfg: Config) -> Iterator[ConfigDict]:
+    """Every transform of a config's pipelines."""
+    return (step for pipeline in pipelines(cfg) for step in pipeline)
+
+
+def cosine(epochs: int) -> list[dict]:
+    """A schedule by a cosine from the config's learning rate, over so many epochs."""
+    return [dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)]
 
 
 def set_fusion(cfg: Config, wanted: bool) -> None:
-    """Wrap the backbone's config in ``MGFuse``, or unwrap it; a LaunchError without a GCN backbone.
+    """Wrap the backbone's config in ``MGFuse``, or unwrap it.
 
-    A backbone that stays plain, whatever imports ``mg_plugins.autofuse``, is wrapped in ``MGPlain``
-    where something has imported it or the config does.
+    One that is to stay plain although something, or the config, imports ``mg_plugins.autofuse`` is
+    wrapped in ``MGPlain``.
     """
-    model = cfg.model
-    kinds = (*WITH_GCN, 'MGSpotter')
+    model, kinds = cfg.model, (*WITH_GCN, 'MGSpotter')
     if model.get('type', '').removeprefix('mmaction.') not in kinds:
         raise LaunchError(
             f'--fuse and --no-fuse need a {" or ".join(kinds)}, this config has a '
             f'{model.get("type")}'
         )
-    kind = model.backbone.get('type')
-    if kind == ('MGFuse' if wanted else 'MGPlain'):
+    kind, wrapper = model.backbone.get('type'), 'MGFuse' if wanted else 'MGPlain'
+    if kind == wrapper:
         return
     plain = model.backbone.backbone if kind in ('MGFuse', 'MGPlain') else model.backbone
     imported = [*sys.modules, *as_list((cfg.get('custom_imports') or {}).get('imports'))]
     automatic = AUTOFUSE in imported or AUTOFUSE in str(cfg.get('runner_type'))
-    if wanted or automatic:
-        model.backbone = ConfigDict(type='MGFuse' if wanted else 'MGPlain', backbone=plain)
-    else:
-        model.backbone = plain
+    wrap = wanted or automatic
+    model.backbone = ConfigDict(type=wrapper, backbone=plain) if wrap else plain
 
 
 def set_finetuning(cfg: Config, share: float) -> None:
@@ -132,9 +135,6 @@ def set_retraining(cfg: Config, checkpoint: str) -> None:
     """Let the head alone learn anew from a checkpoint, on class-balanced batches.
 
     A fifth of the config's epochs, with a cosine from the config's learning rate.
-
-    Raises:
-        LaunchError: If the model has no classification head over a backbone of its own.
     """
     if not cfg.model.get('cls_head') or cfg.model.get('type') == 'RecognizerDualStream':
         raise LaunchError('--retrain-head needs a config that trains a recognizer, with a cls_head')
@@ -142,9 +142,7 @@ def set_retraining(cfg: Config, checkpoint: str) -> None:
     cfg.train_dataloader.sampler = dict(type='MGClassBalancedSampler', power=1.0)
     epochs = max(1, round(cfg.train_cfg.max_epochs / 5))
     cfg.train_cfg.update(max_epochs=epochs, val_begin=1, val_interval=epochs)
-    cfg.param_scheduler = [
-        dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
-    ]
+    cfg.param_scheduler = cosine(epochs)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='HeadAlone')]
 
 
@@ -162,8 +160,7 @@ def set_feature(cfg: Config, feat: str) -> None:
     """Let every pipeline show ``feat``: joint, bone, joint_motion or bone_motion.
 
     In pre-training the views that the data preprocessor makes show it, and the training pipeline,
-    which ends before there are features, stays. Elsewhere a pipeline without MGSkeFeat and
-    MMAction2's GenSkeFeat is a LaunchError.
+    which ends before there are features, stays.
     """
     short = dict(joint='j', bone='b', joint_motion='jm', bone_motion='bm')
     if feat not in short:
@@ -173,23 +170,20 @@ def set_feature(cfg: Config, feat: str) -> None:
     if views:
         preprocessor['feat'] = feat
     for pipeline in pipelines(cfg):
-        steps = [s for s in pipeline if s['type'] in ('MGSkeFeat', 'GenSkeFeat')]
-        if not steps and not views:
+        features = [s for s in pipeline if s['type'] in ('MGSkeFeat', 'GenSkeFeat')]
+        if not features and not views:
             raise LaunchError('feat can only be set where a pipeline has MGSkeFeat or GenSkeFeat')
-        for step in steps:
-            if step['type'] == 'MGSkeFeat':
-                step['feat'] = feat
-            else:
-                step['feats'] = [short[feat]]
+        for step in features:
+            own = step['type'] == 'MGSkeFeat'
+            step.update(dict(feat=feat) if own else dict(feats=[short[feat]]))
     cfg.feat = feat
 
 
 def keep_fields(cfg: Config) -> None:
     """Let MMAction2's own pipelines, too, carry a clip's id, session, subject, … to the metrics."""
-    for pipeline in pipelines(cfg):
-        for step in pipeline:
-            if step['type'] == 'PackActionInputs' and 'meta_keys' not in step:
-                step['meta_keys'] = META_KEYS
+    for step in steps(cfg):
+        if step['type'] == 'PackActionInputs':
+            step.setdefault('meta_keys', META_KEYS)
 
 
 def use_bfloat16(cfg: Config) -> None:

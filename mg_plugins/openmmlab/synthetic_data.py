@@ -9,15 +9,8 @@ from mg_plugins.data.classes import get_classes
 from mg_plugins.data.layouts import layout_names
 from mg_plugins.data.synthetic import ensure_synthetic
 from mg_plugins.data.synthetic_plan import SyntheticOptions, gesture_table
-from mg_plugins.openmmlab.settings import (
-    LOADERS,
-    LaunchError,
-    announce,
-    backbone_of,
-    datasets,
-    loaded,
-    pipelines,
-)
+from mg_plugins.openmmlab import settings
+from mg_plugins.openmmlab.settings import LaunchError, backbone_of, datasets
 
 # A run on the synthetic set ends within minutes on two CPU cores with these.
 SMALL_BACKBONE = dict(base_channels=32, num_stages=6, inflate_stages=[3, 5], down_stages=[3, 5])
@@ -47,21 +40,12 @@ def how_to_get(cfg: Config, missing: list[str]) -> str:
 def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset()) -> None:
     """Point a config to the synthetic set, in place: a small model, minutes on two CPU cores.
 
-    The config's own ``synthetic`` entry (options of
-    :func:`mg_plugins.data.synthetic.make_synthetic`) says which set; without one it follows
-    from the graph's layout and the number of classes.
-
-    Args:
-        cfg: The config; its work directory gets the ending ``_synthetic``. Its figures are named
-            by what the data say of themselves (:class:`mg_plugins.openmmlab.hooks.SyntheticHook`).
-        missing: The annotation files that are not there.
-        keep: Dotted keys that the user has set and that are therefore left alone.
-
-    Raises:
-        LaunchError: If it cannot be told which set would do.
+    The config's own ``synthetic`` entry (options of `make_synthetic`) says which set; without one
+    it follows from the graph's layout and the number of classes. Dotted keys in ``keep`` are the
+    user's and left alone. Figures are named by what the data say of themselves (`SyntheticHook`).
     """
     path = ensure_synthetic(**synthetic_options(cfg))
-    for loader, dataset in loaded(cfg):
+    for loader, dataset in settings.loaded(cfg):
         upstream = [s for s in dataset['pipeline'] if s['type'] == 'GenSkeFeat']
         dataset.update(
             type='MGPoseDataset',
@@ -73,25 +57,20 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
     shorten(cfg, keep)
     # It names a metric that is called otherwise now.
     (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
-    where = ()
-    if cfg.work_dir:
-        cfg.work_dir = f'{cfg.work_dir.rstrip("/").removesuffix("_synthetic")}_synthetic'
-        where = f'\nWork directory: {cfg.work_dir}', 'Use --require-data to stop here instead.'
-    told = (
+    told = [
         f'{how_to_get(cfg, missing)}\n',
         'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
         'It shows that everything works; its figures say synthetic and mean nothing for the real '
         'data.',
-        *where,
-    )
-    announce('SYNTHETIC DATA', told, 'yellow')
+    ]
+    if cfg.work_dir:
+        cfg.work_dir = f'{cfg.work_dir.rstrip("/").removesuffix("_synthetic")}_synthetic'
+        told += f'\nWork directory: {cfg.work_dir}', 'Use --require-data to stop here instead.'
+    settings.announce('SYNTHETIC DATA', told, 'yellow')
 
 
 def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
-    """Make a config's training a matter of minutes, in place: model, clips and schedule.
-
-    Dotted keys in ``keep`` are left alone.
-    """
+    """Make a config's training a matter of minutes, in place, but for dotted keys in ``keep``."""
 
     def mine(prefix: str) -> bool:
         return any(key.startswith(prefix) for key in keep)
@@ -107,11 +86,11 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
                 part.in_channels = SMALL_WIDTH
         if 'head' in cfg.model:
             cfg.model.head.queue_size = min(cfg.model.head.queue_size, SMALL_QUEUE)
-    for step in (step for pipeline in pipelines(cfg) for step in pipeline):
+    for step in settings.steps(cfg):
         for key, value in (('clip_len', CLIP_LEN), ('num_clips', 1)):
             if key in step:
                 step[key] = value
-    for name, loader in ((name, cfg.get(name)) for name in LOADERS if cfg.get(name)):
+    for name, loader in ((name, cfg.get(name)) for name in settings.LOADERS if cfg.get(name)):
         if not mine(f'{name}.batch_size'):
             loader.batch_size = BATCH_SIZE if name == 'train_dataloader' else 2 * BATCH_SIZE
         if not mine(f'{name}.num_workers'):
@@ -121,22 +100,14 @@ def shorten(cfg: Config, keep: Set[str] = frozenset()) -> None:
     own = {key: cfg.train_cfg[key] for key in SCHEDULE if f'train_cfg.{key}' in keep}
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', **SCHEDULE | own)
     if not mine('param_scheduler'):
-        epochs = cfg.train_cfg.max_epochs
-        cfg.param_scheduler = [
-            dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
-        ]
+        cfg.param_scheduler = settings.cosine(cfg.train_cfg.max_epochs)
     if not mine('optim_wrapper'):
         cfg.optim_wrapper.optimizer = ConfigDict(type='AdamW', lr=2e-3, weight_decay=0.01)
 
 
 def synthetic_options(cfg: Config) -> dict:
-    """Options of the synthetic set: the config's own, brought to its joints and number of classes.
-
-    Raises:
-        LaunchError: If the graph has no known layout, or there is no entry for it.
-    """
-    inner = backbone_of(cfg)
-    layout = inner.get('graph_cfg', {}).get('layout')
+    """Options of the synthetic set: the config's own, brought to its joints and classes."""
+    layout = backbone_of(cfg).get('graph_cfg', {}).get('layout')
     # MMAction2's own names; its recognizers see NTU in metres and COCO in pixels.
     upstream = {'nturgb+d': ('ntu60', 'ntu25'), 'coco': ('ma52', 'coco17')}
     options = dict(cfg.get('synthetic') or {})

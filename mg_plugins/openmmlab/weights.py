@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,10 @@ def not_finite(given: Mapping[str, Any]) -> str | None:
 def inputs_of(dataset: Any) -> dict[str, Any]:
     """What a model learns from, as far as its dataset tells: coordinates, layout, classes."""
     dataset = inside(dataset)
-    meta = getattr(dataset, 'metainfo', None) or {}
+    meta, layout = getattr(dataset, 'metainfo', None) or {}, getattr(dataset, 'layout', None)
     known: dict[str, Any] = {}
     if meta.get('classes'):
         known['classes'] = list(meta['classes'])
-    layout = getattr(dataset, 'layout', None)
     if layout is not None:
         known['layout'] = layout.name
     first = dataset.get_data_info(0) if hasattr(dataset, 'get_data_info') and len(dataset) else {}
@@ -90,8 +90,7 @@ def check(
     """Refuse weights that would leave parts of a model random, or that learned from other inputs.
 
     ``content`` is what `load_whole` has read of ``path``, ``now`` is `inputs_of` the data that the
-    model gets now. All weights must be there where ``complete``, as for a test, else those of the
-    backbone; what does not fit is a LaunchError.
+    model gets. All weights must be there where ``complete``, as for a test, else the backbone's.
     """
     own = getattr(model, 'module', model).state_dict()
     own = {name: value for name, value in own.items() if torch.is_tensor(value)}
@@ -135,10 +134,7 @@ def check(
 
 
 def check_start(runner: Runner) -> None:
-    """Look at what a training starts or goes on from, before the runner loads it.
-
-    What is damaged or missing is a CheckpointError that names the last whole one.
-    """
+    """Look at what a training starts or goes on from, before the runner loads it."""
     path, resume = runner._load_from, runner._resume
     if resume and path is None:
         path = find_latest_checkpoint(runner.work_dir)
@@ -159,13 +155,10 @@ def _remedy(damaged: Path) -> str:
     """The last whole checkpoint beside a damaged one, or that there is none."""
     others = (p for form in ('epoch_*.pth', 'iter_*.pth') for p in damaged.parent.glob(form))
     for path in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True):
-        if path.name == damaged.name:
-            continue
-        try:
-            load_whole(path)
-        except CheckpointError:
-            continue
-        return f'the last whole one is {path}: --resume {path}'
+        if path.name != damaged.name:
+            with suppress(CheckpointError):
+                load_whole(path)
+                return f'the last whole one is {path}: --resume {path}'
     return 'no other one is whole: train again without --resume'
 
 

@@ -56,7 +56,7 @@ def build(fused):
     torch.manual_seed(0)
     n, persons, frames, joints, base = (64, 2, 100, 25, 64) if CUDA else (16, 1, 48, 20, 32)
     if find_spec('mmaction'):
-        from mg_plugins.openmmlab.memory import keep_memory
+        from mg_plugins.openmmlab.launch import keep_memory
 
         keep_memory()  # as tools/train.py does
         model, name = Network(joints, persons, base), "MMAction2's ST-GCN"

@@ -18,7 +18,7 @@ def main() -> None:
     """One step a line; the seconds that it took come out."""
     from mmaction.registry import MODELS
 
-    from mg_plugins.openmmlab.memory import keep_memory
+    from mg_plugins.openmmlab.launch import keep_memory
     from mg_plugins.openmmlab.synthetic_data import shorten
 
     keep_memory()

@@ -10,7 +10,7 @@ STEPS = """
 import resource, sys, torch
 from torch import nn
 if sys.argv[1] == 'kept':
-    from mg_plugins.openmmlab.memory import keep_memory
+    from mg_plugins.openmmlab.launch import keep_memory
     keep_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
