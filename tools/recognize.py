@@ -18,7 +18,6 @@ import options
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Spot micro-gestures in videos or skeleton recordings. Writes for each, into '
@@ -59,8 +58,7 @@ def main() -> int:
     if wrong := complaint(args):
         print(f'recognize.py: {wrong}', file=sys.stderr)
         return 1
-    from mg_plugins.data import get_layout
-    from mg_plugins.data.readers.tables import parse_size
+    from mg_plugins.data.readers import tables, takes
     from mg_plugins.emotion.build import load_template
     from mg_plugins.emotion.transcripts import read_transcript
     from mg_plugins.errors import UserError
@@ -68,9 +66,8 @@ def main() -> int:
     template = load_template(args.template)
     if args.transcript:
         read_transcript(args.transcript)
-    parse_size(args.size)
-    if args.layout:
-        get_layout(args.layout)
+    tables.parse_size(args.size)
+    takes.check_layout(args.layout)
     failed, spotters, finished = False, {}, {}
     if not args.demo:
         load(0, spotters, args)
@@ -101,7 +98,7 @@ def free_name(stem: str, finished: Collection[str]) -> str:
 
 def complaint(args: argparse.Namespace) -> str:
     """What is wrong with the options, found before anything slow is imported; empty if nothing."""
-    above = next(path for path in (args.out, *args.out.parents) if path.exists())
+    above = next(path for path in (args.out, *args.out.parents) if os.path.exists(path))
     checks = (
         (bool(args.recordings) == (args.camera is not None),
          'no RECORDING was given, or --camera too: give one of them; --help shows examples'),
@@ -200,9 +197,9 @@ def demo(coordinates: int) -> tuple[Path, Path]:
     if not checkpoint.is_file():
         print('training the demo model on synthetic data, once …', flush=True)
         # train.py locks its work directory: a second demo at the same time gets its sentence.
-        command = [sys.executable, str(root / 'tools' / 'train.py'), str(config), '--seed', '0']
-        command += ['--ann-file', str(data), '--work-dir', str(folder), '--no-validate']
-        done = subprocess.run([*command, '--no-test'], capture_output=True, text=True)
+        command = [sys.executable, root / 'tools' / 'train.py', config, '--ann-file', data]
+        command += ['--work-dir', folder, '--seed', '0', '--no-validate', '--no-test']
+        done = subprocess.run(command, capture_output=True, text=True)
         if not checkpoint.is_file():
             raise UserError(f'the demo model could not be trained: {done.stderr.strip()[-400:]}')
     return folder / config.name, checkpoint
@@ -221,12 +218,10 @@ def judge(folder: Path, args: argparse.Namespace) -> None:
     """Ask a judge about the scenarios by tools/eval_emotion.py."""
     from mg_plugins.errors import UserError
 
-    command = [sys.executable, str(Path(__file__).with_name('eval_emotion.py'))]
-    command += ['--scenarios', str(folder / 'scenarios.jsonl'), '--judge', args.judge]
-    command += ['--out', str(args.out / 'emotion')]
-    done = subprocess.run(command)
-    if done.returncode:
-        raise UserError(f'the judge ended with status {done.returncode}; recordings are finished')
+    command = [sys.executable, Path(__file__).with_name('eval_emotion.py'), '--judge', args.judge]
+    command += ['--scenarios', folder / 'scenarios.jsonl', '--out', args.out / 'emotion']
+    if status := subprocess.run(command).returncode:
+        raise UserError(f'the judge ended with status {status}; recordings are finished')
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ import options
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
     parser = argparse.ArgumentParser(
         description='Draw augmentations on a clip: a contact sheet of all, an animation of each.'
     )
@@ -31,7 +30,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line."""
     args = build_parser().parse_args(argv)
     from tqdm import tqdm
 

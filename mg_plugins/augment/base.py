@@ -58,10 +58,9 @@ def option(default: Any, about: str, most: float = float('inf')) -> Any:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One augmentation of a share ``p`` of the clips.
+    """One augmentation of a share ``p`` of the clips; shapes are those of `mg_plugins.data.arrays`.
 
-    Subclasses have an `option` ``strength``, which a chain does not apply at 0, and override `draw`
-    and `apply`. Shapes are those of `mg_plugins.data.arrays`.
+    Subclasses have an `option` ``strength``, which is not applied at 0, a `draw` and an `apply`.
     """
 
     p: float = dataclasses.field(default=1.0, kw_only=True)
@@ -112,7 +111,6 @@ def build_augmentation(entry: Mapping[str, Any] | str | Augmentation) -> Augment
             f'augmentation {name!r} is unknown; there are {", ".join(sorted(AUGMENTATIONS))}'
         )
     known = [field.name for field in dataclasses.fields(AUGMENTATIONS[name])]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown := sorted(set(options) - set(known)):
         raise UserError(f'{name} has no option {unknown[0]!r}; its options are {known}')
     return AUGMENTATIONS[name](**options)

@@ -22,8 +22,6 @@ SLOTS = 2**17
 
 
 class View(NamedTuple):
-    """One view."""
-
     chain: Chain
     feat: tuple[str, ...]
 
@@ -34,8 +32,7 @@ def build_views(
     """The layout and the views of ``[dict(chain='weak', feat='joint'), …]``."""
     layout, built = get_layout(layout), []
     for number, view in enumerate(views):
-        unknown = sorted(set(view) - {'chain', 'feat'})
-        if unknown:
+        if unknown := sorted(set(view) - {'chain', 'feat'}):
             raise UserError(f"view {number} has the key {unknown[0]!r}; keys are 'chain', 'feat'")
         feat = view.get('feat', 'joint')
         feat = (feat,) if isinstance(feat, str) else tuple(feat)
@@ -55,13 +52,12 @@ def build_views(
 
 
 class BatchedViews:
-    """Several differently augmented views of every clip of a batch.
-
-    The transform ``MultiView`` makes the same views one clip at a time, with the same parameters.
+    """Several differently augmented views of every clip of a batch; of one clip: ``MultiView``.
 
     Args:
         layout: Name, dict or file of the joint layout.
-        views: One dict a view: ``chain`` as for `Chain`, and ``feat``, one or several of 'joint'
+        views: One dict a view: ``chain``, a recipe's name ('weak', 'strong', 'aimclr_extreme',
+            'micro_gesture') or a list as for `Chain`; and ``feat``, one or several of 'joint'
             (default), 'bone', 'joint_motion', 'bone_motion'.
     """
 
@@ -126,12 +122,10 @@ def rank() -> int:
 class SampleRandomness:
     """One generator for each visit of each clip: its seed is (seed, rank, clip, visit).
 
-    The visit counts how often the clip has come by, in memory that dataloader workers share. So
-    with the same seed a clip gets the same augmentation on its first visit, its second and so on,
-    whatever the number of workers, and another one in every epoch and in every repetition of a
-    RepeatDataset or a class-balanced sampler. Counting starts anew with the process: a resumed run
-    goes through the same sequence again. Seed None draws one from numpy's global state, which
-    MMEngine's Runner seeds.
+    Visits are counted in memory that dataloader workers share: with the same seed (None takes one
+    from numpy's global state, which MMEngine's Runner seeds) a clip gets the same on its first
+    visit, its second and so on, whatever the number of workers. Counting starts anew with the
+    process: a resumed run goes through the same sequence again.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -146,11 +140,9 @@ class SampleRandomness:
 
     def of(self, results: dict) -> np.random.Generator:
         """The generator of a sample; the first transform to ask makes it, later ones go on."""
-        rng = results.get('mg_rng')
-        if rng is None:
+        if 'mg_rng' not in results:
             clip = int(results.get('sample_idx', 0))
             visit = int(self.visits[clip % SLOTS])
             self.visits[clip % SLOTS] += 1
-            rng = np.random.default_rng((self.seed, self.rank, clip, visit))
-            results['mg_rng'] = rng
-        return rng
+            results['mg_rng'] = np.random.default_rng((self.seed, self.rank, clip, visit))
+        return results['mg_rng']

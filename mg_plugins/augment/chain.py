@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mg_plugins.data.arrays import is_batch, like, put_clips, take_clips
+from mg_plugins.data.arrays import like, put_clips, take_clips
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_table
@@ -37,11 +37,7 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
     """Augmentations of a recipe's name, a dict, or a list of both; others are a `UserError`."""
     if isinstance(chain, Mapping) and chain.get('type') == OneOf.name:
         return [OneOf(**{key: value for key, value in chain.items() if key != 'type'})]
-    if isinstance(chain, (Mapping, Augmentation)) or (
-        isinstance(chain, str) and chain in AUGMENTATIONS
-    ):
-        return [build_augmentation(chain)]
-    if isinstance(chain, str):
+    if isinstance(chain, str) and chain not in AUGMENTATIONS:
         recipes = read_table(RECIPES)
         if chain not in recipes:
             raise UserError(
@@ -49,6 +45,8 @@ def build_steps(chain: str | Mapping | Sequence) -> list[Augmentation]:
                 f'augmentations {", ".join(sorted(AUGMENTATIONS))}'
             )
         chain = recipes[chain]['steps']
+    if isinstance(chain, (str, Mapping, Augmentation)):
+        return [build_augmentation(chain)]
     return [step for part in chain for step in build_steps(part)]
 
 
@@ -86,8 +84,11 @@ class Chain:
             if params is None or getattr(step, 'strength', 1) == 0:
                 continue
             if isinstance(step, Linear):
+                own = params['matrix']
+                if index is not None:  # the identity for the others of the batch
+                    own = np.tile(np.eye(own.shape[-1], dtype=own.dtype), (len(keypoint), 1, 1))
+                    own[index] = params['matrix']
                 # Neighbouring matrices are multiplied first: one pass over the coordinates.
-                own = _of_all(params['matrix'], index, keypoint)
                 matrix = own if matrix is None else own @ matrix
                 continue
             if matrix is not None:
@@ -97,7 +98,6 @@ class Chain:
         return clips if matrix is None else (transform(clips[0], matrix), clips[1])
 
     def __call__(self, keypoint, score, draws: Draws):
-        """Draw and apply."""
         return self.apply(keypoint, score, self.draw(draws, tuple(keypoint.shape[-4:])))
 
     def __repr__(self) -> str:
@@ -156,12 +156,3 @@ def _change(clips: tuple, index: np.ndarray | None, change: Callable, given: tup
         old if new is same else put_clips(old, where, new, inplace=old is not first)
         for old, same, new, first in zip(clips, part, change(*part), given, strict=True)
     )
-
-
-def _of_all(matrix: np.ndarray, index: np.ndarray | None, keypoint) -> np.ndarray:
-    """Matrices of all clips of the batch, the identity for those that are not meant."""
-    if index is None or not is_batch(keypoint):
-        return matrix
-    every = np.tile(np.eye(matrix.shape[-1], dtype=matrix.dtype), (len(keypoint), 1, 1))
-    every[index] = matrix
-    return every

@@ -1,7 +1,6 @@
 """Augmentations that move all joints alike, most of them by one matrix a clip, ``p ↦ A p``.
 
-Axes: x to the side, y along the body, z (3D) in depth. Coordinates are body-centred (MGNormalize),
-in shoulder widths in 2D and in metres in 3D.
+x is to the side, y along the body, z in depth; in shoulder widths (2D) or metres, body-centred.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ def rotation_matrix(angles: np.ndarray) -> np.ndarray:
             [cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz],
             [-sy, sx * cy, cx * cy],
         ]
-    turn = np.stack([np.stack(row, -1) for row in rows], -2)
-    return turn.astype(np.float32)
+    return np.stack([np.stack(row, -1) for row in rows], -2).astype(np.float32)
 
 
 def rotate(keypoint, angles: np.ndarray):
@@ -81,9 +79,7 @@ class Rotate(Linear):
 class Viewpoint(Linear):
     """See the clip from another side: ``p ↦ R p``, or what that does to a flat body in 2D.
 
-    In 2D the upper left 2 × 2 block of R: a body lying in the picture plane, turned in space and
-    seen from afar. Source: viewpoint perturbation of the micro-gesture method (arXiv 2405.13206);
-    the 2D form is ours.
+    Source: the micro-gesture method (arXiv 2405.13206); in 2D, the 2 × 2 block of R, ours.
     """
 
     strength: float = option(0.3, 'largest angle about each axis, radians')
@@ -97,8 +93,7 @@ class Viewpoint(Linear):
 class TurnAxis(Linear):
     """Turn about one axis at random, and hardly about the others.
 
-    One axis has an angle uniform in ±strength, the others in ±strength / 30; in 2D the plane's own
-    angle is uniform in ±strength. Source: AimCLR's extreme augmentation (30° and 1°).
+    Angles are uniform in ±strength and ±strength / 30. Source: AimCLR's extreme augmentation.
     """
 
     strength: float = option(0.52, 'largest angle, radians (0.52 are 30°)')

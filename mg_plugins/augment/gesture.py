@@ -26,10 +26,10 @@ def motion_energy(keypoint, score):
 def cycle_length(keypoint, score, smallest: int = 4):
     """Length of the movement's cycle in frames, () or (N,); 0 where nothing repeats.
 
-    The lag of the highest local maximum, of at least a tenth of the value at lag 0, between
-    ``smallest`` and T / 2, of the autocorrelation of the joints' movements (not speeds: those of a
-    movement there and back repeat twice a cycle). Each frame counts with the root of its speed, so
-    that bringing the hand to the face does not drown the rubbing once it is there.
+    The lag of the highest local maximum, of a tenth of lag 0 or more, between ``smallest`` and
+    T / 2, of the autocorrelation of movements (not speeds: to and fro they repeat twice a cycle).
+    Each frame counts with the root of its speed, so that bringing the hand to the face does not
+    drown the rubbing once it is there.
     """
     xp = namespace(keypoint)
     frames = keypoint.shape[-3] - 1
@@ -108,9 +108,8 @@ def motion_crop(keypoint, score, before, after):
 def zoom_on(keypoint, score, amount, joints: list[int]):
     """Crop each person's picture around some joints and enlarge the rest by ``1 / (1 − amount)``.
 
-    The window is a cube around the mean of those joints over the clip; its half side is
-    ``1 − amount`` of what would hold all joints. Other joints outside it are missing. ``amount`` is
-    in [0, 1), () or (N,).
+    The window is a cube around the mean of those joints over the clip, ``1 − amount``, () or (N,),
+    of what would hold all joints. Other joints outside it are missing.
     """
     seen = positive(score, keypoint)[..., None]
     wanted = np.zeros(keypoint.shape[-2], np.float32)
@@ -134,8 +133,7 @@ def zoom_on(keypoint, score, amount, joints: list[int]):
 class Cycle(Augmentation):
     """Repeat or remove a cycle of the movement, found in the clip; see `change_cycle`.
 
-    Each in half of the clips; one in which nothing repeats stays as it is. Source: ours, after the
-    micro-gesture method's clip repetition (arXiv 2405.13206).
+    Where nothing repeats nothing changes. Source: ours, after clip repetition (arXiv 2405.13206).
     """
 
     strength: float = option(1.0, 'length of what is repeated or removed, in cycles')
@@ -151,8 +149,8 @@ class Cycle(Augmentation):
 class Magnify(Augmentation):
     """Make small movements larger or smaller: ``p ↦ s + g · (p − s)``, s the smoothed path.
 
-    The gain g is log-uniform in [1 / (1 + strength), 1 + strength]. Source: ours, after video
-    motion magnification (Wu et al., SIGGRAPH 2012).
+    g is log-uniform in [1 / (1 + strength), 1 + strength]. Source: ours, after video motion
+    magnification (Wu et al., SIGGRAPH 2012).
     """
 
     strength: float = option(0.5, 'largest relative change of the deviation')

@@ -63,10 +63,7 @@ def change_limbs(keypoint, score, factors, layout: Layout):
 
 @lru_cache(maxsize=64)
 def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
-    """Neighbour of each joint (V,) on its way to the centre, the centre's being itself.
-
-    And (V, V) float32, 1 where the bone of the second joint lies between the first and the centre.
-    """
+    """Neighbour of each joint (V,) towards the centre, and (V, V): 1 for the bones on that way."""
     joints = range(layout.num_joints)
     parents, path, reached = list(joints), np.zeros((len(joints),) * 2, np.float32), set()
     for root in (layout.centre, *joints):
@@ -88,9 +85,8 @@ def bone_paths(layout: Layout) -> tuple[tuple[int, ...], np.ndarray]:
 class Jitter(Augmentation):
     """Perturb coordinates as much as a joint moves itself: ``p ↦ p + strength · m_j · c · n``.
 
-    m_j is `own_motion`, c the joint's score (at most 1: what the detector doubts is not perturbed
-    further), n standard normal. Source: coordinate perturbation of the micro-gesture method (arXiv
-    2405.13206); scaling by the joint's own motion is ours.
+    m_j is `own_motion`, c the score (what the detector doubts is not perturbed further), n standard
+    normal. Source: the micro-gesture method (arXiv 2405.13206); scaling by own motion is ours.
     """
 
     strength: float = option(0.5, "noise as a share of the joint's own motion")
@@ -106,8 +102,7 @@ class Jitter(Augmentation):
 class Noise(Augmentation):
     """Add the same Gaussian noise to every joint, frame and axis: ``p ↦ p + strength · r · n``.
 
-    r is the spread of the bodies (`arrays.body_spread`). Source: AimCLR, there 0.01 m, which is
-    0.02 of a body's spread, with probability 0.5.
+    r is the spread of the bodies (`arrays.body_spread`). Source: AimCLR, there 0.01 m or 0.02 r.
     """
 
     strength: float = option(0.02, 'standard deviation in spreads')
@@ -140,8 +135,7 @@ class MaskJoints(Hide):
 class MaskRegion(Hide):
     """Hide one body part, drawn from the layout's regions, during a part of the clip.
 
-    Source: common in masked skeleton learning; the limited time is ours, since without its hands a
-    micro-gesture is gone.
+    Source: common; the limited time is ours: without its hands a micro-gesture is gone.
     """
 
     strength: float = option(0.3, 'share of the clip, at a random place, it is hidden', most=1.0)
@@ -155,24 +149,20 @@ class MaskRegion(Hide):
             )
 
     def draw(self, draws: Draws, shape, layout) -> dict:
-        table = np.zeros((len(layout.regions), shape[2]), bool)
-        for row, joints in zip(table, layout.regions.values(), strict=True):
-            row[list(joints)] = True
-        region = table[draws.integers(0, len(table) - 1)]
+        table = [np.isin(np.arange(shape[2]), joints) for joints in layout.regions.values()]
+        region = np.stack(table)[draws.integers(0, len(table) - 1)]
         hidden = self.strength * shape[1]
         start = (draws.uniform(0, 1) * (shape[1] - hidden))[..., None]
         middle = np.arange(shape[1]) + 0.5
         during = (middle >= start) & (middle < start + hidden)
-        hit = during[..., None] & region[..., None, :]
-        return dict(keep=~hit[..., None, :, :])
+        return dict(keep=~(during[..., None, :, None] & region[..., None, None, :]))
 
 
 @register('MGLimbs')
 class Limbs(Augmentation):
     """Another body: every bone gets its own length, its factor uniform in 1 ± strength.
 
-    Bones change from the layout's centre outwards; left and right share their factors. Source: bone
-    lengths as in 3D pose estimation (PoseAug, CVPR 2021).
+    Left and right share their factors. Source: bone lengths as in PoseAug (CVPR 2021).
     """
 
     strength: float = option(0.1, "largest relative change of a bone's length")

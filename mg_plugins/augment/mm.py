@@ -22,12 +22,10 @@ from mg_plugins.data.skeleton import detected_joints, features
 class MGResample(BaseTransform):
     """Bring a clip to ``clip_len`` frames by interpolation, after an optional temporal crop.
 
-    Reads and writes ``keypoint`` (M, T, V, C) and ``keypoint_score`` (M, T, V).
-
     Args:
         crop: Smallest and largest share in (0, 1] of the clip that is kept, at a random place; None
-            keeps the whole clip (validation and test).
-        seed: Seed of the crop; None takes the run's.
+            keeps all of it.
+        seed: None takes the run's.
     """
 
     def __init__(
@@ -41,7 +39,6 @@ class MGResample(BaseTransform):
         self.randomness = None if crop is None else SampleRandomness(seed)
 
     def transform(self, results: dict) -> dict:
-        """Resample the clip in ``results``."""
         keypoint, score = results['keypoint'], _scores(results, 'MGResample')
         start, stop = 0.0, keypoint.shape[1] - 1.0
         if self.crop is not None:
@@ -59,7 +56,7 @@ class MGResample(BaseTransform):
 
 
 class AugmentTransform(BaseTransform):
-    """One augmentation of the table as a pipeline step.
+    """One augmentation of the table, with its options, as a pipeline step.
 
     Reads and writes ``keypoint`` (M, T, V, C) and, where there is one, ``keypoint_score``; without
     scores a joint is missing where all its coordinates are 0.
@@ -68,7 +65,6 @@ class AugmentTransform(BaseTransform):
         layout: Name, dict or file of the joint layout; only augmentations that know left from
             right, bones or body parts need one.
         seed: None takes the run's.
-        **options: Those of the augmentation.
     """
 
     augmentation = ''
@@ -80,7 +76,6 @@ class AugmentTransform(BaseTransform):
         self.randomness = SampleRandomness(seed)
 
     def transform(self, results: dict) -> dict:
-        """Augment one sample."""
         keypoint, score = results['keypoint'], results.get('keypoint_score')
         if score is None:
             score = detected_joints(keypoint).astype(np.float32)
@@ -118,14 +113,10 @@ class MultiView(BaseTransform):
     Stands in the place of MGSkeFeat, after MGResample. Reads ``keypoint`` (M, T, V, C), writes
     (M, views * T, V, 3 * features) and ``num_clips``, from which FormatGCNInput makes
     (views, M, T, V, C) and the loader (N, views, M, T, V, C). Removes ``keypoint_score``.
-    `mg_plugins.augment.BatchedViews` does the same to a batch, faster.
 
     Args:
         layout: Name, dict or file of the joint layout.
-        views: One dict a view: ``chain``, the name of a recipe ('weak', 'strong',
-            'aimclr_extreme', 'micro_gesture') or a list of names and augmentations such as
-            ``dict(type='MGShear', strength=0.5)``; and ``feat``, one or several of 'joint'
-            (default), 'bone', 'joint_motion', 'bone_motion'.
+        views: As for `mg_plugins.augment.BatchedViews`, which does the same to a batch, faster.
         seed: None takes the run's.
     """
 
@@ -136,7 +127,6 @@ class MultiView(BaseTransform):
         self.randomness = SampleRandomness(seed)
 
     def transform(self, results: dict) -> dict:
-        """Make the views of one sample."""
         keypoint, score = results['keypoint'], _scores(results, 'MultiView')
         if keypoint.shape[2] != self.layout.num_joints:
             raise LayoutError(

@@ -52,8 +52,7 @@ def names_of(only: Sequence[str] | None = None) -> list[str]:
     """Augmentations, group by group, then recipes; or those asked for."""
     known = sorted(AUGMENTATIONS, key=lambda name: list(GROUPS).index(_group(name)))
     known += recipe_names()
-    unknown = [name for name in only or () if name not in known]
-    if unknown:
+    if unknown := [name for name in only or () if name not in known]:
         raise UserError(f'{unknown[0]!r} is unknown; there are {", ".join(known)}')
     return [name for name in known if not only or name in only]
 

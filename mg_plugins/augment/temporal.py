@@ -60,7 +60,16 @@ def smooth(keypoint, score, sigma: np.ndarray):
 
 
 class Positions(Augmentation):
-    """An augmentation that reads the clip at drawn ``params['positions']`` (T,) or (N, T)."""
+    """An augmentation that reads the clip at the positions of `at`, (T,) or (N, T)."""
+
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
+        """Positions for clips of ``frames``: integers, or floats that may lie outside."""
+        raise NotImplementedError
+
+    def draw(self, draws: Draws, shape, layout) -> dict:
+        at = self.at(draws, shape[1])
+        inside = at if at.dtype.kind == 'i' else np.clip(at, 0, shape[1] - 1).astype(np.float32)
+        return dict(positions=inside)
 
     def apply(self, keypoint, score, params, layout):
         return resample_at(keypoint, score, params['positions'])
@@ -70,37 +79,33 @@ class Positions(Augmentation):
 class Crop(Positions):
     """Keep a part of the clip and stretch it to T frames.
 
-    The share kept is uniform in [1 − strength, 1]. Source: temporal crop-resize (Thoker et al., ACM
-    MM 2021).
+    The share kept is uniform in [1 − strength, 1]. Source: Thoker et al., ACM MM 2021.
     """
 
     strength: float = option(0.5, 'largest share of the clip that is cut away', most=1.0)
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        last = shape[1] - 1
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
+        last = frames - 1
         cut = last * draws.uniform(0, self.strength)
         start = cut * draws.uniform(0, 1)
         start, stop = start[..., None], (start + last - cut)[..., None]
-        at = start + (stop - start) * (np.arange(shape[1]) / max(last, 1))
-        return dict(positions=_inside(at, last))
+        return start + (stop - start) * (np.arange(frames) / max(last, 1))
 
 
 @register('MGShift')
 class Shift(Positions):
     """Move the clip in time by whole frames; where it ends it is reflected: t ↦ t + s.
 
-    s is uniform in ±strength · T. Source: SkeletonCLR's and AimCLR's temporal crop: T frames of the
-    clip mirrored by T / 6 frames on both sides.
+    s is uniform in ±strength · T. Source: the temporal crop of SkeletonCLR and AimCLR.
     """
 
     strength: float = option(1 / 6, 'largest shift as a share of T')
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        frames = shape[1]
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
         reach, period = int(self.strength * frames), max(2 * (frames - 1), 1)
         at = (np.arange(frames) + draws.integers(-reach, reach)[..., None]) % period
         # Frame numbers beyond the last walk back into the clip.
-        return dict(positions=np.minimum(at, period - at))
+        return np.minimum(at, period - at)
 
 
 @register('MGRepeat')
@@ -112,11 +117,9 @@ class Repeat(Positions):
 
     strength: float = option(1.0, 'largest number of additional rounds')
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        frames = shape[1]
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
         rounds = 1 + draws.uniform(0, self.strength)[..., None]
-        at = (rounds * np.arange(frames, dtype=np.float32)) % frames
-        return dict(positions=_inside(at, frames - 1))
+        return (rounds * np.arange(frames, dtype=np.float32)) % frames
 
 
 @register('MGPosterise')
@@ -128,35 +131,33 @@ class Posterise(Positions):
 
     strength: int = option(3, 'largest number of frames for which a frame is held on; whole')
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
         hold = draws.integers(1, 1 + int(self.strength))[..., None]
-        return dict(positions=np.arange(shape[1]) // hold * hold)
+        return np.arange(frames) // hold * hold
 
 
 @register('MGSpeed')
 class Speed(Positions):
     """Play faster or slower: t ↦ s + f · t, f log-uniform in [1 / (1 + strength), 1 + strength].
 
-    Slower shows a part of the clip, at a random place; faster shows all of it, in a random part of
-    the T frames, and holds its first and last pose around. Source: common (speed change).
+    Slower shows a part of the clip, faster all of it between held first and last poses, at random
+    places. Source: common.
     """
 
     strength: float = option(0.5, 'largest relative change of speed')
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        last, most = shape[1] - 1, np.log1p(self.strength)
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
+        last, most = frames - 1, np.log1p(self.strength)
         speed = np.exp(draws.uniform(-most, most))
         start = (last - speed * last) * draws.uniform(0, 1)
-        at = start[..., None] + speed[..., None] * np.arange(shape[1], dtype=np.float32)
-        return dict(positions=_inside(at, last))
+        return start[..., None] + speed[..., None] * np.arange(frames, dtype=np.float32)
 
 
 @register('MGWarp')
 class Warp(Positions):
     """Play some parts faster and others slower, smoothly; first and last frame stay.
 
-    The speed is exp(w(t)), w linear between ``knots`` values uniform in ±strength, scaled so that
-    the clip ends where it ended. Source: time warping (Um et al., ICMI 2017).
+    The speed is exp(w(t)), w linear between ``knots`` values. Source: Um et al., ICMI 2017.
     """
 
     strength: float = option(0.5, 'largest |w|; 0.5 is a speed of 0.6 to 1.65 times the mean')
@@ -167,16 +168,15 @@ class Warp(Positions):
         if self.knots < 2:
             raise UserError(f'MGWarp: knots must be at least 2, got {self.knots}')
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        steps = shape[1] - 1
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
+        steps = frames - 1
         values = draws.uniform(-self.strength, self.strength, self.knots).astype(np.float64)
         where = np.linspace(0, self.knots - 1, max(steps, 1))
         knot = np.minimum(where.astype(int), self.knots - 2)
         share = where - knot
         speed = np.exp(values[..., knot] * (1 - share) + values[..., knot + 1] * share)
         at = np.concatenate([np.zeros_like(speed[..., :1]), speed.cumsum(-1)], axis=-1)
-        at = at * (steps / at[..., -1:])
-        return dict(positions=_inside(at[..., : steps + 1].astype(np.float32), steps))
+        return (at * (steps / at[..., -1:]))[..., :frames].astype(np.float32)
 
 
 @register('MGReverse')
@@ -186,9 +186,8 @@ class Reverse(Positions):
     strength: float = option(1.0, '1 reverses, 0 does not; ``p`` is the share reversed', most=1.0)
     p: float = 0.5
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        at = np.arange(shape[1])[::-1]
-        return dict(positions=np.broadcast_to(at, (*draws.batch, shape[1])).copy())
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
+        return np.broadcast_to(np.arange(frames)[::-1], (*draws.batch, frames)).copy()
 
 
 @register('MGDropFrames')
@@ -200,10 +199,9 @@ class DropFrames(Positions):
 
     strength: float = option(0.1, 'share of frames that is lost', most=1.0)
 
-    def draw(self, draws: Draws, shape, layout) -> dict:
-        lost = draws.uniform(0, 1, shape[1]) < self.strength
-        at = np.where(lost, 0, np.arange(shape[1]))
-        return dict(positions=np.maximum.accumulate(at, axis=-1))
+    def at(self, draws: Draws, frames: int) -> np.ndarray:
+        lost = draws.uniform(0, 1, frames) < self.strength
+        return np.maximum.accumulate(np.where(lost, 0, np.arange(frames)), axis=-1)
 
 
 @register('MGSmooth')
@@ -220,7 +218,3 @@ class Smooth(Augmentation):
 
     def apply(self, keypoint, score, params, layout):
         return smooth(keypoint, score, params['sigma']), score
-
-
-def _inside(at: np.ndarray, last: int) -> np.ndarray:
-    return np.clip(at, 0, last).astype(np.float32)

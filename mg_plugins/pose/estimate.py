@@ -88,8 +88,7 @@ def estimate_video(
     """Run an estimator over frames from `frames_of` or a camera; M is at least 1.
 
     ``progress`` is told frames done and frames in all (0 unknown). About ``rate`` frames a second
-    are estimated, evenly spread; the others stay empty. Ctrl-C is passed on: a caller that wants
-    what was seen until then ends ``frames`` itself.
+    are estimated, the others stay empty. Ctrl-C is passed on: to keep what was seen, end frames.
     """
     times: list[float] = []
     found: list[Sequence[Person]] = []
@@ -155,9 +154,9 @@ def one_euro(
 ) -> np.ndarray:
     """The One-Euro filter: still joints are smoothed, quick ones follow without delay.
 
-    A low-pass filter whose cut-off is ``min_cutoff + beta * speed`` Hz (Casiez, Roussel and Vogel,
-    CHI 2012), with speeds in body sizes a second, low-passed at 1 Hz; ``size`` is the body's in the
-    unit of ``keypoint`` (T, V, C). It starts anew where a joint was missing.
+    A low-pass filter of cut-off ``min_cutoff + beta * speed`` Hz (Casiez, Roussel and Vogel, CHI
+    2012), speeds in body sizes (of ``size``) a second, low-passed at 1 Hz. It starts anew where a
+    joint was missing. Keypoint (T, V, C).
     """
     smooth = keypoint.astype(np.float64)
     speed = np.zeros(keypoint.shape[1:])

@@ -106,15 +106,11 @@ def skeleton_tracks(
             raise UserError(f'{source} does not say its frames a second: give --fps')
         for clip in clips:
             rate, times = float(fps or clip['fps']), clip.get('frame_times')
-            track = PoseTrack(
-                np.asarray(clip['keypoint'], np.float32),
-                np.asarray(filled_scores(clip), np.float32),
-                np.arange(clip['total_frames']) / rate if times is None else times - times[0],
-                layout,
-                tuple(clip['img_shape'][::-1]) if clip.get('img_shape') else None,
-                rate,
-            )
-            yield safe_name(source.stem if len(clips) == 1 else clip['frame_dir']), track
+            times = np.arange(clip['total_frames']) / rate if times is None else times - times[0]
+            size = tuple(clip['img_shape'][::-1]) if clip.get('img_shape') else None
+            both = (np.asarray(a, np.float32) for a in (clip['keypoint'], filled_scores(clip)))
+            name = safe_name(source.stem if len(clips) == 1 else clip['frame_dir'])
+            yield name, PoseTrack(*both, times, layout, size, rate)
 
 
 def safe_name(text: str) -> str:

@@ -142,10 +142,7 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 def class_durations(
     segments: Iterable[tuple[int, float]], classes: int, floor: float = 0.25
 ) -> np.ndarray:
-    """(K, 2) mean and deviation, at least ``floor``, of log seconds from (class, seconds).
-
-    Few examples say little: the figures of all classes count as five examples of each.
-    """
+    """(K, 2) mean and deviation of log seconds; all classes count as five examples of each."""
     pairs = [(label, np.log(seconds)) for label, seconds in segments if seconds > 0]
     logs = np.array([log for _, log in pairs])
     labels = np.array([label for label, _ in pairs], int)

@@ -11,6 +11,10 @@ from torch import nn
 
 from .features import RecordingFeatures
 
+#: From chunks (start, stop) to probabilities (N, T or 1, K + 1).
+Compute = Callable[[list[tuple[int, int]]], np.ndarray]
+Progress = Callable[[int], None] | None  # is told how many frames are finished
+
 
 class DenseHead(nn.Module):
     """Class scores a frame from a graph network's feature maps; the last one is "nothing".
@@ -53,15 +57,11 @@ def dense_loss(
     smoothing: float = 0.15,
     largest_step: float = 4.0,
 ) -> dict[str, torch.Tensor]:
-    """Cross entropy a frame and the smoothing loss of MS-TCN.
+    """Cross entropy of scores (N, K + 1, T) and the smoothing loss of MS-TCN.
 
     The latter is the mean of ``min(|log p(t) - log p(t-1)|, largest_step)²`` with the gradient
-    stopped at ``t-1`` (Abu Farha and Gall, CVPR 2019, equations 8 to 10), times ``smoothing``.
-
-    Args:
-        scores: (N, K + 1, T).
-        target: (N, T) class indices; K is "nothing", -100 is not counted.
-        background_weight: Weight of "nothing" frames in the cross entropy.
+    stopped at ``t-1`` (Abu Farha and Gall, CVPR 2019, equations 8 to 10). ``target`` (N, T) is -100
+    where it is not counted, and K for "nothing", whose weight is ``background_weight``.
     """
     weight = scores.new_ones(scores.shape[1])
     weight[-1] = background_weight
@@ -81,18 +81,9 @@ def chunks(frames: int, length: int, step: int) -> list[tuple[int, int]]:
 
 @torch.inference_mode()
 def overlap_average(
-    compute: Callable[[list[tuple[int, int]]], np.ndarray],
-    frames: int,
-    length: int,
-    step: int,
-    batch: int,
-    progress: Callable[[int], None] | None = None,
+    compute: Compute, frames: int, length: int, step: int, batch: int, progress: Progress
 ) -> np.ndarray:
-    """Probabilities (frames, K + 1) of overlapping `chunks`, each counting most in its middle.
-
-    ``compute`` takes up to ``batch`` chunks (start, stop) and gives (N, T or 1, K + 1);
-    ``progress`` is told how many frames are finished.
-    """
+    """Probabilities (frames, K + 1) of overlapping `chunks`, each counting most in its middle."""
     spans = chunks(frames, length, step)
     size = spans[0][1]
     weight = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1), dtype=np.float32)[:, None]
@@ -114,12 +105,11 @@ def frame_probabilities(
     features: RecordingFeatures,
     length: int = 256,
     batch: int = 4,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = None,
 ) -> np.ndarray:
     """Class probabilities (T, K + 1) of a recording of any length, in bounded memory.
 
-    ``network``, from features (N, T, V, C) to scores (N, K + 1, T), runs over chunks of ``length``
-    frames, as in training, with half overlap.
+    ``network``, from (N, T, V, C) to (N, K + 1, T), runs over chunks of ``length`` as in training.
     """
 
     def compute(spans: list[tuple[int, int]]) -> np.ndarray:

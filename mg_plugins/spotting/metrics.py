@@ -23,8 +23,7 @@ def overlap_scores(
 ) -> dict[str, float]:
     """F1 at each overlap, over all segments of all recordings; 0 where nothing was found.
 
-    The most confident segment chooses first, and takes the true segment of its class that it
-    overlaps most; a true segment can be taken once.
+    The most confident chooses first: of its class, what it overlaps most and nobody has taken.
     """
     scores = {}
     for threshold in thresholds:
@@ -46,15 +45,13 @@ def detection_scores(recordings: Sequence[Pair], early: int = 20) -> dict[str, f
     """Detection rate and false positives by SFINGE3D's protocol, as shares of the true gestures.
 
     A gesture is detected when a segment of its class starts within its true frames, or up to
-    ``early`` frames before them (Caputo et al., Computers & Graphics 91, 2020). Every other
-    segment is a false positive, also a second one for the same gesture.
+    ``early`` before (Caputo et al., Computers & Graphics 91, 2020); others are false positives.
     """
     hits = false = 0
     for truth, spans in recordings:
         free = sorted(truth, key=lambda real: real[1])
         for label, start, *_ in sorted(spans, key=lambda span: span[1]):
-            match = [r for r in free if r[0] == label and r[1] - early <= start < r[2]]
-            if match:
+            if match := [r for r in free if r[0] == label and r[1] - early <= start < r[2]]:
                 free.remove(match[0])
                 hits += 1
             else:
@@ -81,8 +78,7 @@ def onset_delay(recordings: Sequence[Pair], fps: Sequence[float], threshold: flo
     delays = []
     for (truth, spans), rate in zip(recordings, fps, strict=True):
         for real in truth:
-            own = [s for s in spans if s[0] == real[0] and overlap(real, s) >= threshold]
-            if own:
+            if own := [s for s in spans if s[0] == real[0] and overlap(real, s) >= threshold]:
                 delays.append((max(own, key=lambda s: overlap(real, s))[1] - real[1]) / rate)
     return float(np.median(delays)) if delays else float('nan')
 

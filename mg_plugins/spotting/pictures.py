@@ -25,6 +25,7 @@ from mg_plugins.pose.video import VideoInfo
 from .decode import runs
 from .segments import Segment, Segments
 
+Texts = tuple[str, ...]  # lines on a picture
 #: Longer side of the annotated video in pixels, and its frames a second at most.
 SIDE, RATE = 640, 30.0
 #: Seconds of a webcam that are spotted anew, how often, and how long an ended gesture still counts.
@@ -61,10 +62,7 @@ def draw_timeline(
 
 
 def write_video(
-    path: Path,
-    track: PoseTrack,
-    segments: Segments,
-    frames: Iterable[tuple[np.ndarray, float, object]] | None = None,
+    path: Path, track: PoseTrack, segments: Segments, frames: Iterable[tuple] | None = None
 ) -> None:
     """An H.264 video of skeleton and label on ``frames`` of `pose.frames_of`, or black."""
     import av
@@ -95,11 +93,7 @@ def write_video(
 
 
 def draw_people(
-    picture: Image.Image,
-    points: np.ndarray,
-    score: np.ndarray,
-    layout: Layout,
-    texts: tuple[str, ...] = (),
+    picture: Image.Image, points: np.ndarray, score: np.ndarray, layout: Layout, texts: Texts = ()
 ) -> None:
     """Draw skeletons, points (M, V, 2) with score (M, V), and lines of text onto a PIL picture."""
     line, canvas = max(2, picture.width // 200), ImageDraw.Draw(picture)
@@ -115,14 +109,14 @@ def draw_people(
         picture.paste(lines, mask=lines)
 
 
-def labels(now: Iterable[Segment], source: str) -> tuple[str, ...]:
+def labels(now: Iterable[Segment], source: str) -> Texts:
     """What stands on a picture: where the model comes from, and the gestures of the moment."""
     marks = (source.upper(),) if source else ()
     return marks + tuple(f'{row.label} {row.confidence:.2f}' for row in now)
 
 
 @lru_cache(maxsize=32)
-def _lines(texts: tuple[str, ...], size: tuple[int, int]) -> Image.Image:
+def _lines(texts: Texts, size: tuple[int, int]) -> Image.Image:
     """Lines of text on nothing, kept: outlined letters cost more than all other drawing."""
     picture, font = Image.new('RGBA', size), ImageFont.load_default(max(12, size[1] // 18))
     for row, text in enumerate(texts):
@@ -171,7 +165,7 @@ class LiveView:
         self.estimator, self.spot = estimator, spot
         self.name, self.layout = estimator.name, estimator.layout
         self.past: deque[tuple[float, Sequence[Person]]] = deque()
-        self.texts: tuple[str, ...] = ()
+        self.texts: Texts = ()
         self.due = EVERY
 
     def __call__(self, image: np.ndarray, time: float) -> Sequence[Person]:
@@ -184,19 +178,16 @@ class LiveView:
             self.past.popleft()
         if time >= self.due:
             self.due = time + EVERY
-            self.texts = self._now(VideoInfo(image.shape[1], image.shape[0], 30.0, 0))
-        picture, now = Image.fromarray(image), as_track([time], [persons], self.layout, None)
-        points, score = now.keypoint[:, 0], now.score[:, 0]
+            times, found = zip(*self.past, strict=True)
+            info = VideoInfo(image.shape[1], image.shape[0], 30.0, 0)
+            track = as_track(np.subtract(times, times[0]), found, self.layout, info).smoothed()
+            segments = self.spot(track, 'camera')
+            now = [row for row in segments if row.end >= track.times[-1] - RECENT]
+            self.texts = labels(now, segments.source)
+        picture, seen = Image.fromarray(image), as_track([time], [persons], self.layout, None)
+        points, score = seen.keypoint[:, 0], seen.score[:, 0]
         draw_people(picture, points, score, get_layout(self.layout), self.texts)
         cv2.imshow('mg_plugins: q ends', np.asarray(picture)[..., ::-1])
         if cv2.waitKey(1) & 0xFF == ord('q'):
             signal.raise_signal(signal.SIGINT)
         return persons
-
-    def _now(self, info: VideoInfo) -> tuple[str, ...]:
-        """The gestures at the end of the last seconds."""
-        times, found = zip(*self.past, strict=True)
-        track = as_track(np.subtract(times, times[0]), found, self.layout, info).smoothed()
-        segments = self.spot(track, 'camera')
-        ended = track.times[-1] - RECENT
-        return labels([row for row in segments if row.end >= ended], segments.source)

@@ -6,9 +6,8 @@ import torch
 
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.spotting import DenseHead, RecordingFeatures, dense_loss, frame_probabilities
-from mg_plugins.spotting.compose import compose
 from mg_plugins.spotting.dense import chunks
-from mg_plugins.spotting.features import vary
+from mg_plugins.spotting.features import compose, vary
 
 HAND, BODY = get_layout('hand20'), get_layout('imigue22')
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +19,13 @@ from mg_plugins.data.mm.configs import read_config
 from mg_plugins.errors import UserError
 from mg_plugins.pose import PoseTrack
 from mg_plugins.spotting.decode import Decoder, Span, decode
-from mg_plugins.spotting.dense import overlap_average
+from mg_plugins.spotting.dense import Progress, overlap_average
 from mg_plugins.spotting.features import RecordingFeatures, channels
 from mg_plugins.spotting.pictures import frame_ends
 from mg_plugins.spotting.segments import Segment, Segments, frame_segments
 
 #: Seconds of a window and between windows, for models that classify cut clips.
 WINDOW, STEP = 2.0, 0.25
-Progress = Callable[[int], None]
 
 
 @dataclass
@@ -43,7 +41,7 @@ class Spotter:
     pipeline: Compose | None  # test pipeline of a model of cut clips; None for a dense one
     coordinates: int = 0  # 2 or 3, or 0 where the checkpoint does not say
 
-    def segments(self, track: PoseTrack, name: str, progress: Progress | None = None) -> Segments:
+    def segments(self, track: PoseTrack, name: str, progress: Progress = None) -> Segments:
         """Gestures of every person, of any joint layout; progress counts the frames of all."""
         if not len(track.times):
             raise UserError(f'{name} has no frames')
@@ -65,7 +63,7 @@ class Spotter:
         score: np.ndarray,
         fps: float,
         size: tuple[int, int] | None = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
     ) -> list[Span]:
         """Segments of one person: keypoint (T, V, C), score (T, V), size (width, height)."""
         dims = keypoint.shape[-1]
@@ -141,13 +139,7 @@ def load_spotter(config: str | Path, checkpoint: str | Path, threshold: float = 
             '(--threshold); train a spotting config for better results'
         )
         decoder = Decoder('hysteresis', high=threshold, low=0.7 * threshold, confidence=0)
-    return Spotter(
-        model,
-        tuple(map(str, meta.get('classes') or range(number))),
-        get_layout(meta.get('layout') or backbone.graph_cfg.layout),
-        'synthetic' if meta.get('source') == 'synthetic' else '',
-        warning,
-        decoder,
-        pipeline,
-        coordinates,
-    )
+    classes = tuple(map(str, meta.get('classes') or range(number)))
+    layout = get_layout(meta.get('layout') or backbone.graph_cfg.layout)
+    source = 'synthetic' if meta.get('source') == 'synthetic' else ''
+    return Spotter(model, classes, layout, source, warning, decoder, pipeline, coordinates)

@@ -16,9 +16,8 @@ from mg_plugins.data.annotations import AnnotationError, load_annotations
 from mg_plugins.data.layouts import Layout, get_layout, layout_names
 from mg_plugins.data.skeleton import body_size, detected_joints
 from mg_plugins.errors import counted
-from mg_plugins.spotting.compose import compose
 from mg_plugins.spotting.decode import class_durations
-from mg_plugins.spotting.features import RecordingFeatures, channels, vary, without_gaps
+from mg_plugins.spotting.features import RecordingFeatures, channels, compose, vary, without_gaps
 from mg_plugins.spotting.metrics import paint
 
 #: Splits of recordings to train and to test on, looked for in this order.
@@ -64,8 +63,7 @@ class MGRecordings(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         content = load_annotations(self.ann_file)
-        for key, value in content['meta'].items():
-            self._metainfo.setdefault(key, value)
+        self._metainfo = {**content['meta'], **self._metainfo}
         recordings = self._of_split(content, self.split)
         if cut := [clip['frame_dir'] for clip in recordings if 'segments' not in clip]:
             raise AnnotationError(
@@ -86,18 +84,16 @@ class MGRecordings(BaseDataset):
         return recordings
 
     def _of_split(self, content: dict, names: str | Sequence[str] | None) -> list[dict]:
-        wanted: set[str] = set()
-        for name in _listed(names):
-            if name not in content['split']:
-                raise AnnotationError(
-                    f'{self.ann_file} has no split {name!r}; it has {sorted(content["split"])}'
-                )
-            wanted |= set(content['split'][name])
+        names, split = _listed(names), content['split']
+        if lost := [name for name in names if name not in split]:
+            raise AnnotationError(
+                f'{self.ann_file} has no split {lost[0]!r}; it has {sorted(split)}'
+            )
+        wanted = set().union(*(split[name] for name in names))
         return [clip for clip in content['annotations'] if clip['frame_dir'] in wanted]
 
     @property
     def layout(self) -> Layout:
-        """Joint layout of the recordings."""
         return get_layout(self._layout or self._metainfo.get('layout'))
 
     @property
@@ -115,7 +111,6 @@ class MGRecordings(BaseDataset):
         return class_durations(pairs, len(self.classes))
 
     def features(self, index: int) -> RecordingFeatures:
-        """Features of a whole recording."""
         recording = self.data_list[index]
         fps = float(recording.get('fps') or self.fps)
         return RecordingFeatures(*_main_person(recording), self.layout, fps)

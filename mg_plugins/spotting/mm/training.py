@@ -53,7 +53,6 @@ class MGSpotter(BaseModel):
 
     @property
     def decoder(self) -> Decoder:
-        """How probabilities become segments."""
         values = [round(v, 6) for v in self.decoding.tolist()]
         return Decoder(METHODS[int(values[0])], *values[1:])
 
@@ -79,7 +78,6 @@ class MGSpotter(BaseModel):
         )
 
     def spans(self, features: RecordingFeatures, **options) -> list[Span]:
-        """Segments of a whole recording."""
         probability, durations = self.probabilities(features, **options), self.durations.cpu()
         fps, present = features.fps, features.present
         return decode(probability, fps, self.decoder, durations.numpy(), present)
