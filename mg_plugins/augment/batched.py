@@ -123,9 +123,9 @@ class SampleRandomness:
     """One generator for each visit of each clip: its seed is (seed, rank, clip, visit).
 
     Visits are counted in memory that dataloader workers share: with the same seed (None takes one
-    from numpy's global state, which MMEngine's Runner seeds) a clip gets the same on its first
-    visit, its second and so on, whatever the number of workers. Counting starts anew with the
-    process: a resumed run goes through the same sequence again.
+    from numpy's global state, which MMEngine's Runner seeds) a clip gets the same draws on its
+    first visit, its second and so on, whatever the number of workers. Counting starts anew with
+    the process: a resumed run goes through the same sequence again.
     """
 
     def __init__(self, seed: int | None = None) -> None:

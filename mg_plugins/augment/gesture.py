@@ -62,8 +62,7 @@ def pose_gap(keypoint, score, ahead):
 def change_cycle(keypoint, score, cycles: float, place, repeat):
     """Show a stretch of ``cycles`` (`cycle_length`) twice, or leave it out, within the T frames.
 
-    It is at most half the clip. ``place``, 0 … 1 of where it can begin, and ``repeat``, False to
-    leave it out, are () or (N,).
+    ``place``, 0 … 1 of where it can begin, and ``repeat``, False to leave it out, are () or (N,).
     """
     xp = namespace(keypoint)
     last = keypoint.shape[-3] - 1

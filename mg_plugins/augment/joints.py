@@ -48,8 +48,7 @@ def hide(keypoint, score, keep):
 def change_limbs(keypoint, score, factors, layout: Layout):
     """Stretch every bone by its factor (V,), or (N, V) of a batch, from the centre outwards.
 
-    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))`` over the bones b between joint and centre, but
-    those with a missing end. A bone's factor is at the joint in which it ends.
+    ``p_j ↦ p_j + Σ (f_b − 1) (p_b − p_parent(b))`` over the bones b, seen at both ends, up to j.
     """
     parents, path = bone_paths(layout)
     seen = positive(score, keypoint)

@@ -20,7 +20,7 @@ from mg_plugins.data.skeleton import detected_joints, features
 
 @TRANSFORMS.register_module()
 class MGResample(BaseTransform):
-    """Bring a clip to ``clip_len`` frames by interpolation, after an optional temporal crop.
+    """Bring ``keypoint`` (M, T, V, C) and ``keypoint_score`` to ``clip_len`` frames, interpolated.
 
     Args:
         crop: Smallest and largest share in (0, 1] of the clip that is kept, at a random place; None

@@ -88,12 +88,11 @@ def estimate_video(
     """Run an estimator over frames from `frames_of` or a camera; M is at least 1.
 
     ``progress`` is told frames done and frames in all (0 unknown). About ``rate`` frames a second
-    are estimated, the others stay empty. Ctrl-C is passed on: to keep what was seen, end frames.
+    are estimated, the others stay empty. Ctrl-C is passed on; to keep what was seen, end frames.
     """
     times: list[float] = []
     found: list[Sequence[Person]] = []
-    info = None
-    last = -np.inf
+    info, last = None, -np.inf
     for image, time, info in frames:
         due = time - last >= 0.75 / rate  # every frame up to 4/3 of the rate, as clocks jitter
         found.append(estimator(image, time) if due else ())
@@ -129,8 +128,8 @@ def fill_gaps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interpolate a joint over gaps of up to ``longest`` seconds; longer ones stay gaps.
 
-    A gap lasts from the joint's last frame before it to its first frame after it. Filled joints
-    get the lower score of both. Keypoint (T, V, C), score (T, V), rising times (T,) in seconds.
+    A gap lasts from the last frame before it to the first after it; the lower score of both fills
+    it. Keypoint (T, V, C), score (T, V), rising times (T,).
     """
     keypoint, score = keypoint.copy(), score.copy()
     for joint in range(score.shape[1]):

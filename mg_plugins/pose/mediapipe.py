@@ -44,7 +44,7 @@ def imigue22(body: Array, right: Array, left: Array, size: tuple[int, int]) -> P
 def assign_hands(found: list[tuple[str, np.ndarray]], body: Array) -> dict[str, np.ndarray]:
     """Which of the Hands model's (label, landmarks (21, 2)) is which, by side.
 
-    By the nearest visible wrist of the body, else by label: its 'Left' is the right hand, mirrored.
+    By the nearest visible wrist of the body, else by label; mirrored: 'Left' is the right hand.
     """
     hands: dict[str, np.ndarray] = {}
     for label, hand in found:

@@ -32,8 +32,8 @@ def probe_video(path: Path) -> VideoInfo:
 def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     """Frames (H, W, 3) RGB, upright, with seconds from the first frame and the header's facts.
 
-    Times are presentation times, so variable rates keep their pace; a frame that does not come
-    after the one before it is dropped. A damaged end is left out: what came before it counts.
+    By presentation times, so variable rates keep their pace; a frame that does not come after the
+    one before it is dropped. A damaged end is left out.
     """
     import av
     from av.error import FFmpegError

@@ -83,9 +83,9 @@ def semi_markov(
 ) -> list[tuple[int, int, int]]:
     """The most probable sequence of gestures, whose durations are log-normal, and "nothing".
 
-    A hidden semi-Markov model (Yu, Artificial Intelligence 174, 2010): "nothing" may last as long
-    as it likes. Gestures follow each other directly or after "nothing", with equal probability.
-    Viterbi's search, O(T K D) with D the longest duration; memory O(T K) in single precision.
+    A hidden semi-Markov model (Yu, Artificial Intelligence 174, 2010): gestures follow directly or
+    after any "nothing", with equal probability. Viterbi's search, O(T K D) with D the longest
+    duration; memory O(T K) in single precision.
     """
     step = max(1, round(fps / RATE))
     frames, number = len(probability), probability.shape[1] - 1
@@ -142,7 +142,8 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 def class_durations(
     segments: Iterable[tuple[int, float]], classes: int, floor: float = 0.25
 ) -> np.ndarray:
-    """(K, 2) mean and deviation of log seconds; all classes count as five examples of each."""
+    """(K, 2) mean and deviation of log seconds of each class, from (class, seconds)."""
+    # Few examples say little: the figures of all classes count as five examples of each.
     pairs = [(label, np.log(seconds)) for label, seconds in segments if seconds > 0]
     logs = np.array([log for _, log in pairs])
     labels = np.array([label for label, _ in pairs], int)
@@ -163,8 +164,8 @@ def calibrate(
 ) -> Decoder:
     """The decoder that spots best on training recordings, by F1 at IoU 0.5.
 
-    A recording is (probability (T, K + 1), fps, true spans (class, start, end)). Everything but
-    background and confidence is that of ``start``; of equally good decoders the nearest is taken.
+    A recording is (probability (T, K + 1), fps, true spans). Background and confidence are tried;
+    of equally good decoders the one nearest to ``start`` is taken.
     """
     start = start or Decoder()
     best, highest = start, -1.0

@@ -26,8 +26,7 @@ def channels(dims: int) -> int:
 class RecordingFeatures:
     """Features of one person of a recording, computed slice by slice, so that length costs nothing.
 
-    Every frame is centred on its own centre joint, so that a slice gives the numbers of the whole.
-    Keypoint (T, V, C) are raw coordinates, 0 where a joint is missing; score is (T, V).
+    Centred frame by frame, so that a slice is part of the whole; keypoint (T, V, C), 0 if missing.
     """
 
     def __init__(

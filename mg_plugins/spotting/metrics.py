@@ -23,7 +23,7 @@ def overlap_scores(
 ) -> dict[str, float]:
     """F1 at each overlap, over all segments of all recordings; 0 where nothing was found.
 
-    The most confident chooses first: of its class, what it overlaps most and nobody has taken.
+    The most confident segment chooses first, the free one of its class that it overlaps most.
     """
     scores = {}
     for threshold in thresholds:

@@ -22,7 +22,6 @@ from .segments import Segment, Segments
 LARGEST_EMBEDDED = 24 << 20
 #: Drawing a longer recording takes longer than everything else.
 LONGEST_VIDEO = 1800.0
-
 TEMPLATE = Path(__file__).with_name('report_template.html')
 
 
@@ -36,8 +35,7 @@ def write_outputs(
 ) -> None:
     """Write table, ELAN and Praat files, timeline, annotated video and report into a folder.
 
-    Its name is that of the recording. ``warning`` is what a reader should know of the model;
-    ``video`` is drawn on, black without, beyond half an hour only by ``long_video``.
+    ``warning`` is what a reader should know of the model; ``video`` is drawn on, black without.
     """
     folder.mkdir(parents=True, exist_ok=True)
     segments.write_csv(folder / 'segments.csv')

@@ -167,8 +167,7 @@ def use_recordings(
 ) -> list[str]:
     """Bring an MGSpotter's config to an annotation file, in place, and tell what was changed.
 
-    ``splits``, to train and to test on, are by default those of the config where the file has them,
-    else the first of `PAIRS`; a config that trains on cut clips alone goes on to do so.
+    ``splits`` (training, test) are those of the config if the file has them, else of `PAIRS`.
     """
     content = load_annotations(path)
     meta, present, clips = content['meta'], content['split'], content['annotations']

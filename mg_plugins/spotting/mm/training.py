@@ -103,7 +103,6 @@ class SpottingMetric(BaseMetric):
     latest: list[dict] | None = None
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keep truth and spans of each recording."""
         names = ('frame_dir', 'segments', 'spans', 'frames', 'fps', 'classes')
         self.results += [{name: sample[name] for name in names} for sample in data_samples]
 
@@ -114,7 +113,6 @@ class SpottingMetric(BaseMetric):
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Metrics over all recordings of all ranks."""
         self.latest, classes = results, results[0]['classes']
         frames, fps = ([r[key] for r in results] for key in ('frames', 'fps'))
         return spotting_scores([(r['segments'], r['spans']) for r in results], frames, fps, classes)
@@ -124,8 +122,7 @@ class SpottingMetric(BaseMetric):
 class SpottingHook(Hook):
     """Gives the model, before training, the durations of the training set's classes.
 
-    The decoder is not fitted to the recordings that the network has learned from, on which it is
-    surer than on others.
+    The decoder is not fitted to that set, on which the network is surer than on others.
     """
 
     def before_train(self, runner: object) -> None:
