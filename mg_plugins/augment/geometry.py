@@ -52,8 +52,7 @@ def translate(keypoint, score, offset: np.ndarray):
 
 def flip(keypoint, score, swap: Sequence[int]):
     """Mirror the body at x = 0; ``swap`` is the layout's, which exchanges left and right."""
-    mirror = np.ones(keypoint.shape[-1], np.float32)
-    mirror[0] = -1
+    mirror = np.float32([-1, 1, 1][: keypoint.shape[-1]])
     return take_joints(keypoint, swap) * like(mirror, keypoint), take_joints(score, swap)
 
 

@@ -90,9 +90,7 @@ def estimate_video(
     ``progress`` is told frames done and frames in all (0 unknown). About ``rate`` frames a second
     are estimated, the others stay empty. Ctrl-C is passed on; to keep what was seen, end frames.
     """
-    times: list[float] = []
-    found: list[Sequence[Person]] = []
-    info, last = None, -np.inf
+    times, found, info, last = [], [], None, -np.inf
     for image, time, info in frames:
         due = time - last >= 0.75 / rate  # every frame up to 4/3 of the rate, as clocks jitter
         found.append(estimator(image, time) if due else ())

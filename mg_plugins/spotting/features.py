@@ -112,8 +112,7 @@ def compose(
     clips: Clips, length: int, fps: float, nothing: int, layout: Layout, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """A recording: keypoint (length, V, C) float32 and the class of every frame (length,)."""
-    parts: list[np.ndarray] = []
-    labels: list[int] = []  # of the parts
+    parts, labels = [], []  # pieces of the recording, and the class of each
     offset = int(rng.integers(0, length // 2))  # the result may begin within a gesture
     while sum(map(len, parts)) < length + offset:
         label, clip = clips[rng.integers(len(clips))]
