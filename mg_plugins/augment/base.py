@@ -28,8 +28,8 @@ class Draws:
         self.batch = () if clips is None else (clips,)
 
     def of(self, hit: np.ndarray) -> tuple[np.ndarray | None, Draws]:
-        """Index (n,) of the clips hit, None where all or none are, and the source for them."""
-        if np.all(hit) == np.any(hit):
+        """Index (n,) of the clips of a batch that are hit, and the source for them."""
+        if not self.batch:
             return None, self
         index = np.flatnonzero(hit)
         return index, Draws(self.rng, len(index), self._noise)

@@ -72,7 +72,7 @@ class Chain:
         drawn = []
         for step in self.steps:
             hit = draws.rng.random(draws.batch) < step.p
-            index, own = draws.of(hit)
+            index, own = (None, draws) if np.all(hit) == np.any(hit) else draws.of(hit)
             params = step.draw(own, shape, self.layout) if np.any(hit) else None
             drawn.append(Drawn(index, params))
         return drawn
