@@ -56,7 +56,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mg_plugins.data.mm.configs import read_config
+    from mg_plugins.data.mm.transforms import read_config
     from mg_plugins.errors import UserError
     from mg_plugins.experiments import probing
 

@@ -35,7 +35,6 @@ from .storage import ClipFolder, clip_labels, clip_names, load_npz, save_folder,
 from .unpickle import AnnotationError, load_pickle
 
 SUFFIXES = ('.pkl', '.npz', '.mg')
-_POSITIONS = ('train', 'val', 'test')
 _log = logging.getLogger('mg_plugins')
 
 
@@ -57,8 +56,8 @@ def load_annotations(path: str | os.PathLike | Sequence[str | os.PathLike]) -> d
         content = _load(Path(path))
     else:
         paths = [Path(one) for one in path]
-        content = _together([_load(one) for one in paths], paths)
         path = ', '.join(map(str, paths))
+        content = _together([_load(one) for one in paths], paths, path)
     clips = content['annotations']
     known = set(clip_names(clips)) if content['split'] else ()
     content['split'], said = checks.checked_split(content['split'], known, path)
@@ -74,8 +73,8 @@ def save_annotations(
     """Write a ``.pkl``, ``.npz`` or ``.mg`` annotation file, whole or not at all.
 
     Coordinates and scores are stored as float32; missing scores are filled in (1 where a joint has
-    coordinates). ``split`` goes from its names to clip names (``frame_dir``), one of an unknown
-    clip is an AnnotationError; a ``.mg`` folder takes the annotations one by one.
+    coordinates). ``split`` goes from names to clip names (``frame_dir``), of which an unknown one
+    is an AnnotationError; a ``.mg`` folder takes the annotations one by one.
     """
     path, meta = Path(path), dict(meta or {})
     _check_suffix(path)
@@ -94,6 +93,8 @@ def save_annotations(
                     f'split {name!r} names {counted(len(unknown), "clips")} without annotation, '
                     f'such as {unknown[0]!r}'
                 )
+        if not known and path.suffix != '.pkl':
+            raise AnnotationError('there are no annotations to write')
 
     if path.suffix == '.mg':
         return save_folder(path, split, clips(), meta)
@@ -216,15 +217,15 @@ def _text(name: Any) -> Any:
     return str(name) if whole else name
 
 
-def _together(contents: list[dict], paths: list[Path]) -> dict:
+def _together(contents: list[dict], paths: list[Path], where: str) -> dict:
     """The clips of several files as those of one."""
     split, annotations = {}, []
-    for content, name in zip(contents, [*_POSITIONS, *map(str, paths)], strict=False):
+    names = ['train', 'val', 'test', *map(str, paths)]
+    for content, name in zip(contents, names, strict=False):
         alone = {name: clip_names(content['annotations'])}
         for part, clips in (content['split'] or alone).items():
             split.setdefault(part, []).extend(clips)
         annotations.extend(content['annotations'])
-    where = ', '.join(map(str, paths))
     check_annotations(annotations, where)
     classes = {tuple(content['meta'].get('classes') or ()) for content in contents} - {()}
     if len(classes) > 1:

@@ -1,12 +1,10 @@
 """The few operations that numpy and torch do differently, for one clip or a batch of clips.
 
-A numpy array holds one clip, keypoint (M, T, V, C) and score (M, T, V): persons, frames, joints, 2
-or 3 coordinates; a torch tensor holds N, (N, M, T, V, C) and (N, M, T, V). Drawn parameters are
-numpy arrays, with a leading N for a batch; `like` brings them to the clips' device.
-
-Tensors keep their coordinates in separate planes of memory, (N, C, M, T, V), behind the usual order
-of axes: rows of joints are contiguous, which makes the batched form fast. Element-wise operations
-keep that order by themselves, and so do the functions here.
+A numpy array holds one clip, keypoint (M persons, T frames, V joints, C coordinates) and score
+(M, T, V); a torch tensor holds N of them. Drawn parameters are numpy arrays, with a leading N for a
+batch; `like` brings them to its device. Tensors keep their coordinates in separate planes of
+memory, (N, C, M, T, V), behind the usual order of axes: rows of joints are contiguous, which makes
+the batched form fast. Element-wise operations keep that order, and so do the functions here.
 """
 
 import functools

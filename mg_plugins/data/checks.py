@@ -105,19 +105,17 @@ def checked_split(
         ):
             if count:
                 notes.append(f'split {name!r} names {counted(count, what)}; taken out')
+    # What a name says beside train, val or test: 'xsub' for 'xsub_train'.
+    part = re.compile(r'(?<![a-z])(train|val|valid|validation|test)(?![a-z])')
+    protocol = {name: part.sub('', name.lower()) for name in checked}
     for one, other in combinations(checked, 2):
         both = set(checked[one]) & set(checked[other])
-        if both and 'train' in one + other and _protocol(one) == _protocol(other):
+        if both and 'train' in one + other and protocol[one] == protocol[other]:
             raise AnnotationError(
                 f'{where}: {counted(len(both), "clips are")} in split {one!r} and in split '
                 f'{other!r}, such as {min(both)!r}; take them out of one'
             )
     return checked, notes
-
-
-def _protocol(split: str) -> str:
-    """What a split's name says beside train, val or test: 'xsub' for 'xsub_train'."""
-    return re.sub(r'(?<![a-z])(train|val|valid|validation|test)(?![a-z])', '', split.lower())
 
 
 def check_classes(clips: Sequence[dict], labels: np.ndarray, classes: int, where: Any) -> None:
@@ -157,7 +155,9 @@ def each(annotations: Iterable[dict], where: str | os.PathLike) -> Iterator[dict
                 '"frame_dir" text'
             )
         annotation.setdefault('frame_dir', name)
-        wrong = 'another clip has the same name' if name in seen else problem(annotation)
+        wrong = (
+            'another clip has the same name' if name in seen else next(problems(annotation), None)
+        )
         if not wrong:
             shape = annotation['keypoint'].shape[2:]
             joints = joints or shape
@@ -172,12 +172,8 @@ def each(annotations: Iterable[dict], where: str | os.PathLike) -> Iterator[dict
         yield annotation
 
 
-def problem(annotation: dict) -> str | None:
-    """What is wrong with one annotation, or None. Turns numpy integers into int."""
-    return next(_problems(annotation), None)
-
-
-def _problems(annotation: dict) -> Iterator[str]:
+def problems(annotation: dict) -> Iterator[str]:
+    """What is wrong with one annotation: take the first alone. Turns numpy integers into int."""
     for key in ('label', 'keypoint_score', 'segments', 'frame_times', 'fps'):
         if key in annotation and annotation[key] is None:
             del annotation[key]

@@ -42,10 +42,9 @@ def normalise(
     towards each other. The centre is the layout's centre joint: its median position in 2D, its
     first detected one in 3D; where it is never detected, the median of all detected joints.
 
+    What is not ``detected`` (M, T, V; of `detected_joints`) becomes 0.
+
     Args:
-        keypoint: (M, T, V, C) coordinates.
-        detected: (M, T, V) bool, from `detected_joints`; the others become 0.
-        layout: Layout of the V joints.
         scale: Divide by `body_size`; None does so for 2D only, since 3D is in metres.
         per_frame: Follow the centre through the clip (interpolated where it is missing), which
             removes the body's own travel.

@@ -1,7 +1,6 @@
 """The one bootstrap: how sure a figure is, clustered by subject and crossed with seeds.
 
 Clips (or sessions) of one person are not independent, so the bootstrap draws people, not clips.
-Intervals of few clusters are widened as Hesterberg (2015) does. NumPy and SciPy alone.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -34,10 +33,8 @@ def bootstrap_difference(
     replacement for each side by itself: a seed has no meaning across two models. The interval is
     expanded (`expanded_levels`); a side of one seed, or clips of one subject, give none.
 
-    Args:
-        first: Correct clips, or sums of scores in [0, 1], (seeds, subjects).
-        second: The same of the other side, of its own number of seeds.
-        totals: Clips of each subject (subjects,).
+    A side is correct clips, or sums of scores in [0, 1], (its own seeds, subjects); ``totals`` are
+    the clips of each subject.
     """
     first, second, totals = (np.asarray(a, float) for a in (first, second, totals))
     shapes = first.shape[1:], second.shape[1:], totals.shape
@@ -49,21 +46,21 @@ def bootstrap_difference(
     value, clusters = (second.mean(0).sum() - first.mean(0).sum()) / totals.sum(), len(totals)
     if min(len(first), len(second), clusters) < 2:
         return dict(value=float(value), low=None, high=None)
-    random, found = np.random.default_rng(seed), []
-
-    def resampled(number: int, draws: int) -> np.ndarray:
-        return random.multinomial(number, np.full(number, 1 / number), size=draws)
-
-    size = max(1, BLOCK // clusters)
+    random, found, size = np.random.default_rng(seed), [], max(1, BLOCK // clusters)
     for block in (min(size, draws - start) for start in range(0, draws, size)):
-        people = resampled(clusters, block)
+        people = _resampled(random, clusters, block)
         sums = [
-            ((resampled(len(side), block) / len(side) @ side) * people).sum(1)
+            ((_resampled(random, len(side), block) / len(side) @ side) * people).sum(1)
             for side in (second, first)
         ]
         found.append((sums[0] - sums[1]) / (people @ totals))
     low, high = np.quantile(np.concatenate(found), expanded_levels(clusters))
     return dict(value=float(value), low=float(low), high=float(high))
+
+
+def _resampled(random: np.random.Generator, number: int, draws: int) -> np.ndarray:
+    """How often each of ``number`` things is drawn, with replacement: (draws, number)."""
+    return random.multinomial(number, np.full(number, 1 / number), size=draws)
 
 
 class Bootstrap:
@@ -80,9 +77,7 @@ class Bootstrap:
         self.clusters = count = len(numbers)
         self._weights = np.zeros((0, count))
         if count > 1:
-            share = np.full(count, 1 / count)
-            random = np.random.default_rng(seed)
-            self._weights = random.multinomial(count, share, size=draws).astype(float)
+            self._weights = _resampled(np.random.default_rng(seed), count, draws).astype(float)
             self._levels = expanded_levels(count)
 
     def interval(self, values: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]) -> Interval:

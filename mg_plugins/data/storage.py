@@ -24,7 +24,7 @@ import numpy as np
 
 from mg_plugins.files import read_json, replacing, write_json
 
-from .checks import problem
+from .checks import problems
 from .unpickle import AnnotationError
 
 ARRAYS = ('keypoint', 'keypoint_score')
@@ -97,7 +97,7 @@ class ClipFolder(Sequence):
         record |= dict(frame_dir=self._names[row], total_frames=frames)
         if label >= 0:
             record['label'] = label
-        if wrong := problem(record):
+        if wrong := next(problems(record), None):
             raise AnnotationError(f'{self.path}: clip {record["frame_dir"]!r}: {wrong}')
         return record
 
@@ -144,8 +144,6 @@ def save_folder(
                 end += records.write(_json(fields) + b'\n')
                 clips.append((row, persons, frames, annotation.get('label', -1), end))
                 row += persons * frames
-            if not clips:
-                raise AnnotationError('there are no annotations to write')
             for file, own in ((keypoints, shape), (scores, shape[:1])):
                 file.seek(0)
                 header = dict(descr='<f4', fortran_order=False, shape=(row, *own))
@@ -160,8 +158,6 @@ def save_folder(
 def save_npz(path: Path, content: dict) -> None:
     """Write the ``.npz`` form."""
     annotations = content['annotations']
-    if not annotations:
-        raise AnnotationError('there are no annotations to write')
     shape = np.array([annotation['keypoint'].shape[:2] for annotation in annotations], np.int64)
     records = [{k: v for k, v in one.items() if k not in ARRAYS} for one in annotations]
     packed = {

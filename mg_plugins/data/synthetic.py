@@ -43,28 +43,23 @@ DEPTH_ERROR, YAW = 2.5, {2: 9.0, 3: 25.0}
 def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
     """The set of some `SyntheticOptions`: ``(split, annotations, meta)`` for `save_annotations`.
 
-    No download, a few seconds, the same bytes for the same options. It shows that the machinery
-    works; numbers measured on it say nothing about real micro-gestures.
-
-    Splits: 'xsub_train' and 'xsub_val' (subjects held out), 'sessions_train' and 'sessions_test'
-    (the same); of recordings 'recordings_train' and 'recordings_val'. Keypoints are (1, T, V, 2)
-    pixels or (1, T, V, 3) metres. A clip does not change when more clips are asked for, except the
-    few whose label is exchanged so that every class occurs in every split.
+    No download, a few seconds, the same bytes for the same options. Splits hold subjects out.
+    Keypoints are (1, T, V, 2) pixels or (1, T, V, 3) metres. A clip does not change when more clips
+    are asked for, except the few whose label is exchanged so that every class occurs in every
+    split. Numbers measured on the set say nothing about real micro-gestures.
     """
     options = SyntheticOptions(**options)
     maker = _Maker(options)
     annotations = list(maker.recordings() if options.recordings else maker.clips())
     annotations.sort(key=lambda a: (a['subject'], a['session'], a.get('start', 0)))
     held = {f'S{k:03d}' for k in maker.plan.subject[maker.plan.held_out]}
-    parts = ['xsub_train', 'xsub_val', 'sessions_train', 'sessions_test']
+    test = [a['frame_dir'] for a in annotations if a['subject'] in held]
+    train = [a['frame_dir'] for a in annotations if a['subject'] not in held]
     if options.recordings:
-        parts = ['recordings_train', 'recordings_val']
-    split = {
-        part: [
-            a['frame_dir'] for a in annotations if (a['subject'] in held) is ('train' not in part)
-        ]
-        for part in parts
-    }
+        split = dict(recordings_train=train, recordings_val=test)
+    else:
+        split = dict(xsub_train=train, xsub_val=test)
+        split |= dict(sessions_train=[*train], sessions_test=[*test])
     meta = dict(
         layout=maker.layout.name,
         classes=list(maker.task.names),
@@ -79,10 +74,9 @@ def make_synthetic(**options) -> tuple[dict[str, list[str]], list[dict], dict]:
 
 
 def ensure_synthetic(**options) -> Path:
-    """Path of the set's ``.pkl`` in the `cache_folder`, generated at the first call.
+    """Path of the set's ``.pkl`` in the `cache_folder`, made at the first call and when damaged.
 
-    Several processes may call it at once: each moves a file of the same bytes into place. A damaged
-    or foreign file is replaced.
+    Several processes may call it at once: each moves a file of the same bytes into place.
     """
     chosen = SyntheticOptions(**options)
     key = hashlib.sha256(json.dumps([VERSION, asdict(chosen)]).encode()).hexdigest()[:12]
@@ -142,8 +136,8 @@ class _Maker:
                 label, start, frames = (int(a[clip]) for a in (plan.label, plan.start, plan.frames))
                 rows.append((nothing, subject, session, start - ends))
                 rows.append((label, subject, session, frames))
-                kinds = (planned.GAP, planned.MOTION)
-                streams += [self.options.stream(kind, clip) for kind in kinds]
+                streams.append(self.options.stream(planned.GAP, clip))
+                streams.append(self.options.stream(planned.MOTION, clip))
                 ends = start + frames
                 segments.append({'label': label, 'start': start, 'end': ends})
             rows.append((nothing, subject, session, int(TAIL * plan.fps[session])))
@@ -169,7 +163,20 @@ class _Maker:
         label, subject, session, frames = rows.T
         moves, who, fps = self.moves.take(label), self.people.take(subject), self.plan.fps[session]
         body = BodyMotion(moves, who, normals, uniforms, frames, fps, self.posture, extra)
-        return pick_joints(body.points(), self.layout.joints)
+        points, joints = body.points(), self.layout.joints
+        for match in filter(None, map(FINGER.fullmatch, joints)):
+            side, finger, part = match.groups()
+            own = f'{side}_{"little" if finger == "pinky" else finger}'
+            knuckle, tip = points[f'{own}_knuckle'], points[f'{own}_tip']
+            place = knuckle + gesture_table()['along_finger'][part] * (tip - knuckle)
+            points[f'{side}_{finger}_{part}'] = points[f'{side}_{finger}_finger_{part}'] = place
+        unknown = [joint for joint in joints if body_point(joint) not in points]
+        if unknown:
+            raise ValueError(
+                f'the synthetic body has no joint called {", ".join(unknown)}; '
+                f'name the joints of the layout as in: {", ".join(sorted(points))}'
+            )
+        return np.stack([points[body_point(joint)] for joint in joints], 2)
 
     def _observe(
         self, world: np.ndarray, session: np.ndarray, white: np.ndarray, normals: np.ndarray
@@ -260,22 +267,6 @@ def body_point(joint: str) -> str:
     if side in ('left', 'right'):
         return f'{side}_{names.get(part, part)}'
     return names.get(joint, joint)
-
-
-def pick_joints(points: dict[str, np.ndarray], joints: tuple[str, ...]) -> np.ndarray:
-    """(n, T, V, 3) world coordinates of a layout's joints."""
-    for side, finger, part in (match.groups() for match in map(FINGER.fullmatch, joints) if match):
-        own = f'{side}_{"little" if finger == "pinky" else finger}'
-        knuckle, tip = points[f'{own}_knuckle'], points[f'{own}_tip']
-        place = knuckle + gesture_table()['along_finger'][part] * (tip - knuckle)
-        points[f'{side}_{finger}_{part}'] = points[f'{side}_{finger}_finger_{part}'] = place
-    unknown = [joint for joint in joints if body_point(joint) not in points]
-    if unknown:
-        raise ValueError(
-            f'the synthetic body has no joint called {", ".join(unknown)}; '
-            f'name the joints of the layout as in: {", ".join(sorted(points))}'
-        )
-    return np.stack([points[body_point(joint)] for joint in joints], 2)
 
 
 def _turned(world: np.ndarray, view: np.ndarray, spread: float) -> np.ndarray:

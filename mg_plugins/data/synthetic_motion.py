@@ -34,20 +34,16 @@ def two_bone_ik(
     line to it, on which the middle joint's foot lies (u² − l² + d²) / 2d from the base.
     """
     line = goal - base
-    along = _unit(line)
-    span = np.clip(_length(line), 1.02 * np.abs(upper - lower) + 1e-3, 0.98 * (upper + lower))
+    along, span = _unit(line), np.linalg.norm(line, axis=-1, keepdims=True)
+    span = np.clip(span, 1.02 * np.abs(upper - lower) + 1e-3, 0.98 * (upper + lower))
     foot = (upper**2 - lower**2 + span**2) / (2 * span)
     height = np.sqrt(np.maximum(upper**2 - foot**2, 0))
     across = _unit(pole - (pole * along).sum(-1, keepdims=True) * along)
     return base + foot * along + height * across, base + span * along
 
 
-def _length(vector: np.ndarray) -> np.ndarray:
-    return np.sqrt((vector**2).sum(-1, keepdims=True))
-
-
 def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.maximum(_length(vector), 1e-6)
+    return vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-6)
 
 
 def rotation(twist: np.ndarray, lean: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -159,9 +155,9 @@ class BodyMotion:
         self.neck = self.hip + _turn(self.torso, spine)
         stalk = np.stack([zero, 0.185 - c['sink'], 0.02 + c['forward']], -1) * size['skull']
         self.skull = self.neck + _turn(self.torso, stalk)
-        trunk = {'mid_hip': self.hip, 'neck': self.neck}
-        for name, share in (('spine_mid', 0.5), ('spine_shoulder', 0.95)):
-            trunk[name] = self.hip + share * (self.neck - self.hip)
+        up = self.neck - self.hip
+        trunk = dict(mid_hip=self.hip, spine_mid=self.hip + 0.5 * up, neck=self.neck)
+        trunk['spine_shoulder'] = self.hip + 0.95 * up
         for name, at in gesture_table()['face'].items():
             trunk[name] = self.skull + _turn(self.turn_head, np.array(at, float) * size['skull'])
         return trunk

@@ -17,17 +17,6 @@ FRAMES = ('seat', 'torso', 'head', 'other', 'none')
 PER_LIMB = ('near', 'far')
 REST_LEAN = 6.0
 
-# What a clip draws, one row a clip; a field added at the end changes no other.
-NORMALS = np.dtype([
-    ('posture', 'f8', 12), ('rest', 'f8', (2, 3)), ('target', 'f8', (2, 3)),
-    ('reach', 'f8', (2, 3)), ('gain', 'f8'), ('speed', 'f8'), ('view', 'f8', 6),
-    ('quality', 'f8'), ('wander', 'f8'),
-])  # fmt: skip
-UNIFORMS = np.dtype([
-    ('hand', 'f8'), ('rest', 'f8', 3), ('timing', 'f8', 4), ('rub', 'f8', 3), ('both', 'f8'),
-    ('stay', 'f8'), ('sway', 'f8', (18, 3, 2)), ('busy', 'f8', 2),
-])  # fmt: skip
-
 
 def gesture_table() -> dict:
     """Movements, landmarks, resting postures and bodies: ``synthetic_gestures.json``."""
@@ -38,6 +27,11 @@ CHANNELS = tuple(gesture_table()['channels'])
 # Standard deviations of each channel: habit, from clip to clip, and slow motion during a clip.
 HABIT, POSTURE, SWAY = np.array(list(gesture_table()['channels'].values())).T
 FINGERS = gesture_table()['fingertips']
+# What a clip draws, one row a clip; a field added at the end changes no other.
+NORMALS, UNIFORMS = (
+    np.dtype([(name, 'f8', tuple(shape)) for name, shape in fields.items()])
+    for fields in gesture_table()['draws'].values()
+)
 
 
 class Rows(dict):
@@ -54,9 +48,7 @@ def compile_movements(entries: list[dict], posture: str) -> Rows:
     """Entries of the gesture table (which explains them) as arrays, row k for class k.
 
     Of each hand, near and far (K, 2, …): ``frame`` (an index into ``FRAMES``), ``at``, ``reach``,
-    ``pole`` and ``rub``. Of each class: ``fingers`` (K, 5), ``body`` and ``sway`` (K, 12), held and
-    oscillating part of each channel, ``hz`` and ``approach`` (K, 2) ranges, shares of clips, and
-    ``rest``, which of the posture's it must start from.
+    ``pole`` and ``rub``; of each class ``fingers`` (K, 5), ``body`` and ``sway`` (K, 12) and so on.
     """
     table, rows = gesture_table(), []
     rests = [rest['name'] for rest in table['rests'][posture]]

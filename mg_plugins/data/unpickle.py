@@ -223,8 +223,8 @@ class _Unpickler(pickle.Unpickler):
 class _Plain:
     """Replaces stand-ins inside containers by plain arrays; lists and dicts keep their identity.
 
-    A container that stands in many places is visited once and counts in every place, so that a
-    short file of lists inside lists is refused where writing it out would fill the memory.
+    A container in many places is visited once and counts in each: lists inside lists are refused
+    where writing them out would fill the memory.
     """
 
     def __init__(self, most: int) -> None:

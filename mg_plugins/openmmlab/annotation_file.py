@@ -17,7 +17,7 @@ from mg_plugins.augment.chain import OneOf, build_steps
 from mg_plugins.contrast.mm.hooks import fitting_queue
 from mg_plugins.data.annotations import load_annotations, save_annotations, summarise
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, layout_names
-from mg_plugins.data.mm.configs import set_everywhere
+from mg_plugins.data.mm.transforms import set_everywhere
 from mg_plugins.errors import counted
 from mg_plugins.files import cache_folder
 from mg_plugins.openmmlab import settings

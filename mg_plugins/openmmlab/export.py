@@ -16,7 +16,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mg_plugins.data import dataset_names, get_classes, load_annotations
-from mg_plugins.data.mm.configs import read_config
+from mg_plugins.data.mm.transforms import read_config
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab.launch import build_model

@@ -22,7 +22,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmengine.utils import import_modules_from_strings
 
 from mg_plugins.data.annotations import SUFFIXES
-from mg_plugins.data.mm.configs import read_config
+from mg_plugins.data.mm.transforms import read_config
 from mg_plugins.errors import counted
 from mg_plugins.files import locked
 from mg_plugins.openmmlab import annotation_file, settings, synthetic_data, weights

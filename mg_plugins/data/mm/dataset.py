@@ -32,11 +32,8 @@ class MGPoseDataset(PoseDataset):
 
     Args:
         ann_file: A .pkl or .npz file or a .mg folder, see `mg_plugins.data.annotations`.
-        pipeline: Transforms; this and all not named here as for PoseDataset.
-        split: Name of a split of the file; None takes all clips.
         subjects: Keep only clips of these subjects (numbers or texts).
-        exclude_subjects: Drop clips of these subjects; with ``subjects`` given on the test side
-            this leaves subjects out within a split.
+        exclude_subjects: Drop clips of these subjects, so as to leave some out within a split.
         share: Keep only this part of each class's clips, as if the others had no label: the draw
             ``share_seed`` of `draw_labelled` among the labelled clips that are left of the above.
         rest: Take the clips with a label that ``share`` leaves instead.

@@ -27,13 +27,9 @@ class MGMetric(BaseMetric):
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            self.results.append(
-                dict(
-                    score=sample['pred_score'].float().cpu().numpy(),
-                    label=int(sample.get('gt_label', -1)),
-                    clip={k: sample[k] for k in META_KEYS if k in sample},
-                )
-            )
+            score, label = sample['pred_score'].float().cpu().numpy(), sample.get('gt_label', -1)
+            clip = {key: sample[key] for key in META_KEYS if key in sample}
+            self.results.append(dict(score=score, label=int(label), clip=clip))
 
     def evaluate(self, size: int) -> dict[str, float]:
         synthetic = (self.dataset_meta or {}).get('source') == 'synthetic'

@@ -1,14 +1,17 @@
-"""Pipeline transforms for any joint layout: thin classes over `mg_plugins.data.skeleton`.
+"""Pipeline transforms for any joint layout, and configs with one layout in all their parts.
 
 A pipeline: ``MGNormalize``, augmentations, ``MGSkeFeat``, then MMAction2's FormatGCNInput and
 ``PackActionInputs(meta_keys=META_KEYS)``. A ``layout`` is a name, dict or file of one.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
+from mmengine.config import Config
 
 from mg_plugins.data.layouts import Layout, LayoutError, get_layout, joint_parts, relayout
 from mg_plugins.data.skeleton import FEATURES, detected_joints, features, normalise
@@ -58,8 +61,7 @@ class MGSkeFeat(BaseTransform):
 
     The counterpart of MMAction2's GenSkeFeat, for every layout and with missing joints left out.
     Keys: keypoint (M, T, V, C) becomes (M, T, V, 3 * number of features), and keypoint_score goes:
-    it is the third channel in 2D. ``feat`` is one or several of 'joint', 'bone', 'joint_motion',
-    'bone_motion'.
+    it is the third channel in 2D. ``feat`` is one or several of `FEATURES`.
     """
 
     def __init__(self, layout: str | dict | Layout, feat: str | Sequence[str] = 'joint') -> None:
@@ -82,12 +84,8 @@ class MGRelayout(BaseTransform):
     Stands before MGNormalize, which then centres and scales by the target's own joints. Picture
     coordinates stay such and metres stay metres: it makes no depth and takes none away. Keys:
     keypoint (M, T, V, C) becomes (M, T, V', C), keypoint_score (M, T, V'), 0 for joints that the
-    source does not have.
-
-    Args:
-        source: Layout of the clips.
-        target: Layout wanted; one without a common joint is a LayoutError.
-        coordinates: 2 or 3, what the model was trained on; clips with another number are refused.
+    source does not have. ``coordinates`` is 2 or 3, what the model was trained on; clips with
+    another number are refused, and layouts without a common joint.
     """
 
     def __init__(
@@ -133,3 +131,28 @@ def _keypoint(results: dict, layout: Layout) -> np.ndarray:
             f'(persons, frames, {layout.num_joints}, 2 or 3) for layout {layout.name!r}'
         )
     return keypoint
+
+
+def read_config(path: str | os.PathLike) -> Config:
+    """Read a config; its ``layout``, where it has one, is that of its graph and all transforms.
+
+    A child config therefore brings its base to other joints by the line ``layout = 'upper46'``.
+    """
+    cfg = Config.fromfile(path)
+    if cfg.get('layout'):
+        joints = get_layout(cfg.layout).num_joints
+        set_everywhere(cfg, dict(layout=cfg.layout, num_joints=joints))
+    return cfg
+
+
+def set_everywhere(node: Any, values: Mapping[str, Any]) -> None:
+    """Replace, in place, the values of some keys wherever a config has them, not None."""
+    if isinstance(node, (Config, dict)):
+        for key, value in list(node.items()):
+            if key in values and value is not None:
+                node[key] = values[key]
+            else:
+                set_everywhere(value, values)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            set_everywhere(value, values)

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
 from mg_plugins.data.layouts import Layout, get_layout, joint_parts, relayout
-from mg_plugins.data.mm.configs import read_config
+from mg_plugins.data.mm.transforms import read_config
 from mg_plugins.errors import UserError
 from mg_plugins.pose import PoseTrack
 from mg_plugins.spotting.decode import Decoder, Span, decode
