@@ -9,11 +9,7 @@ from mg_plugins.files import read_table
 
 
 def dataset_names() -> list[str]:
-    """Data sets of the table `classes.json`: imigue, smg, ma52, msr_action3d, nw_ucla, sfinge3d.
-
-    For another name, or what the table lacks, the functions below raise a KeyError that lists what
-    there is.
-    """
+    """The names that the functions below take; what the table lacks is a KeyError that says so."""
     return list(read_table('data/classes.json'))
 
 
@@ -51,9 +47,8 @@ def draw_labelled(
 ) -> np.ndarray:
     """Indices of the clips whose labels may be used, sorted: ``ceil(share · N_c)`` of each class c.
 
-    The draw depends on the seed and on the clips' labels (N,) and ids (N,) alone, not on their
-    order nor on the method that asks, and the clips of a smaller share are among those of a larger
-    one.
+    The draw depends on the seed and on the clips' labels and ids (N,) alone, not on their order nor
+    on the method that asks, and the clips of a smaller share are among those of a larger one.
     """
     if not 0 < share <= 1:
         raise ValueError(f'share must be above 0 and up to 1, got {share}')

@@ -40,14 +40,12 @@ def normalise(
 
     The person with most detected joints is the reference for all, so that persons keep their places
     towards each other. The centre is the layout's centre joint: its median position in 2D, its
-    first detected one in 3D; where it is never detected, the median of all detected joints.
-
-    What is not ``detected`` (M, T, V; of `detected_joints`) becomes 0.
+    first detected one in 3D; where it is never detected, the median of all detected joints. What
+    is not ``detected`` (M, T, V; of `detected_joints`) becomes 0.
 
     Args:
         scale: Divide by `body_size`; None does so for 2D only, since 3D is in metres.
-        per_frame: Follow the centre through the clip (interpolated where it is missing), which
-            removes the body's own travel.
+        per_frame: Follow the centre (interpolated where missing): the body's own travel is gone.
     """
     keypoint, dims = keypoint.astype(np.float32, copy=False), keypoint.shape[-1]
     if not detected.any():

@@ -24,14 +24,13 @@ _log = logging.getLogger('mg_plugins')
 
 @DATASETS.register_module()
 class MGPoseDataset(PoseDataset):
-    """MMAction2's PoseDataset on files that are read without running what is in them.
+    """MMAction2's PoseDataset on what `load_annotations` reads, without running what is in it.
 
     Every sample carries the fields of its annotation. The clips of a ``.mg`` folder stay on the
     disk; worker processes share those of other files, so there is no ``serialize_data``. What is
     wrong with the file, the choice of clips or a label is an AnnotationError.
 
     Args:
-        ann_file: A .pkl or .npz file or a .mg folder, see `mg_plugins.data.annotations`.
         subjects: Keep only clips of these subjects (numbers or texts).
         exclude_subjects: Drop clips of these subjects, so as to leave some out within a split.
         share: Keep only this part of each class's clips, as if the others had no label: the draw
@@ -196,11 +195,9 @@ class MGClassBalancedSampler(DefaultSampler):
     ``power`` 0 is the data set as it is, 0.5 takes square roots, 1 gives all classes the same
     share. An epoch has as many draws as the data set has clips, by systematic sampling: a clip, and
     a class, whose expected number of draws is e comes floor(e) or ceil(e) times, in another order
-    and selection each epoch; without ``shuffle`` they are the same, in data set order.
-
-    Draws depend on ``seed + epoch`` alone, so a resumed run goes on as the killed one would have.
-    Ranks share one sequence, each taking every world_size-th draw. The data set needs a label for
-    every clip, see `dataset_labels`; the rest is as for MMEngine's DefaultSampler.
+    and selection each epoch; without ``shuffle`` they are the same, in data set order. Draws depend
+    on ``seed + epoch`` alone, so a resumed run goes on as the killed one would have. Ranks share
+    one sequence, each taking every world_size-th draw. Every clip needs a label.
     """
 
     def __init__(
