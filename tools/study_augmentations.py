@@ -58,21 +58,18 @@ def main() -> int:
     cell = commands.cell_of(args, plan.Entry(name, args.config))
     plan.check_cells([cell])
     cell = replace(cell, require_data=args.require_data)
-    study = augmentation.Study(
-        augmentation.prepare(cell, args.epochs, args.amp),
-        args.out,
-        augmentation.StudyOptions(
-            tuple(plan.parse_folds(args.leave_out, overlap=False)),
-            tuple(commands.seeds_of(args)),
-            args.recipe,
-            args.augmentations,
-            args.by,
-            (args.stream,) if args.stream else (),
-        ),
-        args.finished,
+    wanted = augmentation.StudyOptions(
+        tuple(plan.parse_folds(args.leave_out, overlap=False)),
+        tuple(commands.seeds_of(args)),
+        args.recipe,
+        args.augmentations,
+        args.by,
+        (args.stream,) if args.stream else (),
     )
-    sections = {augmentation.RECIPES: 1, augmentation.ALONE: 1, augmentation.PAIRS: 1}
-    style = report.Style(args.by, ranked={**sections, study.left_out_of: -1}, drawn=(args.by,))
+    cfg = augmentation.prepare(cell, args.epochs, args.amp)
+    study = augmentation.Study(cfg, args.out, wanted, args.finished)
+    gains = dict.fromkeys((augmentation.RECIPES, augmentation.ALONE, augmentation.PAIRS), 1)
+    style = report.Style(args.by, ranked={**gains, study.left_out_of: -1}, drawn=(args.by,))
     title = f'{name}, {args.epochs} epochs, left-out training subjects'
     return commands.run_and_report(study, args, style, title)
 

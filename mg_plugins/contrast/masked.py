@@ -141,8 +141,7 @@ def transformer(channels: int, layers: int, heads: int) -> nn.Sequential:
 
 def motion(clips: Tensor) -> Tensor:
     """Displacement to the next frame, 0 at the end, over its root mean square: (B, T, V, C)."""
-    moved = torch.zeros_like(clips)
-    moved[:, :-1] = clips[:, 1:] - clips[:, :-1]
+    moved = clips.diff(dim=1, append=clips[:, -1:])
     return moved / moved.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
 
 

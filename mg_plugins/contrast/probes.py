@@ -4,8 +4,6 @@ Whatever a probe fits (centring, a regularisation strength, a classifier) is fit
 side alone; the test side is only ever predicted.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,7 +53,7 @@ class Features:
         """Whether they are of more than one subject."""
         return len(np.unique(self.subjects)) > 1
 
-    def of(self, index: np.ndarray) -> Features:
+    def of(self, index: np.ndarray) -> 'Features':
         """The clips that an index or a mask picks."""
         return Features(*(getattr(self, f.name)[index] for f in fields(self)))
 

@@ -4,8 +4,6 @@ A run pre-trains a config briefly with one chain of augmentations for all views,
 features of the clips of subjects that it left out. Clips of the test split are never read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What the three commands share: from their options to a plan, and from a plan to a report."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 A config names this module among its ``custom_imports``; nothing else needs it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

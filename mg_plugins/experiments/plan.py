@@ -1,7 +1,5 @@
 """What is to be run: runs with their folders and fingerprints, and the cells of a table."""
 
-from __future__ import annotations
-
 import argparse
 import copy
 import hashlib
@@ -38,7 +36,7 @@ class Entry:
     seeds: int | None = None  # at most the command's; None takes all of those
 
     @classmethod
-    def parse(cls, text: str) -> Entry:
+    def parse(cls, text: str) -> 'Entry':
         """Read ``[NAME=]CONFIG[;KEY=VALUE…]``; the config's stem is the name by default."""
         head, *options = (part.strip() for part in text.split(';'))
         name, _, config = head.rpartition('=')
@@ -169,7 +167,7 @@ class Run:
     name: str  # of the row
     seed: int  # of everything random
     cfg: dict  # the whole config, as ``Config.to_dict`` gives it
-    task: Callable[[Run, Path], dict]
+    task: Callable[['Run', Path], dict]
     group: str = ''  # the table
     left_out: tuple[str, ...] = ()  # training subjects that are tested instead of the test split
     base: str = ''  # the row it is compared with

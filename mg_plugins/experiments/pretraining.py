@@ -1,7 +1,5 @@
 """One pre-training, and what its features are worth: frozen, with few labels, fine-tuned."""
 
-from __future__ import annotations
-
 import copy
 import math
 import shutil

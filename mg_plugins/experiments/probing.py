@@ -1,10 +1,9 @@
 """Probe a pre-trained model, on its own data or others: load it, take features, run every probe."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -249,8 +248,11 @@ def write_probes(
     there already, of the same checkpoint on the same clips, stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {}
-    figures = _known_figures(folder / 'probes.json', about)
+    arrays, figures = {}, {}
+    with suppress(UserError):
+        known = read_json(folder / 'probes.json')
+        if all(known.get(key) == about[key] for key in ('checkpoint', 'train_clips', 'test_clips')):
+            figures = known.get('probes', {})
     for stream, (train, report) in found.items():
         for part, features in (('train', train), ('test', report.test)):
             arrays[f'{stream}_{part}'] = features.vectors
@@ -262,13 +264,3 @@ def write_probes(
     with replacing(folder / 'features.npz') as temporary:
         np.savez_compressed(temporary, **arrays)
     write_json(folder / 'probes.json', {**about, 'probes': figures})
-
-
-def _known_figures(path: Path, about: Mapping) -> dict[str, dict[str, float]]:
-    """Figures by stream that an earlier probe of the same checkpoint and clips has left."""
-    try:
-        known = read_json(path)
-    except UserError:
-        return {}
-    same = all(known.get(k) == about[k] for k in ('checkpoint', 'train_clips', 'test_clips'))
-    return known.get('probes', {}) if same else {}

@@ -1,7 +1,5 @@
 """From outcomes to counts by seed and subject, and to a table, a record and a picture."""
 
-from __future__ import annotations
-
 import json
 import platform
 import re

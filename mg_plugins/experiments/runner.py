@@ -1,7 +1,5 @@
 """The one runner: what is not done yet, in processes that end with this one."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import hashlib

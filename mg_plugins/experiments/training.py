@@ -1,7 +1,5 @@
 """One training in a process that does many: a recognizer, or a pre-training with few labels."""
 
-from __future__ import annotations
-
 import copy
 import os
 import uuid

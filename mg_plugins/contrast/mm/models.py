@@ -1,7 +1,5 @@
 """Registered with MMAction2: the preprocessor that makes views, the pre-training, what follows."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from copy import deepcopy
@@ -231,7 +229,7 @@ class RecognizerDualStream(BaseRecognizer):
     def _encoders(self) -> list[nn.Module]:
         return [part for name, part in self.named_children() if name in ENCODERS]
 
-    def train(self, mode: bool = True) -> RecognizerDualStream:
+    def train(self, mode: bool = True) -> 'RecognizerDualStream':
         """Training mode, but for what is frozen."""
         super().train(mode)
         for part in self._encoders() if self.frozen else ():
