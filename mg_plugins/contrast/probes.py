@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -113,9 +115,6 @@ def extract_features(
     Samples carry ``gt_label`` and ``frame_dir``, and ``subject`` where it is known. ``progress`` is
     what a progress bar says.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     if progress is not None:
         loader = track(loader, progress, console=Console(stderr=True), transient=True)
     vectors: dict[str, list[np.ndarray]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations, product
+from math import comb
 from pathlib import Path
 
 from mg_plugins.augment.base import AUGMENTATIONS
@@ -134,9 +135,8 @@ class Study(Plan):
     @property
     def total(self) -> int:
         """Number of runs, the pairs among them."""
-        best = min(BEST, len(self._alone()))
-        pairs = best * (best - 1) // 2 * len(self.folds) * len(self.options.seeds)
-        return len(self.planned) + pairs
+        pairs = comb(min(BEST, len(self._alone())), 2)
+        return len(self.planned) + pairs * len(self.folds) * len(self.options.seeds)
 
     def notes(self) -> list[str]:
         """What the report says beside its tables."""

@@ -16,6 +16,7 @@ from typing import Any
 from mg_plugins.augment.chain import build_steps
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json
+from mg_plugins.openmmlab.launch import config_path, load_config
 from mg_plugins.openmmlab.settings import Config, ConfigDict, datasets, datasets_of
 
 #: What the encoders of a pre-training start from: the config's own data, the synthetic set in the
@@ -58,8 +59,6 @@ class Cell:
 
     def config(self, entry: Entry) -> Config:
         """The config of a row, on this cell's data."""
-        from mg_plugins.openmmlab.launch import load_config
-
         settings = [*self.options, *entry.options]
         wishes = dict(config=entry.config, cfg_options=settings, require_data=self.require_data)
         data = dict(ann_file=self.ann_file, splits=self.splits, layout=self.layout)
@@ -116,8 +115,7 @@ def _entries(where: str, rows: Any, folder: Path) -> tuple[Entry, ...]:
 def choose(cell: Cell, names: Sequence[str] | None) -> Cell:
     """A cell with the rows named; the last one is its reference where there is none."""
     known = [entry.name for entry in cell.entries]
-    unknown = [name for name in names or () if name not in known]
-    if unknown:
+    if unknown := [name for name in names or () if name not in known]:
         raise UserError(f'there is no row {unknown[0]!r}; there are {", ".join(known)}')
     entries = tuple(e for e in cell.entries if names is None or e.name in names)
     return replace(cell, entries=entries, reference=cell.reference or entries[-1].name)
@@ -125,8 +123,6 @@ def choose(cell: Cell, names: Sequence[str] | None) -> Cell:
 
 def check_cells(cells: Sequence[Cell]) -> None:
     """Refuse what cannot be told apart or does not exist, before anything is trained."""
-    from mg_plugins.openmmlab.launch import config_path
-
     names = [folder_name(cell.name) for cell in cells]
     if len(set(names)) < len(names):
         raise UserError(f'cells need names of their own, got {", ".join(names)}')

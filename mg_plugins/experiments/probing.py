@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import nn
 
 from mg_plugins.contrast import probes
@@ -223,9 +225,6 @@ def probe_checkpoint(
         about['finetune'] = dict(training or {})
     runs = list(product(streams or present[-1:], trained, shares, range(draws)))
     if progress and runs:
-        from rich.console import Console
-        from rich.progress import track
-
         runs = track(runs, 'trainings', console=Console(stderr=True))
     right: dict[tuple[str, str], list[np.ndarray]] = {}
     for stream, name, share, seed in runs:

@@ -12,7 +12,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 
+import mg_plugins
 from mg_plugins.data.statistics import bootstrap_difference
 from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.plan import Run
@@ -286,10 +288,6 @@ def write_tables(
 
 def _origin() -> dict:
     """What figures were made with: machine, versions, and the commit where the code is in git."""
-    import torch
-
-    import mg_plugins
-
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     said = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
     return dict(

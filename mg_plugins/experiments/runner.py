@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mg_plugins.errors import UserError
 from mg_plugins.experiments.plan import Run
@@ -146,9 +148,6 @@ def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run,
     once runs of `MOST_FAILURES` rows failed, no more start. Gives the error of each run that
     failed, which the next command tries again. SIGINT, SIGTERM and SIGHUP are a KeyboardInterrupt.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     for run in plan.runs():
         plan.check(run)
         plan.done(run)
