@@ -39,9 +39,7 @@ class Terms:
     fused: float = 1.0  # contrast of the fused features
     extreme: float = 0.0  # a third, extreme view, by its distribution over the keys (D3M of AimCLR)
     masked: float = 1.0  # masked motion prediction, where it is asked for
-    drop: float = (
-        0.0  # share of that view's graph features, the most distinctive, that another lacks
-    )
+    drop: float = 0.0  # share of the most distinctive graph features that one more such view lacks
 
     def __post_init__(self) -> None:
         bad = {name: weight for name, weight in asdict(self).items() if weight < 0}

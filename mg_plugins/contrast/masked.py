@@ -131,12 +131,8 @@ class MaskedMotion(nn.Module):
 def transformer(channels: int, layers: int, heads: int) -> nn.Sequential:
     """Pre-norm transformer layers over tokens (B, L, channels), without dropout."""
     options = dict(dropout=0.0, activation='gelu', batch_first=True, norm_first=True)
-    return nn.Sequential(
-        *(
-            nn.TransformerEncoderLayer(channels, heads, 2 * channels, **options)
-            for _ in range(layers)
-        )
-    )
+    sizes = channels, heads, 2 * channels
+    return nn.Sequential(*(nn.TransformerEncoderLayer(*sizes, **options) for _ in range(layers)))
 
 
 def motion(clips: Tensor) -> Tensor:

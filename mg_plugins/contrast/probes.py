@@ -110,10 +110,9 @@ def features_of_batch(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 def extract_features(
     model: nn.Module, loader: Iterable[dict], progress: str | None = None
 ) -> dict[str, Features]:
-    """Features of every clip of a loader, by stream; no clips are a ContrastError.
+    """Features of every clip of a loader, by stream; ``progress`` is what a progress bar says.
 
-    Samples carry ``gt_label`` and ``frame_dir``, and ``subject`` where it is known. ``progress`` is
-    what a progress bar says.
+    Samples carry ``gt_label`` and ``frame_dir``, and ``subject`` where it is known.
     """
     if progress is not None:
         loader = track(loader, progress, console=Console(stderr=True), transient=True)
@@ -150,8 +149,7 @@ def knn_probe(
 ) -> np.ndarray:
     """Labels (N_test,) by a vote of the nearest training clips.
 
-    One with cosine similarity s has weight exp(s / temperature) (Wu et al., 2018, arXiv
-    1805.01978).
+    Of cosine similarity s one has weight exp(s / temperature) (Wu et al., arXiv 1805.01978).
     """
     return vote(unit(test.vectors) @ unit(train.vectors).T, train.labels, neighbours, temperature)
 
@@ -192,26 +190,21 @@ def fit_linear(train: Features, seed: int = 0) -> tuple[object, float]:
     def pipeline(strength: float):
         return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
+    given = train.vectors, train.labels
     groups = np.unique(train.subjects)
     rarest = np.unique(train.labels, return_counts=True)[1].min()
+    folds, strength = (), 1.0
     if len(groups) > 1:
-        folds = GroupKFold(min(5, len(groups))).split(train.vectors, train.labels, train.subjects)
+        folds = GroupKFold(min(5, len(groups))).split(*given, train.subjects)
     elif rarest > 1:
-        shuffled = StratifiedKFold(min(5, rarest), shuffle=True, random_state=seed)
-        folds = shuffled.split(train.vectors, train.labels)
-    else:
-        folds = ()
-    strength = 1.0
+        folds = StratifiedKFold(min(5, rarest), shuffle=True, random_state=seed).split(*given)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', FEW_CLIPS)
         folds = [(a, b) for a, b in folds if len(np.unique(train.labels[a])) > 1]
         if folds:
-            scores = [
-                cross_val_score(pipeline(c), train.vectors, train.labels, cv=folds).mean()
-                for c in STRENGTHS
-            ]
+            scores = [cross_val_score(pipeline(c), *given, cv=folds).mean() for c in STRENGTHS]
             strength = STRENGTHS[int(np.argmax(scores))]
-        return pipeline(strength).fit(train.vectors, train.labels), strength
+        return pipeline(strength).fit(*given), strength
 
 
 def retrieval_by_clip(gallery: Features, queries: Features) -> dict[str, np.ndarray]:

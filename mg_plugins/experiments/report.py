@@ -145,8 +145,7 @@ def markdown(table: dict, style: Style, notes: Sequence[str] = ()) -> str:
             cells += [f'{row["step_ms"]:.0f} ms' if row.get('step_ms') else '–'] * timed
             found.append([*cells, _seeds(row)])
         lines += _lines(head, found)
-    rows = [row for row in table['rows'] if row['differences'] and style.by is None]
-    if rows:
+    if rows := [row for row in table['rows'] if row['differences'] and style.by is None]:
         known = [m for m in shown if any(m in row['differences'] for row in rows)]
         base = rows[0]['base']
         head = [f'{base} over …' if style.lead else f'… over {base}']
