@@ -127,9 +127,10 @@ class CollapseHook(Hook):
 
 
 def centred(batches: list[torch.Tensor]) -> torch.Tensor:
-    """Embeddings (N, D) of several batches, each around its batch's own mean: time drifts, too.
+    """Embeddings (N, D) of several batches, each around its batch's own mean.
 
-    A batch of less than `FEW` rows is centred by the mean of all: around its own a row would be 0.
+    What drifts over time is not what tells clips apart. A batch of fewer than `FEW` rows is centred
+    by the mean of all: around its own mean a single row would be 0.
     """
     middle = torch.cat(batches).mean(0)
     return torch.cat([own - (own.mean(0) if len(own) >= FEW else middle) for own in batches])
