@@ -24,8 +24,8 @@ class Samples(NamedTuple):
 def keypoint_samples(content: Mapping[str, Any]) -> Samples:
     """Statistics of body and posture from the key points of an annotation file's ``content``.
 
-    Per clip, of the person with most detected joints, in body-centred coordinates (2D: in shoulder
-    widths).
+    Mean and deviation over time, and median bone lengths, of the person with most detected joints,
+    in body-centred coordinates (2D: in shoulder widths), averaged over the clips of a session.
     """
     from mg_plugins.data.layouts import get_layout
     from mg_plugins.data.skeleton import detected_joints, normalise
@@ -36,6 +36,7 @@ def keypoint_samples(content: Mapping[str, Any]) -> Samples:
             'tools/prepare_data.py --layout writes it'
         )
     table, rows, owners = get_layout(content['meta']['layout']), [], []
+    a, b = np.array(table.bones).T
     for clip in content['annotations']:
         keypoint = clip['keypoint']
         owner = [str(clip.get(key, '')).strip() for key in ('subject', 'session')]
@@ -47,8 +48,12 @@ def keypoint_samples(content: Mapping[str, Any]) -> Samples:
             )
         detected = detected_joints(keypoint, clip.get('keypoint_score'))
         person = int(detected.sum((1, 2)).argmax())
-        points = normalise(keypoint, detected, table)[person].astype(float)
-        rows.append(_body(points, detected[person], table.bones))
+        points, seen = normalise(keypoint, detected, table)[person].astype(float), detected[person]
+        length = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+        length = np.ma.median(np.ma.array(length, mask=~(seen[:, a] & seen[:, b])), 0)
+        body = np.ma.array(points, mask=np.repeat(~seen[..., None], points.shape[-1], -1))
+        parts = body.mean(0), body.std(0), length
+        rows.append(np.concatenate([np.ma.filled(part, 0).ravel() for part in parts]))
         owners.append(owner)
     return _by_session('key points', np.array(rows), owners)
 
@@ -107,16 +112,6 @@ def probe_subjects(samples: Samples, *, shuffles: int = 200, seed: int = 0) -> d
     shares |= dict(p=(1 + sum(value >= accuracy for value in null)) / (1 + shuffles))
     sizes = dict(subjects=len(counts), sessions=len(subjects), features=features.shape[1])
     return {'name': name, **{key: float(share) for key, share in shares.items()}, **sizes}
-
-
-def _body(points: np.ndarray, seen: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Mean and deviation over time, and median bone lengths: points (T, V, C), seen (T, V)."""
-    body = np.ma.array(points, mask=np.repeat(~seen[..., None], points.shape[-1], -1))
-    a, b = np.array(bones).T
-    length = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
-    length = np.ma.median(np.ma.array(length, mask=~(seen[:, a] & seen[:, b])), 0)
-    parts = body.mean(0), body.std(0), length
-    return np.concatenate([np.ma.filled(part, 0).ravel() for part in parts])
 
 
 def _by_session(name: str, rows: np.ndarray, owners: Sequence[Sequence[str]]) -> Samples:

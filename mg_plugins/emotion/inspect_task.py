@@ -58,9 +58,8 @@ def emotion(
         case, shown = chosen[question.scenario], question.task
         about = dict(number=number, scenario=case.id, place=question.scenario, arm=question.arm)
         about |= dict(subject=case.subject, truth=case.state, source=case.source)
-        messages = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
-        own = dict(target=case.state, id=f'{number:06d}', metadata=about)
-        samples.append(Sample(input=messages, **own))
+        sent = [ChatMessageSystem(content=shown.system), ChatMessageUser(content=shown.user)]
+        samples.append(Sample(input=sent, target=case.state, id=f'{number:06d}', metadata=about))
     return Task(
         dataset=MemoryDataset(samples, name='emotion'),
         solver=generate(),

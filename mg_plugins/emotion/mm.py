@@ -40,19 +40,17 @@ class EmotionEvalHook(Hook):
     the clips' fields. The figures (`FIGURES`, shares) of the arms that are asked are logged through
     the runner, and so open to ``save_best``; on a synthetic set their names begin with
     ``synthetic/``. Files go to ``<work_dir>/emotion/epoch_N`` (``iter_N`` in a loop by iterations;
-    ``val`` and ``test`` outside of training); answers are cached beside it.
-
-    Every rank gets the figures of rank 0. Training never ends because of it: whatever goes wrong in
-    an evaluation is a warning, ``failed`` is 1 and the other figures are NaN, which ``save_best``
-    passes over. Settings that cannot be raise at the start.
+    ``val`` and ``test`` outside of training). Training never ends because of it: whatever goes
+    wrong is a warning, ``failed`` is 1 and the other figures are NaN, which ``save_best`` passes
+    over. Settings that cannot be raise at the start.
 
     Args:
         template: Name of a shipped template or path of one's own; it knows the states.
-        judge: Arguments of `mg_plugins.emotion.make_judge`; the lexicon's prior is documented.
+        judge: Arguments of `make_judge`; the lexicon's prior is the documented one.
         min_confidence: Gestures that the recogniser is less sure of are left out.
-        ask: Arguments of `mg_plugins.emotion.ask_all`; by default few retries and 300 seconds in
-            all, below NCCL's 600, after which waiting ranks give up.
-        design: Fields of `mg_plugins.emotion.Design`, such as the seed.
+        ask: Arguments of `ask_all`; by default few retries and 300 seconds in all, below NCCL's
+            600, after which waiting ranks give up.
+        design: Fields of `Design`, such as the arms and the seed.
     """
 
     priority = 'HIGHEST'  # so that other hooks find the figures

@@ -51,6 +51,7 @@ DIGITS = 7
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 # Before a word that begins a sentence: nothing, an end of sentence, a bracket, a line or a colon.
 SENTENCE_START = re.compile(r'(?:^|[.!?…:\n]["”’\')\]]*)[\s"“„‘\'(\[–—-]*$')
+LINE_START = re.compile(r'\[\d+:\d\d\] $')  # or the time of a line
 # Not an end of sentence: "Mr. Smith", "J. Smith".
 TITLE = re.compile(
     r'(?<![^\W\d_])(?:mr|mrs|ms|miss|dr|prof|st|coach|[^\W\d_])\.[^\S\n]*$', re.IGNORECASE
@@ -174,7 +175,9 @@ class Redactor:
             if key in WORDS or key in OPENERS:
                 if not text[first].isupper() or (key in OPENERS and text.isupper()):
                     continue
-                if key not in self._alone and _begins_sentence(text, first):
+                before = text[max(0, first - 12) : first]
+                begins = SENTENCE_START.search(before) or LINE_START.search(before)
+                if key not in self._alone and begins and not TITLE.search(before):
                     if key in WORDS and where:
                         self.kept[text[first:end]][where] += 1
                     continue
@@ -207,13 +210,6 @@ def _keys(name: str) -> set[str]:
         forms = {letter.translate(SPELLINGS), letter.translate(BASES)} if len(keys) < 64 else letter
         keys = {key + form for key in keys for form in forms}
     return keys - {''}
-
-
-def _begins_sentence(text: str, at: int) -> bool:
-    """Whether the word there is the first of a sentence, or of a line after its time."""
-    before = text[max(0, at - 12) : at]
-    begins = SENTENCE_START.search(before) or re.search(r'\[\d+:\d\d\] $', before)
-    return bool(begins) and not TITLE.search(before)
 
 
 def _clean(text: str) -> str:

@@ -205,7 +205,11 @@ def load_sessions(
         )
     if split not in (None, 'train', 'test'):
         raise UserError(f'the split of predictions is train or test, not {split!r}')
-    if kinds == {'.json'} or _holds_segments(paths[0]):
+    segments = kinds == {'.json'}
+    with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
+        with paths[0].open(encoding='utf-8-sig') as file:
+            segments |= 'start_s' in file.readline(10_000).strip().split(',')
+    if segments:
         sessions, synthetic = sessions_from_segments(paths, split or '')
     else:
         sessions, synthetic = sessions_from_predictions(paths, split or '', notes)
@@ -324,10 +328,3 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str
                 if None in row or None in row.values():
                     raise UserError(f'{where}: {len(reader.fieldnames)} cells expected')
                 yield where, {name: cell.strip() for name, cell in row.items()}
-
-
-def _holds_segments(path: Path) -> bool:
-    with suppress(OSError, UnicodeDecodeError):  # the reader says what is wrong
-        with path.open(encoding='utf-8-sig') as file:
-            return 'start_s' in file.readline(10_000).strip().split(',')
-    return False

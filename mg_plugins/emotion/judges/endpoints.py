@@ -1,7 +1,5 @@
 """Endpoints: whether one is this machine, what its errors say, and how it takes a request."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import math
@@ -67,7 +65,7 @@ class Form:
     format: str = FORMATS[0]  # one of FORMATS
     without: frozenset[str] = frozenset()  # parameters of OPTIONAL that are left out
 
-    def changed(self, said: str) -> tuple[Form | None, str]:
+    def changed(self, said: str) -> tuple['Form | None', str]:
         """A form without what an endpoint's error complains about, if it can be, and its name."""
         text = said.lower()
         if 'max_completion_tokens' in text and self.limit == 'max_tokens':

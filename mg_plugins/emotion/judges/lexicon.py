@@ -10,8 +10,6 @@ with c_i a gesture's confidence and a_i its affect value; `usual` is the mean af
 timeline, since most gestures of unease are seen in everybody. Without gestures g = 0.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -43,7 +41,7 @@ class Prior:
     bias: float = 0.0  # log-odds of the more pleasant state with neither
 
     @staticmethod
-    def documented() -> Prior:
+    def documented() -> 'Prior':
         """The prior of ``affect.json``: a judgement with reasons, fitted to nothing."""
         table = read_table('emotion/judges/affect.json')
         affect = {name: entry['value'] for name, entry in table['gestures'].items()}
@@ -156,9 +154,14 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
     from sklearn.model_selection import GroupKFold
     from sklearn.naive_bayes import MultinomialNB
 
-    above = [(s, _above_middle(s)) for s in scenarios if s.split != 'test' and s.state]
-    labelled = [s for s, valence in above if valence]
-    pleasant, groups = np.array([v > 0 for _, v in above if v]), [s.subject for s in labelled]
+    labelled, pleasant = [], []
+    for s in scenarios:
+        if s.split != 'test' and s.state:
+            middle = (min(s.valences) + max(s.valences)) / 2
+            if (valence := s.valences[s.states.index(s.state)]) != middle:
+                labelled.append(s)
+                pleasant.append(valence > middle)
+    pleasant, groups = np.array(pleasant), [s.subject for s in labelled]
     if len(set(pleasant)) < 2 or len(set(groups)) < 2:
         raise ValueError(
             f'a prior cannot be fitted to {len(labelled)} labelled training scenarios of '
@@ -189,9 +192,3 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
     name, whole = f'fitted on {len(labelled)} sessions', affect(np.arange(len(labelled)))
     usual, bias = float(whole.usual), float(model.intercept_[0])
     return Prior(name, whole.affect, usual, text=text, gestures=gestures, bias=bias)
-
-
-def _above_middle(scenario: Scenario) -> float:
-    """How far the state's valence is above the middle of all."""
-    middle = (min(scenario.valences) + max(scenario.valences)) / 2
-    return scenario.valences[scenario.states.index(scenario.state)] - middle
