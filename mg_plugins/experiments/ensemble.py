@@ -19,6 +19,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from mg_plugins.contrast.mm.hooks import loader_of
+from mg_plugins.data.mm.dataset import dataset_labels
 from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.augmentation import default_folds, training_subjects
 from mg_plugins.experiments.commands import cell_of, check_arguments, plan_of, run
@@ -35,7 +37,8 @@ FUSED, EQUAL, RETRAINED = 'ensemble', 'equal weights', ', re-trained heads'
 def fit_weights(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Weights (S,) of streams, from log-probabilities (S, N, K) of N clips and their classes (N,).
 
-    The problem is convex. A stream that adds nothing gets 0.
+    The problem is convex. A stream that adds nothing gets 0; where all would, none are told apart
+    and probabilities are nearly even.
     """
     told = scores[:, np.arange(len(labels)), labels].mean(1)
 
@@ -46,7 +49,8 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return -likely, expected - told
 
     start = np.full(len(scores), 1 / len(scores))
-    return minimize(loss, start, jac=True, bounds=[(0, None)] * len(scores)).x
+    weights = minimize(loss, start, jac=True, bounds=[(0, None)] * len(scores)).x
+    return weights if weights.any() else start / 1000
 
 
 def fuse(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -72,7 +76,7 @@ def train_streams(args: argparse.Namespace) -> int:
     """Train every stream of configs and fuse them; returns the exit status.
 
     Each is trained on all training clips, and without those to find weights on: by default those of
-    a third of the subjects, or a third of each class where clips name none. Where a config says
+    a third of the subjects, or a third of each class where clips name no two. Where a config says
     ``retrain_head = True`` its heads learn anew afterwards. Data that is missing is replaced by the
     synthetic set.
 
@@ -111,11 +115,13 @@ def train_streams(args: argparse.Namespace) -> int:
 
 def _default_folds(cfg: Config) -> Sequence[tuple[str, ...]]:
     subjects = training_subjects(cfg)
-    if all(subjects):
+    if all(subjects) and len(subjects) > 1:
         return default_folds(list(subjects))[:1]
     # The labels that a share leaves are not known to whoever asked for the share.
     shared = any(d.get('share') for d in datasets_of(cfg.train_dataloader.dataset))
-    return [] if shared else [A_THIRD]
+    labels = dataset_labels(loader_of(cfg, 'train').dataset)
+    few = np.bincount(labels[labels >= 0]).max() < 3  # so that a third of a class is a clip
+    return [] if shared or few else [A_THIRD]
 
 
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
@@ -202,7 +208,8 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
             f'(single streams {100 * min(errors[:-2]):.1f} to {100 * max(errors[:-2]):.1f}%).'
         )
     best = list(streams)[int(chosen.argmax())]
-    kind = 'subjects' if all(held.subjects) else 'clips'
+    of_clips = any((folder / f'without_{A_THIRD[0]}').is_dir() for folder in streams.values())
+    kind = 'subjects' if all(held.subjects) and not of_clips else 'clips'
     notes.append(
         f'Weights are from left-out training {kind}, and so is the best single stream, {best}.'
         if fitted

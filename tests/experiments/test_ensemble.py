@@ -64,6 +64,15 @@ def test_weights_are_those_of_the_evidence():
     assert fit_weights(scores, labels) == pytest.approx([1, 0.2, 2], rel=0.06)
 
 
+def test_streams_that_are_wrong_leave_nearly_even_probabilities():
+    labels = np.arange(50) % CLASSES
+    scores = np.log(
+        np.stack([0.05 + 0.75 * np.eye(CLASSES)[(labels + n) % CLASSES] for n in (1, 1)])
+    )
+    weights = fit_weights(scores, labels)
+    assert (weights == weights[0]).all() and 0 < weights[0] < 0.01
+
+
 def test_a_stream_that_says_nothing_counts_for_nothing(streams, tmp_path):
     write_ensemble(streams, tmp_path / 'out')
     weights = np.load(tmp_path / 'out/probabilities_s0.npz')['weights']
