@@ -52,6 +52,7 @@ setup(
     packages=[*find_packages(include=['mg_plugins', 'mg_plugins.*']), 'mg_plugins.kernels'],
     package_dir={'mg_plugins.kernels': 'kernels'},
     package_data={
+        'mg_plugins.kernels': ['*.json'],
         'mg_plugins.augment': ['*.json'],
         'mg_plugins.data': ['*.json'],
         'mg_plugins.data.readers': ['*.json'],

@@ -1,13 +1,11 @@
 """Compile the kernels for chips that are not here, and read what they cost a thread block.
 
 ``python -m mg_plugins.kernels.aot`` prints registers, spills and shared memory, and ends with 1
-where a kernel spills or asks for more shared memory than its chip has. It needs no GPU: Triton
-brings the compilers and NVIDIA's ``cuobjdump``.
+where one must not ship. Triton brings the compilers and NVIDIA's ``cuobjdump``: no GPU is needed.
 """
 
 import argparse
 import importlib.util
-import itertools
 import json
 import re
 import subprocess
@@ -15,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -35,13 +34,9 @@ USUAL = ('sm_80', 'sm_90', 'gfx942')
 
 # The first and the last stage of both sets, and the ends of the curves over frames and joints.
 SHAPES = [NTU[0], NTU[-1], IMIGUE[0], OVER_FRAMES[4], OVER_FRAMES[-1], OVER_JOINTS[-1]]
-ALL = [(shape, dtype) for shape in SHAPES for dtype in DTYPES]
+ALL = [*product(SHAPES, DTYPES)]
 # Every kernel in every type, a tile of all frames and several tiles, and the most joints.
-FEW = [
-    *((NTU[0], dtype) for dtype in DTYPES),
-    *((OVER_FRAMES[4], dtype) for dtype in DTYPES),
-    (OVER_JOINTS[-1], torch.bfloat16),
-]
+FEW = [*product((NTU[0], OVER_FRAMES[4]), DTYPES), (OVER_JOINTS[-1], torch.bfloat16)]
 
 
 @dataclass(frozen=True)
@@ -70,32 +65,20 @@ class Cost:
 
 
 def variants(dtype: torch.dtype, T: int, V: int, C: int, H: int, arch: str) -> list[Variant]:
-    """Every kernel that pooling and mixing x (N, C, T, V) with H heads launches, both ways.
+    """Every kernel that pooling and mixing x (N, C, T, V) with H heads launches, for any N.
 
-    The launchers take theirs from the same functions, for any N. How float32 is multiplied is
-    read at the time of the call, there and here (:func:`signatures.precision`).
+    The launchers take theirs from the same functions. How float32 is multiplied is read at the time
+    of the call, there and here (:func:`signatures.precision`).
     """
     from . import triton_mix, triton_pool
 
     form = Form(dtype, T, V, C // H, H, arch, precision(dtype, arch))
     whole = form._replace(channels=C, heads=1)
-    return [
-        triton_pool.forward_variant(whole),
-        triton_pool.backward_variant(whole),
-        triton_mix.forward_variant(form),
-        *triton_mix.backward_variants(form),
-    ]
+    return [*triton_pool.variants(whole), *triton_mix.variants(form)]
 
 
 def compile_variant(variant: Variant, arch: str):
-    """Compile for ``arch`` as a launch on aligned tensors would.
-
-    Returns:
-        Triton's compiled kernel: ``asm`` holds the binary, ``metadata`` its shared memory.
-
-    Raises:
-        RuntimeError: If the process runs Triton's interpreter, which replaces the compiler.
-    """
+    """Triton's compiled kernel for ``arch``, as a launch on aligned tensors would make it."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -134,25 +117,17 @@ def read_cost(compiled) -> tuple[int, int, int]:
 
 
 def costs(archs: Iterable[str], calls: Iterable[tuple[Shape, torch.dtype]]) -> Iterator[Cost]:
-    """Compile every kernel that the calls launch on each architecture, one after another.
-
-    Kernels that several calls share come once, with the first of them.
-    """
+    """Compile every kernel that the calls launch on each architecture; what they share, once."""
     seen = set()
-    for arch, (shape, dtype) in itertools.product(archs, calls):
+    for arch, (shape, dtype) in product(archs, calls):
         for variant in variants(dtype, shape.t, shape.v, shape.c, shape.heads, arch):
             if (arch, variant.key) in seen:
                 continue
             seen.add((arch, variant.key))
-            yield Cost(
-                variant.name,
-                arch,
-                str(dtype).removeprefix('torch.'),
-                str(shape),
-                ' '.join(f'{name}={value}' for name, value in variant.constexprs.items()),
-                variant.num_warps,
-                *read_cost(compile_variant(variant, arch)),
-            )
+            constants = ' '.join(f'{name}={value}' for name, value in variant.constexprs.items())
+            of_call = arch, str(dtype).removeprefix('torch.'), str(shape), constants
+            costs_of = variant.num_warps, *read_cost(compile_variant(variant, arch))
+            yield Cost(variant.name, *of_call, *costs_of)
 
 
 COLUMNS = ('kernel', 'arch', 'dtype', 'shape', 'warps', 'registers', 'stack', 'shared')
@@ -160,33 +135,32 @@ COLUMNS = ('kernel', 'arch', 'dtype', 'shape', 'warps', 'registers', 'stack', 's
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; returns 1 where a kernel must not ship."""
-    parser = argparse.ArgumentParser(
-        prog='python -m mg_plugins.kernels.aot', description=__doc__.split('\n')[0]
-    )
-    parser.add_argument('--arch', nargs='+', choices=list(CHIPS), default=USUAL)
-    parser.add_argument(
-        '--few', action='store_true', help='only what the tests compile, half a minute a chip'
-    )
-    parser.add_argument('--json', type=Path, help='also write every kernel to this file')
+    name, what = 'python -m mg_plugins.kernels.aot', __doc__.split('\n')[0]
+    parser = argparse.ArgumentParser(name, description=what)
+    add = parser.add_argument
+    add('--arch', nargs='+', choices=list(CHIPS), default=USUAL)
+    add('--few', action='store_true', help='only what the tests compile, half a minute a chip')
+    add('--json', type=Path, help='also write every kernel to this file')
     given = parser.parse_args(arguments)
     if importlib.util.find_spec('triton') is None:
         sys.exit('error: triton is not installed: pip install -c constraints.txt -e ".[triton]"')
 
-    print('| ' + ' | '.join(COLUMNS) + ' |')
-    print('| ' + ' | '.join('---' for _ in COLUMNS) + ' |', flush=True)
+    def row(cells: Iterable) -> None:
+        print('|', ' | '.join(map(str, cells)), '|', flush=True)
+
+    row(COLUMNS)
+    row('---' for _ in COLUMNS)
     table = []
     for cost in costs(given.arch, FEW if given.few else ALL):
-        print('| ' + ' | '.join(str(getattr(cost, c)) for c in COLUMNS) + ' |', flush=True)
+        row(getattr(cost, column) for column in COLUMNS)
         table.append(cost)
     if given.json:
         given.json.write_text(json.dumps([asdict(cost) for cost in table], indent=1))
     problems = [cost for cost in table if cost.problem]
     for cost in problems:
-        print(
-            f'error: {cost.kernel} for {cost.arch}, {cost.dtype}, {cost.shape} {cost.problem} '
-            f'({cost.constants}, {cost.warps} warps)',
-            file=sys.stderr,
-        )
+        of_what = f'{cost.kernel} for {cost.arch}, {cost.dtype}, {cost.shape}'
+        how = f'{cost.constants}, {cost.warps} warps'
+        print(f'error: {of_what} {cost.problem} ({how})', file=sys.stderr)
     return 1 if problems else 0
 
 

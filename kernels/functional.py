@@ -9,6 +9,7 @@ import os
 from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import library  # noqa: F401  (registers the operators)
@@ -23,7 +24,7 @@ MOST_FRAMES, MOST_JOINTS = 1024, 64
 _HAS_TRITON = find_spec('triton') is not None
 
 
-def supported(x: torch.Tensor, heads: int = 1) -> str | None:
+def supported(x: Tensor, heads: int = 1) -> str | None:
     """Why the Triton kernels do not take a feature map x (N, C, T, V); ``None`` if they do."""
     if not _HAS_TRITON:
         return 'triton is not installed: pip install "mg-plugins[triton]"'
@@ -47,7 +48,7 @@ def supported(x: torch.Tensor, heads: int = 1) -> str | None:
     return None
 
 
-def _chosen(x: torch.Tensor, heads: int, backend: str | None) -> tuple[bool, bool]:
+def _chosen(x: Tensor, heads: int, backend: str | None) -> tuple[bool, bool]:
     """Whether the Triton kernels compute x, and whether nothing else may."""
     if backend in (None, 'auto'):
         backend = os.environ.get('MG_KERNELS', 'auto')
@@ -70,25 +71,21 @@ def _transformed() -> bool:
     return torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 
 
-def _refuse_other_numbers(name: str, x: torch.Tensor) -> None:
+def _refuse_other_numbers(name: str, x: Tensor) -> None:
     if not x.is_floating_point():
         raise ValueError(f'{name} expects floating-point numbers, got x of type {x.dtype}')
 
 
-def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean over frames (N, C, V) and mean over joints (N, C, T) of x (N, C, T, V).
+def pool(x: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor]:
+    """Mean over frames (N, C, V) and mean over joints (N, C, T) of a feature map x (N, C, T, V).
 
     Where x holds NaN or inf, Triton may spread it over more means of the same frames and a few
-    channels than PyTorch does.
+    channels than PyTorch does. What cannot be taken is a ValueError.
 
     Args:
-        x: Feature map.
         backend: ``'triton'``, ``'torch'``, or ``'auto'``: what ``MG_KERNELS`` says, and by itself
             Triton for CUDA tensors in supported shapes, PyTorch for everything else and within
             transforms of ``torch.func``, ``torch.jit.trace`` and ``torch.export``.
-
-    Raises:
-        ValueError: If x is not four-dimensional, or Triton was asked for and cannot take it.
     """
     if x.dim() != 4:
         raise ValueError(
@@ -101,20 +98,11 @@ def pool(x: torch.Tensor, backend: str | None = None) -> tuple[torch.Tensor, tor
     return pool_reference(x)
 
 
-def pool_through(
-    x: torch.Tensor, backend: str | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pool_through(x: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """x itself and both of its means: :func:`pool` for a map that is used further.
 
     Take all three from here, and their gradients are added in one pass over the map. Taken from x
     and from ``pool(x)``, autograd writes the pools' share as a map of its own and then adds two.
-
-    Args:
-        x: Feature map (N, C, T, V).
-        backend: As in :func:`pool`.
-
-    Raises:
-        ValueError: As :func:`pool`.
     """
     if _transformed() or torch.compiler.is_compiling():
         return x, *pool(x, backend)  # a compiler joins the passes by itself
@@ -139,32 +127,15 @@ class _PoolThrough(torch.autograd.Function):
 
 
 def mix(
-    x: torch.Tensor,
-    As: torch.Tensor,
-    At: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    backend: str | None = None,
-) -> torch.Tensor:
-    """``x + a·(x·As) + b·(At·x)``; see :func:`mg_plugins.kernels.reference.mix_reference`.
+    x: Tensor, As: Tensor, At: Tensor, a: Tensor, b: Tensor, backend: str | None = None
+) -> Tensor:
+    """``x + a·(x·As) + b·(At·x)``; arguments as in :func:`mix_reference`, ``backend`` as in `pool`.
 
     Graphs and shares are brought to the type of ``x``, so that a half-precision feature map stays
     half precision under autocast. On CUDA, float32 is multiplied to float32's accuracy; in plain
     TF32 only where PyTorch is told so, by ``torch.set_float32_matmul_precision('high')``. Where x
     holds NaN or inf, Triton may spread it over more channels of the same sequence and head than
-    PyTorch does.
-
-    Args:
-        x: Feature map (N, C, T, V).
-        As: Joint graphs (N, H, V, V).
-        At: Frame graphs (N, H, T, T).
-        a: Share of the spatial stream (N, C).
-        b: Share of the temporal stream (N, C).
-        backend: As in :func:`pool`.
-
-    Raises:
-        ValueError: If the shapes do not belong together (the message names the argument), or
-            Triton was asked for and cannot take them.
+    PyTorch does. Shapes that do not belong together are a ValueError that names the argument.
     """
     if x.dim() != 4 or As.dim() != 4:
         raise ValueError(

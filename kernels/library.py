@@ -1,13 +1,13 @@
 """The Triton path as operators ``mg_plugins::pool`` and ``mg_plugins::mix`` of ``torch.library``.
 
 As operators they are opaque to ``torch.compile``, known to autograd, and refuse to be
-differentiated twice. Triton is imported at the first call. Where a kernel fails on a shape, the
-failure is reported once and PyTorch computes that shape from then on; where Triton itself cannot
-be imported, PyTorch computes every shape. ``strict`` asks for the error instead.
+differentiated twice. Where a kernel fails on a shape, that is reported once and PyTorch computes
+the shape from then on, or every shape where Triton cannot be imported; ``strict`` raises instead.
 """
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 import torch
@@ -23,33 +23,25 @@ _IMPORT = ('import',)
 
 
 def _register(schema: str, fallback: Callable, fake: Callable, setup=None, backward=None) -> None:
-    """Define an operator for CUDA tensors and, for the interpreter, CPU tensors.
-
-    What computes it has its name in ``triton_pool`` or ``triton_mix``; without ``backward`` it has
-    no gradient.
-    """
+    """Define an operator for CUDA tensors and, for the interpreter, CPU tensors."""
     # In a checkout's folder `import kernels` finds this package too (transformers asks for one of
     # that name): what is imported so defines nothing, for an operator can be defined once only.
     if __name__ != 'mg_plugins.kernels.library':
         return
     name = schema.split('(')[0]
-
-    def run(*tensors, strict=False):
-        if isinstance(tensors[-1], bool):
-            *tensors, strict = tensors
-        return _guarded(name, f'triton_{name.split("_")[0]}', strict, fallback, *tensors)
-
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for device in ('CUDA', 'CPU'):
-        _library.impl(name, run, device)
+        _library.impl(name, partial(_guarded, name, fallback), device)
     torch.library.register_fake(f'mg_plugins::{name}', fake, lib=_library)
     torch.library.register_autograd(
         f'mg_plugins::{name}', backward or _no_second, setup_context=setup, lib=_library
     )
 
 
-def _guarded(name: str, module: str, strict: bool, fallback: Callable, *tensors):
-    """What ``module``'s function ``name`` makes of the tensors, or ``fallback`` if it cannot."""
+def _guarded(name: str, fallback: Callable, *tensors, strict: bool = False):
+    """What ``name`` of ``triton_pool`` or ``triton_mix`` makes of tensors, or else ``fallback``."""
+    if isinstance(tensors[-1], bool):
+        *tensors, strict = tensors
     x = tensors[0]
     if x.device.type == 'cpu' and not interpreted():
         raise RuntimeError(f'mg_plugins::{name} got tensors on the CPU; {INTERPRETER}')
@@ -57,9 +49,9 @@ def _guarded(name: str, module: str, strict: bool, fallback: Callable, *tensors)
     if strict or _failed.isdisjoint((_IMPORT, shape)):
         at_fault = _IMPORT
         try:
-            run = getattr(import_module(f'.{module}', __package__), name)
+            module = import_module(f'.triton_{name.split("_")[0]}', __package__)
             at_fault = shape
-            return run(*tensors)
+            return getattr(module, name)(*tensors)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -72,7 +64,7 @@ def _guarded(name: str, module: str, strict: bool, fallback: Callable, *tensors)
                 f'{", ".join(str(tuple(t.shape)) for t in tensors)}; PyTorch computes {what} from '
                 f'now on. {type(error).__name__}: {error}',
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
     with torch.autocast(x.device.type, enabled=False):
         return fallback(*tensors)

@@ -1,23 +1,15 @@
-"""Plain-PyTorch reference of the fusion's two heavy operations: what every other path must equal.
-
-It is what ``torch.compile`` and ``torch.export`` see.
+"""Plain-PyTorch reference of ``pool`` and ``mix``: what every other path must equal.
 
 Shapes throughout: N sequences (batch × persons), C channels, T frames, V joints, H heads;
-head h serves the channels h·C/H … (h+1)·C/H − 1.
+head h serves the channels h·C/H … (h+1)·C/H − 1. ``torch.compile`` and ``torch.export`` see this.
 """
 
 import torch
+from torch import Tensor
 
 
-def pool_reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean over frames and mean over joints.
-
-    Args:
-        x: Feature map (N, C, T, V).
-
-    Returns:
-        ``xs`` (N, C, V), the mean over T, and ``xt`` (N, C, T), the mean over V.
-    """
+def pool_reference(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over frames (N, C, V) and mean over joints (N, C, T) of a feature map x (N, C, T, V)."""
     if x.dtype == torch.float16:  # whose largest number, 65,504, a sum soon passes
         return x.mean(2), x.mean(3)
     # Dividing the sums keeps the division out of the backward pass over the whole map.
@@ -25,18 +17,11 @@ def pool_reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def spread(
-    shape: torch.Size,
-    dy: torch.Tensor | None,
-    dxs: torch.Tensor | None,
-    dxt: torch.Tensor | None,
-) -> torch.Tensor | None:
-    """The gradient ``dy + dxs / T + dxt / V`` of a feature map that is used and pooled.
+    shape: torch.Size, dy: Tensor | None, dxs: Tensor | None, dxt: Tensor | None
+) -> Tensor | None:
+    """The gradient ``dy + dxs / T + dxt / V`` of a feature map (N, C, T, V), used and pooled.
 
-    Args:
-        shape: That of the map, (N, C, T, V).
-        dy: Gradient of the map's other use; ``None`` counts as 0, as for both others.
-        dxs: Gradient of the mean over T, (N, C, V).
-        dxt: Gradient of the mean over V, (N, C, T).
+    A gradient that is None counts as 0: dy of the map's other use, dxs (N, C, V), dxt (N, C, T).
     """
     t, v = shape[2:]
     # The map comes last: what is read of the pools is small.
@@ -49,23 +34,17 @@ def spread(
     return total.add_(terms[2]) if len(terms) == 3 else total
 
 
-def mix_reference(
-    x: torch.Tensor, As: torch.Tensor, At: torch.Tensor, a: torch.Tensor, b: torch.Tensor
-) -> torch.Tensor:
-    """``y = x + a·(x·As) + b·(At·x)``, for every sequence and channel.
+def mix_reference(x: Tensor, As: Tensor, At: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``y = x + a·(x·As) + b·(At·x)``, for every sequence and channel of x (N, C, T, V).
 
     ``(x·As)[t, v] = Σ_u x[t, u] As[u, v]`` goes over joints and
     ``(At·x)[t, v] = Σ_s At[t, s] x[s, v]`` over frames, both with the graph of the channel's head.
 
     Args:
-        x: Feature map (N, C, T, V).
+        x: Feature map.
         As: Joint graphs (N, H, V, V), source joint u by target joint v.
         At: Frame graphs (N, H, T, T), target frame t by source frame s.
-        a: Share of the spatial stream (N, C).
-        b: Share of the temporal stream (N, C).
-
-    Returns:
-        The fused feature map (N, C, T, V).
+        a, b: Shares (N, C) of the spatial and of the temporal stream.
     """
     n, c, t, v = x.shape
     heads = As.shape[1]

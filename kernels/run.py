@@ -1,7 +1,12 @@
-"""Test and measure the kernels: ``python kernels/run.py --out DIR``.
+"""Run the tests of the kernels, then their benchmarks and train steps; write the results as JSON,
+table and picture and print which aims are met.
 
 Needs torch, Triton, numpy, filelock, pytest and pytest-benchmark; the package need not be
 installed. Without a GPU it runs whole on the CPU, at small shapes, and says so.
+
+examples:
+  python kernels/run.py --out work_dirs/kernels
+  python kernels/run.py --from work_dirs/kernels/cpu.json
 """
 
 import argparse
@@ -27,31 +32,32 @@ ROUNDS = 60  # turns of each contender on a CPU
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Run the tests of the kernels, then their benchmarks and train steps; write\n'
-        'the results as JSON, table and picture and print which aims are met.',
-        epilog='examples:\n'
-        '  python kernels/run.py --out work_dirs/kernels\n'
-        '  python kernels/run.py --from work_dirs/kernels/cpu.json\n',
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = parser.add_argument
     default = ROOT / 'kernels' / 'benchmarks' / 'results'
-    parser.add_argument('--out', type=Path, default=default, help='folder for the results')
-    parser.add_argument('--seconds', type=float, help='time for the comparisons')
-    parser.add_argument('--skip-tests', action='store_true', help='measure only')
-    parser.add_argument(
-        '--from', dest='source', type=Path, metavar='FILE',
-        help='write table and picture of a JSON file beside it, nothing else',
-    )  # fmt: skip
+    add('--out', type=Path, default=default, help='folder for the results')
+    add('--seconds', type=float, help='time for the comparisons')
+    add('--skip-tests', action='store_true', help='measure only')
+    what = 'write table and picture of a JSON file beside it, nothing else'
+    add('--from', dest='source', type=Path, metavar='FILE', help=what)
     args = parser.parse_args()
     if args.seconds is not None and not 0 < args.seconds < math.inf:
         parser.error(f'--seconds must be above 0 and finite, got {args.seconds:g}')
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing and not args.source:
+        advice = 'pip install -c constraints.txt -e ".[triton,test]"'
+        sys.exit(f'error: {", ".join(missing)} not installed: {advice}')
     return args
 
 
-def run_pytest(what: str, arguments: list[str], limit: float) -> tuple[int | None, str]:
+def run_pytest(
+    what: str, arguments: list[str], limit: float, workers: int
+) -> tuple[int | None, str]:
     """Run pytest in a process of its own; its exit code, None when stopped, and its output."""
     command = [sys.executable, '-m', 'pytest', '-c', str(ROOT / 'pyproject.toml')]
     command += ['--rootdir', str(ROOT), '-p', 'no:cacheprovider', '-q', *arguments]
+    command += ['-n', str(workers)] if importlib.util.find_spec('xdist') else []
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
     print(f'{what}: at most {limit:.0f} s', file=sys.stderr, flush=True)
     with tempfile.TemporaryFile('w+', errors='replace') as log:
@@ -78,9 +84,8 @@ def test(device: str, limit: float) -> str:
         # Compiling for other chips needs no GPU; machines without one do it.
         arguments += [f'--ignore-glob={ROOT}/tests/kernels/*aot*']
         without = ', without those that compile for other chips'
-    if importlib.util.find_spec('xdist'):
-        arguments += ['-n', str(min(8, len(os.sched_getaffinity(0))))]
-    code, output = run_pytest('tests of the kernels', arguments, limit)
+    workers = min(8, len(os.sched_getaffinity(0)))
+    code, output = run_pytest('tests of the kernels', arguments, limit, workers)
     if code is None:
         return f'not finished in {limit:.0f} s{without}'
     counts = re.findall(r'\d+ (?:passed|failed|errors?|skipped)', output.strip().split('\n')[-1])
@@ -95,8 +100,8 @@ def steps(record: dict, limit: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'steps.json')
         arguments = [str(ROOT / 'tests' / 'benchmarks' / 'test_step_time.py'), '--benchmark-only']
-        arguments += ['-n', '0'] if importlib.util.find_spec('xdist') else []
-        code, output = run_pytest('train steps', [*arguments, f'--benchmark-json={file}'], limit)
+        arguments += [f'--benchmark-json={file}']
+        code, output = run_pytest('train steps', arguments, limit, 0)
         if code != 0:
             record['failed'].append('train steps: stopped' if code is None else output[-400:])
             return
@@ -126,9 +131,9 @@ def comparisons(record: dict, seconds: float) -> None:
 def publish(record: dict, out: Path) -> None:
     """Write JSON, table and picture, and print the table with the aims."""
     from mg_plugins.files import write_json, write_text
-    from mg_plugins.kernels.benchmarks import bars, results
+    from mg_plugins.kernels.benchmarks import results
 
-    name, text = results.file_name(record), bars.report(record)
+    name, text = results.file_name(record), results.report(record)
     write_json(out / f'{name}.json', record)
     write_text(out / f'{name}.md', f'# Speed of the kernels: {name}\n\n{text}')
     print(text)
@@ -142,12 +147,6 @@ def publish(record: dict, out: Path) -> None:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing and not args.source:
-        sys.exit(
-            f'error: {", ".join(missing)} not installed: '
-            'pip install -c constraints.txt -e ".[triton,test]"'
-        )
     # A script's own folder comes first on the path, but its modules are no top-level ones.
     elsewhere = (p for p in sys.path if Path(p or '.').resolve() != ROOT / 'kernels')
     sys.path[:] = [str(ROOT), *elsewhere]

@@ -1,13 +1,10 @@
-"""What is launched: one form of a Triton kernel, for the launchers and for compiling ahead.
-
-Launching a :class:`Variant` counts it, so that a test or a user can tell which path ran. This
-module needs neither Triton nor a GPU.
-"""
+"""One form of a Triton kernel, to be launched or compiled ahead; needs neither Triton nor a GPU."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,7 +25,7 @@ _launches: Counter[str] = Counter()
 
 @dataclass(frozen=True)
 class Variant:
-    """One form of one kernel."""
+    """One form of one kernel; its launches are counted, so that one can tell which path ran."""
 
     name: str  # what it does, e.g. ``'mix_forward'``; the key in :func:`launches`
     kernel: Any  # the ``@triton.jit`` function
@@ -58,21 +55,15 @@ class Variant:
     def launch(self, rows: int, *tensors: torch.Tensor) -> None:
         """Run over ``rows`` batch rows; tensors in the order of the signature's pointers."""
         device = tensors[0].device
-        grid = (rows * self.programs,)
-        if device.type == 'cuda' and device.index != torch.cuda.current_device():
-            with torch.cuda.device(device):
-                self.kernel[grid](*tensors, self.frames, **self.constexprs, **self.options)
-        else:
-            self.kernel[grid](*tensors, self.frames, **self.constexprs, **self.options)
+        elsewhere = device.type == 'cuda' and device.index != torch.cuda.current_device()
+        with torch.cuda.device(device) if elsewhere else nullcontext():
+            run = self.kernel[(rows * self.programs,)]
+            run(*tensors, self.frames, **self.constexprs, **self.options)
         _launches[self.name] += 1
 
 
 class Form(NamedTuple):
-    """What a kernel is made for: feature maps (N, heads · channels, T, V) of one type and chip.
-
-    ``product`` is how float32 is multiplied, see :func:`precision`; ``interpret`` whether Triton's
-    interpreter runs it.
-    """
+    """What a kernel is made for: feature maps (N, heads · channels, T, V) of one type and chip."""
 
     dtype: torch.dtype
     T: int
@@ -80,8 +71,8 @@ class Form(NamedTuple):
     channels: int
     heads: int
     arch: str
-    product: str
-    interpret: bool = False
+    product: str  # how float32 is multiplied, see :func:`precision`
+    interpret: bool = False  # whether Triton's interpreter runs it
 
     @classmethod
     def of(cls, x: torch.Tensor, heads: int = 1) -> Form:
@@ -137,24 +128,16 @@ def architecture(device: torch.device) -> str:
     return 'sm_{}{}'.format(*torch.cuda.get_device_capability(device))
 
 
-def plain_tf32() -> bool:
-    """Whether PyTorch was told to multiply float32 in plain TF32 on CUDA.
-
-    ``torch.set_float32_matmul_precision('high')`` tells it, or
-    ``torch.backends.cuda.matmul.allow_tf32 = True``, or ``.fp32_precision = 'tf32'`` there.
-    """
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, 'fp32_precision'):  # since 2.9; reading the old flag may raise there
-        return matmul.fp32_precision == 'tf32'
-    return matmul.allow_tf32
-
-
 def precision(dtype: torch.dtype, arch: str) -> str:
     """How float32 is multiplied: in three TF32 parts where there are TF32 units, else as it is.
 
-    Three parts keep the error at 2e-7; one alone leaves 3e-4 and is taken where PyTorch's own
-    products are allowed it (:func:`plain_tf32`).
+    Three parts keep the error at 2e-7; one alone leaves 3e-4 and is taken where PyTorch was told
+    to: by ``torch.set_float32_matmul_precision('high')``,
+    ``torch.backends.cuda.matmul.allow_tf32 = True``, or ``.fp32_precision = 'tf32'`` there.
     """
     if dtype != torch.float32 or not arch.startswith('sm_'):
         return 'ieee'
-    return 'tf32' if plain_tf32() else 'tf32x3'
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, 'fp32_precision'):  # since 2.9; reading the old flag may raise there
+        return 'tf32' if matmul.fp32_precision == 'tf32' else 'tf32x3'
+    return 'tf32' if matmul.allow_tf32 else 'tf32x3'

@@ -16,7 +16,6 @@ The forward's kernel makes dx of dy, and db; another the gradients of both graph
 all five would spill, because dAt alone takes T × T accumulators.
 
 Sums that several programs share are added up by PyTorch in a fixed order: equal runs, equal bits.
-
 The repeated As holds zeros between channels, and 0 · inf is NaN: what is not finite spreads over
 the channels of its block, never to another head or sequence.
 
@@ -29,6 +28,7 @@ from functools import lru_cache
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from . import blocks
 from .signatures import Form, Variant
@@ -153,52 +153,42 @@ def _graphs_backward(
 
 
 @lru_cache
-def forward_variant(form: Form) -> Variant:
-    """The form of the forward kernel; the last two of its tensors are not read."""
-    cut, tensors = blocks.mix(blocks.MIX_FORWARD, form), 'map joints frames a b out x db'
-    return form.variant(_mix, 'mix_forward', cut, tensors, BACKWARD=False)
+def variants(form: Form) -> tuple[Variant, ...]:
+    """The forms of the kernels: forward, that of dx and db, then those of dAs, da and dAt.
 
-
-@lru_cache
-def backward_variants(form: Form) -> tuple[Variant, ...]:
-    """The forms of the backward kernels: that of dx and db, then those of dAs, da and dAt."""
-    cut, tensors = blocks.mix(blocks.MIX_BACKWARD, form), 'map joints frames a b out x'
-    found = [form.variant(_mix, 'mix_backward', cut, tensors, 'db', BACKWARD=True)]
-    names = {(True, True): 'graphs', (True, False): 'frame_graph', (False, True): 'joint_graph'}
+    Forward, the last two of the tensors are not read.
+    """
+    cut, tensors = blocks.mix('mix_forward', form), 'map joints frames a b out x'
+    found = [form.variant(_mix, 'mix_forward', cut, f'{tensors} db', BACKWARD=False)]
+    cut = blocks.mix('mix_backward', form)
+    found.append(form.variant(_mix, 'mix_backward', cut, tensors, 'db', BACKWARD=True))
     tensors, parts = 'x joints a b dy', 'djoints dframes da'
-    for (frames, joints), cut in blocks.graphs_backward(form).items():
-        name, which = f'{names[frames, joints]}_backward', dict(FRAMES=frames, JOINTS=joints)
-        found.append(form.variant(_graphs_backward, name, cut, tensors, parts, **which))
+    for name, cut in blocks.graphs_backward(form).items():
+        makes = dict(FRAMES=name != 'joint_graph_backward', JOINTS=name != 'frame_graph_backward')
+        found.append(form.variant(_graphs_backward, name, cut, tensors, parts, **makes))
     return tuple(found)
 
 
-def mix(
-    x: torch.Tensor, As: torch.Tensor, At: torch.Tensor, a: torch.Tensor, b: torch.Tensor
-) -> torch.Tensor:
+def mix(x: Tensor, As: Tensor, At: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The mixture of x (N, C, T, V); arguments as in ``mix_reference``, all of one type."""
     x, As, At, a, b = (tensor.contiguous() for tensor in (x, As, At, a, b))
     y = torch.empty_like(x)
     if len(x):
-        forward_variant(Form.of(x, As.shape[1])).launch(len(x), x, As, At, a, b, y, x, y)
+        variants(Form.of(x, As.shape[1]))[0].launch(len(x), x, As, At, a, b, y, x, y)
     return y
 
 
 def mix_backward(
-    dy: torch.Tensor,
-    x: torch.Tensor,
-    As: torch.Tensor,
-    At: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
+    dy: Tensor, x: Tensor, As: Tensor, At: Tensor, a: Tensor, b: Tensor
+) -> tuple[Tensor, ...]:
     """Gradients of x, As, At, a and b from dy (N, C, T, V)."""
     (n, c, t, v), heads = x.shape, As.shape[1]
     dy, x, As, At, a, b = (tensor.contiguous() for tensor in (dy, x, As, At, a, b))
     if not n:
         return tuple(map(torch.empty_like, (x, As, At, a, b)))
-    of_map, *of_graphs = backward_variants(Form.of(x, heads))
+    _, of_map, *of_graphs = variants(Form.of(x, heads))
 
-    def parts(*size: int) -> torch.Tensor:
+    def parts(*size: int) -> Tensor:
         return x.new_empty(n, heads, *size, dtype=torch.float32)
 
     dx = torch.empty_like(x)

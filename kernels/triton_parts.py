@@ -8,8 +8,7 @@ import triton.language as tl
 def columns(first, T, V: tl.constexpr, K: tl.constexpr, BC: tl.constexpr, W: tl.constexpr):
     """The W columns of a block: joints of channels ``first`` … ``first + BC − 1``, side by side.
 
-    Returns:
-        Channel within the block, offset from channel ``first`` in (K, T, V), and whether it is one.
+    Of each the channel in the block, the offset from ``first`` in (K, T, V), and whether it is one.
     """
     column = tl.arange(0, W)
     if BC == 1:
@@ -77,13 +76,12 @@ def leading(x):
 
 @triton.jit
 def dot(left, right, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """``left · right (+ acc)`` in float32; ``UPCAST`` is for the interpreter.
+    """``left · right (+ acc)`` in float32.
 
     ``'tf32x3'`` is three products of leading and trailing bits, which leave out the smallest of
     four, about 2⁻²² of the result. Triton's own looks for what is not finite in every element on
-    top, which takes four times the instructions of the split itself.
-
-    The interpreter multiplies the raw bits of bfloat16, so that it has to see float32 there.
+    top, which takes four times the instructions of the split itself. The interpreter multiplies the
+    raw bits of bfloat16: ``UPCAST`` lets it see float32.
     """
     if PRECISION == 'tf32x3':
         large, other = leading(left), leading(right)

@@ -1,6 +1,4 @@
-"""``pool`` in Triton: both means in one pass over the feature map.
-
-``xs[n, c, v] = Σ_t x[n, c, t, v] / T`` and ``xt[n, c, t] = Σ_v x[n, c, t, v] / V``.
+"""``pool`` in Triton: ``xs = Σ_t x / T`` and ``xt = Σ_v x / V`` in one pass over the feature map.
 
 The sum over joints is a matrix product with a matrix of zeros and ones: neighbouring joints sit in
 neighbouring lanes, and adding across lanes would cost five shuffles a frame, more than reading it.
@@ -14,6 +12,7 @@ from functools import lru_cache
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from . import blocks
 from .signatures import Form, Variant
@@ -76,31 +75,27 @@ def _pool_backward(
 
 
 @lru_cache
-def forward_variant(form: Form) -> Variant:
-    """The form of the forward kernel, of one head."""
-    return form.variant(_pool_forward, 'pool_forward', blocks.pool(form), 'x xs xt')
+def variants(form: Form) -> tuple[Variant, Variant]:
+    """The forms of the forward and of the backward kernel, of one head."""
+    forward = form.variant(_pool_forward, 'pool_forward', blocks.pool(form), 'x xs xt')
+    tensors = 'dy dxs dxt dx'
+    return forward, form.variant(_pool_backward, 'pool_backward', blocks.pool(form), tensors)
 
 
-@lru_cache
-def backward_variant(form: Form) -> Variant:
-    """The form of the backward kernel, of one head."""
-    return form.variant(_pool_backward, 'pool_backward', blocks.pool(form), 'dy dxs dxt dx')
-
-
-def pool(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def pool(x: Tensor) -> tuple[Tensor, Tensor]:
     """Means of x (N, C, T, V) over frames (N, C, V) and over joints (N, C, T)."""
     n, c, t, v = x.shape
     x = x.contiguous()
     xs, xt = x.new_empty(n, c, v), x.new_empty(n, c, t)
     if n:
-        forward_variant(Form.of(x)).launch(n, x, xs, xt)
+        variants(Form.of(x))[0].launch(n, x, xs, xt)
     return xs, xt
 
 
-def pool_backward(dy: torch.Tensor, dxs: torch.Tensor, dxt: torch.Tensor) -> torch.Tensor:
+def pool_backward(dy: Tensor, dxs: Tensor, dxt: Tensor) -> Tensor:
     """``dy + dxs / T + dxt / V``, shapes (N, C, T, V), (N, C, V) and (N, C, T)."""
     dy, dxs, dxt = (tensor.contiguous() for tensor in (dy, dxs, dxt))
     dx = torch.empty_like(dy)
     if len(dy):
-        backward_variant(Form.of(dy)).launch(len(dy), dy, dxs, dxt, dx)
+        variants(Form.of(dy))[1].launch(len(dy), dy, dxs, dxt, dx)
     return dx

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -55,45 +56,37 @@ class Comparison(NamedTuple):
 def plan(cuda: bool) -> list[Comparison]:
     """Everything that is measured on a GPU or on a CPU; what the aims need most comes first."""
     if not cuda:
-        return [
-            Comparison(work, direction, shape, FULL, ('compile',))
-            for direction in DIRECTIONS
-            for work in ('pool+mix', 'mix')
-            for shape in SMALL
-        ]
+        what = product(DIRECTIONS, ('pool+mix', 'mix'), SMALL)
+        return [Comparison(work, way, shape, FULL, ('compile',)) for way, work, shape in what]
     listed = [*NTU, *IMIGUE]
     growth = [s for s in (*OVER_FRAMES, *OVER_JOINTS) if s not in listed]
-    most = tuple(COMPILERS)
+    most, one = tuple(COMPILERS), ('compile',)
     return [
         *(Comparison('pool+mix', d, NTU[0], HALF, most) for d in DIRECTIONS),
         *(Comparison('mix', 'forward', s, t) for t in (HALF, LOW, FULL) for s in listed),
         *(Comparison('mix', 'forward', s, t) for t in (HALF, FULL) for s in growth),
         *(Comparison('pool', 'forward', s, HALF) for s in listed),
-        *(
-            Comparison('pool+mix', 'forward', s, t, ('compile',))
-            for t in (HALF, FULL)
-            for s in listed
-        ),
+        *(Comparison('pool+mix', 'forward', s, t, one) for t in (HALF, FULL) for s in listed),
         *(Comparison('pool+mix', DIRECTIONS[1], s, t) for t in (HALF, FULL) for s in listed),
     ]
 
 
-def compare(what: Comparison, device: torch.device, rounds: int, seed: int = 0) -> dict[str, Any]:
+def compare(what: Comparison, device: torch.device, rounds: int) -> dict[str, Any]:
     """Measure one comparison; on a CPU in so many turns, on CUDA ``do_bench`` decides.
 
-    Returns:
-        ``rows``, one a contender (see ``results``), and ``failed``, a sentence for each that did
-        not run or came to another result than eager.
+    There are ``rows``, one a contender (see ``results``), and ``failed``, a sentence for each that
+    did not run or came to another result than eager.
     """
-    inputs = make_inputs(what.shape, what.dtype, device, seed)
+    inputs = make_inputs(what.shape, what.dtype, device, 0)
     inputs = inputs[:1] if what.work == 'pool' else inputs
     eager, own = WORKS[what.work]
     with torch.no_grad():
         outputs = _tuple(eager(*inputs))
-    generator = torch.Generator(device).manual_seed(seed + 1)
+    generator = torch.Generator(device).manual_seed(1)
     pulls = [torch.randn(o.shape, generator=generator, device=device).to(o) for o in outputs]
     before = sum(launches().values())
-    error = _distance(_tuple(own(*inputs)), outputs)
+    pairs = zip(_tuple(own(*inputs)), outputs, strict=True)
+    error = max(float((f.double() - w.double()).norm() / w.double().norm()) for f, w in pairs)
     path = 'triton' if sum(launches().values()) > before else 'torch'
     failed = []
     if error > TOLERANCE[what.dtype]:
@@ -114,14 +107,10 @@ def compare(what: Comparison, device: torch.device, rounds: int, seed: int = 0) 
     seconds = measure(calls, device, rounds)
     n, c, t, v, _ = what.shape
     moved = sum(tensor.nbytes for tensor in (*inputs, *outputs))
-    about = dict(
-        work=what.work,
-        direction=what.direction,
-        shape=str(what.shape),
-        dtype=name_of(what.dtype),
-        bytes=moved if what.direction == 'forward' else 3 * moved,
-        operations=0 if what.work == 'pool' else 2 * n * c * t * v * (t + v + 2),
-    )
+    about = dict(work=what.work, direction=what.direction)
+    about |= dict(shape=str(what.shape), dtype=name_of(what.dtype))
+    about |= dict(bytes=moved if what.direction == 'forward' else 3 * moved)
+    about |= dict(operations=0 if what.work == 'pool' else 2 * n * c * t * v * (t + v + 2))
     rows = [
         about | dict(implementation=name, seconds=seconds[name], peak=peak_bytes(call, device))
         for name, call in calls.items()
@@ -141,13 +130,11 @@ def _caller(function, inputs, pulls, direction) -> Callable[[], Any]:
     return forward if direction == 'forward' else both
 
 
-def measure(
-    calls: dict[str, Callable[[], Any]], device: torch.device, rounds: int
-) -> dict[str, float]:
-    """Median seconds of each call.
+def measure(calls: dict[str, Callable], device: torch.device, rounds: int) -> dict[str, float]:
+    """Median seconds of each call, on CUDA by ``triton.testing.do_bench``.
 
-    On CUDA by ``triton.testing.do_bench``. On a CPU the calls take turns and the clock is this
-    process's CPU time, so that neighbours on a shared machine count as little as they can.
+    On a CPU the calls take turns and the clock is this process's CPU time, so that neighbours on a
+    shared machine count as little as they can.
     """
     if device.type == 'cuda':
         from triton.testing import do_bench
@@ -200,12 +187,6 @@ def rates(device: torch.device) -> dict[str, float]:
 def name_of(dtype: torch.dtype) -> str:
     """``'float32'`` for ``torch.float32``."""
     return str(dtype).removeprefix('torch.')
-
-
-def _distance(found: Iterable[torch.Tensor], wanted: Iterable[torch.Tensor]) -> float:
-    """Largest distance of an output, over the size of what it should be."""
-    pairs = zip(found, wanted, strict=True)
-    return max(float((f.double() - w.double()).norm() / w.double().norm()) for f, w in pairs)
 
 
 def _tuple(result: Any) -> tuple[torch.Tensor, ...]:

@@ -1,4 +1,4 @@
-"""The record of one run: machine, rates, rows; its JSON file, its table and its picture.
+"""The record of one run: machine, rates, rows; its JSON file, table and picture, and its aims.
 
 A row has ``work``, ``direction``, ``shape``, ``dtype``, ``implementation`` (``eager``, ``compile``,
 ``max-autotune``; ``triton`` or ``torch`` for the package's own path; ``plain`` or ``fused`` for a
@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import metadata
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json, replacing
+
+from ..setups import IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, SMALL, Shape
 
 FORMAT = 2
 OWN = ('triton', 'torch', 'fused')
@@ -30,10 +35,8 @@ def empty(device: str) -> dict[str, Any]:
 
     versions = {}
     for name in ('torch', 'triton', 'numpy', 'mmaction2'):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     file = Path('/proc/cpuinfo')
     models = re.findall(r'model name\s*:\s*(.+)', file.read_text()) if file.is_file() else []
     name = f'CPU ({[*models, platform.machine()][0]})'
@@ -45,11 +48,7 @@ def empty(device: str) -> dict[str, Any]:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """A record from its JSON file.
-
-    Raises:
-        UserError: If there is no such file or it holds something else.
-    """
+    """A record from its JSON file; a UserError if there is none or it holds something else."""
     record = read_json(path)
     good = isinstance(record, dict) and record.get('format') == FORMAT
     if not good or not all(isinstance(record.get(f), kind) for f, kind in _FIELDS.items()):
@@ -68,10 +67,7 @@ def file_name(record: dict[str, Any]) -> str:
 
 
 def groups(rows: list[dict]) -> dict[tuple, dict[str, dict]]:
-    """Rows that belong side by side, by implementation; ``own`` is the package's path.
-
-    The keys are (work, direction, shape, dtype).
-    """
+    """Rows of equal (work, direction, shape, dtype) by implementation, ours as ``own``."""
     found: dict[tuple, dict[str, dict]] = {}
     for row in rows:
         key = (row['work'], row['direction'], row['shape'], row['dtype'])
@@ -80,8 +76,8 @@ def groups(rows: list[dict]) -> dict[tuple, dict[str, dict]]:
     return found
 
 
-def markdown(record: dict[str, Any]) -> str:
-    """Machine, table and what is missing."""
+def report(record: dict[str, Any]) -> str:
+    """Everything that a record says, as Markdown: machine, tables, what is missing, and aims."""
     machine, rates = record['machine'], record['rates']
     versions = ', '.join(f'{k} {v}' for k, v in machine['versions'].items())
     rate = f'; copy {rates["copy"] / 1e9:.3g} GB/s' if 'copy' in rates else ''
@@ -121,6 +117,8 @@ def markdown(record: dict[str, Any]) -> str:
     for title, field in (('Left out', 'left_out'), ('Did not work', 'failed')):
         if record[field]:
             lines += ['', f'### {title}', '', *(f'* {item}' for item in record[field])]
+    lines += ['', '### Aims', '', '| aim | verdict | figures |', '| --- | --- | --- |']
+    lines += [f'| {aim} | **{verdict}** | {text} |' for aim, verdict, text in judge(record)]
     return '\n'.join(lines) + '\n'
 
 
@@ -130,9 +128,6 @@ def _number(row: dict | None, factor: float, form: str = '.2f') -> str:
 
 def draw(record: dict[str, Any], path: Path) -> None:
     """Bars of the times of ``pool+mix``, a panel a direction; needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use('Agg')
     from matplotlib.figure import Figure
 
     found = {k: r for k, r in groups(record['rows']).items() if k[0] == 'pool+mix' and 'own' in r}
@@ -154,3 +149,138 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure.suptitle(record['machine']['device'], fontsize=10)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
+
+
+# --- aims ---------------------------------------------------------------------------------------
+
+MET, MISSED, UNKNOWN = 'met', 'missed', 'not measured'
+Values = dict[str, float | None]
+
+
+class Figures:
+    """Values of a record by shape and type, None where something was not measured."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        self.kind, self.rates = record['machine']['kind'], record['rates']
+        self.groups = groups(record['rows'])
+
+    def each(
+        self, value: Callable, work: str, direction: str, shapes: Iterable[Shape], *dtypes: str
+    ) -> Values:
+        """A value of the rows at every shape and type; on a GPU only where Triton ran."""
+        found: Values = {}
+        for shape, dtype in product(shapes, dtypes):
+            rows = self.groups.get((work, direction, str(shape), dtype), {})
+            own = rows.get('own')
+            measured = own and not (self.kind == 'cuda' and own['implementation'] == 'torch')
+            found[f'{shape} {dtype}'] = value(rows) if measured else None
+        return found
+
+    def over(self, others: Iterable[str], *where: Any, of: str = 'seconds') -> Values:
+        """How many times ours the better of some others takes."""
+
+        def ratio(rows: dict[str, dict]) -> float | None:
+            own, values = rows['own'][of], [rows[name][of] for name in others if name in rows]
+            return min(values) / own if own and values and None not in values else None
+
+        return self.each(ratio, *where)
+
+    def of_limit(self, *dtypes: str, products: bool = False) -> Values:
+        """The longest time that bytes or ``products`` must take, over that of ``mix`` forward."""
+
+        def share(rows: dict[str, dict]) -> float:
+            own = rows['own']
+            least = own['bytes'] / self.rates['copy']
+            if products:
+                least = max(least, own['operations'] / self.rates[own['dtype']])
+            return least / own['seconds']
+
+        return self.each(share, 'mix', 'forward', LISTED, *dtypes)
+
+    def growth(self, shapes: Iterable[Shape]) -> Values:
+        """Growth of bytes over growth of time, from the first shape to each other one."""
+
+        def rate(rows: dict[str, dict]) -> float:
+            return rows['own']['bytes'] / rows['own']['seconds']
+
+        (_, first), *others = self.each(rate, 'mix', 'forward', shapes, HALF).items()
+        return {shape: other and first and other / first for shape, other in others}
+
+    def steps(self) -> Values:
+        """Fused over plain train step, by network and type."""
+        return {
+            f'{key[1]} {key[3]}': rows['own']['seconds'] / rows['plain']['seconds']
+            for key, rows in self.groups.items()
+            if key[0] == 'step' and {'plain', 'own'} <= rows.keys()
+        }
+
+
+class Bar(NamedTuple):
+    """An aim: on which device, the values that it is about, and the bar that each must reach."""
+
+    aim: str
+    device: str
+    values: Callable[[Figures], Values]
+    least: float | None = None
+    most: float | None = None
+
+    def judge(self, figures: Figures) -> tuple[str, str]:
+        """Verdict and figures; missed if any value is, met only if all are there."""
+        found = self.values(figures) if self.device == figures.kind else {}
+        measured = {k: v for k, v in found.items() if v is not None}
+        if not measured:
+            return UNKNOWN, ''
+        pick = min if self.most is None else max
+        worst = pick(measured, key=measured.get)
+        text = f'worst {measured[worst]:.3g} ({worst}) of {len(measured)}'
+        if len(measured) < len(found):
+            text += f', {len(found) - len(measured)} not measured'
+        bad = measured[worst] < self.least if self.most is None else measured[worst] > self.most
+        return (MISSED if bad else UNKNOWN if len(measured) < len(found) else MET), text
+
+
+HALF, LOW, FULL = 'bfloat16', 'float16', 'float32'
+LISTED = [*NTU, *IMIGUE]
+EAGER = ('eager',)
+FORWARD, BOTH = ('pool+mix', 'forward'), ('pool+mix', 'forward+backward')
+BARS = [
+    Bar('pool+mix forward at least 3 times eager, bf16, C 64', 'cuda',
+        lambda f: f.over(EAGER, *FORWARD, NTU[:1], HALF), least=3),
+    Bar('pool+mix forward at least 1.3 times torch.compile max-autotune, bf16, C 64', 'cuda',
+        lambda f: f.over(['max-autotune'], *FORWARD, NTU[:1], HALF), least=1.3),
+    Bar('pool+mix forward at no listed shape slower than torch.compile', 'cuda',
+        lambda f: f.over(COMPILED, *FORWARD, LISTED, HALF, FULL), least=1),
+    Bar('pool+mix forward+backward at least 2.5 times eager, bf16, C 64', 'cuda',
+        lambda f: f.over(EAGER, *BOTH, NTU[:1], HALF), least=2.5),
+    Bar('mix forward at 70% of the copy rate, bf16 and fp16, T up to 100', 'cuda',
+        lambda f: f.of_limit(HALF, LOW), least=0.7),
+    Bar('mix forward in float32 at 60% of the larger of its two limits', 'cuda',
+        lambda f: f.of_limit(FULL, products=True), least=0.6),
+    Bar('peak memory of forward+backward at most half of eager, bf16, C 64', 'cuda',
+        lambda f: f.over(EAGER, *BOTH, NTU[:1], HALF, of='peak'), least=2),
+    Bar('time of mix forward grows no faster than its bytes over T up to 300, bf16', 'cuda',
+        lambda f: f.growth([s for s in OVER_FRAMES if s.t <= 300]), least=1),
+    Bar('time of mix forward grows no faster than its bytes over V, bf16', 'cuda',
+        lambda f: f.growth(OVER_JOINTS), least=1),
+    Bar('train step of fused ST-GCN at most 1.08 times the plain one', 'cuda',
+        Figures.steps, most=1.08),
+    Bar('pool+mix forward no slower than eager', 'cpu',
+        lambda f: f.over(EAGER, *FORWARD, SMALL, FULL), least=1),
+    Bar('pool+mix forward within 1.15 of torch.compile', 'cpu',
+        lambda f: f.over(COMPILED, *FORWARD, SMALL, FULL), least=1 / 1.15),
+    Bar('pool+mix forward+backward no slower than eager', 'cpu',
+        lambda f: f.over(EAGER, *BOTH, SMALL, FULL), least=1),
+    Bar('train step of fused ST-GCN at most 1.08 times the plain one', 'cpu',
+        Figures.steps, most=1.08),
+]  # fmt: skip
+
+
+def judge(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(aim, verdict, figures) of every aim, with the device that it is for."""
+    found = record['correctness']
+    correct = {'passed': MET, 'failed': MISSED}.get(found.split(' ')[0], UNKNOWN)
+    figures, names = Figures(record), {'cuda': 'GPU', 'cpu': 'CPU'}
+    return [
+        ('tests of the kernels pass', correct, found),
+        *((f'{names[bar.device]}: {bar.aim}', *bar.judge(figures)) for bar in BARS),
+    ]

@@ -14,7 +14,7 @@ import torch
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import write_json
-from mg_plugins.kernels.benchmarks import bars, cases, results
+from mg_plugins.kernels.benchmarks import cases, results
 from mg_plugins.kernels.setups import NTU, Shape
 
 from paths import ROOT
@@ -76,7 +76,7 @@ def made_up(kind):
 
 
 def verdicts(record):
-    return {aim: verdict for aim, verdict, _ in bars.judge(record)}
+    return {aim: verdict for aim, verdict, _ in results.judge(record)}
 
 
 @pytest.mark.parametrize('kind', ['cuda', 'cpu'])
@@ -143,7 +143,7 @@ def test_the_fallback_on_a_gpu_meets_nothing_of_triton():
 
 
 def test_the_table_has_times_shares_and_ratios():
-    text = bars.report(made_up('cuda'))
+    text = results.report(made_up('cuda'))
     start = '| mix | forward | N128 C64 T100 V25 H1 | bfloat16'
     line = next(line for line in text.splitlines() if line.startswith(start))
     cells = [cell.strip() for cell in line.strip('|').split('|')]
