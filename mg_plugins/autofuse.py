@@ -6,8 +6,6 @@ automatic positions; other options come from :func:`configure` or the environmen
 ``MG_FUSE_OPTIONS='{"positions": ["gcn.3", "gcn.9"], "heads": 4}'``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

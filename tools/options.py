@@ -4,8 +4,6 @@ Tools import this module first: it says how PyTorch's threads wait, which only c
 is imported. By itself torch's OpenMP waits busily, and every step stalls beside other work.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -3,8 +3,6 @@
 python tools/recognize.py RECORDING [RECORDING …] --config CONFIG --checkpoint CKPT --out results/
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import os

@@ -3,8 +3,6 @@
 python tools/show_augmentations.py --ann-file data/imigue/imigue.pkl --clip 0001_12 --only MGJitter
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is compared: eager PyTorch, ``torch.compile`` of it, and the package's own path."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ A row has ``work``, ``direction``, ``shape``, ``dtype``, ``implementation`` (``e
 train step), ``seconds``, and where they are known ``bytes``, ``operations`` and ``peak``.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """Views of batches: chains of augmentations and what a model sees of them; random generators."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Chains of augmentations: several in a row, each on its share of the clips."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial

@@ -3,8 +3,6 @@
 x is to the side, y along the body, z in depth; in shoulder widths (2D) or metres, body-centred.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

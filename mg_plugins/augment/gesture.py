@@ -1,7 +1,5 @@
 """Augmentations made for micro-gestures: small, short, repeated movements, mostly of the hands."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mg_plugins.data.arrays import arange, largest, like, namespace, per_clip, positive, take_frames

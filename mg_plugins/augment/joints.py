@@ -1,7 +1,5 @@
 """Augmentations of single joints and body parts: jitter, masks, limb lengths."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

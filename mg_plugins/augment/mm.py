@@ -1,7 +1,5 @@
 """Registered transforms, between MGNormalize and MGSkeFeat: every augmentation, and `MultiView`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Pictures of augmentations: a contact sheet of many, and an animation of each."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

@@ -1,7 +1,5 @@
 """Augmentations of time; every clip keeps its number of frames T."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mg_plugins.data.arrays import arange, like, mix_frames, namespace, positive, take_frames

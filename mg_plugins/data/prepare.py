@@ -3,8 +3,6 @@
 Stopped at any moment, it leaves the old file or the new one. For `.mg`, arrays stay on the disk.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import multiprocessing

@@ -7,8 +7,6 @@ sum says how sharp the probabilities are, as a temperature does (Guo et al., ICM
 fused probabilities are calibrated. Test clips choose nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """One dry forward of a model, which leaves the model and the random state as they were."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """``type='MGFuse'`` in MMAction2's model registry: any backbone of it, with the fusion inside."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mmaction.registry import MODELS

@@ -5,8 +5,6 @@ hook without state. The model's own parameters keep their names, so its checkpoi
 because the hook looks at the module it is called with, copies and unpickled models use their own.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Mapping
 from copy import copy

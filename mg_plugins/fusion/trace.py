@@ -3,8 +3,6 @@
 Axis letters: N sequences, M persons, C channels, T frames, V joints.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

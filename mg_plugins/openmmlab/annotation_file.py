@@ -1,7 +1,5 @@
 """Any GCN config of this project on an annotation file of one's own: `use_data`."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

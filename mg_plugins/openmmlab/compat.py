@@ -6,8 +6,6 @@ the second time. Fixes wait for the module they mend: whether ``mg_plugins`` is 
 after it makes no difference, and waiting costs no import. This module needs numpy only.
 """
 
-from __future__ import annotations
-
 import copyreg
 import importlib
 import importlib.util

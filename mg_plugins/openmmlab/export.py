@@ -1,7 +1,5 @@
 """A trained recognizer as an ONNX file that says what to feed it."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Hooks that every run of the tools has; they leave no trace in the config that a run saves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Checkpoints and data looked at before a run loads them: whole, of numbers, of this model."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """MediaPipe 0.10.14, whose wheel has its models: Holistic, and Hands where that finds no hand."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 

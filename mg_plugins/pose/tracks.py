@@ -1,7 +1,5 @@
 """Tracks of whatever holds a recording: a video, a webcam, skeleton files of any known format."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import re

@@ -1,7 +1,5 @@
 """Frames of a video or a webcam with their presentation times, upright; needs PyAV."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From class probabilities a frame to segments: by two thresholds, or by `semi_markov`."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """One score a frame: a dense head, its losses, and inference over recordings of any length."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a spotting network sees of a recording: posture about the centre, velocity, distances."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

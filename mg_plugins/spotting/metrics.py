@@ -1,7 +1,5 @@
 """How well segments were spotted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

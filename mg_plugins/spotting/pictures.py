@@ -1,7 +1,5 @@
 """Pictures of spotted segments: a timeline, a video with skeleton and labels, a webcam's window."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

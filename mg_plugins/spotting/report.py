@@ -1,7 +1,5 @@
 """Everything written of one recording; the report is one self-contained page, a click seeks."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """Spotted gestures as one table type, from which pictures, exports and scenarios are made."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

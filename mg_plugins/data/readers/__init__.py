@@ -1,7 +1,5 @@
 """Readers of the dataset formats behind `tools/prepare_data.py`; `formats.json` describes each."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

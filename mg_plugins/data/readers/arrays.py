@@ -1,7 +1,5 @@
 """Clips that are arrays already: `.npz` and `.npy` files, pickles of PYSKL and MMAction2."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """BVH motion capture: a hierarchy of joints with offsets, and their rotations in every frame."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Column names are taken apart: `x0`, `0_x`, `nose_x`, `x_nose`, `pose_0_x`, `left_hand_4_y`, …
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Set
 from typing import Any

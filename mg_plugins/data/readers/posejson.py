@@ -3,8 +3,6 @@
 One walk serves them all: their keys are in `words.json`, and what a value is shows in its form.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Users' own recordings from pose estimators: JSON, tables, text; cut by frame number."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator

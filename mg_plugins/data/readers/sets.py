@@ -4,8 +4,6 @@
 A parser gives the keypoint (M, T, V, 3) of a file, and adds to what its name says.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 

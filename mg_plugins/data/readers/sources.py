@@ -1,7 +1,5 @@
 """Files, folders and archives, listed and read in bounded memory, and the text in them."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import json

@@ -1,7 +1,5 @@
 """The embedded synthetic set, written where you want it; see `mg_plugins.data.synthetic`."""
 
-from __future__ import annotations
-
 from .common import Clip, Dataset, FormatError, Options, Parsed, Plan, require
 from .sources import Source
 

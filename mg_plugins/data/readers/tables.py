@@ -1,7 +1,5 @@
 """Tables that users write by hand: labels of clips, subjects of videos, lists of classes."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set

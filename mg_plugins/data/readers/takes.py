@@ -1,7 +1,5 @@
 """One recording as a parser found it, and what makes it fit for training: units, scores, times."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field

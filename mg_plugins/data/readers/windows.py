@@ -1,7 +1,5 @@
 """iMiGUE and SMG: a skeleton CSV (a row a frame) and a label CSV (a row a clip) a recording."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A config and its checkpoint as something that spots gestures in recordings."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Dataset of untrimmed recordings for MMEngine's Runner."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Network, metric and hook for MMEngine's Runner."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 
