@@ -184,15 +184,24 @@ class Run:
         chains = [[[step.name, asdict(step)] for step in build_steps(view)] for view in views]
         names = {os.path.join(d.get('data_root') or '', d['ann_file']) for d in datasets(cfg)}
         names.add(cfg.get('load_from') or '')
-        states = {name: os.stat(name) if os.path.isfile(name) else None for name in names}
-        files = {n: _hash(n, s.st_mtime_ns, s.st_size) if s else '' for n, s in states.items()}
+        files = {name: _content(name) for name in names}
         task = f'{self.task.__module__}.{self.task.__qualname__}'
         what = [self.cfg, chains, files, task, dict(self.options)]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=repr).encode()).hexdigest()
 
 
+def _content(name: str) -> str:
+    """Hashes of a file or of the files in a folder; '' where there is none."""
+    inside = sorted(os.listdir(name)) if os.path.isdir(name) else ()
+    paths = [
+        path for path in (name, *(os.path.join(name, f) for f in inside)) if os.path.isfile(path)
+    ]
+    states = [os.stat(path) for path in paths]
+    return ' '.join(map(_hash, paths, [(s.st_mtime_ns, s.st_size) for s in states]))
+
+
 @lru_cache
-def _hash(path: str, *state: int) -> str:
+def _hash(path: str, state: tuple[int, int]) -> str:
     """Hash of a file's content, which changes with its state."""
     digest = hashlib.sha256()  # `hashlib.file_digest` is not in Python 3.10
     with open(path, 'rb') as file:

@@ -1,6 +1,7 @@
 """Rows and cells, what is left out, and what a run's fingerprint notices."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -165,6 +166,18 @@ def test_a_fingerprint_notices_what_an_outcome_follows_from(cell, monkeypatch):
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
     changed = Run('a', 0, seeds[0].cfg, toy_runs.answer).fingerprint
     assert len({first, changed, *others}) == 6
+
+
+def test_a_fingerprint_notices_what_is_in_a_folder_of_arrays(cell, tmp_path):
+    content = load_annotations(cell.ann_file)
+    folder = tmp_path / 'clips.mg'
+    made = []
+    for label in (0, 0, 1):
+        content['annotations'][0]['label'] = label
+        save_annotations(folder, content['split'], content['annotations'], content['meta'])
+        other = replace(cell, ann_file=str(folder))
+        made.append(plan.plan_runs([other], (0,), [], make)[0].fingerprint)
+    assert made[0] == made[1] != made[2]
 
 
 def test_a_recipe_that_has_changed_is_another_run(monkeypatch):
