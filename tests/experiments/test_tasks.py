@@ -14,7 +14,7 @@ from mg_plugins.augment.chain import build_steps
 from mg_plugins.contrast.probes import Features
 from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.errors import UserError
-from mg_plugins.experiments import augmentation, plan, pretraining, training
+from mg_plugins.experiments import augmentation, ensemble, plan, pretraining, training
 from mg_plugins.experiments.augmentation import Study, StudyOptions
 from mg_plugins.experiments.plan import Cell, Entry, Run
 from mg_plugins.experiments.pretraining import Measures
@@ -36,6 +36,32 @@ SUPERVISED = str(ROOT / 'configs/stgcn_msr_action3d.py')
 
 def clips_of(toy_config):
     return Config.fromfile(toy_config).train_dataloader.dataset.ann_file
+
+
+@pytest.mark.parametrize(
+    'subject, labels, share, folds',
+    [
+        (lambda n: str(n % 3), 4, None, [('0',)]),
+        (lambda n: 'the only one', 4, None, [plan.A_THIRD]),
+        (lambda n: '' if n % 2 else 'a', 4, None, [plan.A_THIRD]),
+        (lambda n: '', 4, 0.5, []),
+        (lambda n: '', 18, None, []),
+    ],
+    ids=['subjects', 'one', 'some', 'share', 'two clips a class'],
+)
+def test_what_an_ensemble_leaves_out_to_find_weights_on(
+    subject, labels, share, folds, toy_config, tmp_path
+):
+    content = load_annotations(clips_of(toy_config))
+    clips = {clip['frame_dir']: clip for clip in content['annotations']}
+    for place, name in enumerate(content['split']['xsub_train']):
+        clips[name].update(subject=subject(place), label=place % labels)
+    save_annotations(tmp_path / 'a.pkl', content['split'], content['annotations'], content['meta'])
+    cell = Cell((Entry('a', SUPERVISED, RECOGNIZER),), '', str(tmp_path / 'a.pkl'))
+    cfg = cell.config(cell.entries[0])
+    if share:
+        cfg.train_dataloader.dataset.share = share
+    assert [*map(tuple, ensemble._default_folds(cfg))] == folds
 
 
 def test_a_run_trains_goes_on_and_tests_on_the_splits_it_is_given(toy_config, tmp_path):
