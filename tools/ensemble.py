@@ -38,7 +38,8 @@ def parse_args() -> argparse.Namespace:
         metavar='STREAM',
         help=f'of each config (default: {" ".join(STREAMS)})',
     )
-    options.experiment(parser, 'work_dirs/ensemble', seeds=1)
+    leave_out = 'training subjects to find weights on (default: a third of them)'
+    options.experiment(parser, 'work_dirs/ensemble', 1, leave_out)
     return parser.parse_args()
 
 

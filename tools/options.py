@@ -148,15 +148,18 @@ def config(parser: argparse.ArgumentParser) -> None:
     add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def experiment(parser: argparse.ArgumentParser, out: str, seeds: int) -> None:
+def experiment(
+    parser: argparse.ArgumentParser,
+    out: str,
+    seeds: int,
+    leave_out: str = 'for choices: do not touch the test split, but leave these training subjects '
+    'out and test on them',
+) -> None:
     """Add what the commands that train many times have in common, with these defaults."""
     add = parser.add_argument
     add('--seeds', type=int, default=seeds, help='number of seeds (default: %(default)s)')
     add('--first-seed', type=int, default=0, help='the first seed (default: 0)')
-    what = (
-        'for choices: do not touch the test split, but leave these training subjects out and test '
-        'on them; comma-separated within a fold, a word a fold'
-    )
+    what = f'{leave_out}; comma-separated within a fold, a word a fold'
     add('--leave-out', nargs='+', default=[], metavar='SUBJECTS', help=what)
     data(parser, 'run the configs on this file instead')
     add('--out', type=Path, default=Path(out), help='output folder (default: %(default)s)')
