@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'estimate': ['Estimator', 'PoseError', 'PoseTrack', 'as_track', 'estimate_video']
         + ['fill_gaps', 'load_track', 'one_euro', 'smooth_track'],
         'mediapipe': ['HolisticEstimator'],
-        'tracks': ['camera_track', 'read_tracks', 'skeleton_tracks', 'video_track'],
-        'video': ['frames_of', 'probe_video'],
+        'tracks': ['camera_track', 'frames_of', 'probe_video', 'read_tracks', 'skeleton_tracks']
+        + ['video_track'],
     },
 )

@@ -14,11 +14,19 @@ from mg_plugins.data.skeleton import body_size
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
-from .video import VideoInfo
-
 #: Frames a second that are estimated by default; `fill_gaps` interpolates those between them.
 RATE = 30.0
 MOST = 4  # persons that are kept
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video's header says: upright width and height, frames a second, frames (0 unknown)."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
 
 
 class PoseError(UserError):

@@ -40,13 +40,10 @@ def imigue22(body: Array, right: Array, left: Array, size: tuple[int, int]) -> P
 
 
 def assign_hands(found: list[tuple[str, np.ndarray]], body: Array) -> dict[str, np.ndarray]:
-    """Which of the Hands model's (label, landmarks (21, 2)) is which, by side.
-
-    By the nearest visible wrist of the body, else by label; mirrored: 'Left' is the right hand.
-    """
+    """The Hands model's landmarks (21, 2) by side: the body's nearest wrist or the label's."""
     hands: dict[str, np.ndarray] = {}
     for label, hand in found:
-        side = {'Left': 'right', 'Right': 'left'}[label]
+        side = {'Left': 'right', 'Right': 'left'}[label]  # labels are mirrored
         if body is not None and min(body[15, 2], body[16, 2]) >= VISIBLE:
             gap = np.linalg.norm(body[[16, 15], :2] - hand[0], axis=1)
             side = ('right', 'left')[int(gap.argmin())]
@@ -81,11 +78,10 @@ class HolisticEstimator(ExitStack):
         """At most one person."""
         result = self._holistic.process(image)
         body = _array(result.pose_landmarks, visibility=True)
-        hands = dict(
-            right=_array(result.right_hand_landmarks), left=_array(result.left_hand_landmarks)
-        )
+        right, left = map(_array, (result.right_hand_landmarks, result.left_hand_landmarks))
+        hands = dict(right=right, left=left)
         self._idle -= 1
-        if hands['right'] is None and hands['left'] is None and self._idle <= 0:
+        if right is None and left is None and self._idle <= 0:
             other = self._hands.process(image)
             labels = [kind.classification[0].label for kind in other.multi_handedness or ()]
             found = map(_array, other.multi_hand_landmarks or ())

@@ -9,18 +9,19 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from tqdm import tqdm
 
 from mg_plugins.errors import UserError
 
-from .estimate import RATE, Estimator, PoseTrack, estimate_video, load_track
+from .estimate import RATE, Estimator, PoseTrack, VideoInfo, estimate_video, load_track
 from .mediapipe import HolisticEstimator
-from .video import camera_frames, frames_of, probe_video
 
 VIDEOS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp')
 BAR = dict(unit='frame', disable=None, leave=False)
+LARGEST_SIDE = 8192  # of a picture of a person
 SOUNDS = ('.wav', '.mp3', '.m4a', '.ogg', '.flac', '.aac')
 
 
@@ -114,3 +115,77 @@ def skeleton_tracks(
 def safe_name(text: str) -> str:
     """A name that is one folder, whatever the recording is called."""
     return re.sub(r'[^\w.-]+', '_', text).strip('._') or 'recording'
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Size, rate and number of frames of a video, by its header and first frame."""
+    return next(frames_of(path))[2]
+
+
+def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
+    """Frames (H, W, 3) RGB, upright, with seconds from the first frame and the header's facts.
+
+    By presentation times, so variable rates keep their pace; a frame that does not come after the
+    one before it is dropped. A damaged end is left out.
+    """
+    import av
+    from av.error import FFmpegError
+
+    try:
+        container = av.open(str(path))
+    except (FFmpegError, OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read as a video: {_reason(error)}') from None
+    with container:
+        if not container.streams.video:
+            raise UserError(f'{path} has no video track; expected a video with a person in it')
+        stream = container.streams.video[0]
+        stream.thread_type = 'AUTO'
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
+        first = last = info = None
+        try:
+            for frame in container.decode(stream):
+                if max(frame.width, frame.height) > LARGEST_SIDE:
+                    raise UserError(f'{path}: pictures of {frame.width}x{frame.height} pixels')
+                time = frame.time if frame.time is not None else (last or 0) + 1 / fps
+                first = time if first is None else first
+                if last is not None and time <= last:
+                    continue
+                last = time
+                image = upright(frame.to_ndarray(format='rgb24'), int(frame.rotation))
+                height, width = image.shape[:2]
+                info = info or VideoInfo(width, height, fps, int(stream.frames or 0))
+                yield image, time - first, info
+        except (FFmpegError, OSError) as error:
+            if info is None:
+                raise UserError(f'{path} cannot be decoded: {_reason(error)}') from None
+        if info is None:
+            raise UserError(f'{path} holds no frame that can be decoded')
+
+
+def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
+    """Frames of a webcam until it ends or Ctrl-C, with seconds since the first."""
+    import cv2
+
+    camera = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise UserError(f'camera {number} cannot be opened; is it there, and free?')
+        began, fps = monotonic(), camera.get(cv2.CAP_PROP_FPS) or 30.0
+        while True:
+            there, image = camera.read()
+            if not there:
+                return
+            height, width = image.shape[:2]
+            seconds = monotonic() - began
+            yield np.ascontiguousarray(image[..., ::-1]), seconds, VideoInfo(width, height, fps, 0)
+    finally:
+        camera.release()
+
+
+def upright(image: np.ndarray, rotation: int) -> np.ndarray:
+    """The picture turned counter-clockwise by a multiple of 90 degrees, as phones note it."""
+    return np.ascontiguousarray(np.rot90(image, round(rotation / 90) % 4))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, 'strerror', None) or str(error)

@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mg_plugins.data.layouts import Layout, get_layout
 from mg_plugins.files import replacing
 from mg_plugins.pose import Estimator, PoseTrack, as_track
-from mg_plugins.pose.estimate import Person
-from mg_plugins.pose.video import VideoInfo
+from mg_plugins.pose.estimate import Person, VideoInfo
 
 from .decode import runs
 from .segments import Segment, Segments

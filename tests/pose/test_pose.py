@@ -8,9 +8,9 @@ import pytest
 
 from mg_plugins.errors import UserError
 from mg_plugins.pose import estimate_video, fill_gaps, frames_of, load_track, one_euro, probe_video
-from mg_plugins.pose.estimate import Person
+from mg_plugins.pose.estimate import Person, VideoInfo
 from mg_plugins.pose.mediapipe import assign_hands, imigue22
-from mg_plugins.pose.video import VideoInfo, upright
+from mg_plugins.pose.tracks import upright
 
 av = pytest.importorskip('av')
 
@@ -258,7 +258,7 @@ def test_a_webcam_is_recorded_until_it_ends_or_ctrl_c(webcam, monkeypatch, stop,
 
 def test_no_such_webcam_gives_a_sentence() -> None:
     pytest.importorskip('cv2')
-    from mg_plugins.pose.video import camera_frames
+    from mg_plugins.pose.tracks import camera_frames
 
     with pytest.raises(UserError, match='camera 77 cannot be opened'):
         next(camera_frames(77))
