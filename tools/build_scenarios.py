@@ -1,6 +1,13 @@
-"""Make emotion scenarios from micro-gestures, transcripts and outcomes.
+"""Make emotion scenarios (JSON lines) from micro-gestures, transcripts and outcomes.
 
-python tools/build_scenarios.py SOURCE [SOURCE …] --template NAME --out FILE [options]
+tools/eval_emotion.py asks a judge about them: what leaves a machine then is what its --show prints,
+and nothing else. Files that were built with one --salt can be put together.
+
+examples:
+  python tools/build_scenarios.py data/imigue/imigue.pkl --transcripts transcripts/ \\
+      --names-file players.txt --out scenarios.jsonl
+  python tools/build_scenarios.py work_dirs/compare/a/*/s0/test/predictions.csv \\
+      --split train --salt "a secret" --out train.jsonl
 """
 
 import argparse
@@ -15,17 +22,7 @@ SHOWN = 60
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Make scenarios (JSON lines), which tools/eval_emotion.py asks a judge about.\n'
-        'What leaves a machine later is what its --show prints, and nothing else.',
-        epilog='examples:\n'
-        '  python tools/build_scenarios.py data/imigue/imigue.pkl --transcripts transcripts/ \\\n'
-        '      --names-file players.txt --out scenarios.jsonl\n'
-        '  python tools/build_scenarios.py work_dirs/compare/a/*/s0/test/predictions.csv \\\n'
-        '      --split train --salt "a secret" --out train.jsonl\n'
-        'Files that were built with one --salt can be put together: cat train.jsonl test.jsonl',
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('sources', nargs='+', metavar='SOURCE',
         help='an annotation file (.pkl, .npz: true labels), one or several predictions.csv of a '

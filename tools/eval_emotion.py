@@ -1,19 +1,29 @@
 """Does a judge understand more when it sees micro-gestures? Three arms, paired, with intervals.
 
-python tools/eval_emotion.py --scenarios synthetic|FILE.jsonl --out DIR [options]
+Asks it about scenarios without micro-gestures, with them, and with those of other scenarios
+(placebo), and compares the arms. Writes metrics.json, answers.jsonl and report.html.
+
+examples:
+  python tools/eval_emotion.py --scenarios synthetic --out work_dirs/emotion
+  python tools/eval_emotion.py --scenarios my.jsonl --judge openai --model qwen3-8b \\
+      --base-url http://localhost:8000/v1 --out work_dirs/mine
+  python tools/eval_emotion.py --scenarios my.jsonl --show
+Any other model: inspect eval mg_plugins/emotion/inspect_task.py --model …
+
+exit codes: 0 done, 1 error, 2 wrong usage, 3 stopped early (the same command goes on), 130 Ctrl-C
 """
 
 import argparse
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from options import Parser, at_least, run
 
 STOPPED_EARLY = 3
-# Subjects, sessions of each and gestures of the synthetic sets: large enough that the link is found
-# whatever the seed, small enough for one core and a minute.
+# Large enough that the link is found whatever the seed, small enough for one core and a minute.
 SYNTHETIC = {'subjects': 60, 'sessions': 6, 'clips': 5000}
 GO_ON = 'The same command goes on from here: what was answered is in the cache.'
 # Options of a judge and of the design, as their arguments are called.
@@ -25,20 +35,7 @@ ASK = ('concurrency', 'timeout', 'retries', 'max_calls')
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Ask a judge about scenarios without micro-gestures, with them, and with those '
-        'of other\nscenarios (placebo), and compare the arms. Writes metrics.json, answers.jsonl '
-        'and report.html.',
-        epilog='examples:\n'
-        '  python tools/eval_emotion.py --scenarios synthetic --out work_dirs/emotion\n'
-        '  python tools/eval_emotion.py --scenarios my.jsonl --judge openai --model qwen3-8b \\\n'
-        '      --base-url http://localhost:8000/v1 --out work_dirs/mine\n'
-        '  python tools/eval_emotion.py --scenarios my.jsonl --show\n'
-        'Any other model: inspect eval mg_plugins/emotion/inspect_task.py --model …\n'
-        '\nexit codes: 0 done, 1 error, 2 wrong usage, 3 stopped early (the same command goes on), '
-        '130 Ctrl-C',
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group('what is judged').add_argument
     add('--scenarios', required=True, metavar='FILE',
         help="scenarios file of tools/build_scenarios.py, or 'synthetic': sessions with and "
@@ -148,13 +145,10 @@ def main() -> int:
 
 def json_object(text: str) -> dict:
     """A ``type`` of arguments."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise argparse.ArgumentTypeError(f'{text[:60]}: a JSON object was expected')
-    return content
+    with suppress(ValueError, RecursionError):
+        if isinstance(content := json.loads(text), dict):
+            return content
+    raise argparse.ArgumentTypeError(f'{text[:60]}: a JSON object was expected')
 
 
 def make_judges(args: argparse.Namespace, scenarios: list) -> tuple:

@@ -1,6 +1,13 @@
-"""From recordings to gestures: segments, pictures, ELAN and Praat files, a report, scenarios.
+"""Spot micro-gestures in videos or skeleton recordings.
 
-python tools/recognize.py RECORDING [RECORDING …] --config CONFIG --checkpoint CKPT --out results/
+Writes for each, into OUT/NAME: segments.csv, segments.json, segments.eaf (ELAN), segments.TextGrid
+(Praat), timeline.png, annotated.mp4, report.html and scenarios.jsonl.
+
+examples:
+  python tools/recognize.py --demo talk.mp4
+  python tools/recognize.py talks/*.mp4 --config configs/spot_imigue.py \\
+      --checkpoint work_dirs/spot_imigue/iter_350.pth --no-pixels --judge lexicon
+  python tools/recognize.py openpose_folder/ --size 1280x720 --fps 25 --demo
 """
 
 import argparse
@@ -16,17 +23,7 @@ import options
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Spot micro-gestures in videos or skeleton recordings. Writes for each, into '
-        'OUT/NAME:\nsegments.csv, segments.json, segments.eaf (ELAN), segments.TextGrid (Praat), '
-        'timeline.png,\nannotated.mp4, report.html and scenarios.jsonl.',
-        epilog='examples:\n'
-        '  python tools/recognize.py --demo talk.mp4\n'
-        '  python tools/recognize.py talks/*.mp4 --config configs/spot_imigue.py \\\n'
-        '      --checkpoint work_dirs/spot_imigue/iter_350.pth --no-pixels --judge lexicon\n'
-        '  python tools/recognize.py openpose_folder/ --size 1280x720 --fps 25 --demo',
-    )
+    parser = options.parser(__doc__)
     add = parser.add_argument
     add('recordings', nargs='*', metavar='RECORDING', help='videos, or skeleton files or folders')
     add('--camera', type=int, metavar='N', help='webcam N until Ctrl-C; a window shows it')
@@ -83,7 +80,10 @@ def main() -> int:
     elif finished:
         folder /= next(iter(finished))
     if args.judge and sessions:
-        judge(folder, args)
+        ask = [sys.executable, Path(__file__).with_name('eval_emotion.py'), '--judge', args.judge]
+        ask += ['--scenarios', folder / 'scenarios.jsonl', '--out', args.out / 'emotion']
+        if status := subprocess.run(ask).returncode:
+            raise UserError(f'the judge ended with status {status}; recordings are finished')
     return int(failed)
 
 
@@ -210,16 +210,6 @@ def save_scenarios(folder: Path, sessions: list, spotters: dict, template: Any) 
     source = next((s.source for s in spotters.values() if s.source), 'recordings')
     made = build.build_scenarios(sessions, template, source=source)
     scenarios.save_scenarios(folder / 'scenarios.jsonl', made)
-
-
-def judge(folder: Path, args: argparse.Namespace) -> None:
-    """Ask a judge about the scenarios by tools/eval_emotion.py."""
-    from mg_plugins.errors import UserError
-
-    command = [sys.executable, Path(__file__).with_name('eval_emotion.py'), '--judge', args.judge]
-    command += ['--scenarios', folder / 'scenarios.jsonl', '--out', args.out / 'emotion']
-    if status := subprocess.run(command).returncode:
-        raise UserError(f'the judge ended with status {status}; recordings are finished')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         'arms': ['ARMS', 'Design', 'choose_prior', 'judged', 'plan_questions', 'previews'],
         'ask': ['ask_all'],
-        'build': ['build_scenarios', 'load_template', 'shipped_templates', 'template_names'],
+        'build': ['build_scenarios', 'load_template', 'shipped_templates', 'synthetic_scenarios']
+        + ['template_names'],
         'cache': ['Cache'],
         'evaluation': ['Evaluation', 'evaluate'],
         'figures': ['bag_baseline'],
@@ -21,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'scores': ['score_evidence'],
         'sessions': ['load_sessions', 'recording_sessions', 'sessions_from_clips']
         + ['with_outcomes', 'with_transcripts'],
-        'synthetic': ['synthetic_scenarios'],
         'tasks': ['render'],
         'transcripts': ['read_transcripts'],
     },

@@ -17,8 +17,7 @@ WITHOUT, WITH, PLACEBO = ARMS = ('without', 'with', 'placebo')
 MOST_ROTATIONS = 3
 ENOUGH_TO_FIT = 20  # labelled training scenarios
 
-# What an exchange of timelines avoids, from the worst; one weighs as much as a hundred of the next
-# or more. LENGTH is for the whole range of lengths; chance weighs up to 1.
+# What an exchange of timelines avoids, from the worst (LENGTH: the whole range); chance adds < 1.
 OWN, OTHER_DOMAIN, SAME_SUBJECT, AGAIN, LENGTH = 1e12, 1e8, 1e4, 1e2, 3.0
 
 
@@ -49,8 +48,7 @@ class Design:
         if not self.arms or not set(self.arms) <= set(ARMS):
             raise ValueError(f'arms {list(self.arms)}: some of {", ".join(ARMS)} were expected')
         if self.derangements < 1 or (self.limit is not None and self.limit < 1):
-            numbers = f'derangements {self.derangements} and limit {self.limit}'
-            raise ValueError(f'{numbers}: at least 1 was expected')
+            raise ValueError(f'derangements {self.derangements}, limit {self.limit}: less than 1')
 
 
 def plan_questions(
@@ -107,10 +105,8 @@ def derange(scenarios: Sequence[Scenario], number: int, seed: int = 0) -> list[n
     for _ in range(number):
         rows, columns = linear_sum_assignment(cost + random.random((n, n)))
         if (cost[rows, columns] >= OWN).any():
-            raise UserError(
-                'the placebo shows the timelines of other sessions, and one session has more than '
-                f'half of the {n} scenarios: give more, or leave this arm out (--arms without with)'
-            )
+            why = f'shows other sessions, and one has more than half of the {n} scenarios'
+            raise UserError(f'the placebo {why}: give more, or leave it out (--arms without with)')
         cost[rows, columns] += AGAIN
         draws.append(columns)
     return draws

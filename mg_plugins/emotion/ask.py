@@ -28,9 +28,8 @@ CLOSING = 10.0  # seconds for connections to close
 class Pace:
     """How many requests may be under way (``allowed``): one at first, at last ``most``.
 
-    One at first, so that a refused parameter costs one request. After each round (as many replies
-    as may be under way) the median of their times is compared with that of the fastest round so
-    far. A time-out or "too many requests" is `overloaded`.
+    A refused parameter then costs one request. After each round of as many replies their median
+    time is compared with the fastest round's. A time-out or "too many requests" is `overloaded`.
     """
 
     def __init__(self, most: int) -> None:
@@ -113,8 +112,7 @@ class Asking:
     cache: Cache | None = None
     concurrency: int = 8  # the most requests under way at a time; see `Pace`
     timeout: float = 300.0  # seconds for a request from when it can be served; doubled by each try
-    # How often a request is made anew after an error that may pass, after a random wait below a
-    # limit that doubles from 0.5 to 30 s, and as long as the endpoint asked for.
+    # After errors that may pass, with waits: what the endpoint asks, or random ones of up to 30 s.
     retries: int = 6
     max_calls: int | None = None  # the most requests, retries included
     seconds: float = math.inf  # after which no more are made
@@ -123,10 +121,9 @@ class Asking:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or not self.timeout > 0 or self.retries < 0:
-            raise UserError(
-                f'concurrency {self.concurrency}, timeout {self.timeout}, retries {self.retries}: '
-                'at least 1, above 0 and at least 0 were expected'
-            )
+            numbers = f'{self.concurrency}, timeout {self.timeout}, retries {self.retries}'
+            wanted = 'at least 1, above 0 and at least 0 were expected'
+            raise UserError(f'concurrency {numbers}: {wanted}')
         self.scrub = getattr(self.judge, 'scrub', str)  # takes a judge's secrets out of a text
         self.asked, self.pace, self.jitter = Asked(), Pace(self.concurrency), random.Random(0)
         self.arrived, self.done, self.began = False, 0, time.monotonic()  # any reply; tasks done
@@ -151,8 +148,12 @@ class Asking:
         self.waiting = deque(q for q in questions if q.answer is None)
         self.under_way: set[asyncio.Task] = set()
         try:
-            while await self._ask_waiting():
-                pass
+            while self._begin():
+                done, self.under_way = await asyncio.wait(
+                    self.under_way, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()
         except BaseException:
             self._stop('interrupted')
             raise
@@ -175,17 +176,11 @@ class Asking:
             asked.total_tokens += sum(reply.tokens for reply, _ in question.read)
         return asked
 
-    async def _ask_waiting(self) -> bool:
-        """Have as many questions under way as the pace allows, and wait for one if there is any."""
+    def _begin(self) -> bool:
+        """Have as many questions under way as the pace allows, if there are any."""
         while self.waiting and len(self.under_way) < self.pace.allowed and not self._over():
             self.under_way.add(asyncio.ensure_future(self._handle(self.waiting.popleft())))
-        if not self.under_way:
-            return False
-        first = asyncio.FIRST_COMPLETED
-        done, self.under_way = await asyncio.wait(self.under_way, return_when=first)
-        for task in done:
-            task.result()
-        return True
+        return bool(self.under_way)
 
     def _take(self, question: _Question, replies: list[Reply]) -> None:
         """Read replies; one that cannot be read is asked for anew, `REASK` times ever."""
@@ -198,10 +193,7 @@ class Asking:
             question.answer = answer
 
     async def _handle(self, question: _Question) -> None:
-        """Bring one question on by one request, and count it where it is done.
-
-        A request that runs out of time is waited for as long again while others are asked.
-        """
+        """Bring one question on by one request; a late one is waited for as long again."""
         late, question.late = question.late, None
         if late or await self._ready(question):
             request = late or asyncio.ensure_future(self._once(question))

@@ -3,23 +3,28 @@
 import os
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from mg_plugins.errors import UserError, counted
-from mg_plugins.files import read_json
+from mg_plugins.files import read_json, read_table
 
 from .redact import Redactor, opaque_id
-from .scenarios import RECOGNISED, SYNTHETIC, KnownOnly, Scenario, Text, Valence, check
+from .scenarios import RECOGNISED, SYNTHETIC, Gesture, KnownOnly, Scenario, Text, Valence, check
 from .sessions import Session
 
 FOLDER = Path(__file__).with_name('templates')
 SLOT = '{transcript}'
 NO_TRANSCRIPT = '(What was said is not known.)'
+AGREEMENT = 0.65  # share of synthetic sessions in which what is said has the tone of the outcome
+SENTENCES = read_table('emotion/sentences.json')  # what an invented player says
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,7 @@ class Template(KnownOnly):
     context: Text  # what was said takes the place of {transcript}
     question: Text  # asked with the options of the states
     open_question: Text  # asked without options
-    # What a full answer to the open question mentions.
-    rubric: Annotated[tuple[Text, ...], Field(min_length=1)]
+    rubric: Annotated[tuple[Text, ...], Field(min_length=1)]  # what a full open answer mentions
     states: Annotated[tuple[State, ...], Field(min_length=2)]
 
     def render_context(self, transcript: str) -> str:
@@ -63,17 +67,13 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
     text, names = os.fspath(name_or_path), template_names()
     path = FOLDER / f'{text}.json' if text in names else Path(text)
     if not path.is_file():
-        raise UserError(
-            f'there is no template {text!r}: expected one of {", ".join(names)}, or the path of a '
-            f'.json file (copy one from {FOLDER} to begin with)'
-        )
+        known = f'{", ".join(names)}, or the path of a .json file (copy one from {FOLDER})'
+        raise UserError(f'there is no template {text!r}: expected one of {known}')
     made = check(Template, read_json(path), str(path))
     taken = made.name in names and path.resolve().parent != FOLDER
     if taken or not re.fullmatch(r'[\w.-]+', made.name):
-        raise UserError(
-            f'{path}, field name: letters, digits, _, - and . were expected that are not the name '
-            f'of a template of the package ({", ".join(names)}), not {made.name!r}'
-        )
+        wanted = f'letters, digits, _, - and ., and a name other than {", ".join(names)}'
+        raise UserError(f'{path}, field name: {wanted}, were expected, not {made.name!r}')
     if made.context.count(SLOT) != 1:
         raise UserError(f'{path}, field context: {SLOT} must stand in it, once')
     for part in ('name', 'option'):
@@ -152,3 +152,61 @@ def build_scenarios(
         for ids, why in zip(unknown.values(), left_out, strict=True):
             notes.append(f'{counted(len(ids), "sessions")} left out, such as {ids[0]}: {why}')
     return list(scenarios.values())
+
+
+def synthetic_scenarios(
+    linked: bool, *, seed: int = 0, open_ended: bool = False, **sizes: int
+) -> list[Scenario]:
+    """Sessions of the synthetic set as scenarios; the same ones for the same arguments.
+
+    Args:
+        linked: Whether the outcome shifts how often gestures occur; if not, they tell nothing, and
+            nothing else differs.
+        sizes: Numbers of ``subjects`` (24; a third of them, held out as in the set, in split
+            'test'), of ``sessions`` of each (6), and of ``clips``, gestures in all (2000).
+    """
+    from mg_plugins.data.synthetic_plan import SyntheticOptions, make_plan, make_task
+
+    options = SyntheticOptions(seed=seed, linked=linked, **sizes)
+    task = make_task(options)
+    plan, subjects = make_plan(options, task), options.subjects
+    seconds = 1 / plan.fps[plan.session]
+    spans = np.stack([plan.start * seconds, (plan.start + plan.frames - 1) * seconds], 1).tolist()
+    timelines: dict[int, list[Gesture]] = defaultdict(list)
+    for session, label, (start, end) in zip(plan.session.tolist(), plan.label, spans, strict=True):
+        gesture = Gesture(task.names[label], round(start, 2), round(end, 2))
+        timelines[session].append(gesture)
+    held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
+    held = np.array([held_out.get(s % subjects, False) for s in range(len(plan.outcome))])
+    # Whether tone and outcome agree: by quota in each split and outcome, so that the text alone is
+    # worth as much in small sets as in large ones, and without a look at the gestures.
+    agrees, stream = np.zeros(len(held), bool), _stream(seed, 0)
+    for test, won in product((False, True), (0, 1)):
+        members = stream.permutation(np.flatnonzero((held == test) & (plan.outcome == won)))
+        agrees[members[: round(AGREEMENT * len(members))]] = True
+    made = [
+        Session(
+            id=f'V{session:04d}',
+            subject=f'S{session % subjects:03d}',
+            gestures=tuple(timeline),
+            state='win' if plan.outcome[session] else 'lose',
+            transcript=_said(plan.outcome[session] == agrees[session], _stream(seed, 1, session)),
+            split='test' if held[session] else 'train',
+            origin=SYNTHETIC,
+        )
+        for session, timeline in sorted(timelines.items())
+    ]
+    template, salt = load_template('post_match'), f'{SYNTHETIC} {seed}'
+    return build_scenarios(made, template, open_ended=open_ended, source=SYNTHETIC, salt=salt)
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(97, *key)))
+
+
+def _said(pleased: bool, stream: np.random.Generator) -> str:
+    """Four sentences, one of which has a tone."""
+    sentences = [str(s) for s in stream.choice(SENTENCES['neutral'], 3, replace=False)]
+    tone = str(stream.choice(SENTENCES['pleased' if pleased else 'displeased']))
+    sentences.insert(int(stream.integers(1, 4)), tone)
+    return ' '.join(sentences)

@@ -28,10 +28,7 @@ def task_key(judge: Judge, task: Task) -> str:
 
 
 class Cache(ExitStack):
-    """All replies by question, in a file of JSON lines that one process at a time uses.
-
-    The file has mode 0600, its folder, if made here, 0700.
-    """
+    """All replies by question, in a JSON-lines file (mode 0600) that one process uses at a time."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__()

@@ -65,10 +65,8 @@ def evaluate(
     if not cases:
         raise UserError(f'{name}: nothing to judge: every scenario is of split train')
     if len({case.open_ended for case in cases}) > 1:
-        raise UserError(
-            f'{name}: multiple choice and open-ended scenarios in one file, whose scores differ: '
-            'give each a file of its own'
-        )
+        both = 'multiple choice and open-ended scenarios in one file'
+        raise UserError(f'{name}: {both}, whose scores differ: give each a file of its own')
     templates = shipped_templates(cases) if templates is None else templates
     questions = plan_questions(cases, templates=templates, **design)
     ask = dict(ask or {})

@@ -122,16 +122,13 @@ class Tally:
         return results
 
     def open(self) -> tuple[dict, dict]:
-        """`OPEN` by arm, and their paired gains; the evidence alone where nothing is rated.
-
-        No answer is 0 in all; one that the rubric judge gave no score is left out.
-        """
+        """`OPEN` by arm and paired gains, evidence alone if nothing is rated; no answer is 0."""
         rated = any('depth' in r for r in self.records)
 
         def score(r: Record, part: str) -> float | None:
             if r['status'] != ANSWERED:
                 return 0.0
-            return r[part] if 'depth' in r or not rated else None
+            return r[part] if 'depth' in r or not rated else None  # not graded: left out
 
         figures = {arm: dict.fromkeys(OPEN, NO_INTERVAL) for arm in self.of}
         gains = {f'{a} - {b}': dict.fromkeys(OPEN, NO_INTERVAL) for a, b in self.pairs}
@@ -216,10 +213,8 @@ def bag_baseline(train: Sequence[Scenario], test: Sequence[Scenario], seed: int 
     sessions = list({(s.subject, s.session): s for s in train if s.state}.values())
     states = np.array([s.state for s in sessions])
     if len(set(states)) < 2:
-        raise UserError(
-            f'the {len(states)} training sessions of known state have {len(set(states))} of them: '
-            "a baseline needs scenarios of split 'train' with two states or more to learn from"
-        )
+        have = f'training sessions of known state have {len(set(states))} of them'
+        raise UserError(f"the {len(states)} {have}: a baseline needs two in split 'train' or more")
     seen = Counter(name for s in sessions for name in {g.name for g in s.gestures})
     known = sorted(name for name in seen if seen[name] > 1)
     # Too few subjects to choose by have the weakest trust.

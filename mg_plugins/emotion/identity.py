@@ -31,21 +31,17 @@ def keypoint_samples(content: Mapping[str, Any]) -> Samples:
     from mg_plugins.data.skeleton import detected_joints, normalise
 
     if not content['meta'].get('layout'):
-        raise UserError(
-            'the annotation file does not say its joint layout (meta: layout); '
-            'tools/prepare_data.py --layout writes it'
-        )
+        wanted = 'joint layout (meta: layout), which tools/prepare_data.py --layout writes'
+        raise UserError(f'the annotation file does not say its {wanted}')
     table, rows, owners = get_layout(content['meta']['layout']), [], []
     a, b = np.array(table.bones).T
     for clip in content['annotations']:
         keypoint = clip['keypoint']
         owner = [str(clip.get(key, '')).strip() for key in ('subject', 'session')]
         if not all(owner) or keypoint.shape[2] != table.num_joints:
-            raise UserError(
-                f'clip {clip["frame_dir"]!r} has subject {owner[0]!r}, session {owner[1]!r} and '
-                f'{keypoint.shape[2]} joints: both names and the {table.num_joints} joints of the '
-                f'layout {table.name} were expected'
-            )
+            given = f'subject {owner[0]!r}, session {owner[1]!r} and {keypoint.shape[2]} joints'
+            wanted = f'both names and the {table.num_joints} joints of {table.name} were expected'
+            raise UserError(f'clip {clip["frame_dir"]!r} has {given}: {wanted}')
         detected = detected_joints(keypoint, clip.get('keypoint_score'))
         person = int(detected.sum((1, 2)).argmax())
         points, seen = normalise(keypoint, detected, table)[person].astype(float), detected[person]
@@ -90,11 +86,9 @@ def probe_subjects(samples: Samples, *, shuffles: int = 200, seed: int = 0) -> d
     subjects, counts = np.array(names), Counter(names)
     single = sorted(subject for subject, count in counts.items() if count < 2)
     if single or len(counts) < 2:
-        raise UserError(
-            f'{name}: two subjects or more were expected, each with a session to learn from and '
-            f'one to recognise; there are {len(counts)}, of which these have one session only: '
-            f'{", ".join(single[:10]) or "none"} (leave them out)'
-        )
+        wanted = 'two subjects or more with two sessions or more were expected'
+        few = f'these have one session only: {", ".join(single[:10]) or "none"} (leave them out)'
+        raise UserError(f'{name}: {wanted}; there are {len(counts)}, of which {few}')
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     # A row is a whole session, so that no session is ever on both sides of a fold.
     folds = StratifiedKFold(min(FOLDS, *counts.values()), shuffle=True, random_state=seed)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from functools import reduce
+from functools import partialmethod, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,11 @@ class EmotionEvalHook(Hook):
         **design: Any,
     ) -> None:
         self.judge = dict(judge or dict(kind='lexicon'))
-        # Mistakes in these show now, before training, and not after its first epoch.
-        emotion.make_judge(**self.judge)
+        emotion.make_judge(**self.judge)  # mistakes show now, not after the first epoch
         self.template = emotion.load_template(template)
         self.min_confidence = min_confidence
         # No baselines: they would need out-of-fold predictions of training sessions.
         self.design = dict(derangements=2, bootstrap=500, baselines=False) | design
-        # Those of the arms that are asked.
         arms = set(emotion.Design(**self.design).arms)
         needed = {name: path[1].split(' - ') if path else () for name, path in FIGURES.items()}
         self.figures = {n: path for n, path in FIGURES.items() if arms.issuperset(needed[n])}
@@ -83,24 +81,15 @@ class EmotionEvalHook(Hook):
         for when in ('val', 'test'):
             evaluator = getattr(runner, f'_{when}_evaluator')
             if evaluator is not None and _metric(runner.build_evaluator(evaluator)) is None:
-                raise ValueError(
-                    'EmotionEvalHook reads the predictions that an MGMetric keeps: add it, such as '
-                    f"{when}_evaluator = [dict(type='MGMetric')]"
-                )
+                advice = f"add it, such as {when}_evaluator = [dict(type='MGMetric')]"
+                raise ValueError(f'EmotionEvalHook needs the predictions of an MGMetric: {advice}')
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._run(runner, 'val', metrics)
-
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._run(runner, 'test', metrics)
-
-    def _run(self, runner: Runner, mode: str, metrics: dict | None) -> None:
+    def _run(self, mode: str, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Evaluate on rank 0, tell every rank, and leave the figures in ``metrics``."""
         metric = _metric(getattr(runner, f'{mode}_evaluator'))
         source = (metric.dataset_meta or {}).get('source')
         synthetic = source == 'synthetic' or str(metric.prefix).startswith('synthetic')
-        # When in training it is, or which loop.
-        loop, place = runner._train_loop, mode
+        loop, place = runner._train_loop, mode  # when in training it is, or which loop
         if mode == 'val' and loop is not None and not isinstance(loop, dict):
             by_epoch = runner.log_processor.by_epoch
             place = f'epoch_{loop.epoch}' if by_epoch else f'iter_{loop.iter}'
@@ -122,16 +111,16 @@ class EmotionEvalHook(Hook):
             prefix = 'synthetic/emotion' if synthetic else 'emotion'
             metrics.update({f'{prefix}/{name}': figures[name] for name in self.figures})
 
+    after_val_epoch, after_test_epoch = partialmethod(_run, 'val'), partialmethod(_run, 'test')
+
     def _evaluate(
         self, runner: Runner, metric: MGMetric, place: str, synthetic: bool
     ) -> dict[str, float]:
         """Figures of one epoch; its files are written."""
         classes = list(map(str, (metric.dataset_meta or {}).get('classes') or ()))
         if not classes:
-            raise UserError(
-                'the dataset names no classes, without which gestures cannot be named: give it '
-                'metainfo=dict(classes=[…]), or an annotation file of tools/prepare_data.py'
-            )
+            give = 'metainfo=dict(classes=[…]), or an annotation file of tools/prepare_data.py'
+            raise UserError(f'the dataset names no classes to name gestures by: give it {give}')
         if metric.latest is None:
             raise UserError('the epoch has left no predictions in its MGMetric')
         folder, notes = Path(runner.work_dir) / 'emotion', []

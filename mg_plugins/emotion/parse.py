@@ -1,7 +1,4 @@
-"""Reading an answer out of what a judge wrote: JSON, fenced or broken, prose, thoughts, refusals.
-
-Never guessing: two letters, or a letter that no option has, is unreadable.
-"""
+"""Reading an answer out of what a judge wrote: JSON, whole or broken, prose, thoughts, refusals."""
 
 import json
 import re
@@ -30,26 +27,23 @@ HARMONY = re.compile(r'(?:.*?<\|message\|>)?(.*?)(?:<\|(?:return|end|start|call)
 _BOXED = re.compile(r'\\boxed\{\s?(?:\\(?:text|textbf|mathrm)\{)?\s?([^{}\n]{1,200})\}')
 _SPACES = re.compile(r'\s{2,}')
 _MARKS = re.compile(r'([*_])\1{3,}')
-_ANSWER_VALUE = re.compile(
-    r"""["'](?:answer|choice)["']\s?:\s?(["'])(.{0,1000}?)\1(?=\s?[,}\n])""", re.I
-)
-_CUT_ANSWER = re.compile(r"""["'](?:answer|choice)["']\s?:\s?(["'])([^"']*)\1""", re.I)
+_FIELD = r"""(?i)["'](?:answer|choice)["']\s?:\s?(["'])"""
+_ANSWER_VALUE = re.compile(_FIELD + r'(.{0,1000}?)\1(?=\s?[,}\n])')
+_CUT_ANSWER = re.compile(_FIELD + r"""([^"']*)\1""")
+_NUMBER = r'(-?\d+(?:\.\d+)?)'
 _CONFIDENCE = re.compile(
-    r"""\bconfidence\b["'*]{0,4}\s?(?:level|score)?\s?(?:is|[:=])?[\s"'*]{0,8}"""
-    r"""(-?\d+(?:\.\d+)?)(?:\s?(%|/\s?\d+))?(?=["'*\s,;)}]|\.\s|\.?\Z)""",
-    re.I,
+    r"""(?i)\bconfidence\b["'*]{0,4}\s?(?:level|score)?\s?(?:is|[:=])?[\s"'*]{0,8}"""
+    rf"""{_NUMBER}(?:\s?(%|/\s?\d+))?(?=["'*\s,;)}}]|\.\s|\.?\Z)"""
 )
 # In JSON that is cut off the last number may be cut off too.
 _WHOLE_CONFIDENCE = re.compile(
-    r"""["']confidence["']\s?:\s?["']?(-?\d+(?:\.\d+)?)\s?(%)?(?=["'\s,}])""", re.I
+    rf"""(?i)["']confidence["']\s?:\s?["']?{_NUMBER}\s?(%)?(?=["'\s,}}])"""
 )
 # In prose an "A" may be the article and an "I" the pronoun: what follows has to end the letter.
-_END = (
-    r"""(?=\s?(?:\Z|[).,:;!"'*`\]}—–\n]|-\s|because\b|since\b|as\b|with\b|\(|[oO]r\b|[aA]nd\b|/))"""
-)
 _SAID = re.compile(
     r"""\b(?:[aA]nswer|ANSWER|[cC]hoice|choose|select|pick)\b(?:\swould\sbe|\sis)?\s?[:=]?"""
-    r"""[\s*_`"']{0,8}(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s)?[*_`"'(\[]{0,8}([A-Z])\b""" + _END
+    r"""[\s*_`"']{0,8}(?:(?:[oO]ption|[cC]hoice|[lL]etter)\s)?[*_`"'(\[]{0,8}([A-Z])\b"""
+    r"""(?=\s?(?:\Z|[).,:;!"'*`\]}—–\n]|-\s|because\b|since\b|as\b|with\b|\(|[oO]r\b|[aA]nd\b|/))"""
 )
 _SAID_LOWER = re.compile(
     r"""\banswer\s?[:=]\s?[*_`"'(\[]{0,8}([a-z])\b[*_`"')\].]{0,8}\s?(?:\n|\Z)""", re.I
@@ -74,7 +68,8 @@ def parse_reply(reply: Reply, task: Task) -> Answer:
 
     Thoughts are set apart first. The letter, or the option itself, is looked for in JSON, in JSON
     that is cut off or badly quoted, and in prose; where the message is empty, in finished thoughts
-    that state an answer as JSON or in a box. Of an open-ended task any text is an answer.
+    that state an answer as JSON or in a box. Nothing is guessed: two letters, or one that no option
+    has, are unreadable. Of an open-ended task any text is an answer.
     """
     text, thoughts = split_thoughts(reply.text[:MOST_REPLY])
     thoughts, cut = reply.thoughts[:MOST_REPLY] or thoughts, reply.finish == 'length'
@@ -236,8 +231,6 @@ def _said(text: str, options: tuple[str, ...]) -> set[int | None]:
 def _confidence(value: Any) -> float | None:
     """A share in [0, 1], also from ``'85%'`` and from 85; None for what is neither."""
     text = str(value).strip()
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
     try:
         share = float(text.rstrip('% '))
     except (ValueError, OverflowError):

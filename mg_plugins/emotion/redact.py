@@ -1,7 +1,4 @@
-"""Opaque ids, and text without the names that were given; what else looks like one is reported.
-
-None of this is a promise: what was said can identify somebody without any name.
-"""
+"""Opaque ids, and text without given names: no promise, what was said can identify without any."""
 
 import hashlib
 import os
@@ -15,14 +12,12 @@ from mg_plugins.files import read_table
 
 from .scenarios import readable
 
-# Lists of words, each explained in the file.
-_LISTS = read_table('emotion/words.json')
+_LISTS = read_table('emotion/words.json')  # which explains each
 PARTICLES, WORDS, CAPITALISED, ACRONYMS, OPENERS, NO_LABELS, ROLES, PRONOUNS = (
     frozenset(_LISTS[name])
     for name in ('particles words capitalised acronyms openers no_labels roles pronouns'.split())
 )
-# Letters that have no base letter in Unicode's tables, or are others' equals.
-LETTERS = str.maketrans('łđðıħŧςæøœ', 'lddihtσäöö')
+LETTERS = str.maketrans('łđðıħŧςæøœ', 'lddihtσäöö')  # without a base in Unicode, or others' equals
 # Letters that are also written as two; names that have one are also written with its base letter.
 SPELLINGS = str.maketrans({'ä': 'ae', 'ö': 'oe', 'ü': 'ue', 'å': 'aa', 'ß': 'ss'})
 BASES = str.maketrans('äöüåß', 'aouas')
@@ -30,19 +25,14 @@ BASES = str.maketrans('äöüåß', 'aouas')
 TOKEN = re.compile(r'[\u2e80-\u9fff\uac00-\ud7ff]|[^\W\d_ʼ\u2e80-\u9fff\uac00-\ud7ff]+|\d+')
 # What may stand between two tokens of one name; an end of sentence only after "St" and the like.
 WITHIN = re.compile(r"[\s'’ʼ`-]{0,3}|[.*]{1,2}|(?<![^\W\d_]{4})\.\s")
-PATTERNS = (
-    ('[EMAIL]', re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")),
-    (
-        '[LINK]',
-        re.compile(
-            r'(?:https?://|www\.)[^\s<>"]*[^\s<>".,;:!?)\]]'
-            r'|(?<![\w-])(?:[\w-]{1,63}\.){1,9}(?:com|org|net|info|edu|gov|io|tv|eu|uk|de|fr|es|it|fi|cn|jp)'
-            r'\b(?:/[^\s<>"]*[^\s<>".,;:!?)\]])?',
-            re.IGNORECASE,
-        ),
-    ),
-    ('[HANDLE]', re.compile(r'(?<![\w@])@\w[\w.]*\w')),
-)
+DOMAIN = 'com|org|net|info|edu|gov|io|tv|eu|uk|de|fr|es|it|fi|cn|jp'
+PATH = r'[^\s<>"]*[^\s<>".,;:!?)\]]'
+HOST = rf'(?<![\w-])(?:[\w-]{{1,63}}\.){{1,9}}(?:{DOMAIN})\b'
+PATTERNS = {
+    '[EMAIL]': re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+"),
+    '[LINK]': re.compile(rf'(?i)(?:https?://|www\.){PATH}|{HOST}(?:/{PATH})?'),
+    '[HANDLE]': re.compile(r'(?<![\w@])@\w[\w.]*\w'),
+}
 # Groups of two digits or more, so that tennis scores stay; seven digits or more are masked.
 NUMBER = re.compile(
     r'(?<![\w.,])(?:\+\s?)?\(?\d+(?:(?:[\s./-]?\(0\)\s?|[\s./()-]{1,3})\d{2,})*(?!\w)'
@@ -53,18 +43,12 @@ WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 SENTENCE_START = re.compile(r'(?:^|[.!?…:\n]["”’\')\]]*)[\s"“„‘\'(\[–—-]*$')
 LINE_START = re.compile(r'\[\d+:\d\d\] $')  # or the time of a line
 # Not an end of sentence: "Mr. Smith", "J. Smith".
-TITLE = re.compile(
-    r'(?<![^\W\d_])(?:mr|mrs|ms|miss|dr|prof|st|coach|[^\W\d_])\.[^\S\n]*$', re.IGNORECASE
-)
-CONTRACTION = re.compile(r"(?:['’](?:s|m|re|ve|ll|d)|(n['’]t))$", re.IGNORECASE)
-# What `transcripts.as_text` begins lines with.
-LINE_HEAD = re.compile(r'^\[\d+:\d\d\] (?:Speaker [A-Z]+: )?', re.MULTILINE)
+TITLE = re.compile(r'(?i)(?<![^\W\d_])(?:mr|mrs|ms|miss|dr|prof|st|coach|[^\W\d_])\.[^\S\n]*$')
+CONTRACTION = re.compile(r"(?i)(?:['’](?:s|m|re|ve|ll|d)|(n['’]t))$")
+LINE_HEAD = re.compile(r'(?m)^\[\d+:\d\d\] (?:Speaker [A-Z]+: )?')  # of `transcripts.as_text`
 SHOWN_PLACES = 5
 FIRST = ', only as the first word of a sentence'
-KEPT = (
-    ', common word and part of a given name: not masked first in a sentence; to mask it, give it '
-    'alone too'
-)
+KEPT = ', common word and part of a given name: not masked first in a sentence; give it alone too'
 
 
 def opaque_id(kind: str, text: str, salt: str) -> str:
@@ -114,7 +98,7 @@ class Redactor:
     def mask(self, text: str, where: str = '') -> str:
         """The text with placeholders; ``where`` is kept with what looks like a name."""
         text = _clean(text)
-        for placeholder, pattern in PATTERNS:
+        for placeholder, pattern in PATTERNS.items():
             text, count = pattern.subn(placeholder, text)
             self.masked[placeholder] += count
         text = NUMBER.sub(self._number, text)

@@ -20,8 +20,7 @@ from .evaluation import VERSION, Evaluation
 from .tasks import STATUSES
 
 TEMPLATE = Path(__file__).with_name('report_template')
-# Fields of a record as they stand in the page. Texts repeat (one system text for thousands of
-# questions), so the page holds each once and a record its number.
+# Fields of a record in the page. Texts repeat: the page holds each once and a record its number.
 TEXTS = 'scenario subject arm system user reply status'.split()
 TEXTS += 'state truth text thoughts gestures_of'.split()
 PLAIN = 'draw rotation options choice confidence correct'.split()
@@ -69,23 +68,19 @@ def render_report(
         for of_set in records
     ]
     fields = {'fields': [*TEXTS, *PLAIN], 'texts': len(TEXTS), 'strings': list(numbers)}
+    # JSON for a script element: ASCII, no ``<``, ``>``, ``&``, null for NaN and infinities.
+    data = {'evaluations': list(evaluations), **fields, 'records': rows}
+    data = json.dumps(data, default=lambda of_numpy: of_numpy.tolist())
+    data = json.dumps(json.loads(data, parse_constant=lambda name: None), separators=(',', ':'))
     parts = {
         'POLICY': f"default-src 'none'; style-src '{_digest(files['style.css'])}'; "
         f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'",
         'STYLE': files['style.css'],
-        'DATA': _json({'evaluations': list(evaluations), **fields, 'records': rows}),
+        'DATA': re.sub('[<>&]', lambda match: f'\\u{ord(match[0]):04x}', data),
         'SCRIPT': script,
     }
     # One pass: a part that holds such a mark itself stays as it is.
     return re.sub('@@([A-Z]+)@@', lambda mark: parts[mark[1]], files['page.html'])
-
-
-def _json(value: Any) -> str:
-    """JSON for a script element: ASCII, no ``<``, ``>``, ``&``, null for NaN and infinities."""
-    text = json.dumps(value, default=lambda of_numpy: of_numpy.tolist())
-    value = json.loads(text, parse_constant=lambda name: None)
-    text = json.dumps(value, separators=(',', ':'))
-    return re.sub('[<>&]', lambda match: f'\\u{ord(match[0]):04x}', text)
 
 
 def _digest(text: str) -> str:

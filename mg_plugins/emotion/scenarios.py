@@ -1,7 +1,4 @@
-"""What a judge is asked about: a scenario and its micro-gestures, one JSON object a line of a file.
-
-Field types are pydantic's: what a file may hold stands beside its name.
-"""
+"""What a judge is asked about: scenarios and their gestures, a JSON object a line of a file."""
 
 import codecs
 import csv
@@ -67,8 +64,7 @@ class Scenario(KnownOnly):
     gestures: tuple[Gesture, ...]  # the session's timeline, by start
     question: Text
     options: Annotated[tuple[Text, ...], Field(max_length=26)]  # none for an open-ended question
-    # Short name of the state behind each option (or, open-ended, of each possible one).
-    states: Annotated[tuple[Text, ...], Field(min_length=2)]
+    states: Annotated[tuple[Text, ...], Field(min_length=2)]  # behind the options, or all possible
     valences: tuple[Valence, ...]  # how pleasant each state is; for the lexicon judge, never sent
     state: AnyText = ''  # the true one of ``states``, or empty where it is not known
     split: Literal['train', 'test', ''] = ''  # ``'train'`` is for fitting, the rest is judged

@@ -1,7 +1,4 @@
-"""Scores of answers: what an answer cites, and of open-ended ones how complete and deep they are.
-
-An answer gives away that it saw gestures, but not whose: with against placebo stays blind.
-"""
+"""Scores of answers: what an answer cites, and of open-ended ones how complete and deep."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,12 +72,9 @@ def score_evidence(
         quotes |= {quote for quote in plain if ' ' in quote}
     # A class cited with a time needs no further mention without one.
     named -= {(name, None) for name, time in named if time is not None}
+    spans = [(g.name, g.start - TOLERANCE, g.end + TOLERANCE) for g in gestures]
     places = [
-        {
-            i
-            for i, g in enumerate(gestures)
-            if g.name == name and (time is None or g.start - TOLERANCE <= time <= g.end + TOLERANCE)
-        }
+        {i for i, (of, a, b) in enumerate(spans) if of == name and (time is None or a <= time <= b)}
         for name, time in named
     ]
     said = _plain(context)
@@ -119,17 +113,18 @@ def grade(
     cache: Any = None,
     ask: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, float] | None], Any]:
-    """Score answers (`rubric_task`), blind and in an order shuffled by ``seed``; equal ones once.
+    """Score answers (`rubric_task`) in an order shuffled by ``seed``; equal ones once.
 
-    Each gets the share of the rubric's items that it covers and a depth from 0 to 4 (see
+    It is blind, with against placebo: an answer tells that it saw gestures, but not whose. Each
+    gets the share of the rubric's items that it covers and a depth from 0 to 4 (see
     ``texts.json``), or None. The second result is that of `ask_all`.
     """
     different = list(dict.fromkeys(tasks))
     shuffled = [different[i] for i in np.random.default_rng(seed).permutation(len(different))]
     asked = ask_all(judge, shuffled, cache=cache, **{**(ask or {}), 'read': _read_score})
-    told = [answer.text if answer.status == ANSWERED else '' for answer in asked.answers]
-    scores = {task: parse_score(text, task) for task, text in zip(shuffled, told, strict=True)}
-    return [scores[task] for task in tasks], asked
+    told = zip(shuffled, asked.answers, strict=True)
+    scores = {task: parse_score(a.text, task) for task, a in told if a.status == ANSWERED}
+    return [scores.get(task) for task in tasks], asked
 
 
 def _read_score(reply: Reply, task: Task) -> Answer:
@@ -147,8 +142,7 @@ def parse_score(text: str, task: Task) -> dict[str, float] | None:
     for content in json_objects(text, ('covered', 'depth')):
         covered, depth = content['covered'], content['depth']
         numbers = [*covered, depth] if isinstance(covered, list) else [None]
-        if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
-            continue
-        if 0 <= depth <= DEPTHS and all(1 <= i <= items for i in covered):
-            return {'completeness': len(set(covered)) / items, 'depth': float(depth)}
+        if all(type(n) in (int, float) for n in numbers):
+            if 0 <= depth <= DEPTHS and all(1 <= i <= items for i in covered):
+                return {'completeness': len(set(covered)) / items, 'depth': float(depth)}
     return None

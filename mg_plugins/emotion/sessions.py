@@ -16,8 +16,7 @@ from .scenarios import ANNOTATED, LONGEST, RECOGNISED, SYNTHETIC, Gesture, in_or
 from .transcripts import Utterance, as_text, mask_speakers, read_transcript, speaker_names
 
 DEFAULT_FPS = 30.0
-# Splits by session come before splits by subject, which come before any other.
-PROTOCOLS = ('emotion', 'sessions', 'xsub')
+PROTOCOLS = ('emotion', 'sessions', 'xsub')  # splits by session, by subject; then any other
 ENDINGS = {'train': 'train', 'val': 'test', 'test': 'test'}
 PREDICTIONS = ('session', 'start', 'end', 'predicted_class', 'score')
 
@@ -33,9 +32,6 @@ class Session:
     transcript: str = ''  # what was said, not redacted yet
     split: str = ''  # as in `Scenario`
     origin: str = ANNOTATED  # as in `Scenario`
-
-
-Found = tuple[list[Session], bool]  # and whether the data say that they are synthetic
 
 
 def sessions_from_clips(
@@ -62,29 +58,23 @@ def sessions_from_clips(
     for number, (clip, name, sure) in enumerate(zip(clips, names, sures, strict=True)):
         where = f'clip {clip.get("frame_dir", number)!r}'
         if not (session := _text(clip, 'session')):
-            raise UserError(
-                f'{where} has no session: scenarios are made of sessions, so each clip must say '
-                'which recording it is from (field session of its annotation)'
-            )
+            must = 'each must say which recording it is from (field session of its annotation)'
+            raise UserError(f'{where} has no session: {must}')
         start, end = _number(clip, 'start', where), _number(clip, 'end', where)
         fps = _number(clip, 'fps', where) if _text(clip, 'fps') else 0.0
         # 0 is what video libraries say where they do not know.
         assumed[f'without fps were taken to have {DEFAULT_FPS:g}'] += not fps
         fps = fps or DEFAULT_FPS
         if not (0 < fps and 0 <= start <= end and end / fps <= LONGEST):
-            raise UserError(
-                f'{where}: frames {start:g} to {end:g} at {fps:g} a second are no span of time '
-                f'within {LONGEST:g} s; check the fields start, end and fps'
-            )
+            span = f'frames {start:g} to {end:g} at {fps:g} a second are no span of time'
+            raise UserError(f'{where}: {span} within {LONGEST:g} s; check start, end and fps')
         gesture = Gesture(name, round(start / fps, 3), round(end / fps, 3), round(float(sure), 4))
         gestures[session].append(gesture)
         for field in ('subject', 'outcome'):
             value = _text(clip, field)
             if value and (before := facts[session].setdefault(field, value)) != value:
-                raise UserError(
-                    f'{where}: session {session!r} has the {field} {value!r} here and {before!r} '
-                    'before; give each person and each outcome a session'
-                )
+                two = f'the {field} {value!r} here and {before!r} before; give each a session'
+                raise UserError(f'{where}: session {session!r} has {two}')
         assumed['without subject: their session stands for it'] += not _text(clip, 'subject')
     if notes is not None:
         notes += [f'{count} clips {what}' for what, count in sorted(assumed.items()) if count]
@@ -114,10 +104,7 @@ def _number(fields: Mapping[str, Any], name: str, where: str) -> float:
 
 
 def merge_windows(gestures: Iterable[Gesture]) -> tuple[Gesture, ...]:
-    """Gestures in order; of one class, overlapping windows of a recogniser are made one.
-
-    It spans its windows; its confidence is their mean, weighted by duration.
-    """
+    """Gestures in order; overlapping ones of a class made one, of their mean confidence by time."""
     groups: list[list[Gesture]] = []
     last: dict[str, list[Gesture]] = defaultdict(list)  # group by class
     for gesture in in_order(gestures):
@@ -199,10 +186,8 @@ def load_sessions(
         sessions, synthetic = sessions_from_annotations(paths[0], split, notes)
         return sessions, SYNTHETIC if synthetic else paths[0].stem
     if kinds not in ({'.csv'}, {'.json'}):
-        raise UserError(
-            'expected one annotation file (.pkl, .npz or .mg), or one or several files of '
-            f'predictions or segments (.csv, .json), not {", ".join(map(str, paths)) or "nothing"}'
-        )
+        wanted = 'one annotation file (.pkl, .npz, .mg), or predictions or segments (.csv, .json)'
+        raise UserError(f'expected {wanted}, not {", ".join(map(str, paths)) or "nothing"}')
     if split not in (None, 'train', 'test'):
         raise UserError(f'the split of predictions is train or test, not {split!r}')
     segments = kinds == {'.json'}
@@ -218,18 +203,16 @@ def load_sessions(
 
 def sessions_from_annotations(
     path: str | os.PathLike, split: str | None = None, notes: list[str] | None = None
-) -> Found:
-    """Sessions of an annotation file, with its true labels; ``split`` takes its clips only."""
+) -> tuple[list[Session], bool]:
+    """Truly labelled sessions of annotations (of one ``split``), and whether they are synthetic."""
     from mg_plugins.data.annotations import load_annotations
 
     content = load_annotations(path)
     splits, meta, clips = content['split'], content['meta'], content['annotations']
     classes = meta.get('classes')
     if not classes:
-        raise UserError(
-            f'{path} has no class names (meta: classes), without which gestures cannot be named; '
-            'tools/prepare_data.py writes them'
-        )
+        advice = 'to name gestures by; tools/prepare_data.py writes them'
+        raise UserError(f'{path} has no class names (meta: classes) {advice}')
     if split is not None:
         if split not in splits:
             raise UserError(f'{path} has no split {split!r}; it has {", ".join(splits) or "none"}')
@@ -262,37 +245,33 @@ def _sides(clips: Iterable[Mapping], splits: Mapping[str, Iterable[str]]) -> dic
 
 def sessions_from_predictions(
     paths: Sequence[str | os.PathLike], split: str = '', notes: list[str] | None = None
-) -> Found:
-    """Sessions of ``predictions.csv`` files of different clips, such as the folds of a compare."""
+) -> tuple[list[Session], bool]:
+    """The same of ``predictions.csv`` files of different clips, such as the folds of a compare."""
     clips: dict[str, dict[str, Any]] = {}
-    for path in map(Path, paths):
-        for where, row in _csv_rows(path, PREDICTIONS):
-            name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
-            if name in clips:
-                raise UserError(
-                    f'{where}: clip {name!r} is already in {clips[name]["where"]}; give files of '
-                    'different clips only (one seed of each fold)'
-                )
-            score = _number(row, 'score', where)
-            if not row['predicted_class'] or not 0 <= score <= 1:
-                raise UserError(
-                    f'{where}: a predicted_class and a probability as its score were expected, not '
-                    f'{row["predicted_class"]!r} and {score:g}; scores are probabilities where the '
-                    "recogniser's head averages with softmax (average_clips='prob')"
-                )
-            clips[name] = {**row, 'frame_dir': name, 'score': score, 'where': where}
-    rows, synthetic = list(clips.values()), False
-    names, scores = ([row[key] for row in rows] for key in ('predicted_class', 'score'))
-    sessions = sessions_from_clips(rows, names, scores, split=split, notes=notes)
+    synthetic = False
     for path in map(Path, paths):
         with suppress(UserError):  # there are predictions without metrics beside them
             metrics = read_json(path.with_name('metrics.json')) or ()
             synthetic |= any(str(name).startswith(SYNTHETIC) for name in metrics)
-    return sessions, synthetic
+        for where, row in _csv_rows(path, PREDICTIONS):
+            name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
+            if name in clips:
+                advice = 'give files of different clips only (one seed of each fold)'
+                first = clips[name]['where']
+                raise UserError(f'{where}: clip {name!r} is already in {first}; {advice}')
+            score = _number(row, 'score', where)
+            if not row['predicted_class'] or not 0 <= score <= 1:
+                wrong = f'a predicted_class with a probability, not {row["predicted_class"]!r}'
+                advice = "a head with average_clips='prob' gives probabilities"
+                raise UserError(f'{where}: expected {wrong} with the score {score:g}; {advice}')
+            clips[name] = {**row, 'frame_dir': name, 'score': score, 'where': where}
+    rows = list(clips.values())
+    names, scores = ([row[key] for row in rows] for key in ('predicted_class', 'score'))
+    return sessions_from_clips(rows, names, scores, split=split, notes=notes), synthetic
 
 
-def sessions_from_segments(paths: Sequence[Path], split: str = '') -> Found:
-    """Sessions of segments.csv or .json of tools/recognize.py, one each person."""
+def sessions_from_segments(paths: Sequence[Path], split: str = '') -> tuple[list[Session], bool]:
+    """The same of segments.csv or .json of tools/recognize.py, a session each person."""
     from mg_plugins.spotting.segments import Segment, read_segments
 
     found: dict[str, list[Segment]] = defaultdict(list)
@@ -302,10 +281,9 @@ def sessions_from_segments(paths: Sequence[Path], split: str = '') -> Found:
         synthetic |= table.source == SYNTHETIC
         for row in table:
             if not row.label or row.end > LONGEST or not 0 <= row.confidence <= 1:
-                raise UserError(
-                    f'{path}: a class, an end within {LONGEST:g} s and a confidence from 0 to 1 '
-                    f'were expected, not {row.label!r}, {row.end:g} s, {row.confidence:g}'
-                )
+                wanted = f'a class, an end within {LONGEST:g} s and a confidence from 0 to 1'
+                found = f'{row.label!r}, {row.end:g} s, {row.confidence:g}'
+                raise UserError(f'{path}: {wanted} were expected, not {found}')
             found[row.recording or path.stem].append(row)
     sessions = [
         replace(session, gestures=merge_windows(session.gestures), split=split)

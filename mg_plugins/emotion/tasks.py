@@ -1,7 +1,4 @@
-"""What is asked of a judge, how a scenario is put into words, and what comes back.
-
-Arms differ in the timeline alone. Ids, subject, session, states, valences, truth are never sent.
-"""
+"""What is asked of a judge, how a scenario is put into words, and what comes back."""
 
 import string
 from collections.abc import Sequence
@@ -27,17 +24,12 @@ TOOL_CALL = 'tool call'  # called a tool instead of answering
 UNREADABLE = 'unreadable'
 NOT_ASKED = 'not asked'  # the budget ended before
 STATUSES = (ANSWERED, REFUSED, CUT, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE, FAILED, NOT_ASKED)
-# Asking again may bring an answer.
-UNREAD = (CUT, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE)
+UNREAD = (CUT, THOUGHTS_ONLY, TOOL_CALL, UNREADABLE)  # asking again may bring an answer
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question in one arm, ready to be asked.
-
-    A language model sees ``system`` and ``user`` and is held to ``schema`` (a JSON schema); the
-    lexicon judge, which reads no prose, takes the other fields.
-    """
+    """One question in one arm: messages and a JSON schema for a model, the rest for the lexicon."""
 
     system: str
     user: str
@@ -117,6 +109,7 @@ def render(
 ) -> Task:
     """The question of one arm, which shows ``gestures``, the scenario's own, another's or none.
 
+    Arms differ in nothing else. Ids, subject, session, states, valences, truth are never sent.
     ``order`` permutes the options (open-ended: the states, which nobody is shown); the template's
     sentence on the domain begins the system text.
     """

@@ -75,10 +75,8 @@ def read_transcripts(folder: str | os.PathLike) -> dict[str, list[Utterance]]:
                 raise UserError(f'{folder}: two transcripts are of session {path.stem!r}')
             found[path.stem] = read_transcript(path)
     if not found:
-        raise UserError(
-            f'{folder} is no folder with a transcript in it; expected SESSION.srt, SESSION.vtt or '
-            'SESSION.json'
-        )
+        wanted = 'expected SESSION.srt, SESSION.vtt or SESSION.json'
+        raise UserError(f'{folder} is no folder with a transcript in it; {wanted}')
     return found
 
 
@@ -129,7 +127,7 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
         elif above and (said is None or line.isdecimal()):
             said = None  # the number or name of a cue
         elif said is None:
-            wanted = f'a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected'
+            wanted = f'"00:00:01,000 {ARROW} 00:00:02,500" or the like was expected'
             raise UserError(f'{where}: {wanted}, not {line[:60]!r}')
         else:
             said.append(line)
@@ -143,8 +141,7 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
 def _seconds(text: str, where: str) -> float:
     match = CLOCK.fullmatch(text)
     if not match:
-        wanted = 'a time such as 00:01:02.500 was expected'
-        raise UserError(f'{where}: {wanted}, not {text[:60]!r}')
+        raise UserError(f'{where}: a time such as 00:01:02.500 was expected, not {text[:60]!r}')
     hours, minutes, seconds, fraction = match.groups()
     whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
     return whole + int((fraction or '0').ljust(3, '0')) / 1000
@@ -162,11 +159,7 @@ def _plain(text: str) -> str:
 
 
 def _labelled(cue: Utterance) -> Utterance:
-    """With "NAME:" taken from the beginning of a text that has no speaker of its own.
-
-    Words in capitals are a label, others unless one is common ("Look:") and no part of a name
-    ("He Bingjiao:").
-    """
+    """With "NAME:" taken off as the speaker: "LOOK:" and "He Bingjiao:" too, not common "Look:"."""
     label = None if cue.speaker else LABEL.match(cue.text)
     words = [word for word in label[1].split() if not word.isdecimal()] if label else []
     bare = [without_contraction(word).rstrip('.').casefold() for word in words]
@@ -187,8 +180,7 @@ def _json(text: str, path: Path) -> Iterable[Utterance]:
     if isinstance(content, dict):
         content = content.get('segments')
     if not isinstance(content, list):
-        wanted = 'a list of segments, or an object with a list "segments", was expected'
-        raise UserError(f'{path}: {wanted}')
+        raise UserError(f'{path}: a list, or an object with a list "segments", was expected')
     for number, item in enumerate(content, 1):
         said = _checked(item, f'{path}, segment {number}')
         speaker = '' if said.speaker is None else str(said.speaker).strip()

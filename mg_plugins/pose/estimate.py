@@ -14,8 +14,7 @@ from mg_plugins.data.skeleton import body_size
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 
-#: Frames a second that are estimated by default; `fill_gaps` interpolates those between them.
-RATE = 30.0
+RATE = 30.0  # frames a second that are estimated by default; `fill_gaps` interpolates others
 MOST = 4  # persons that are kept
 
 

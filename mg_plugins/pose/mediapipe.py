@@ -7,10 +7,8 @@ import numpy as np
 
 from .estimate import Person, PoseError
 
-#: Below this visibility MediaPipe invents coordinates, such as those of joints off the picture.
-VISIBLE = 0.4
-#: Frames from one search for hands that found none to the next.
-SEARCH = 3
+VISIBLE = 0.4  # below it MediaPipe invents coordinates, such as of joints off the picture
+SEARCH = 3  # frames from one search for hands that found none to the next
 
 # imigue22: nose, neck, arm one, arm two, eyes, ears; fingertips of the right, then the left hand.
 BODY = ((0, 0), (2, 12), (3, 14), (4, 16), (5, 11), (6, 13), (7, 15), (8, 5), (9, 2), (10, 8),

@@ -13,8 +13,8 @@ import pytest
 from tools_here import tool
 
 from mg_plugins.emotion import ask
+from mg_plugins.emotion.build import synthetic_scenarios
 from mg_plugins.emotion.scenarios import save_scenarios
-from mg_plugins.emotion.synthetic import synthetic_scenarios
 
 from fake_server import serve
 from paths import ROOT

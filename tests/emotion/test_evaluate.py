@@ -15,11 +15,11 @@ from mg_plugins.emotion.arms import (
     plan_questions,
     previews,
 )
+from mg_plugins.emotion.build import synthetic_scenarios
 from mg_plugins.emotion.evaluation import evaluate
 from mg_plugins.emotion.judges.lexicon import LexiconJudge, fit_prior
 from mg_plugins.emotion.report import write_results
 from mg_plugins.emotion.scenarios import Gesture, Scenario
-from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.emotion.tasks import JudgeError, Reply
 from mg_plugins.errors import UserError
 

@@ -7,6 +7,7 @@ from tools_here import tool
 from mg_plugins.data.annotations import save_annotations
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.data.synthetic import make_synthetic
+from mg_plugins.emotion.build import synthetic_scenarios
 from mg_plugins.emotion.identity import (
     Samples,
     keypoint_samples,
@@ -14,7 +15,6 @@ from mg_plugins.emotion.identity import (
     timeline_samples,
 )
 from mg_plugins.emotion.scenarios import Gesture, Scenario, save_scenarios
-from mg_plugins.emotion.synthetic import synthetic_scenarios
 from mg_plugins.errors import UserError
 
 

@@ -4,8 +4,8 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from mg_plugins.data.classes import get_classes
 from mg_plugins.data.synthetic import make_synthetic
+from mg_plugins.emotion.build import synthetic_scenarios
 from mg_plugins.emotion.scenarios import load_scenarios, save_scenarios
-from mg_plugins.emotion.synthetic import synthetic_scenarios
 
 
 @pytest.fixture(scope='module')

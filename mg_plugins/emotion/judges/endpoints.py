@@ -30,20 +30,17 @@ def host_of(url: str) -> str:
     if not host:
         raise ValueError(f'the base URL {url!r} cannot be used: http://HOST:PORT/v1 was expected')
     if parts.username or parts.password or parts.query:
-        raise ValueError(
-            f'the base URL for {host} holds a user or a query; keys belong into the environment '
-            '(--key-env NAME)'
-        )
+        wrong = 'holds a user or a query; keys belong into the environment (--key-env NAME)'
+        raise ValueError(f'the base URL for {host} {wrong}')
     return host
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine by its very name: what others stand for may change."""
-    try:
+    with suppress(ValueError):
         address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == 'localhost'
-    return address.version == 4 and address.is_loopback or address == ipaddress.IPv6Address(1)
+        return address.version == 4 and address.is_loopback or address == ipaddress.IPv6Address(1)
+    return host == 'localhost'
 
 
 def retry_after(headers: Any) -> float | None:
@@ -103,23 +100,16 @@ def named_parameter(content: Any) -> tuple[str, str]:
     OpenAI has ``{"error": {"message", "param", "code"}}``, Gemini a list of such objects, FastAPI
     (vLLM, TGI) ``{"detail": [{"loc", "msg"}]}``, others a text as error or message, or a bare one.
     """
-    found: dict[str, None] = {}
-    code = ''
-
-    def look(part: Any, deep: int = DEEPEST) -> None:
-        nonlocal code
-        if not deep:
-            return
+    found, code, left = {}, '', [(content, DEEPEST)]
+    while left:
+        part, deep = left.pop(0)
         if isinstance(part, Mapping):
             code = str(part.get('code') or code)
             part = [part.get(n) for n in ('loc', 'param', 'message', 'msg', 'error', 'detail')]
         if isinstance(part, list):
-            for inner in part[:MOST_PARTS]:
-                look(inner, deep - 1)
+            left[:0] = [(inner, deep - 1) for inner in part[:MOST_PARTS] if deep > 1]
         elif part is not None:
             found[str(part)] = None
-
-    look(content)
     return ': '.join(found) or json.dumps(content)[:1000], code
 
 

@@ -63,11 +63,8 @@ class Prior:
 
 @lru_cache(maxsize=16384)
 def sentiment(text: str) -> float:
-    """Mean VADER compound, in [-1, 1], of the sentences that carry any sentiment; 0 if none does.
-
-    VADER is made for sentences: the compound of a long text runs to one end.
-    """
-    sentences = re.findall(r'[^.!?\n]*[!?]?', text)
+    """Mean VADER compound, in [-1, 1], of the sentences that carry any; 0 if none does."""
+    sentences = re.findall(r'[^.!?\n]*[!?]?', text)  # of a long text it would run to one end
     scores = [_analyzer().polarity_scores(sentence)['compound'] for sentence in sentences]
     scores = [score for score in scores if score]
     return sum(scores) / len(scores) if scores else 0.0
@@ -163,10 +160,9 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
                 pleasant.append(valence > middle)
     pleasant, groups = np.array(pleasant), [s.subject for s in labelled]
     if len(set(pleasant)) < 2 or len(set(groups)) < 2:
-        raise ValueError(
-            f'a prior cannot be fitted to {len(labelled)} labelled training scenarios of '
-            f'{len(set(groups))} subjects: two subjects or more and both kinds of state are needed'
-        )
+        given = f'{len(labelled)} labelled training scenarios of {len(set(groups))} subjects'
+        wanted = 'two subjects or more and both kinds of state are needed'
+        raise ValueError(f'a prior cannot be fitted to {given}: {wanted}')
     names = sorted({g.name for s in labelled for g in s.gestures})
     seen = [[(g.name, g.confidence) for g in s.gestures] for s in labelled]
     bags = np.array([[sum(c for n, c in of if n == name) for name in names] for of in seen])

@@ -18,8 +18,7 @@ SHORTEST_KEY = 8  # characters; a shorter word is no key, and would be masked in
 MOST_TOKENS = 2**31  # a count above it is a mistake
 MOST_BODY = 1_000_000  # bytes of a reply, unpacked
 CONNECTING = 30.0  # seconds
-# A token of any tokenizer has fewer characters than this on average.
-LONGEST_TOKEN = 8
+LONGEST_TOKEN = 8  # characters; the tokens of any tokenizer have fewer on average
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,13 @@ class OpenAIJudge:
         if self.sampling.answer_tokens < 1:
             raise ValueError(f'answer_tokens={self.sampling.answer_tokens}: at least 1 expected')
         if not self.loopback and not allow_remote:
-            raise ValueError(
-                f'{host} is not this machine, and nothing is sent elsewhere unless you say so: '
-                '--allow-remote (in a config: allow_remote=True), if the data agreement of your '
-                'recordings allows it; --show prints what would be sent'
-            )
+            unless = 'nothing is sent there without --allow-remote (in a config: allow_remote=True)'
+            advice = 'see the data agreement of your recordings, and what --show prints'
+            raise ValueError(f'{host} is not this machine, and {unless}: {advice}')
         if not all('!' <= letter <= '~' for letter in key) or not (key or self.loopback):
-            raise ValueError(
-                f'the environment variable {key_env} holds no key of visible ASCII characters: put '
-                'it there as it was given, or name the variable that has it: --key-env NAME'
-            )
+            wrong = f'variable {key_env} holds no key of visible ASCII characters'
+            advice = 'put it there, as it was given, or name its own: --key-env NAME'
+            raise ValueError(f'the environment {wrong}: {advice}')
         self._session: Any = None
         clear = not self.loopback and self.base_url.startswith('http:')
         self.notes = [f'The connection to {host} is not encrypted: https:// would be.'] * clear
@@ -110,9 +106,7 @@ class OpenAIJudge:
                 content = None if status == 200 else body.decode('utf-8', 'replace')
             if status == 200:
                 return self._read(content, task)
-            outcome = self._refused(status, headers, content, form)
-            if isinstance(outcome, Reply):
-                return outcome
+            return self._refused(status, headers, content, form)
         # Outside of the handlers: the client's own error, which holds the request, stays behind.
         raise outcome
 
@@ -156,9 +150,8 @@ class OpenAIJudge:
             finish = self.scrub(str(choice.get('finish_reason') or ''))[:60]
         except (AttributeError, IndexError, KeyError, TypeError):
             said = self._said(named_parameter(content)[0] if isinstance(content, Mapping) else '')
-            raise JudgeError(
-                f'the endpoint sent no chat completion{": " * bool(said)}{said}', retry=True
-            ) from None
+            said = f'the endpoint sent no chat completion: {said}'.removesuffix(': ')
+            raise JudgeError(said, retry=True) from None
         if message.get('tool_calls') and not text:
             finish = 'tool_calls'
         read = _count(content, 'prompt_tokens')
@@ -171,10 +164,8 @@ class OpenAIJudge:
             0 < read < (len(task.system) + len(task.user)) / LONGEST_TOKEN,
         )
 
-    def _refused(
-        self, status: int, headers: Mapping, content: Any, form: Form
-    ) -> JudgeError | Reply:
-        """What an answer other than 200 means."""
+    def _refused(self, status: int, headers: Mapping, content: Any, form: Form) -> Reply:
+        """What an answer other than 200 means: a refusal, or a `JudgeError`."""
         said, code = named_parameter(content)
         said = self._said(said)
         if code in ('content_filter', 'content_policy_violation') and status == 400:
@@ -184,19 +175,18 @@ class OpenAIJudge:
             if self._form == form:
                 self._form = changed
                 self.notes.append(f'The endpoint does not take {what}. It says: “{said}”')
-            return JudgeError(f'the endpoint does not take {what}: {said}', True, free=True)
+            raise JudgeError(f'the endpoint does not take {what}: {said}', True, free=True)
         if status == 429 and code == 'insufficient_quota':
-            return JudgeError(f'the quota of this key is used up: {said}')
+            raise JudgeError(f'the quota of this key is used up: {said}')
         if status in (408, 409, 425, 429) or status >= 500:
             after, busy = retry_after(headers), status in (408, 429, 503, 529)
-            return JudgeError(f'the endpoint answered {status}: {said}', True, after, busy)
+            raise JudgeError(f'the endpoint answered {status}: {said}', True, after, busy)
         advice = {
             401: f'it does not take the key; put the right one into {self.key_env}',
             403: f'the key in {self.key_env} may not use this model',
-            404: f'there is no model {self.model!r}, or the base URL {self.base_url} is not right '
-            '(most end in /v1)',
+            404: f'no model {self.model!r}, or the base URL {self.base_url} is wrong (often …/v1)',
         }.get(status, 'it does not take this request')
-        return JudgeError(f'the endpoint answered {status}: {advice}: {said}')
+        raise JudgeError(f'the endpoint answered {status}: {advice}: {said}')
 
     def _said(self, text: str) -> str:
         # First without the key, then short: of a key that is cut in two nothing would be found.
