@@ -25,9 +25,8 @@ def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('sources', nargs='+', metavar='SOURCE',
-        help='an annotation file (.pkl, .npz: true labels), one or several predictions.csv of a '
-        'test (several: of different clips), or segments.csv / segments.json of '
-        'tools/recognize.py')  # fmt: skip
+        help='an annotation file (.pkl, .npz: true labels), predictions.csv of a test (several: of '
+        'different clips), or segments.csv / segments.json of tools/recognize.py')  # fmt: skip
     add('--out', type=Path, required=True, help='scenarios file to write (.jsonl)')
     shipped = 'post_match (default), job_interview, deception, relaxed_stressed or a file'
     add('--template', default='post_match', help=shipped)
@@ -35,9 +34,9 @@ def build_parser() -> Parser:
     add('--transcripts', type=Path, metavar='DIR', help='folder of SESSION.srt, .vtt or .json')
     add('--outcomes', type=Path, metavar='CSV', help='file with session,subject,state')
     add('--names-file', type=Path, help='names to mask: a person a line, aliases after commas')
-    add('--split',
-        help='annotations: take this split only; predictions: train or test, which they then '
-        'are')  # fmt: skip
+    add(
+        '--split', help='annotations: take this one only; predictions: what they are, train or test'
+    )
     add('--min-confidence', type=float, default=0.0, help='leave out less confident gestures')
     add('--salt', help='of the opaque ids; random by default, so that they differ in every build '
         'and nobody can tell what they hide')  # fmt: skip
@@ -79,10 +78,8 @@ def main() -> None:
     about['sessions have no gesture'] = [s.id for s in scenarios if not s.gestures]
     about['transcripts without capital letters or others cannot be checked'] = redactor.uncased
     if args.split is None and not {'train', 'test'} <= {scenario.split for scenario in scenarios}:
-        notes.append(
-            'built without --split: baselines and a fitted prior need scenarios of split train as '
-            'well as test; build each with --split and the same --salt, and put the files together'
-        )
+        advice = 'build each with --split and the same --salt, and put the files together'
+        notes.append(f'baselines and a fitted prior need both train and test: {advice}')
     if any(session.transcript for session in sessions):
         notes.append('names that are not given and in lower case cannot be spotted')
     for what, found in about.items():

@@ -37,9 +37,10 @@ def build_parser() -> Parser:
     """The command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group('what is judged').add_argument
-    add('--scenarios', required=True, metavar='FILE',
-        help="scenarios file of tools/build_scenarios.py, or 'synthetic': sessions with and "
-        'without a link between gestures and outcome')  # fmt: skip
+    what = (
+        "of tools/build_scenarios.py, or 'synthetic': with a link of gestures to outcome, and not"
+    )
+    add('--scenarios', required=True, metavar='FILE', help=what)
     add('--limit', type=at_least(1), metavar='N', help='judge N of a set, by chance')
     add('--template', action='append', default=[], metavar='FILE',
         help='own template of the scenarios (for the system text and the rubric)')  # fmt: skip
@@ -59,8 +60,8 @@ def build_parser() -> Parser:
     add('--extra-body', type=json_object, metavar='JSON',
         help='openai: further fields of each request')  # fmt: skip
     add('--prior', choices=('fitted', 'documented'),
-        help='lexicon: fit it to the training scenarios (default where 20 or more have a known '
-        'state), or take the documented one (default else)')  # fmt: skip
+        help='lexicon: fitted to training scenarios (default where 20 or more have a known state) '
+        'or the documented one (default else)')  # fmt: skip
     add('--rubric-judge', metavar='judge|none|MODEL',
         help='openai: who scores free text beside its evidence: the judge itself (default), nobody '
         'or another model of its endpoint')  # fmt: skip

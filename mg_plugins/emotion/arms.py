@@ -48,7 +48,8 @@ class Design:
         if not self.arms or not set(self.arms) <= set(ARMS):
             raise ValueError(f'arms {list(self.arms)}: some of {", ".join(ARMS)} were expected')
         if self.derangements < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError(f'derangements {self.derangements}, limit {self.limit}: less than 1')
+            numbers = f'derangements {self.derangements} and limit {self.limit}'
+            raise ValueError(f'{numbers}: at least 1 was expected')
 
 
 def plan_questions(

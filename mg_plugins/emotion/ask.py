@@ -147,11 +147,10 @@ class Asking:
         self._count(self.asked.cached)
         self.waiting = deque(q for q in questions if q.answer is None)
         self.under_way: set[asyncio.Task] = set()
+        first = asyncio.FIRST_COMPLETED
         try:
             while self._begin():
-                done, self.under_way = await asyncio.wait(
-                    self.under_way, return_when=asyncio.FIRST_COMPLETED
-                )
+                done, self.under_way = await asyncio.wait(self.under_way, return_when=first)
                 for task in done:
                     task.result()
         except BaseException:

@@ -174,8 +174,7 @@ def synthetic_scenarios(
     spans = np.stack([plan.start * seconds, (plan.start + plan.frames - 1) * seconds], 1).tolist()
     timelines: dict[int, list[Gesture]] = defaultdict(list)
     for session, label, (start, end) in zip(plan.session.tolist(), plan.label, spans, strict=True):
-        gesture = Gesture(task.names[label], round(start, 2), round(end, 2))
-        timelines[session].append(gesture)
+        timelines[session].append(Gesture(task.names[label], round(start, 2), round(end, 2)))
     held_out = dict(zip(plan.subject.tolist(), plan.held_out.tolist(), strict=True))
     held = np.array([held_out.get(s % subjects, False) for s in range(len(plan.outcome))])
     # Whether tone and outcome agree: by quota in each split and outcome, so that the text alone is

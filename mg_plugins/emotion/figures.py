@@ -30,8 +30,7 @@ class Tally:
     ) -> None:
         self.cases, self.draws, self.seed = {case.id: case for case in cases}, draws, seed
         self.records, self.open_ended = records, cases[0].open_ended
-        self.of = {arm: [r for r in records if r['arm'] == arm] for arm in ARMS}
-        self.of = {arm: rows for arm, rows in self.of.items() if rows}
+        self.of = {arm: rows for arm in ARMS if (rows := [r for r in records if r['arm'] == arm])}
         self.pairs = [(a, b) for a, b in COMPARISONS if {a, b} <= set(self.of)]
         self.states = list(dict.fromkeys(state for case in cases for state in case.states))
         asked = {r['scenario'] for r in records}

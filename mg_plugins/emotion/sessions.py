@@ -67,7 +67,8 @@ def sessions_from_clips(
         fps = fps or DEFAULT_FPS
         if not (0 < fps and 0 <= start <= end and end / fps <= LONGEST):
             span = f'frames {start:g} to {end:g} at {fps:g} a second are no span of time'
-            raise UserError(f'{where}: {span} within {LONGEST:g} s; check start, end and fps')
+            advice = 'check the fields start, end and fps'
+            raise UserError(f'{where}: {span} within {LONGEST:g} s; {advice}')
         gesture = Gesture(name, round(start / fps, 3), round(end / fps, 3), round(float(sure), 4))
         gestures[session].append(gesture)
         for field in ('subject', 'outcome'):
@@ -261,9 +262,9 @@ def sessions_from_predictions(
                 raise UserError(f'{where}: clip {name!r} is already in {first}; {advice}')
             score = _number(row, 'score', where)
             if not row['predicted_class'] or not 0 <= score <= 1:
-                wrong = f'a predicted_class with a probability, not {row["predicted_class"]!r}'
-                advice = "a head with average_clips='prob' gives probabilities"
-                raise UserError(f'{where}: expected {wrong} with the score {score:g}; {advice}')
+                wrong = f'a predicted_class and a probability, not {row["predicted_class"]!r}'
+                advice = "scores are probabilities of a head with average_clips='prob'"
+                raise UserError(f'{where}: {wrong} and {score:g}, were expected; {advice}')
             clips[name] = {**row, 'frame_dir': name, 'score': score, 'where': where}
     rows = list(clips.values())
     names, scores = ([row[key] for row in rows] for key in ('predicted_class', 'score'))

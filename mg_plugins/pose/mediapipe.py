@@ -64,10 +64,8 @@ class HolisticEstimator(ExitStack):
 
             hands = mediapipe.solutions.hands.Hands(max_num_hands=2, model_complexity=1)
         except (ImportError, AttributeError) as error:
-            raise PoseError(
-                'a video needs MediaPipe 0.10.14 (Python 3.10 to 3.12): '
-                "pip install 'mg-plugins[video]'; skeleton recordings do not"
-            ) from error
+            needed = 'a video, unlike skeletons, needs MediaPipe 0.10.14 (Python 3.10 to 3.12)'
+            raise PoseError(f"{needed}: pip install 'mg-plugins[video]'") from error
         self._hands = self.enter_context(hands)
         self._holistic = self.enter_context(_holistic(Path(mediapipe.__file__).parent))
         self._idle = 0  # frames until the Hands model searches again

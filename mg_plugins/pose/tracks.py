@@ -134,7 +134,8 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
     try:
         container = av.open(str(path))
     except (FFmpegError, OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read as a video: {_reason(error)}') from None
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'{path} cannot be read as a video: {reason}') from None
     with container:
         if not container.streams.video:
             raise UserError(f'{path} has no video track; expected a video with a person in it')
@@ -157,7 +158,7 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
                 yield image, time - first, info
         except (FFmpegError, OSError) as error:
             if info is None:
-                raise UserError(f'{path} cannot be decoded: {_reason(error)}') from None
+                raise UserError(f'{path} cannot be decoded: {error.strerror or error}') from None
         if info is None:
             raise UserError(f'{path} holds no frame that can be decoded')
 
@@ -185,7 +186,3 @@ def camera_frames(number: int) -> Iterator[tuple[np.ndarray, float, VideoInfo]]:
 def upright(image: np.ndarray, rotation: int) -> np.ndarray:
     """The picture turned counter-clockwise by a multiple of 90 degrees, as phones note it."""
     return np.ascontiguousarray(np.rot90(image, round(rotation / 90) % 4))
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, 'strerror', None) or str(error)

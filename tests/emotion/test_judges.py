@@ -17,8 +17,8 @@ from mg_plugins.emotion import ask
 from mg_plugins.emotion.ask import ask_all
 from mg_plugins.emotion.cache import Cache
 from mg_plugins.emotion.judges import make_judge, openai_api
-from mg_plugins.emotion.judges.endpoints import is_loopback, retry_after
 from mg_plugins.emotion.judges.lexicon import Prior, fit_prior, sentiment
+from mg_plugins.emotion.judges.openai_api import is_loopback, retry_after
 from mg_plugins.emotion.parse import parse_reply
 from mg_plugins.emotion.scenarios import Gesture, Scenario
 from mg_plugins.emotion.tasks import ANSWERED, REFUSED, JudgeError, Task, answer_schema
