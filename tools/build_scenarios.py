@@ -38,8 +38,9 @@ def build_parser() -> Parser:
         '--split', help='annotations: take this one only; predictions: what they are, train or test'
     )
     add('--min-confidence', type=float, default=0.0, help='leave out less confident gestures')
-    add('--salt', help='of the opaque ids; random by default, so that they differ in every build '
-        'and nobody can tell what they hide')  # fmt: skip
+    add(
+        '--salt', help='of the opaque ids (default: random, so that nobody can tell what they hide)'
+    )
     return parser
 
 

@@ -37,13 +37,10 @@ def build_parser() -> Parser:
     """The command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group('what is judged').add_argument
-    what = (
-        "of tools/build_scenarios.py, or 'synthetic': with a link of gestures to outcome, and not"
-    )
+    what = "of tools/build_scenarios.py, or 'synthetic': gestures linked to outcomes, and unlinked"
     add('--scenarios', required=True, metavar='FILE', help=what)
     add('--limit', type=at_least(1), metavar='N', help='judge N of a set, by chance')
-    add('--template', action='append', default=[], metavar='FILE',
-        help='own template of the scenarios (for the system text and the rubric)')  # fmt: skip
+    add('--template', action='append', default=[], metavar='FILE', help='own one of the scenarios')
     add('--show', nargs='?', const='', metavar='ID',
         help='print what would be sent for a scenario (default: the first), and end')  # fmt: skip
 
@@ -57,14 +54,13 @@ def build_parser() -> Parser:
     add('--answer-tokens', type=at_least(1), metavar='N',
         help='openai: longest answer, thoughts included (default: 4096)')  # fmt: skip
     add('--reasoning-effort', metavar='LEVEL', help='openai: such as low, for models that take it')
-    add('--extra-body', type=json_object, metavar='JSON',
-        help='openai: further fields of each request')  # fmt: skip
-    add('--prior', choices=('fitted', 'documented'),
-        help='lexicon: fitted to training scenarios (default where 20 or more have a known state) '
-        'or the documented one (default else)')  # fmt: skip
-    add('--rubric-judge', metavar='judge|none|MODEL',
-        help='openai: who scores free text beside its evidence: the judge itself (default), nobody '
-        'or another model of its endpoint')  # fmt: skip
+    add('--extra-body', type=json_object, metavar='JSON', help='openai: further fields of requests')
+    what = 'lexicon: fitted by default where 20 or more training scenarios have a known state'
+    add('--prior', choices=('fitted', 'documented'), help=what)
+    what = (
+        'openai: who scores free text: the judge (default), nobody, another model of its endpoint'
+    )
+    add('--rubric-judge', metavar='judge|none|MODEL', help=what)
 
     add = parser.add_argument_group('the design').add_argument
     add('--arms', nargs='+', choices=ARMS, default=ARMS, help='(default: all three)')
@@ -74,8 +70,7 @@ def build_parser() -> Parser:
 
     add = parser.add_argument_group('asking').add_argument
     add('--concurrency', type=at_least(1), default=8, help='at most so many at a time (default: 8)')
-    add('--timeout', type=float, default=300.0,
-        help='seconds for an answer, from when it can be served (default: 300)')  # fmt: skip
+    add('--timeout', type=float, default=300.0, help='seconds for an answer, once it can be served')
     add('--retries', type=at_least(0), default=6, help='after an error (default: 6)')
     add('--max-calls', type=at_least(1), metavar='N', help='stop after so many requests for a set')
 

@@ -127,8 +127,7 @@ class Asking:
         self.scrub = getattr(self.judge, 'scrub', str)  # takes a judge's secrets out of a text
         self.asked, self.pace, self.jitter = Asked(), Pace(self.concurrency), random.Random(0)
         self.arrived, self.done, self.began = False, 0, time.monotonic()  # any reply; tasks done
-        # Since the last reply: questions given up, and, before any, connections refused.
-        self.failures = 0
+        self.failures = 0  # since the last reply; before any, refused connections count too
         # Requests under way, in the order of their start, with the time from when each is served:
         # from when those made before it have been answered.
         self.served: dict[asyncio.Task, float] = {}

@@ -131,10 +131,9 @@ def print_tables(metrics: dict) -> None:
     for line in [*lines, *(f'note: {note}' for note in metrics['notes'])]:
         console.print(line, markup=False)
     if metrics['total_tokens']:
-        console.print(
-            f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies over all runs '
-            f'with this cache; this run: {metrics["tokens"]} in {metrics["calls"]} requests'
-        )
+        total = f'{metrics["total_tokens"]} tokens in {metrics["total_replies"]} replies'
+        this = f'{metrics["tokens"]} in {metrics["calls"]} requests'
+        console.print(f'{total} over all runs with this cache; this run: {this}')
 
 
 def _print(console: Console, headers: list[str], rows: list[tuple[str, ...]]) -> bool:

@@ -286,12 +286,11 @@ def sessions_from_segments(paths: Sequence[Path], split: str = '') -> tuple[list
                 found = f'{row.label!r}, {row.end:g} s, {row.confidence:g}'
                 raise UserError(f'{path}: {wanted} were expected, not {found}')
             found[row.recording or path.stem].append(row)
-    sessions = [
+    return [
         replace(session, gestures=merge_windows(session.gestures), split=split)
         for name, rows in found.items()
         for session in recording_sessions(name, rows, {row.person for row in rows})
-    ]
-    return sessions, synthetic
+    ], synthetic
 
 
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:

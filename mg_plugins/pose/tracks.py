@@ -98,8 +98,7 @@ def skeleton_tracks(
         except UserError as error:
             raise UserError(str(error).replace(str(path), str(source))) from None
         clips = content['annotations']
-        layout = layout or content['meta'].get('layout')
-        if not layout:
+        if not (layout := layout or content['meta'].get('layout')):
             raise UserError(f'{source} does not name its joint layout: give --layout')
         if not fps and not all(clip.get('fps') for clip in clips):
             raise UserError(f'{source} does not say its frames a second: give --fps')
