@@ -183,7 +183,6 @@ def _findings(tally: Tally, metrics: dict[str, Any]) -> Iterator[str]:
             yield f'{counts[status]} of {counts.total() - counts[NOT_ASKED]} answers {what}.'
     if cut := sum(r['prompt_cut'] for r in tally.records):
         yield SAYS['cut prompts'].format(n=cut)
-    # Answers by position, a confidence that never varies, answers that never change.
     told = [r for r in tally.records if r['choice'] is not None]
     if len(told) >= ENOUGH:
         place, most = Counter(r['choice'] for r in told).most_common(1)[0]
@@ -195,7 +194,6 @@ def _findings(tally: Tally, metrics: dict[str, Any]) -> Iterator[str]:
     if {WITH, WITHOUT} <= set(tally.votes) and told and tally.known:
         if (tally.votes[WITH] == tally.votes[WITHOUT]).all():
             yield SAYS['no choice']
-    # Why intervals are missing or not to be trusted.
     subjects = metrics['subjects']
     gains = [c['gain'] for c in metrics['comparisons'].values()]
     if subjects == 1:

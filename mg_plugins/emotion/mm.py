@@ -102,10 +102,9 @@ class EmotionEvalHook(Hook):
                 outcome[0]['failed'] = 1.0
         # Rank 0 comes here in any case, so nobody waits for good.
         broadcast_object_list(outcome)
-        figures, message = outcome
-        if message:
-            message = f'Emotion evaluation ({place}) failed, the run goes on: {message}'
-            runner.logger.warning(message)
+        figures, why = outcome
+        if why:
+            runner.logger.warning(f'Emotion evaluation ({place}) failed, the run goes on: {why}')
         if metrics is not None:
             # NaN where there are none: the runner's log would repeat the last ones as this epoch's.
             prefix = 'synthetic/emotion' if synthetic else 'emotion'
