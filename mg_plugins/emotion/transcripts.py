@@ -127,7 +127,7 @@ def _cues(lines: Sequence[str], path: Path) -> Iterator[Utterance]:
         elif above and (said is None or line.isdecimal()):
             said = None  # the number or name of a cue
         elif said is None:
-            wanted = f'"00:00:01,000 {ARROW} 00:00:02,500" or the like was expected'
+            wanted = f'a line such as "00:00:01,000 {ARROW} 00:00:02,500" was expected'
             raise UserError(f'{where}: {wanted}, not {line[:60]!r}')
         else:
             said.append(line)
