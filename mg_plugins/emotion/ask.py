@@ -121,9 +121,8 @@ class Asking:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or not self.timeout > 0 or self.retries < 0:
-            numbers = f'{self.concurrency}, timeout {self.timeout}, retries {self.retries}'
-            wanted = 'at least 1, above 0 and at least 0 were expected'
-            raise UserError(f'concurrency {numbers}: {wanted}')
+            got = f'concurrency {self.concurrency}, timeout {self.timeout}, retries {self.retries}'
+            raise UserError(f'{got}: at least 1, above 0 and at least 0 were expected')
         self.scrub = getattr(self.judge, 'scrub', str)  # takes a judge's secrets out of a text
         self.asked, self.pace, self.jitter = Asked(), Pace(self.concurrency), random.Random(0)
         self.arrived, self.done, self.began = False, 0, time.monotonic()  # any reply; tasks done

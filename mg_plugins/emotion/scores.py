@@ -61,8 +61,7 @@ def score_evidence(
         found = _named(sentence, classes)
         named |= {(name, None) for *_, name in found}
         for match in TIME.finditer(sentence) if found else ():
-            # A time belongs to the class named nearest to it.
-            at = match.start()
+            at = match.start()  # a time belongs to the class named nearest to it
             name = min(found, key=lambda item, at=at: max(item[0] - at, at - item[1]))[2]
             named.add((name, int(match[1]) * 60 + float(match[2])))
         words = QUOTED.findall(sentence)

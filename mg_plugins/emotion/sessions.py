@@ -257,9 +257,8 @@ def sessions_from_predictions(
         for where, row in _csv_rows(path, PREDICTIONS):
             name = row.get('frame_dir') or f'{row["session"]} {row["start"]}-{row["end"]}'
             if name in clips:
-                advice = 'give files of different clips only (one seed of each fold)'
-                first = clips[name]['where']
-                raise UserError(f'{where}: clip {name!r} is already in {first}; {advice}')
+                first = f'{clips[name]["where"]}; give different clips only (one seed of each fold)'
+                raise UserError(f'{where}: clip {name!r} is already in {first}')
             score = _number(row, 'score', where)
             if not row['predicted_class'] or not 0 <= score <= 1:
                 wrong = f'a predicted_class and a probability, not {row["predicted_class"]!r}'

@@ -83,8 +83,7 @@ def skeleton_tracks(
             with zipfile.ZipFile(source) as file:
                 ours = 'record.npy' in file.namelist()
         if not ours:
-            # A folder of arrays, which are mapped into memory: hours of frames need little.
-            path = Path(folder) / 'recording.mg'
+            path = Path(folder) / 'recording.mg'  # mapped into memory: hours of frames need little
             kind = detect(Source(source))[0]
             known = READERS[kind].options if kind in READERS else ()
             wishes = {k: v for k, v in (('size', size), ('layout', layout)) if v and k in known}

@@ -179,8 +179,7 @@ def fit_prior(scenarios: Sequence[Scenario]) -> Prior:
         fold = affect(train)
         features[test, 1] = [fold.lean(labelled[i].gestures) for i in test]
     scale = features.std(axis=0)
-    # The same text everywhere has a deviation of rounding noise, not of 0.
-    scale[scale < 1e-9] = 1.0
+    scale[scale < 1e-9] = 1.0  # the same text everywhere deviates by rounding noise, not by 0
     model = LogisticRegression(C=C).fit(features / scale, pleasant)
     if model.coef_[0, 1] < 0:  # against their own log-odds: the sign of no link at all
         model.fit(features / scale * [1, 0], pleasant)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -171,10 +172,7 @@ class OpenAIJudge:
         """A text from outside without the key, also an escaped one, and writable as UTF-8."""
         key = self._key()
         if len(key) >= SHORTEST_KEY:
-            # As it is, or with any of its characters escaped as JSON, Python or a URL do.
-            letters = ((re.escape(letter), f'{ord(letter):02x}') for letter in key)
-            forms = (rf'(?:{a}|\\{{1,8}}(?:{a}|(?i:u00{n}|x{n}))|(?i:%{n}))' for a, n in letters)
-            text = re.sub(''.join(forms), '***', text)
+            text = _key_pattern(key).sub('***', text)
         return text.encode('utf-8', 'replace').decode()
 
     def _key(self) -> str:
@@ -246,6 +244,14 @@ class OpenAIJudge:
     def _said(self, text: str) -> str:
         # First without the key, then short: of a key that is cut in two nothing would be found.
         return ' '.join(self.scrub(text[:MOST_BODY]).split())[:300]
+
+
+@lru_cache(maxsize=8)
+def _key_pattern(key: str) -> re.Pattern:
+    """The key as it is, or with any of its characters escaped as JSON, Python or a URL do."""
+    letters = ((re.escape(letter), f'{ord(letter):02x}') for letter in key)
+    forms = (rf'(?:{a}|\\{{1,8}}(?:{a}|(?i:u00{n}|x{n}))|(?i:%{n}))' for a, n in letters)
+    return re.compile(''.join(forms))
 
 
 async def _bounded(response: Any) -> bytes:
