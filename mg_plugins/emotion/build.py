@@ -72,10 +72,8 @@ def load_template(name_or_path: str | os.PathLike) -> Template:
     made = check(Template, read_json(path), str(path))
     taken = made.name in names and path.resolve().parent != FOLDER
     if taken or not re.fullmatch(r'[\w.-]+', made.name):
-        wanted = (
-            f'letters, digits, _, -, ., no name of a template of the package ({", ".join(names)})'
-        )
-        raise UserError(f'{path}, field name: {wanted} were expected, not {made.name!r}')
+        own = f'no name of a template of the package ({", ".join(names)}) were expected'
+        raise UserError(f'{path}, field name: letters, digits, _ - . and {own}, not {made.name!r}')
     if made.context.count(SLOT) != 1:
         raise UserError(f'{path}, field context: {SLOT} must stand in it, once')
     for part in ('name', 'option'):
