@@ -1,6 +1,5 @@
 """Write a file whole or not at all, and one lock a folder."""
 
-import glob
 import json
 import os
 import re
@@ -34,11 +33,7 @@ def replacing(path: str | os.PathLike, folder: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}')
-    if folder:
-        temporary.mkdir()
-    else:
-        # Made here, so that the mode is right from the start; whoever opens it keeps it.
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o666))
+    temporary.mkdir() if folder else temporary.touch(exist_ok=False)
     try:
         yield temporary
         if folder and path.exists():
@@ -116,7 +111,7 @@ def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[Non
 
 def _remove_leftovers(path: Path) -> None:
     form = re.compile(rf'\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}')
-    for other in path.parent.glob(f'.{glob.escape(path.name)}.*'):
+    for other in path.parent.iterdir():
         if match := form.fullmatch(other.name):
             try:
                 os.kill(int(match[1]), 0)

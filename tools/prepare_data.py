@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mg_plugins.data.prepare import Report
-    from mg_plugins.data.readers.common import Reject
+    from mg_plugins.data.readers.common import ClipError
 
 # More rejected clips than this are in the log only, which always lists every one.
 SHOWN_REJECTS = 50
@@ -100,9 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def print_rejects(rejects: list[Reject], limit: int, rest: str = '') -> None:
+def print_rejects(rejects: list[ClipError], limit: int, rest: str = '') -> None:
     """List rejected clips on stderr; what holds for several clips is said once, with the first."""
-    same: dict[tuple, list[Reject]] = {}
+    same: dict[tuple, list[ClipError]] = {}
     for reject in rejects:
         same.setdefault((reject.reason, reject.detail), []).append(reject)
     groups = list(same.values())

@@ -87,12 +87,9 @@ def save_annotations(
             known.add(annotation['frame_dir'])
             yield annotation
         for name, wanted in split.items():
-            unknown = [clip for clip in wanted if clip not in known]
-            if unknown:
-                raise AnnotationError(
-                    f'split {name!r} names {counted(len(unknown), "clips")} without annotation, '
-                    f'such as {unknown[0]!r}'
-                )
+            if unknown := [clip for clip in wanted if clip not in known]:
+                lacking = f'{counted(len(unknown), "clips")} without annotation'
+                raise AnnotationError(f'split {name!r} names {lacking}, such as {unknown[0]!r}')
         if not known and path.suffix != '.pkl':
             raise AnnotationError('there are no annotations to write')
 
@@ -133,17 +130,11 @@ def summarise(content: dict) -> dict:
             subjects.add(str(annotation['subject']))
         seen.append((checks.filled_scores(annotation) > 0).any((0, 1)))
     classes = max([len(meta.get('classes') or ()), *(label + 1 for label in labels)])
-    return dict(
-        clips=len(seen),
-        persons=persons,
-        joints=joints,
-        dims=dims,
-        class_counts=[labels[label] for label in range(classes)],
-        subjects=sorted(subjects),
-        splits={name: len(clips) for name, clips in content['split'].items()},
-        undetected=_undetected(np.array(seen), meta.get('layout')) if seen else {},
-        meta=meta,
-    )
+    counts = [labels[label] for label in range(classes)]
+    splits = {name: len(clips) for name, clips in content['split'].items()}
+    undetected = _undetected(np.array(seen), meta.get('layout')) if seen else {}
+    known = dict(clips=len(seen), persons=persons, joints=joints, dims=dims, class_counts=counts)
+    return known | dict(subjects=sorted(subjects), splits=splits, undetected=undetected, meta=meta)
 
 
 def _undetected(seen: np.ndarray, layout: Any) -> dict[str, float]:
@@ -166,8 +157,7 @@ def _undetected(seen: np.ndarray, layout: Any) -> dict[str, float]:
 def _load(path: Path) -> dict:
     _check_suffix(path)
     if not path.exists():
-        advice = 'tools/prepare_data.py writes one'
-        raise AnnotationError(f'annotation file {path} does not exist; {advice}')
+        raise AnnotationError(f'{path} does not exist; tools/prepare_data.py writes one')
     if path.suffix == '.mg':
         folder = ClipFolder(path)
         return dict(split=folder.split, annotations=folder, meta=folder.meta, notes=[])
@@ -185,25 +175,18 @@ def read_file(path: Path) -> dict:
     if isinstance(content, list):
         content = dict(annotations=content)
     if not isinstance(content, dict) or not isinstance(content.get('annotations'), list):
-        raise AnnotationError(
-            f'{path} holds no annotations: expected a dict with the key "annotations" (a list), or '
-            f'a list, got {checks.describe(content)}'
-        )
-    split, meta = _split_of(content, path), content.get('meta') or {}
+        expected = 'expected a dict with the key "annotations" (a list), or a list'
+        got = checks.describe(content)
+        raise AnnotationError(f'{path} holds no annotations: {expected}, got {got}')
+    split, meta = content.get('split'), content.get('meta') or {}
     if not isinstance(meta, dict):
         raise AnnotationError(f'{path}: "meta" is {checks.describe(meta)}, expected a dict')
-    return dict(split=split, annotations=content['annotations'], meta=meta)
-
-
-def _split_of(content: dict, where: Path) -> dict[str, list[str]]:
-    """The split of a file; names that are numbers become text, arrays and sets lists."""
-    split = content.get('split')
-    if split is None or (isinstance(split, (dict, list, tuple)) and not split):
-        return {}
-    if isinstance(split, dict):
+    if split is None or (isinstance(split, (list, tuple)) and not split):
+        split = {}
+    if isinstance(split, dict):  # names that are numbers become text, arrays and sets lists
         split = {_text(name): _listed(clips) for name, clips in split.items()}
-    _check_split_names(split, where)
-    return split
+    _check_split_names(split, path)
+    return dict(split=split, annotations=content['annotations'], meta=meta)
 
 
 def _listed(clips: Any) -> Any:
@@ -213,8 +196,7 @@ def _listed(clips: Any) -> Any:
 
 
 def _text(name: Any) -> Any:
-    whole = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
-    return str(name) if whole else name
+    return str(name) if type(name) is int or isinstance(name, np.integer) else name
 
 
 def _together(contents: list[dict], paths: list[Path], where: str) -> dict:

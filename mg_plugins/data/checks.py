@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
@@ -15,6 +15,7 @@ from mg_plugins.errors import counted
 from .layouts import LayoutError, get_layout, usual_coordinates
 from .unpickle import AnnotationError
 
+Split = dict[str, list[str]]  # names of clips by the name of the split
 # No picture has so many pixels and no room so many metres; squares of it fit into float32.
 LARGEST = 1e9
 MOST_CLASSES = 100_000
@@ -24,11 +25,11 @@ ONE_SIDED = 0.95
 
 def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
     """Annotations as float32, without empty clips; what can mean one thing is mended, and said."""
-    kept, empty, unknown = [], [], []
+    kept, odd = [], defaultdict(list)
     for annotation in annotations:
         keypoint = coordinates(annotation)
         if keypoint is not None and 0 in keypoint.shape[:2]:
-            empty.append(annotation.get('frame_dir'))
+            odd['clips without a person or a frame left out'].append(annotation.get('frame_dir'))
             continue
         kept.append(annotation)
         if keypoint is None:
@@ -43,15 +44,8 @@ def mended(annotations: list, meta: dict) -> tuple[list, list[str]]:
             annotation['keypoint'] = np.where(missing[..., None], np.float32(0), keypoint)
             if isinstance(score, np.ndarray) and score.shape == missing.shape:
                 annotation['keypoint_score'] = np.where(missing, np.float32(0), score)
-            unknown.append(annotation.get('frame_dir'))
-    notes = [
-        f'{counted(len(clips), what)}, such as {clips[0]}'
-        for what, clips in (
-            ('clips without a person or a frame left out', empty),
-            ('clips with NaN, taken for missing joints', unknown),
-        )
-        if clips
-    ]
+            odd['clips with NaN, taken for missing joints'].append(annotation.get('frame_dir'))
+    notes = [f'{counted(len(names), what)}, such as {names[0]}' for what, names in odd.items()]
     if _third_is_score(kept, meta.get('layout')):
         notes.append('the third channel is a detection score (0 to 1 beside pixels), taken as such')
         for annotation in kept:
@@ -82,17 +76,13 @@ def _third_is_score(annotations: list, layout: Any) -> bool:
     # Pixels are larger than 20 and metres are not, so it is a depth, or a normalised picture.
     with suppress(LayoutError):
         if 0 < largest <= 20 and usual_coordinates(get_layout(layout)) == 2:
-            raise AnnotationError(
-                f'clips of the layout {layout!r} have three coordinates, the third from 0 to 1: '
-                'where it is a score, give "keypoint" (M, T, V, 2) in pixels and "keypoint_score" '
-                '(M, T, V)'
-            )
+            remedy = 'if it is a score, give "keypoint" (M, T, V, 2) in pixels and "keypoint_score"'
+            what = f'clips of the layout {layout!r} have a third coordinate from 0 to 1'
+            raise AnnotationError(f'{what}: {remedy} (M, T, V)')
     return largest > 20
 
 
-def checked_split(
-    split: Mapping[str, Collection[str]], known: Collection[str], where: Any
-) -> tuple[dict[str, list[str]], list[str]]:
+def checked_split(split: Mapping, known: Collection, where: Any) -> tuple[Split, list[str]]:
     """Every clip once, without absent ones, and notes; training clips in a test are refused."""
     checked, notes = {}, []
     for name, clips in split.items():
@@ -111,10 +101,8 @@ def checked_split(
     for one, other in combinations(checked, 2):
         both = set(checked[one]) & set(checked[other])
         if both and 'train' in one + other and protocol[one] == protocol[other]:
-            raise AnnotationError(
-                f'{where}: {counted(len(both), "clips are")} in split {one!r} and in split '
-                f'{other!r}, such as {min(both)!r}; take them out of one'
-            )
+            what = f'{counted(len(both), "clips are")} in split {one!r} and in split {other!r}'
+            raise AnnotationError(f'{where}: {what}, such as {min(both)!r}; take them out of one')
     return checked, notes
 
 
@@ -122,11 +110,9 @@ def check_classes(clips: Sequence[dict], labels: np.ndarray, classes: int, where
     """Refuse labels (N,) beyond the classes, if their number is known (not 0)."""
     beyond = np.flatnonzero(labels >= classes) if classes else ()
     if len(beyond):
-        clip = clips[int(beyond[0])]
-        raise AnnotationError(
-            f'{where}: clip {clip["frame_dir"]!r} has label {clip["label"]}, but there are '
-            f'{classes} classes, counted from 0; where labels are counted from 1, subtract 1'
-        )
+        clip, remedy = clips[int(beyond[0])], 'where labels are counted from 1, subtract 1'
+        what = f'has label {clip["label"]}, but there are {classes} classes, counted from 0'
+        raise AnnotationError(f'{where}: clip {clip["frame_dir"]!r} {what}; {remedy}')
 
 
 def check_labels(content: dict, labels: np.ndarray, where: Any) -> list[str]:
@@ -150,29 +136,18 @@ def each(annotations: Iterable[dict], where: str | os.PathLike) -> Iterator[dict
         fields = annotation if isinstance(annotation, dict) else {}
         name = fields.get('frame_dir', fields.get('filename'))
         if not isinstance(name, str):
-            raise AnnotationError(
-                f'{where}: annotation {number} is {describe(annotation)}, expected a dict with a '
-                '"frame_dir" text'
-            )
+            what = f'{describe(annotation)}, expected a dict with a "frame_dir" text'
+            raise AnnotationError(f'{where}: annotation {number} is {what}')
         annotation.setdefault('frame_dir', name)
-        wrong = (
-            'another clip has the same name' if name in seen else next(problems(annotation), None)
-        )
-        if not wrong:
-            shape = annotation['keypoint'].shape[2:]
-            joints = joints or shape
-            if shape != joints:
-                wrong = (
-                    f'{shape[0]} joints with {shape[1]} coordinates, but the clips before it have '
-                    f'{joints[0]} with {joints[1]}'
-                )
-        if wrong:
+        twice = 'another clip has the same name' if name in seen else None
+        if wrong := twice or next(problems(annotation, joints), None):
             raise AnnotationError(f'{where}: clip {name!r} (annotation {number}): {wrong}')
+        joints = annotation['keypoint'].shape[2:]
         seen.add(name)
         yield annotation
 
 
-def problems(annotation: dict) -> Iterator[str]:
+def problems(annotation: dict, joints: tuple[int, ...] | None = None) -> Iterator[str]:
     """What is wrong with one annotation: take the first alone. Turns numpy integers into int."""
     for key in ('label', 'keypoint_score', 'segments', 'frame_times', 'fps'):
         if key in annotation and annotation[key] is None:
@@ -182,10 +157,8 @@ def problems(annotation: dict) -> Iterator[str]:
             annotation[key] = int(annotation[key])
     label, keypoint = annotation.get('label', 0), annotation.get('keypoint')
     if not _is_label(label):
-        yield (
-            f'"label" is {label!r}, expected an integer from 0, below {MOST_CLASSES}; leave it out '
-            'where it is not known'
-        )
+        expected = f'expected an integer from 0, below {MOST_CLASSES}'
+        yield f'"label" is {label!r}, {expected}; leave it out where it is not known'
     shape = keypoint.shape if isinstance(keypoint, np.ndarray) else ()
     if len(shape) != 4 or 0 in shape or shape[3] not in (2, 3) or keypoint.dtype.kind != 'f':
         yield f'"keypoint" is {describe(keypoint)}, expected floats of shape (M, T, V, 2 or 3)'
@@ -215,10 +188,11 @@ def problems(annotation: dict) -> Iterator[str]:
         ends = [segment.get(key) for key in ('start', 'end')] if isinstance(segment, dict) else []
         fine = [type(end) for end in ends] == [int, int] and _is_label(segment.get('label'))
         if not fine or not 0 <= ends[0] < ends[1] <= frames:
-            yield (
-                f'a segment is {segment!r}, expected dict(label, start, end) of integers, end '
-                f'exclusive, within {frames} frames'
-            )
+            expected = f'dict(label, start, end) of integers, end exclusive, within {frames} frames'
+            yield f'a segment is {segment!r}, expected {expected}'
+    if joints not in (None, shape[2:]):
+        own, others = ('{} joints with {} coordinates'.format(*one) for one in (shape[2:], joints))
+        yield f'{own}, but the clips before it have {others}'
 
 
 def _is_label(value: Any) -> bool:
@@ -253,8 +227,6 @@ def one_sided(annotations: Iterable[dict], layout: Any) -> list[str]:
         for side, other in (('left', right), ('right', left)):
             if shown and np.count_nonzero(other) <= (1 - ONE_SIDED) * shown:
                 found[side] += 1
-    return [
-        counted(count, f'clips show the {side} side of the body alone in {ONE_SIDED:.0%} of')
-        + ' their frames or more; the joints of the other side are missing'
-        for side, count in found.items()
-    ]
+    alone = f'side of the body alone in {ONE_SIDED:.0%} of their frames or more'
+    lacking = 'the joints of the other side are missing'
+    return [counted(n, f'clips show the {side} {alone}; {lacking}') for side, n in found.items()]

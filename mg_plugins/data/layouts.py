@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,10 +47,8 @@ class Layout:
         joints = self.joints
         if isinstance(joints, int):
             joints = [f'joint{j}' for j in range(joints)]
-        if isinstance(joints, str) or not all(isinstance(joint, str) for joint in joints):
-            self._refuse(": 'joints' is a list of names or their number")
-        if not joints:
-            self._refuse(' has no joints')
+        if isinstance(joints, str) or not joints or not all(isinstance(j, str) for j in joints):
+            self._refuse(": 'joints' is a list of names or their number, at least one")
         self._refuse_repeated(joints, ' names {} more than once')
         self._set(joints=tuple(joints))
         for key in ('bones', 'pairs'):
@@ -102,18 +100,14 @@ class Layout:
     @property
     def parents(self) -> tuple[int, ...]:
         """Parent of every joint (V), by its first bone; a joint without one points to itself."""
-        parents = list(range(self.num_joints))
-        for child, parent in reversed(self.bones):
-            parents[child] = parent
-        return tuple(parents)
+        parent = dict(reversed(self.bones))
+        return tuple(parent.get(joint, joint) for joint in range(self.num_joints))
 
     @property
     def swap(self) -> tuple[int, ...]:
         """Permutation (V) that exchanges left and right: ``keypoint[..., swap, :]``."""
-        order = list(range(self.num_joints))
-        for left, right in self.pairs:
-            order[left], order[right] = right, left
-        return tuple(order)
+        other = dict(self.pairs) | {right: left for left, right in self.pairs}
+        return tuple(other.get(joint, joint) for joint in range(self.num_joints))
 
     def index(self, joint: str | int) -> int:
         """Index of a joint given by name or index."""
@@ -136,17 +130,7 @@ class Layout:
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able dict that `get_layout` turns back into this layout."""
-        names = self.joints
-        return dict(
-            name=self.name,
-            joints=list(names),
-            bones=[[names[child], names[parent]] for child, parent in self.bones],
-            centre=names[self.centre],
-            pairs=[[names[left], names[right]] for left, right in self.pairs],
-            regions={part: [names[j] for j in joints] for part, joints in self.regions.items()},
-            note=self.note,
-            tree=self.tree,
-        )
+        return asdict(self)
 
 
 _registered: dict[str, Layout] = {}
@@ -185,17 +169,14 @@ def get_layout(layout: str | Mapping | os.PathLike | Layout) -> Layout:
     if isinstance(layout, Mapping):
         return _from_dict(layout)
     if not isinstance(layout, (str, os.PathLike)):
-        raise LayoutError(
-            f'a layout is a name, a dict, a JSON file or a Layout, not {type(layout).__name__}'
-        )
+        kind = type(layout).__name__
+        raise LayoutError(f'a layout is a name, a dict, a JSON file or a Layout, not {kind}')
     known, path = _known(str(layout)), Path(layout)
     if known is not None:
         return known
     if path.suffix != '.json':
-        raise LayoutError(
-            f'no layout is called {str(layout)!r}; known are {", ".join(layout_names())}. '
-            'Give a dict or the path of a .json file for one of your own.'
-        )
+        known = f'{", ".join(layout_names())}; or give a dict or .json file of your own'
+        raise LayoutError(f'no layout is called {str(layout)!r}; known are {known}')
     try:
         entry = read_json(path)
     except UserError as error:
@@ -231,11 +212,8 @@ def _from_dict(entry: Mapping) -> Layout:
 
 @cache
 def _table() -> dict:
-    """Joints across layouts, `relayout.json`; an entry for a left joint holds for the right one.
-
-    ``common``: a name to the name that all layouts share; ``own``: where a layout means something
-    else by a name; ``made``: joints made from the middle of others, the first choice that is there.
-    """
+    """Joints across layouts, `relayout.json`; an entry for a left joint holds for the right one."""
+    # ``made``: joints made from the middle of others, the first choice that is there.
     left = read_table('data/relayout.json')
     right = json.loads(json.dumps(left).replace('left_', 'right_'))
     own = {layout: right['own'][layout] | names for layout, names in left['own'].items()}
@@ -254,10 +232,8 @@ def common_names(layout: Layout) -> dict[str, int]:
     for index, joint in enumerate(layout.joints):
         name = own.get(joint) or common.get(joint, joint)
         if name in found:
-            raise LayoutError(
-                f'joints {layout.joints[found[name]]!r} and {joint!r} of layout {layout.name!r} '
-                f'are both taken for {name!r}; rename one of them'
-            )
+            both = f'{layout.joints[found[name]]!r} and {joint!r} of layout {layout.name!r}'
+            raise LayoutError(f'joints {both} are both taken for {name!r}; rename one of them')
         found[name] = index
     return found
 
@@ -286,10 +262,9 @@ def joint_parts(source: Layout, target: Layout) -> list[dict[int, float]]:
 
     made = [parts(name) for name in common_names(target)]
     if not any(made):
-        raise LayoutError(
-            f'layouts {source.name!r} and {target.name!r} have no joint in common: '
-            f'{", ".join(source.joints)} against {", ".join(target.joints)}'
-        )
+        joints = f'{", ".join(source.joints)} against {", ".join(target.joints)}'
+        names = f'{source.name!r} and {target.name!r}'
+        raise LayoutError(f'layouts {names} have no joint in common: {joints}')
     return made
 
 

@@ -27,11 +27,8 @@ def recognition_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, flo
         raise ValueError('there are no clips to evaluate: is the split empty?')
     finite = np.isfinite(scores).all(1)
     if not finite.all():
-        _log.warning(
-            'the scores of %d of %d clips are not finite, so the model has diverged; these clips '
-            'count as wrong',
-            *((~finite).sum(), len(labels)),
-        )
+        what = f'scores of {(~finite).sum()} of {len(labels)} clips are not finite'
+        _log.warning('the %s, so the model has diverged; these clips count as wrong', what)
     elif scores.shape[1] > 1 and (np.ptp(scores, axis=1) == 0).all():
         _log.warning('every clip has the same score for all classes: the model tells none apart')
     order = np.argsort(-scores, axis=1, kind='stable')

@@ -35,8 +35,9 @@ from mg_plugins.files import write_json
 from .annotations import SUFFIXES, save_annotations, summarise
 from .checks import checked_split, one_sided
 from .readers import READERS, common, detect
-from .readers.common import Clip, FormatError, Parsed, Plan, Reader, Reject, require
+from .readers.common import Clip, ClipError, FormatError, Parsed, Plan, Reader, require
 from .readers.sources import Source
+from .readers.takes import UNITS
 from .storage import ARRAYS
 
 # Jobs that are handed out ahead of the one whose result is taken next, for each worker.
@@ -46,7 +47,7 @@ AHEAD = 4
 class PrepareError(UserError):
     """Nothing was written: no clip could be used, or `strict` met one of the `rejects`."""
 
-    def __init__(self, message: str, rejects: list[Reject]):
+    def __init__(self, message: str, rejects: list[ClipError]):
         super().__init__(message)
         self.rejects = rejects
 
@@ -66,7 +67,7 @@ class Report:
     layout: str
     undetected: dict[str, float]
     options: dict[str, Any]
-    rejects: list[Reject]
+    rejects: list[ClipError]
     notes: list[str]
     seconds: float
 
@@ -134,10 +135,14 @@ def prepare(
     require(not unknown, f'{reader.name} has no option {unknown}; its options: {known}')
     needed = f'{reader.name} needs a source. Expected: {reader.expects}'
     require(source or not reader.needs_source, needed)
-    require(workers is None or workers > 0, f'--workers {workers} must be at least 1')
     out, options = check_out(out, reader, source), reader.options | options
-
     given = options | dict(format=reader.name)
+    for name in ('workers', 'max_persons', 'max_score', 'fps'):
+        number, flag = dict(given, workers=workers).get(name), name.replace('_', '-')
+        require(number is None or 0 < number < 1e6, f'--{flag} {number} must be above 0')
+    unit = given.get('unit')
+    require(unit in (None, *UNITS), f'--unit {unit} must be one of {", ".join(UNITS)}')
+
     plan = reader.plan(Source(source, [out, log_of(out)]) if source else None, given)
     rejects, notes, counts, found, twice = list(plan.rejects), list(plan.notes), Counter(), {}, []
     spool = Spool(existing_parent(out)) if out.suffix == '.mg' else None
@@ -147,7 +152,8 @@ def prepare(
             first = found.setdefault(clip.name, clip)
             if first is not clip:
                 kept = f'kept: {common.place(first.file, first.line)}'
-                twice.append(Reject(clip.name, clip.file, clip.line, common.DUPLICATE, kept))
+                where = common.DUPLICATE, clip.line, clip.file, clip.name
+                twice.append(ClipError(kept, *where))
             elif spool:
                 with writing(out, rejects):
                     spool.put(clip.annotation)
@@ -203,7 +209,7 @@ def prepare(
 
 
 @contextmanager
-def writing(out: Path, rejects: list[Reject]) -> Iterator[None]:
+def writing(out: Path, rejects: list[ClipError]) -> Iterator[None]:
     """An error of the disk in this block is one that names the output."""
     try:
         yield
@@ -292,8 +298,7 @@ def run_jobs(reader: Reader, plan: Plan, workers: int | None) -> Iterator[Parsed
         interrupted = False
     except BrokenProcessPool:
         interrupted = False
-        message = 'a worker process died, perhaps out of memory; try --workers 1'
-        raise PrepareError(message, []) from None
+        raise PrepareError('a worker process died (of memory?): try --workers 1', []) from None
     finally:
         # The pool's own thread must not be left behind: a later fork beside it could hang.
         pool.shutdown(wait=not interrupted, cancel_futures=True)

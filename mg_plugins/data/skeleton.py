@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mg_plugins.files import read_table
+
 from .arrays import positive, take_joints
 from .layouts import Layout
 
@@ -14,13 +16,8 @@ FEATURES = ('joint', 'bone', 'joint_motion', 'bone_motion')
 
 # Lengths as shares of body height, after Drillis and Contini (in D. A. Winter, Biomechanics and
 # Motor Control of Human Movement). Several estimates of one size survive missing joints.
-SHOULDER_WIDTH = 0.259
-LIMBS = {'shoulder elbow': 0.186, 'elbow wrist': 0.146, 'hip knee': 0.245, 'knee ankle': 0.246}
-SEGMENTS = {('left_shoulder', 'right_shoulder'): SHOULDER_WIDTH} | {
-    tuple(f'{side}_{joint}' for joint in limb.split()): share
-    for limb, share in LIMBS.items()
-    for side in ('left', 'right')
-}
+SEGMENTS = {tuple(k.split()): v for k, v in read_table('data/relayout.json')['limbs'].items()}
+SHOULDER_WIDTH = SEGMENTS['left_shoulder', 'right_shoulder']
 
 
 def detected_joints(keypoint: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:

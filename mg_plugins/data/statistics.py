@@ -39,10 +39,8 @@ def bootstrap_difference(
     first, second, totals = (np.asarray(a, float) for a in (first, second, totals))
     shapes = first.shape[1:], second.shape[1:], totals.shape
     if first.ndim != 2 or totals.ndim != 1 or len(set(shapes)) > 1:
-        raise ValueError(
-            f'counts must be (seeds, subjects) over the same subjects, got {first.shape}, '
-            f'{second.shape} and totals {totals.shape}'
-        )
+        got = f'{first.shape}, {second.shape} and totals {totals.shape}'
+        raise ValueError(f'counts must be (seeds, subjects) over the same subjects, got {got}')
     value, clusters = (second.mean(0).sum() - first.mean(0).sum()) / totals.sum(), len(totals)
     if min(len(first), len(second), clusters) < 2:
         return dict(value=float(value), low=None, high=None)

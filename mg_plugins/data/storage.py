@@ -22,13 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from mg_plugins.files import read_json, replacing, write_json
+from mg_plugins.files import read_json, replacing
 
-from .checks import problems
+from .checks import Split, problems
 from .unpickle import AnnotationError
 
 ARRAYS = ('keypoint', 'keypoint_score')
-# Fields that a .mg folder does not keep in a clip's line.
 _APART = (*ARRAYS, 'frame_dir', 'label', 'total_frames')
 VERSION = 1
 # A packed .npz may not become more than so many times its size.
@@ -119,9 +118,7 @@ def clip_labels(clips: Sequence[dict]) -> np.ndarray:
     return np.array([clip.get('label', -1) for clip in clips], dtype=np.int64)
 
 
-def save_folder(
-    path: Path, split: dict[str, list[str]], annotations: Iterable[dict], meta: dict
-) -> None:
+def save_folder(path: Path, split: Split, annotations: Iterable[dict], meta: dict) -> None:
     """Write a ``.mg`` folder whole or not at all, taking the clips one by one."""
     if path.exists() and not (path / 'index.json').is_file():
         raise AnnotationError(f'{path} is there and is no folder of clips: choose another name')
@@ -152,7 +149,7 @@ def save_folder(
         rows = {name: row for row, name in enumerate(names)}
         split = {name: [rows[clip] for clip in wanted] for name, wanted in split.items()}
         index = dict(version=VERSION, names=names, split=split, meta=meta)
-        write_json(temporary / 'index.json', index, indent=None)
+        (temporary / 'index.json').write_bytes(_json(index) + b'\n')
 
 
 def save_npz(path: Path, content: dict) -> None:
@@ -173,9 +170,7 @@ def save_npz(path: Path, content: dict) -> None:
 def load_npz(path: Path) -> dict:
     """Read the ``.npz`` form; clips are views of the two large arrays."""
     try:
-        check_zip(path)
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
+        stored = read_arrays(path)
         content = json.loads(stored['record'].tobytes().decode())
         records, shape, offset = content['annotations'], stored['shape'], stored['offset']
         keypoint, score = (stored[key] for key in ARRAYS)
@@ -191,8 +186,8 @@ def load_npz(path: Path) -> dict:
     return content
 
 
-def check_zip(path: Path) -> None:
-    """Refuse arrays that claim more than they have, or unpack to more than the file warrants."""
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file that hold what they claim, and do not unpack to too much."""
     with zipfile.ZipFile(path) as file:
         members = file.infolist()
         most = _MOST_UNPACKED * path.stat().st_size + 2**20
@@ -208,6 +203,8 @@ def check_zip(path: Path) -> None:
                 size = math.prod(map(int, shape)) * dtype.itemsize
                 if size + array.tell() != member.file_size:
                     raise ValueError(f'{member.filename} is not as large as its header says')
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _unpacked(record: dict, keypoint: np.ndarray, score: np.ndarray, shape: Sequence[int]) -> None:

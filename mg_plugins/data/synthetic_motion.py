@@ -248,11 +248,6 @@ class BodyMotion:
             foot = foot + step * (self.course * (1 + 0.5 * self.beat))[..., None]
         pole = np.array([0, 0.3, 1.0]) + 0 * hip
         knee, ankle = two_bone_ik(hip, foot, size['thigh'], size['shank'], pole)
-        return dict(
-            hip=hip,
-            knee=knee,
-            ankle=ankle,
-            heel=ankle + (0, -0.06, -0.05),
-            foot=ankle + (0, -0.06, 0.16),
-            small_toe=ankle + mirror * (0.05, -0.06, 0.13),
-        )
+        heel, toe = ankle + (0, -0.06, -0.05), ankle + (0, -0.06, 0.16)
+        small_toe = ankle + mirror * (0.05, -0.06, 0.13)
+        return dict(hip=hip, knee=knee, ankle=ankle, heel=heel, foot=toe, small_toe=small_toe)

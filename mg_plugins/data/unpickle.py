@@ -21,8 +21,7 @@ import numpy as np
 from mg_plugins.errors import UserError
 
 _NUMBERS_AND_TEXT = 'biufcSU'
-_CODES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
-NUMBERS = {type(np.dtype(code)): code for code in _CODES}
+NUMBERS = {type(np.dtype(code)): code for code in 'b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8'.split()}
 # numpy 2 renamed the package; files of both kinds are about.
 CORES = ('numpy.core', 'numpy._core')
 _DEEPEST = 50
@@ -68,10 +67,7 @@ def _walk(program: mmap.mmap) -> None:
 
 
 class _Inert:
-    """A function that pickle can call but not write into.
-
-    All of a file may be given ``left`` bytes and items together, so that none is copied forever.
-    """
+    """A function that pickle can call, with ``left`` bytes and items a file, but not write into."""
 
     __slots__ = ('_call', '_left')
 
@@ -209,11 +205,10 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._known:
-            raise AnnotationError(
-                f'{self._path} was refused: it names {module[:80]}.{name[:80]}, and annotations '
-                'may hold numbers, text, built-in containers and numpy arrays only. Do not load it '
-                'with anything else unless you trust its author.'
-            )
+            allowed = 'numbers, text, built-in containers and numpy arrays'
+            what = f'it names {module[:80]}.{name[:80]}, and annotations hold {allowed} only'
+            remedy = 'load it with nothing else unless you trust its author'
+            raise AnnotationError(f'{self._path} was refused: {what}; {remedy}')
         return self._known[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -221,11 +216,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Plain:
-    """Replaces stand-ins inside containers by plain arrays; lists and dicts keep their identity.
-
-    A container in many places is visited once and counts in each: lists inside lists are refused
-    where writing them out would fill the memory.
-    """
+    """Replaces stand-ins in containers by plain arrays; at most ``most`` values, spelled out."""
 
     def __init__(self, most: int) -> None:
         self.most, self.done = most, {}

@@ -16,10 +16,8 @@ def resolve_counts(counts: str | Sequence[int]) -> torch.Tensor:
     counts = class_counts(counts) if isinstance(counts, str) else counts
     counts = torch.as_tensor(counts, dtype=torch.float32)
     if counts.dim() != 1 or (counts < 1).any():
-        raise ValueError(
-            f'counts must be one positive number a class, got {counts.tolist()}; '
-            'merge empty classes or give them a count of 1'
-        )
+        what = f'counts must be one positive number a class, got {counts.tolist()}'
+        raise ValueError(f'{what}; merge empty classes or give them a count of 1')
     return counts
 
 
@@ -57,9 +55,8 @@ class LongTailLoss(nn.Module):
     def forward(self, cls_score: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Loss (scalar) of scores (N, K) against labels (N,) or soft labels (N, K)."""
         if cls_score.shape[1] != len(self.shift):
-            raise ValueError(
-                f'the head scores {cls_score.shape[1]} classes but counts has {len(self.shift)}'
-            )
+            scored, known = cls_score.shape[1], len(self.shift)
+            raise ValueError(f'the head scores {scored} classes but counts has {known}')
         loss = F.cross_entropy(
             cls_score + self.shift, label, self.weight, label_smoothing=self.label_smoothing
         )
@@ -81,9 +78,8 @@ def embed_names(names: str | Sequence[str], dim: int = 16) -> torch.Tensor:
         names = get_classes(names)
     words = [f' {name.lower()} ' if isinstance(name, str) else '' for name in names]
     if not words or not all(map(str.strip, words)) or len(set(words)) < len(words) or dim < 1:
-        raise UserError(
-            f'names must be different texts, one a class, and dim at least 1: got {names!r}, {dim}'
-        )
+        expected = 'names must be different texts, one a class, and dim at least 1'
+        raise UserError(f'{expected}: got {names!r}, {dim}')
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     table = TfidfVectorizer(analyzer='char', ngram_range=(2, 4)).fit_transform(words).toarray()

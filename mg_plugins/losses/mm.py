@@ -6,7 +6,6 @@ import torch
 from mmaction.models.heads import GCNHead
 from mmaction.registry import MODELS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -29,7 +28,7 @@ class HeadAlone(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Freeze all but the head; draw the head's weights anew unless the run is resumed."""
-        model = self._model(runner)
+        model = getattr(runner.model, 'module', runner.model)
         model.requires_grad_(False)
         model.cls_head.requires_grad_(True)
         if runner.iter == 0:
@@ -38,12 +37,9 @@ class HeadAlone(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Keep what is frozen as it is in a test."""
-        model = self._model(runner)
+        model = getattr(runner.model, 'module', runner.model)
         model.eval()
         model.cls_head.train()
-
-    def _model(self, runner: Runner) -> Any:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @MODELS.register_module()
@@ -59,11 +55,9 @@ class MGNamesHead(GCNHead):
         if not names:
             raise UserError("MGNamesHead needs names: cls_head.names.names=imigue, or ['wave', …]")
         self.names = NameLoss(self.in_channels, **names)
-        if len(self.names.names) != self.num_classes:
-            raise UserError(
-                f'{len(self.names.names)} names were given for {self.num_classes} classes: list '
-                'one name a class in cls_head.names.names'
-            )
+        if (given := len(self.names.names)) != self.num_classes:
+            what = f'{given} names were given for {self.num_classes} classes'
+            raise UserError(f'{what}: list one name a class in cls_head.names.names')
 
     def loss(self, feats: torch.Tensor, data_samples: list, **kwargs) -> dict[str, torch.Tensor]:
         """Losses of ``GCNHead`` and ``loss_names``, from feature maps (N, M, C, T, V)."""

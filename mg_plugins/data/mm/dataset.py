@@ -80,10 +80,8 @@ class MGPoseDataset(PoseDataset):
             )
         layout, joints = self.layout, clips[0]['keypoint'].shape[2]
         if layout is not None and layout.num_joints != joints:
-            raise AnnotationError(
-                f'{self.ann_file} has {joints} joints, but layout {layout.name!r} has '
-                f'{layout.num_joints}'
-            )
+            known = f'layout {layout.name!r} has {layout.num_joints}'
+            raise AnnotationError(f'{self.ann_file} has {joints} joints, but {known}')
         known = self.num_classes or len(self.classes or ())
         check_classes(clips, clip_labels(clips), known, self.ann_file)
         return clips
@@ -105,10 +103,8 @@ class MGPoseDataset(PoseDataset):
             bare = keep & (labels < 0)
             keep &= ~bare
             if bare.any() and keep.any():
-                _log.warning(
-                    '%s, split %r: %d clips without a label are left out, %d are kept',
-                    *(self.ann_file, self.split, bare.sum(), keep.sum()),
-                )
+                what = f'{bare.sum()} clips without a label are left out, {keep.sum()} are kept'
+                _log.warning('%s, split %r: %s', self.ann_file, self.split, what)
         chosen = np.flatnonzero(keep)
         if self.share is not None:
             own = draw_labelled(labels[chosen], names[chosen], self.share, self.share_seed)
@@ -121,10 +117,9 @@ class MGPoseDataset(PoseDataset):
         excluded = set(self.exclude_subjects or ())
         asked = excluded | set(self.subjects or ())
         if not asked <= present:
-            raise AnnotationError(
-                f'{self.ann_file}, split {self.split!r}: no clips of subjects '
-                f'{sorted(asked - present)}; it has {sorted(present) or "no subjects"}'
-            )
+            where = f'{self.ann_file}, split {self.split!r}'
+            lacking, has = sorted(asked - present), sorted(present) or 'no subjects'
+            raise AnnotationError(f'{where}: no clips of subjects {lacking}; it has {has}')
         wanted = (present if self.subjects is None else set(self.subjects)) - excluded
         return np.array([subject in wanted for subject in own], bool)
 
@@ -181,10 +176,9 @@ def dataset_labels(dataset) -> np.ndarray:
         infos = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
         labels = [info.get('label', -1) for info in infos]
     if labels is None:
-        raise TypeError(
-            f'class-balanced sampling needs the labels of {type(dataset).__name__}: use '
-            'MGPoseDataset, another MMEngine dataset, or give it a property "labels"'
-        )
+        remedy = 'use MGPoseDataset, another MMEngine dataset, or give it a property "labels"'
+        kind = type(dataset).__name__
+        raise TypeError(f'class-balanced sampling needs the labels of {kind}: {remedy}')
     return np.asarray(labels, dtype=np.int64)
 
 
@@ -212,12 +206,9 @@ class MGClassBalancedSampler(DefaultSampler):
             raise ValueError(f'power is {power}, expected 0 (no balancing) to 1 (equal classes)')
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
         self.power, self.labels = power, dataset_labels(dataset)
-        bare = int((self.labels < 0).sum())
-        if bare:
-            raise UserError(
-                f'class-balanced sampling needs labels; {bare} of {len(self.labels)} clips have '
-                'none: give MGPoseDataset labelled=True, which keeps the others'
-            )
+        if bare := int((self.labels < 0).sum()):
+            what = f'class-balanced sampling needs labels; {bare} of {len(self.labels)} clips have'
+            raise UserError(f'{what} none: MGPoseDataset(labelled=True) keeps the others')
         weights = np.bincount(self.labels)[self.labels].astype(np.float64) ** -power
         self.expected = weights * (len(weights) / weights.sum())
 

@@ -107,11 +107,9 @@ class MGRelayout(BaseTransform):
                 if dims < self.coordinates
                 else 'project the joints into the picture plane, y downwards, and prepare those'
             )
-            raise LayoutError(
-                f'clip {results.get("frame_dir")!r} of layout {self.source.name!r} has {dims} '
-                f'coordinates a joint, {self.coordinates} were expected for layout '
-                f'{self.target.name!r}: {advice}'
-            )
+            what = f'clip {results.get("frame_dir")!r} of layout {self.source.name!r} has {dims}'
+            wanted = f'{self.coordinates} were expected for layout {self.target.name!r}'
+            raise LayoutError(f'{what} coordinates a joint, {wanted}: {advice}')
         results['keypoint'], results['keypoint_score'] = relayout(
             keypoint, results.get('keypoint_score'), self.parts
         )
@@ -126,10 +124,9 @@ def _keypoint(results: dict, layout: Layout) -> np.ndarray:
     keypoint = np.asarray(results['keypoint']).astype(np.float32, copy=False)
     shape = keypoint.shape
     if len(shape) != 4 or shape[2] != layout.num_joints or shape[3] not in (2, 3):
-        raise LayoutError(
-            f'clip {results.get("frame_dir")!r} has keypoint of shape {shape}, expected '
-            f'(persons, frames, {layout.num_joints}, 2 or 3) for layout {layout.name!r}'
-        )
+        expected = f'(persons, frames, {layout.num_joints}, 2 or 3) for layout {layout.name!r}'
+        what = f'clip {results.get("frame_dir")!r} has keypoint of shape {shape}'
+        raise LayoutError(f'{what}, expected {expected}')
     return keypoint
 
 

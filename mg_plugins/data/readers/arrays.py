@@ -10,10 +10,10 @@ import numpy as np
 from mg_plugins.data.annotations import AnnotationError, read_file
 from mg_plugins.data.checks import coordinates, describe
 from mg_plugins.data.layouts import get_layout, usual_coordinates
-from mg_plugins.data.storage import check_zip
+from mg_plugins.data.storage import read_arrays
 
 from . import common, tables, takes
-from .common import Clip, ClipError, FormatError, Options, Parsed, Plan, expect, require
+from .common import BEYOND_FILE, NON_NUMERIC, Clip, ClipError, Parsed, Plan, expect, require
 from .sources import Source
 from .tables import collect as collect
 
@@ -21,7 +21,6 @@ CLIPS_A_JOB = 512
 INTEGER = (int, np.integer)
 LISTS = (list, tuple, np.ndarray)
 PLAIN = (str, int, float, bool, np.generic)
-KNOWN_META = ('layout', 'classes')
 NUMBERS = ('label', 'total_frames', 'start', 'end')
 PER_CLIP = ('keypoint', 'keypoint_score', 'clip', 'split', 'fps', *NUMBERS, *tables.TEXTS)
 # What `read_clip` decides on by itself.
@@ -29,7 +28,7 @@ KEPT_APART = {'keypoint', 'keypoint_score', 'label', 'size', 'clip', 'split', 'f
               'total_frames', 'img_shape', 'original_shape'}  # fmt: skip
 
 
-def plan(source: Source, options: Options) -> Plan:
+def plan(source: Source, options: common.Options) -> Plan:
     """Jobs of some clips each; decides what holds for all clips."""
     npz, plan = options['format'] == 'npz', Plan([])
     rows, said = (load_arrays if npz else load_pickles)(source, plan), plan.context
@@ -53,20 +52,17 @@ def plan(source: Source, options: Options) -> Plan:
     known = get_layout(layout)
     detail = f'keypoint has {joints} joints, the layout {known.name} {known.num_joints}'
     require(known.num_joints == joints, f'{source}: {detail}')
-    most = options['max_score']
-    require(most is None or most > 0, f'--max-score {most} must be above 0')
 
     own = tables.read_classes(options['classes']) if options['classes'] else said.get('classes')
     cells, first = {str(label) for label in labels}, options['first_label']
     names, first = tables.class_names(cells, own, first, source, plan.notes)
-    largest = max(labels, default=first)
-    beyond = f'{source}: label {largest} is larger than any number of classes'
-    require(own or largest - first < tables.MOST_CLASSES, beyond)
+    most = max(labels, default=first)
+    require(own or most - first < tables.MOST_CLASSES, f'{source}: label {most} is too large')
 
     size = tables.parse_size(options['size']) or said.get('size')
     scored = with_scores(points, layout) and not (npz and 'keypoint_score' in rows)
-    lacking = '--size WIDTHxHEIGHT is needed (or an array size) for pixel coordinates'
-    require(not npz or size or not (scored or channels == 2), lacking)
+    pixels = npz and (scored or channels == 2)
+    require(size or not pixels, '--size WIDTHxHEIGHT is needed (or an array size) for pixels')
     about = dict(layout=layout, size=size, scored=scored, classes=len(names), first=first)
     about['options'] = options = dict(options)
     if channels == 3 and not scored and not options['unit']:  # decided once for all clips
@@ -111,12 +107,10 @@ def load_arrays(source: Source, plan: Plan) -> dict[str, np.ndarray]:
         if path.suffix == '.npy':
             found = dict(keypoint=np.load(path, mmap_mode='r', allow_pickle=False))
         else:
-            check_zip(path)
-            with np.load(path, allow_pickle=False) as file:
-                found = dict(file)
+            found = read_arrays(path)
     except Exception as error:  # the zip, zlib and array readers have errors of their own
         expects = common.FORMATS['npz']['expects']
-        raise FormatError(f'{path} cannot be read ({error}). Expected: {expects}') from None
+        raise common.FormatError(f'{path} cannot be read ({error}). Expected: {expects}') from None
     require('keypoint' in found, f'{path} lacks keypoint; it holds {", ".join(found) or "nothing"}')
     keypoint = found['keypoint'] = usual_axes(found['keypoint'], source)
     score = found.get('keypoint_score')
@@ -129,9 +123,9 @@ def load_arrays(source: Source, plan: Plan) -> dict[str, np.ndarray]:
         found['fps'] = np.broadcast_to(found['fps'], len(keypoint))
     rows = {name: found.pop(name) for name in PER_CLIP if name in found}
     for name, array in rows.items():
-        axes = {'keypoint': 5, 'keypoint_score': 4}.get(name, 1)
-        detail = f'{name} has shape {array.shape}, expected {keypoint.shape[:axes]}'
-        require(array.shape == keypoint.shape[:axes], f'{source}: {detail}')
+        wanted = keypoint.shape[: {'keypoint': 5, 'keypoint_score': 4}.get(name, 1)]
+        detail = f'{name} has shape {array.shape}, expected {wanted}'
+        require(array.shape == wanted, f'{source}: {detail}')
         fine = name not in NUMBERS or array.dtype.kind in 'iu'
         require(fine, f'{source}: {name} is {array.dtype}, expected integers')
     plan.context['layout'] = str(found.pop('layout', ''))
@@ -173,7 +167,8 @@ def load_pickles(source: Source, plan: Plan) -> list[tuple[str, str, dict]]:
             content = read_file(entry.place)
         except AnnotationError as error:
             require(len(files) > 1, str(error))
-            plan.rejects.append(ClipError(str(error), file=entry.name).reject(entry.path.stem))
+            where = dict(file=entry.name, clip=entry.path.stem)
+            plan.rejects.append(ClipError(str(error), **where))
             continue
         found = [row if isinstance(row, dict) else {} for row in content['annotations']]
         named = [str(row.get('frame_dir', f'clip_{n:05d}')) for n, row in enumerate(found)]
@@ -182,7 +177,7 @@ def load_pickles(source: Source, plan: Plan) -> list[tuple[str, str, dict]]:
         alone = {entry.path.stem: named} if len(files) > 1 else {}
         for name, members in (content['split'] or alone).items():
             split.setdefault(name, []).extend(map(str, members))
-        said |= {key: value for key, value in content['meta'].items() if key in KNOWN_META}
+        said |= {k: v for k, v in content['meta'].items() if k in ('layout', 'classes')}
         fine = isinstance(said.get('classes', []), (list, tuple))
         require(fine, f'{entry.name}: the classes of its meta are no list of names')
         rows += zip(named, (f'{entry.name}, clip {name}' for name in named), found, strict=True)
@@ -210,21 +205,19 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
     frames = row.get('total_frames')
     if isinstance(frames, INTEGER) and frames != shape[1]:
         expect(frames > 0, f'total_frames is {frames}', common.EMPTY)
-        detail = f'total_frames is {frames}, keypoint has {shape[1]}'
-        expect(frames < shape[1], detail, common.BEYOND_FILE)
+        expect(frames < shape[1], f'total_frames is {frames}, keypoint has {shape[1]}', BEYOND_FILE)
         keypoint = keypoint[:, :frames]  # shorter clips are padded at the end
         score = score[:, :frames] if isinstance(score, np.ndarray) else None
     layout = takes.check_joints(about['layout'], shape[2])
     label, start, end, fps = (row.get(key) for key in ('label', 'start', 'end', 'fps'))
     if label is not None:
-        detail = f'label is {label!r:.40}, expected a whole number'
-        expect(isinstance(label, INTEGER), detail, common.NON_NUMERIC)
+        expect(isinstance(label, INTEGER), f'label is {label!r:.40}, not a number', NON_NUMERIC)
         label, most = int(label) - about['first'], about['classes'] - 1
         expect(0 <= label <= most, f'label {label}, expected 0 to {most}', common.LABEL_RANGE)
     fine = fps is None or isinstance(fps, (int, float, np.number)) and 0 < fps < 1e6
     expect(fine, f'fps is {fps!s:.40}, expected frames a second')
-    backwards = None not in (start, end) and end < start
-    expect(not backwards, f'start {start}, end {end}', common.END_BEFORE_START)
+    fine = None in (start, end) or start <= end
+    expect(fine, f'start {start}, end {end}', common.END_BEFORE_START)
     keypoint = keypoint.astype(np.float32)
     if about['scored']:
         counts['clips held x, y, score as three channels'] += 1

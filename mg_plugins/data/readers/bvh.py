@@ -24,19 +24,13 @@ def parse(entry: Entry, take: Take) -> None:
         step = float(head[head.index('Time') + 1])
         frames = int(head[head.index('Frames') + 1])
     except (ValueError, IndexError):
-        detail = 'expected "Frames: N" and "Frame Time: S" after MOTION'
-        raise ClipError(detail, line=at + 2) from None
+        raise ClipError('expected "Frames: N", "Frame Time: S" after MOTION', line=at + 2) from None
     rows = parse_rows(lines[at + 3 :], sum(map(len, channels)), at + 4, None)
-    detail = f'{len(rows)} rows of motion, but "Frames: {frames}"'
-    expect(len(rows) == frames, detail, SHORT_ROW, at + 2)
+    expect(len(rows) == frames, f'{len(rows)} rows of motion, not {frames}', SHORT_ROW, at + 2)
     other = [name.replace('Left', 'Right').replace('left', 'right') for name in names]
-    take.layout = dict(
-        name='bvh',
-        joints=list(names),
-        bones=[[child, parent] for child, parent in enumerate(parents) if parent >= 0],
-        centre=0,
-        pairs=[[a, b] for a, b in zip(names, other, strict=True) if a != b and b in names],
-    )
+    bones = [[child, parent] for child, parent in enumerate(parents) if parent >= 0]
+    pairs = [[a, b] for a, b in zip(names, other, strict=True) if a != b and b in names]
+    take.layout = dict(name='bvh', joints=list(names), bones=bones, centre=0, pairs=pairs)
     take.fps = round(1 / step, 3) if step > 0 else None
     points = forward(rows, parents, np.array(offsets), channels)
     # A joint at the origin is not a missing one: keep it away from exactly 0.

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from mg_plugins.data.checks import Split
 from mg_plugins.errors import UserError, counted
 from mg_plugins.files import read_table
 
@@ -37,26 +38,15 @@ class FormatError(UserError):
     """The given source is not of the format asked for, or an option does not fit it."""
 
 
+@dataclass(eq=False)
 class ClipError(UserError):
-    """One clip or file cannot be used; `reading` adds file and line where a parser leaves them."""
+    """One clip or file cannot be used; `reading` and `listing` add what parsers leave out."""
 
-    def __init__(self, detail: str, reason: str = UNREADABLE, line: int | None = None, file=''):
-        super().__init__(detail, reason, line, file)
-        self.detail, self.reason, self.line, self.file = self.args
-
-    def reject(self, clip: str) -> Reject:
-        return Reject(clip, self.file, self.line, self.reason, self.detail)
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A clip that was left out, and why. Fields as in `ClipError`."""
-
-    clip: str
-    file: str
-    line: int | None
-    reason: str
-    detail: str
+    detail: str = ''
+    reason: str = UNREADABLE
+    line: int | None = None
+    file: str = ''
+    clip: str = ''
 
     def __str__(self) -> str:
         return f'{self.clip}: {self.reason} ({place(self.file, self.line)}): {self.detail}'
@@ -111,7 +101,7 @@ class Plan:
     """What `plan` found: jobs (picklable, independent), and what `collect` will want to know."""
 
     jobs: Sequence
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[ClipError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     context: dict = field(default_factory=dict)
 
@@ -131,7 +121,7 @@ class Parsed:
     """What one job gave; `counts` become notes such as '12 track fragments were joined'."""
 
     clips: list[Clip] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[ClipError] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
@@ -141,19 +131,19 @@ class Parsed:
             with reading(file, line):
                 yield
         except ClipError as error:
-            self.rejects.append(error.reject(clip))
+            self.rejects.append(replace(error, clip=clip))
 
 
 @dataclass
 class Dataset:
     """What `collect` decided; the clips that it was given stay, but for the `rejects`."""
 
-    split: dict[str, list[str]]
+    split: Split
     layout: str | dict
     classes: Sequence[str]
     notes: list[str] = field(default_factory=list)
     meta: dict = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[ClipError] = field(default_factory=list)
 
 
 class Reader:
@@ -220,7 +210,7 @@ def make_segments(windows: Iterable[tuple[int, int, int]], frames: int) -> list[
 def split_clips(
     clips: Sequence[Clip],
     part: Callable[[Clip], str | None],
-    split: dict[str, list[str]],
+    split: Split,
     rest: str = 'are in no split: their subject or split is not given',
 ) -> list[str]:
     """Put every clip in the split that `part` names for it; a note on those that are in none.
@@ -237,9 +227,7 @@ def split_clips(
     return [counted(left, f'clips {rest}')] * (left > 0)
 
 
-def split_by_subject(
-    clips: Sequence[Clip], lists: Mapping[str, Iterable], split: dict[str, list[str]], *rest: str
-) -> list[str]:
+def split_by_subject(clips: Sequence[Clip], lists: Mapping, split: Split, *rest: str) -> list[str]:
     """Add `xsub_train` and `xsub_val` of the subjects listed; a note on clips of others."""
     parts = dict.fromkeys(map(str, lists['train_subjects']), 'xsub_train')
     parts |= dict.fromkeys(map(str, lists['test_subjects']), 'xsub_val')

@@ -139,21 +139,16 @@ def number(cell: str) -> float:
     return value if value is not None and abs(value) < 1e30 else np.nan
 
 
-def find_joints(
-    found: Set[Joint], named: int, long: bool, given: str | None
-) -> tuple[str, dict[Joint, int]]:
-    """The layout of these of the joints `named`, and the index of each; `given` is --layout.
-
-    A long table may lack joints that were never seen.
-    """
+def find_joints(found: Set[Joint], named: int, long: bool, given: str | None) -> tuple[str, dict]:
+    """The layout of these of joints `named`, and their indices; a `long` table may lack some."""
     body, hand = get_layout('mediapipe33').joints, get_layout(HAND).joints
+    parts = ('pose', 0, body), ('', 0, body), ('left', 33, hand), ('right', 54, hand)
     index = {
         (part, key): first + at
-        for part, first, names in (('pose', 0, body), ('', 0, body), ('left', 33, hand),
-                                   ('right', 54, hand))
+        for part, first, names in parts
         for at, name in enumerate(names)
         for key in (str(at), name)
-    }  # fmt: skip
+    }
     joints, hands = {key for key in found if key[0] != 'face'}, {'left', 'right'}
     if joints <= index.keys() and hands & {part for part, _ in joints}:
         return HOLISTIC, index
@@ -176,8 +171,6 @@ def find_joints(
             if set(names) <= set(plain) or (long and set(plain) <= set(names)):
                 return layout, {plain[n]: at for at, n in enumerate(names) if n in plain}
     shown = ', '.join(sorted(joint for _, joint in found)[:4]) or 'none'
-    raise ClipError(
-        'the header must give x and y of the joints of a layout once each (x0,y0,… or '
-        f'nose_x,nose_y,…) or be frame,landmark,x,y; found {named} joints ({shown})',
-        line=None if long else 1,
-    )
+    wanted = 'x and y of the joints of a layout once each (x0,y0,… or nose_x,nose_y,…)'
+    what = f'the header must give {wanted} or be frame,landmark,x,y'
+    raise ClipError(f'{what}; found {named} joints ({shown})', line=None if long else 1)

@@ -109,8 +109,7 @@ class Walk:
             if kind:
                 yield from self.person(frame, kind, self.parts[kind])
             elif inner:
-                fine = isinstance(frame[inner], (list, Mapping))
-                expect(fine, f'"{inner}" is no list of persons')
+                expect(isinstance(frame[inner], (list, Mapping)), f'"{inner}" lists no persons')
                 yield from self.persons(frame[inner])
             elif HAND_KEYS & keys:  # hands alone
                 yield from self.person(frame, 'mediapipe', PARTS['mediapipe'])
@@ -179,8 +178,9 @@ class Walk:
             if set(joints) == set(plain) or (known == wanted and set(joints) <= set(plain)):
                 self.take.layout, self.order = known, [plain.index(joint) for joint in joints]
                 return
-        remedy = 'give --layout FILE.json that names and links them'
-        raise ClipError(f'no layout has the joints {", ".join(names[:6])} …: {remedy}')
+        raise ClipError(
+            f'no layout has the joints {", ".join(names[:6])} …: give --layout FILE.json'
+        )
 
     def joints(self, value: Any, kind: str, count: int | None) -> np.ndarray:
         """float32 (V, 2 to 4) of whatever holds joints; `count` is their number, if known."""
@@ -202,8 +202,7 @@ class Walk:
         array = numbers_of(value)
         if array.ndim == 1:
             each = 4 if kind == 'openpose3d' else 2 if count and array.size == 2 * count else 3
-            detail = f'{array.size} numbers are not {each} a joint'
-            expect(array.size % each == 0, detail, SHORT_ROW)
+            expect(not array.size % each, f'{array.size} numbers, not {each} a joint', SHORT_ROW)
             array = array.reshape(-1, each)
         fine = array.ndim == 2 and array.shape[1] in (2, 3, 4)
         expect(fine, f'joints have the shape {array.shape}, expected (joints, 2 to 4)')

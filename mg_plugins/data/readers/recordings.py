@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from mg_plugins.data.layouts import get_layout, joint_parts, layout_names, relayout
 
 from . import bvh, common, landmarks, posejson, tables, takes
-from .common import ClipError, Job, Options, Parsed, Plan, Reject, expect, require
+from .common import NON_NUMERIC, ClipError, Job, Options, Parsed, Plan, expect
 from .sources import Entry, Source, parse_float
 from .tables import LabelRow
 from .tables import collect as collect
@@ -26,12 +27,6 @@ YOLO_HEAD = 5  # class, box
 
 def plan(source: Source, options: Options) -> Plan:
     """One job a recording, matched with the labels."""
-    most, unit = options['max_persons'], options['unit']
-    require(most > 0, f'--max-persons {most} must be at least 1')
-    for name in ('max_score', 'fps'):
-        fine = options[name] is None or 0 < options[name] < 1e6
-        require(fine, f'--{name.replace("_", "-")} {options[name]} must be above 0')
-    require(unit in (None, *takes.UNITS), f'--unit {unit} must be one of {", ".join(takes.UNITS)}')
     plan = Plan([], context=dict(layout=takes.check_layout(options['layout'])))
     options = dict(options, size=tables.parse_size(options['size']))
     found, table = group(source, options, plan.notes), options['labels']
@@ -44,13 +39,14 @@ def plan(source: Source, options: Options) -> Plan:
     mentioned = {reject.clip for reject in plan.rejects}
     for row in (row for name in rows if name not in found for row in rows[name]):
         detail = f'there is no recording {row.clip!r}; there is {next(iter(found))!r}'
-        plan.rejects += [Reject(row.frame_dir, row.file, row.line, common.MISSING_FILE, detail)]
+        error = ClipError(detail, common.MISSING_FILE, row.line, row.file, row.frame_dir)
+        plan.rejects.append(error)
     detail = 'the labels do not mention this recording'
     for name, content in found.items():
         if name in rows:
             plan.jobs.append(Job(name, content, rows[name], options))
         elif name not in mentioned:
-            plan.rejects.append(Reject(name, Path(table).name, None, common.NO_LABEL, detail))
+            plan.rejects.append(ClipError(detail, common.NO_LABEL, None, Path(table).name, name))
     return plan
 
 
@@ -94,8 +90,7 @@ def persons_of(file: Entry, walk: posejson.Walk) -> Iterator[Person]:
     walk.take.unit = 'fractions'
     for number, line in enumerate(file.lines(), 1):
         cells = line.split()
-        numbers = None not in map(parse_float, cells)
-        expect(numbers, 'a cell is not a number', common.NON_NUMERIC, number)
+        expect(None not in map(parse_float, cells), 'a cell is not a number', NON_NUMERIC, number)
         values = np.array(cells[YOLO_HEAD:], np.float32)
         for each in (3, 2):  # x y visible of each joint, or x y
             count, rest = divmod(len(values), each)
@@ -126,7 +121,7 @@ def read(job: Job) -> Parsed:
                 PARSERS[content.path.suffix.lower()].parse(content, take)
             takes.finish(take, next((row.size for row in rows if row.size), None))
     except ClipError as error:
-        parsed.rejects = [error.reject(row.frame_dir) for row in rows]
+        parsed.rejects = [replace(error, clip=row.frame_dir) for row in rows]
         return parsed
     parsed.counts, frames = take.counts, range(take.first, take.last + 1)
     tables.cut(parsed, job, file, rows, frames, partial(annotate, job, take, file))
@@ -144,8 +139,7 @@ def annotate(job: Job, take: Take, file: str, row: LabelRow, whole: bool) -> dic
         with common.reading(file):
             raise take.broken[number]
     found = take.found.between(start, end)
-    detail = f'nobody was detected in any of the {end - start + 1} frames'
-    expect(len(found.frame), detail, common.ALL_ZERO)
+    expect(len(found.frame), f'nobody was detected in {end - start + 1} frames', common.ALL_ZERO)
     keypoint, score, said = take.assemble(found, start, end)
     take.counts += Counter() if whole else said
     wanted = get_layout(job.options['layout'] or take.layout)

@@ -12,7 +12,7 @@ import numpy as np
 from mg_plugins.data.classes import get_classes, protocol
 
 from . import common
-from .common import ALL_ZERO, SHORT_ROW, Clip, Dataset, Job, Options, Parsed, Plan, expect, require
+from .common import ALL_ZERO, LABEL_RANGE, SHORT_ROW, Clip, Job, Options, Parsed, Plan, expect
 from .sources import Entry, Source, parse_int, parse_rows, shorten
 
 MSR_JOINTS, UCLA_JOINTS = 20, 20
@@ -29,7 +29,6 @@ Body = tuple[np.ndarray, np.ndarray]  # its frames, joints (T', 25, 3) in them
 def plan(source: Source, options: Options) -> Plan:
     """Jobs of some files each."""
     name = options['format']
-    require(options.get('max_persons', 1) > 0, '--max-persons must be at least 1')
     spec, truth, found = common.FORMATS[name]['set'], {}, Parsed()
     files, step = source.find(spec['name']), spec['files']
     for entry in source.find(TRUTH) if name == 'sfinge3d' else ():
@@ -54,8 +53,7 @@ def read(job: Job) -> Parsed:
         with parsed.listing(clip, entry.name):
             keypoint = PARSERS[name](entry, known, job, parsed.counts)
             if (label := known.pop('label', None)) is not None:
-                detail = f'label {label}, expected 1 to {classes}'
-                expect(1 <= label <= classes, detail, common.LABEL_RANGE)
+                expect(0 < label <= classes, f'label {label}, expected 1 to {classes}', LABEL_RANGE)
                 label -= 1
             if 'subject' in known:
                 known['subject'] = str(known['subject'])
@@ -65,7 +63,7 @@ def read(job: Job) -> Parsed:
     return parsed
 
 
-def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
+def collect(clips: list[Clip], plan: Plan, options: Options) -> common.Dataset:
     """The published splits."""
     name = options['format']
     entry, split, classes = common.FORMATS[name], {}, class_names(name)
@@ -89,7 +87,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     dropped = [clip.annotation.get('dropped_frames', 0) for clip in clips]
     if any(dropped):
         notes.append(entry['dropped'].format(sum(dropped), np.count_nonzero(dropped)))
-    return Dataset(split, entry['layout'], classes, notes)
+    return common.Dataset(split, entry['layout'], classes, notes)
 
 
 def class_names(name: str) -> list[str]:
@@ -115,7 +113,7 @@ def parse_ucla(entry: Entry, known: dict, job: Job, counts: Counter[str]) -> np.
     keypoint, label = np.array(content['skeletons'], np.float32), content['label']
     detail = f'"skeletons" has shape {keypoint.shape}, expected (frames, {UCLA_JOINTS}, 3)'
     expect(keypoint.shape[1:] == (UCLA_JOINTS, 3), detail)
-    expect(isinstance(label, int), f'"label" is {label!r}, expected a number', common.LABEL_RANGE)
+    expect(isinstance(label, int), f'"label" is {label!r}, expected a number', LABEL_RANGE)
     known['label'] = label
     return keypoint[None]
 
@@ -129,8 +127,7 @@ def parse_truth(line: str) -> tuple[int, list[tuple[int, int, int]]]:
     segments = [(cells[i] - 1, cells[i + 1], cells[i + 2]) for i in range(2, len(cells), 3)]
     classes = len(class_names('sfinge3d'))
     for label, first, last in segments:
-        detail = f'class {label + 1}, expected 1 to {classes}'
-        expect(0 <= label < classes, detail, common.LABEL_RANGE)
+        expect(0 <= label < classes, f'class {label + 1}, expected 1 to {classes}', LABEL_RANGE)
         expect(0 <= first <= last, f'frames {first} to {last}', common.END_BEFORE_START)
     return cells[0], segments
 
@@ -155,7 +152,6 @@ def parse_ntu(entry: Entry, known: dict, job: Job, counts: Counter[str]) -> np.n
     bodies, frames = read_bodies(entry.lines())
     expect(bodies, f'no body in any of the {frames} frames', ALL_ZERO)
     if not job.options['keep_all_bodies']:
-        # Those that are seen long enough and upright; never none.
         clean = [body for body in bodies if len(body[0]) > SHORTEST] or bodies
         clean = [b for b in clean if is_flat(b[1]).mean() < FLAT_SHARE] or clean[-1:]
         counts['bodies were dropped as noise (--keep-all-bodies)'] += len(bodies) - len(clean)

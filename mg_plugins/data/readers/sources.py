@@ -114,11 +114,9 @@ class Source:
 
     def _folder(self) -> Iterator[Entry]:
         for folder, folders, names in os.walk(self.path):
-            if self.skip:
-                folders[:] = [n for n in folders if Path(folder, n).resolve() not in self.skip]
-            for name in names:
-                path = Path(folder, name)
-                if not self.skip or path.resolve() not in self.skip:
+            folders[:] = [n for n in folders if Path(folder, n).resolve() not in self.skip]
+            for path in (Path(folder, name) for name in names):
+                if path.resolve() not in self.skip:
                     yield Entry(shown(path.relative_to(self.path).as_posix()), path)
 
     def _archived(self) -> Iterator[Entry]:
@@ -132,11 +130,9 @@ class Source:
                     if m.is_dir() if is_zip else not m.isfile():
                         continue
                     total += size
-                    require(
-                        size <= LARGEST_MEMBER and total <= LARGEST_ARCHIVE,
-                        f'{self} unpacks to more than this reads from an archive ({shown(name)} '
-                        f'alone has {size} bytes): unpack it and give the folder',
-                    )
+                    fine = size <= LARGEST_MEMBER and total <= LARGEST_ARCHIVE
+                    what = f'unpacks to too much ({shown(name)} alone has {size} bytes)'
+                    require(fine, f'{self} {what}: unpack it and give the folder')
                     where = (self.path, name) if is_zip else (archive.extractfile(m).read(),)
                     yield Entry(shown(name), *where)
         except FormatError:

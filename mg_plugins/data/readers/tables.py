@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mg_plugins.data.checks import Split
 from mg_plugins.data.classes import dataset_names, get_classes
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.errors import counted
@@ -16,9 +17,7 @@ from . import common, takes
 from .common import Clip, ClipError, Dataset, FormatError, Options, Parsed, Plan, expect, require
 from .sources import Entry, parse_float, parse_int, read_cells, shorten
 
-# A label beyond this is no class.
 MOST_CLASSES = 10_000
-# Wider and higher than any picture.
 LARGEST_SIDE = 100_000
 TEXTS, NUMBERS = ('subject', 'session', 'outcome'), ('start', 'end', 'width', 'height', 'fps')
 OPTIONAL = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
@@ -27,10 +26,7 @@ OPTIONAL = ('label', 'start', 'end', *TEXTS, 'fps', 'split', 'width', 'height')
 def read_table(
     path: str | Path, required: Sequence, optional: Sequence = (), aliases: Mapping | None = None
 ) -> list[tuple[int, dict[str, str]]]:
-    """(1-based line, {column: text}) of the rows under a header; blank rows are skipped.
-
-    Columns have other names by `aliases`; those that are none of them are then ignored.
-    """
+    """(1-based line, {column: text}) of rows under a header; `aliases` leave other columns out."""
     try:
         rows = read_cells(Entry(str(path), Path(path)).lines() or [''])
     except ClipError as error:
@@ -108,13 +104,8 @@ class LabelRow:
         return f'{self.clip}_{self.start:05d}_{self.end:05d}{label}'
 
 
-def read_labels(
-    path: str, classes: str | None, first_label: int | None = None
-) -> tuple[dict[str, list[LabelRow]], list[str], list[common.Reject], list[str]]:
-    """Rows of a labels CSV by recording, class names, rows that were rejected, and notes.
-
-    `label` is a class name, or an index counted from `first_label` (None to find out), or empty.
-    """
+def read_labels(path: str, classes: str | None, first_label: int | None = None) -> tuple:
+    """Rows of a labels CSV by recording, class names, rows that were rejected, and notes."""
     table, file, notes = read_table(path, ('clip',), OPTIONAL), Path(path).name, []
     require(table, f'{path} holds a header and no rows')
     cells = {row.get('label', '') for _, row in table} - {''}
@@ -131,10 +122,7 @@ def read_labels(
 def class_names(
     cells: Set[str], names: list[str] | None, first: int | None, path: Any, notes: list[str]
 ) -> tuple[list[str], int]:
-    """Class names, and what label indices are counted from (`first`, or found out with a note).
-
-    Without names, they are the labels in alphabetical order, or 'class 0' … of indices.
-    """
+    """Class names, and what label indices are counted from (`first`, or found out with a note)."""
     indices = {cell: parse_int(cell) for cell in cells if cell not in (names or ())}
     found = set(indices.values())
     if first is None and found and None not in found and min(found) == 1:
@@ -142,11 +130,8 @@ def class_names(
             notes.append(f'labels go from 1 to {len(names)}, the number of classes: counted from 1')
             first = 1
         gapless = not names and len(found) > 1 and max(found) == len(found)
-        require(
-            not gapless,
-            f'labels in {path} go from 1 to {len(found)} without a 0: give --first-label 1 if they '
-            'are counted from 1, --first-label 0 if class 0 has no clip',
-        )
+        remedy = '--first-label 1 if they are counted from 1, 0 if class 0 has no clip'
+        require(not gapless, f'labels in {path} go from 1 to {len(found)} without a 0: {remedy}')
     first = first or 0
     if names is None and None in found:
         names = sorted(cell for cell, index in indices.items() if index is None)
@@ -219,7 +204,8 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
         if kind != usual:
             own, most = (f'{get_layout(k[0] or layout).name} in {k[1]}D' for k in (kind, usual))
             detail = f'its joints are {own}, those of most clips {most}: {remedy}'
-            rejects.append(ClipError(detail, line=clip.line, file=clip.file).reject(clip.name))
+            where = dict(line=clip.line, file=clip.file, clip=clip.name)
+            rejects.append(ClipError(detail, **where))
     clips[:] = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == usual]
     if split:
         named = {name for members in split.values() for name in members}
@@ -242,11 +228,9 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
     return Dataset(split, layout, classes, notes, rejects=rejects)
 
 
-def user_splits(
-    clips: Sequence[Clip], val_subjects: str | None
-) -> tuple[dict[str, list[str]], list[str]]:
+def user_splits(clips: Sequence[Clip], val_subjects: str | None) -> tuple[Split, list[str]]:
     """Splits by `--val-subjects` (`xsub_…`), the column `split`, or one, `all`; notes on them."""
-    split: dict[str, list[str]] = {}
+    split: Split = {}
     if any(clip.split for clip in clips):
         require(not val_subjects, 'give either --val-subjects or a split column, not both')
         return split, common.split_clips(clips, lambda clip: clip.split or None, split)

@@ -114,8 +114,7 @@ def clean(take: Take, points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
         counts['recordings have scores in percent, divided by 100'] += 1
         most = 100
     fine = most or largest <= 1.2  # estimators overshoot a little
-    remedy = f'--max-score {largest:g} divides by it'
-    expect(fine, f'scores go up to {largest:g}, expected 0 to 1; {remedy}')
+    expect(fine, f'scores go up to {largest:g}, not 1: --max-score {largest:g} divides by it')
     scores = np.clip(scores / (most or 1), 0, 1)
     least = options.get('min_score')
     if least is None:
@@ -126,8 +125,7 @@ def clean(take: Take, points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
     counts['joints that are empty, null or NaN count as missing'] += int((~finite).sum())
     seen = finite & points.any(-1) & (scores > 0)
     hidden = seen & (scores < least)
-    what = f'joints with a score below {least:g} count as missing (--min-score)'
-    counts[what] += int(hidden.sum())
+    counts[f'joints with scores below {least:g} count as missing (--min-score)'] += hidden.sum()
     seen &= ~hidden
     expect(seen.any(), f'no joint was detected in any of the {len(points)} poses', ALL_ZERO)
     points = np.where(seen[..., None], points, np.float32(0))
@@ -205,8 +203,7 @@ def use_times(take: Take) -> None:
     if take.numbered or slots[-1] >= LONGEST:
         return
     if np.abs(place - slots).max() < 0.25 and (np.diff(slots) > 0).all():
-        what = 'frames are missing by their times and stay gaps'
-        take.counts[what] += int(slots[-1]) + 1 - len(slots)
+        take.counts['frames are missing by their times and stay gaps'] += slots[-1] + 1 - len(slots)
         slot, found = dict(zip(numbers, slots.tolist(), strict=True)), take.found
         timed = np.flatnonzero(np.isin(found.frame, numbers))  # the others have no place
         frame = np.array([slot[n] for n in found.frame[timed].tolist()], np.int64)

@@ -65,8 +65,7 @@ def read_subjects(path: str) -> dict[int, dict]:
     for line, row in tables.read_table(path, ('video', 'subject'), ('outcome',), words):
         video, subject = parse_int(PurePosixPath(row['video']).stem), parse_int(row['subject'])
         outcome, where = row.get('outcome', '').lower(), f'{path}, line {line}'
-        numbers = None not in (video, subject)
-        require(numbers, f'{where}: video and subject must be whole numbers')
+        require(None not in (video, subject), f'{where}: video and subject must be whole numbers')
         fine = not outcome or outcome in outcomes
         require(fine, f'{where}: outcome {outcome!r}, expected {usual} or nothing')
         known = dict(subject=str(subject)) | ({'outcome': outcomes[outcome]} if outcome else {})
@@ -113,11 +112,10 @@ def read(job: Job) -> Parsed:
         except ClipError:
             if not lenient:
                 raise
-        if end - start == 1:
-            parsed.counts['rows that cannot be read are frames without joints'] += 1
-            return np.zeros((1, len(used)), np.float32)
-        middle = (start + end) // 2
-        return np.concatenate([parse(start, middle, True), parse(middle, end, True)])
+        if end - start > 1:
+            return np.concatenate([parse(at, at + 1, True) for at in range(start, end)])
+        parsed.counts['rows that cannot be read are frames without joints'] += 1
+        return np.zeros((1, len(used)), np.float32)
 
     def annotate(row: LabelRow, whole: bool) -> dict:
         start, end = (0, len(lines)) if whole else (row.start, row.end + 1)
