@@ -77,7 +77,7 @@ def _third_is_score(annotations: list, layout: Any) -> bool:
     with suppress(LayoutError):
         if 0 < largest <= 20 and usual_coordinates(get_layout(layout)) == 2:
             remedy = 'if it is a score, give "keypoint" (M, T, V, 2) in pixels and "keypoint_score"'
-            what = f'clips of the layout {layout!r} have a third coordinate from 0 to 1'
+            what = f'clips of the layout {layout!r} have three coordinates, the third from 0 to 1'
             raise AnnotationError(f'{what}: {remedy} (M, T, V)')
     return largest > 20
 

@@ -124,6 +124,12 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
         save_annotations(tmp_path / 'a.npz', {}, [dict(CLIPS[0], extra={1, 2})], {})
 
 
+@pytest.mark.parametrize('suffix', ['.npz', '.mg'])
+def test_meta_of_numpy_values_is_saved(tmp_path, suffix):
+    save_annotations(tmp_path / f'a{suffix}', {}, [CLIPS[0]], dict(mean=np.array([1.0, 2.0])))
+    assert load_annotations(tmp_path / f'a{suffix}')['meta'] == dict(mean=[1.0, 2.0])
+
+
 @pytest.mark.parametrize('protocol', range(6))
 def test_every_pickle_protocol_loads(tmp_path, protocol):
     extra = dict(

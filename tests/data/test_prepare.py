@@ -148,7 +148,7 @@ def test_a_worker_that_dies_is_an_error(tmp_path, monkeypatch):
             dict(subject='x'),
             'imigue has no option subject; its options: keep_recordings, subjects',
         ),
-        ('imigue', dict(workers=0), '--workers 0 must be at least 1'),
+        ('imigue', dict(workers=0), '--workers 0 must be above 0'),
         ('imigue', dict(out='set.csv'), 'must be a file that ends in .pkl, .npz, .mg'),
         ('synthetic', {}, 'synthetic reads nothing'),
     ],

@@ -228,6 +228,11 @@ def test_npz_files_that_are_none(tmp_path, change, message):
         run(tmp_path, 'npz', save(tmp_path, content))
 
 
+def test_a_unit_that_is_none_is_refused(tmp_path):
+    with pytest.raises(FormatError, match='--unit inch must be one of m, cm, mm'):
+        run(tmp_path, 'npz', save(tmp_path, arrays()), unit='inch')
+
+
 @pytest.mark.parametrize('name', ['openpose', 'coco', 'mediapipe', 'npz'])
 def test_another_folder_is_refused_with_what_it_holds(tmp_path, name):
     raw.write_lines(tmp_path / 'raw' / 'poses.xyz', ['1'])

@@ -188,7 +188,7 @@ def test_rejected_recordings_name_their_file(tmp_path):
 
 
 def test_ntu_without_persons_is_refused(tmp_path):
-    with pytest.raises(FormatError, match='--max-persons must be at least 1'):
+    with pytest.raises(FormatError, match='--max-persons 0 must be above 0'):
         run(tmp_path, 'ntu', write_ntu(tmp_path), max_persons=0)
 
 

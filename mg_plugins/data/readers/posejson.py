@@ -103,14 +103,14 @@ class Walk:
             keys = set(frame)
             kinds = (kind for kind, parts in self.parts.items() if keys & {*parts[0]})
             kind = max(kinds, key=lambda k: any(map(frame.get, self.parts[k][0])), default=None)
-            inner = next((key for key in WORDS['person_lists'] if key in frame), None)
+            at = next((key for key in WORDS['person_lists'] if key in frame), None)
             if kind == 'coco' and WHOLE_BODY & keys:
                 kind = 'wholebody'
             if kind:
                 yield from self.person(frame, kind, self.parts[kind])
-            elif inner:
-                expect(isinstance(frame[inner], (list, Mapping)), f'"{inner}" lists no persons')
-                yield from self.persons(frame[inner])
+            elif at:
+                expect(isinstance(frame[at], (list, Mapping)), f'"{at}" is no list of persons')
+                yield from self.persons(frame[at])
             elif HAND_KEYS & keys:  # hands alone
                 yield from self.person(frame, 'mediapipe', PARTS['mediapipe'])
             else:
