@@ -91,8 +91,7 @@ def write_report(
     )
     table = zip(every, classes, support, precision, recall, f1, strict=True)
     rows = [[k, name, n, *(f'{share:.4f}' for share in shares)] for k, name, n, *shares in table]
-    header = ['class', 'name', 'clips', 'precision', 'recall', 'f1']
-    _write_csv(folder / 'per_class.csv', header, rows)
+    _write_csv(folder / 'per_class.csv', 'class name clips precision recall f1'.split(), rows)
 
     from matplotlib.figure import Figure
 

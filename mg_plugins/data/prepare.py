@@ -127,8 +127,7 @@ def prepare(
         format_name, why = detect(Source(source, own))
         if announce:
             announce(f'{format_name}: {why}')
-    known = ', '.join(READERS)
-    require(format_name in READERS, f'{format_name!r} is no format; known: {known}')
+    require(format_name in READERS, f'{format_name!r} is no format; known: {", ".join(READERS)}')
     reader = READERS[format_name]
     unknown = ', '.join(sorted(options.keys() - reader.options.keys()))
     known = ', '.join(sorted(reader.options)) or 'none'
@@ -152,8 +151,7 @@ def prepare(
             first = found.setdefault(clip.name, clip)
             if first is not clip:
                 kept = f'kept: {common.place(first.file, first.line)}'
-                where = common.DUPLICATE, clip.line, clip.file, clip.name
-                twice.append(ClipError(kept, *where))
+                twice.append(ClipError(kept, common.DUPLICATE, clip.line, clip.file, clip.name))
             elif spool:
                 with writing(out, rejects):
                     spool.put(clip.annotation)

@@ -104,5 +104,5 @@ class Bootstrap:
 
     def ratio(self, above: np.ndarray, below: np.ndarray) -> Interval:
         """Sum of ``above`` (n,) over sum of ``below`` (n,)."""
-        pair = np.stack([above, below], -1) if len(above) else np.zeros((0, 2))
+        pair = np.stack([above, below], -1)
         return self.interval(pair, lambda sums: sums[..., 0] / sums[..., 1])

@@ -1,7 +1,7 @@
 """Who does what when in the synthetic set: its options, classes, subjects, sessions, timelines."""
 
-import itertools
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -159,10 +159,8 @@ def generic_movements(number: int) -> list[dict]:
     targets, rhythms = table['targets'], table['rhythms']
     simple = [{'near': a, **rhythm} for a in targets for rhythm in rhythms]
     simple += [{'far': entry['near'], **entry} for entry in simple]
-    whole = itertools.product(table['whole_body'], rhythms[1:])
-    simple += [{**body, 'hz': rhythm['hz']} for body, rhythm in whole]
-    both = itertools.product(itertools.permutations(targets, 2), rhythms)
-    pairs = [{'near': near, 'far': far, **rhythm} for (near, far), rhythm in both]
+    simple += [{**body, 'hz': r['hz']} for body in table['whole_body'] for r in rhythms[1:]]
+    pairs = [{'near': a, 'far': b, **r} for a, b in permutations(targets, 2) for r in rhythms]
     most = len(simple) + len(pairs)
     if number > most:
         raise ValueError(f'classes={number}: there are {most} generic movements at most')

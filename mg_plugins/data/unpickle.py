@@ -88,9 +88,7 @@ class _Inert:
     __setstate__ = __setattr__
 
 
-def _spend(left: list[int] | None, args: tuple) -> None:
-    if left is None:
-        return
+def _spend(left: list[float], args: tuple) -> None:
     left[0] -= sum(len(arg) for arg in args if hasattr(arg, '__len__'))
     if left[0] < 0:
         raise UnpicklingError('it builds more than a file of its size may')
@@ -122,7 +120,7 @@ def checked(dtype: Any) -> np.dtype:
 class Array(np.ndarray):
     """An array that takes its content once, from bytes; saved again as a plain one."""
 
-    filled, left = False, None
+    filled, left = False, [float('inf')]
 
     def __new__(cls, *args: Any) -> 'Array':
         if args:

@@ -102,11 +102,9 @@ class MGRelayout(BaseTransform):
         keypoint = _keypoint(results, self.source)
         dims = keypoint.shape[-1]
         if self.coordinates not in (None, dims):
-            advice = (
-                'a model of joints in space cannot be shown pictures: their depth is not known'
-                if dims < self.coordinates
-                else 'project the joints into the picture plane, y downwards, and prepare those'
-            )
+            advice = 'project the joints into the picture plane, y downwards, and prepare those'
+            if dims < self.coordinates:
+                advice = 'a model of joints in space takes no pictures: their depth is not known'
             what = f'clip {results.get("frame_dir")!r} of layout {self.source.name!r} has {dims}'
             wanted = f'{self.coordinates} were expected for layout {self.target.name!r}'
             raise LayoutError(f'{what} coordinates a joint, {wanted}: {advice}')

@@ -36,8 +36,7 @@ def plan(source: Source, options: common.Options) -> Plan:
         clips, labels = rows['keypoint'][:50], rows.get('label', np.zeros(0)).tolist()
     else:
         clips = [part for _, _, row in rows if (part := coordinates(row)) is not None]
-        labels = [row.get('label') for _, _, row in rows]
-        labels = [int(label) for label in labels if isinstance(label, INTEGER)]
+        labels = [int(row['label']) for _, _, row in rows if isinstance(row.get('label'), INTEGER)]
     shapes = Counter(part.shape[2:] for part in clips if 0 not in part.shape[2:])
     one = rows.get('keypoint') if npz else next((row.get('keypoint') for _, _, row in rows), None)
     lacking = f'{source} holds no annotation with a keypoint array (M, T, V, C) that has a joint'
@@ -167,8 +166,7 @@ def load_pickles(source: Source, plan: Plan) -> list[tuple[str, str, dict]]:
             content = read_file(entry.place)
         except AnnotationError as error:
             require(len(files) > 1, str(error))
-            where = dict(file=entry.name, clip=entry.path.stem)
-            plan.rejects.append(ClipError(str(error), **where))
+            plan.rejects.append(ClipError(str(error), file=entry.name, clip=entry.path.stem))
             continue
         found = [row if isinstance(row, dict) else {} for row in content['annotations']]
         named = [str(row.get('frame_dir', f'clip_{n:05d}')) for n, row in enumerate(found)]

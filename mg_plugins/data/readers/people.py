@@ -57,9 +57,7 @@ def assemble(
     for m, track in enumerate(kept[:most]):
         at = found.frame[track] - start
         keypoint[m, at], score[m, at] = found.points[track], found.scores[track]
-    if len(kept) > most:
-        what = 'persons or pieces of tracks were left out (--max-persons, --person)'
-        counts[what] = len(kept) - most
+    counts['persons or pieces of tracks were left out (--max-persons, --person)'] = len(kept[most:])
     return keypoint, score, counts
 
 

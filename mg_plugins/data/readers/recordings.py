@@ -13,7 +13,7 @@ import numpy as np
 from mg_plugins.data.layouts import get_layout, joint_parts, layout_names, relayout
 
 from . import bvh, common, landmarks, posejson, tables, takes
-from .common import NON_NUMERIC, ClipError, Job, Options, Parsed, Plan, expect
+from .common import MISSING_FILE, NON_NUMERIC, ClipError, Job, Options, Parsed, Plan, expect
 from .sources import Entry, Source, parse_float
 from .tables import LabelRow
 from .tables import collect as collect
@@ -39,8 +39,7 @@ def plan(source: Source, options: Options) -> Plan:
     mentioned = {reject.clip for reject in plan.rejects}
     for row in (row for name in rows if name not in found for row in rows[name]):
         detail = f'there is no recording {row.clip!r}; there is {next(iter(found))!r}'
-        error = ClipError(detail, common.MISSING_FILE, row.line, row.file, row.frame_dir)
-        plan.rejects.append(error)
+        plan.rejects.append(ClipError(detail, MISSING_FILE, row.line, row.file, row.frame_dir))
     detail = 'the labels do not mention this recording'
     for name, content in found.items():
         if name in rows:

@@ -204,8 +204,7 @@ def collect(clips: list[Clip], plan: Plan, options: Options) -> Dataset:
         if kind != usual:
             own, most = (f'{get_layout(k[0] or layout).name} in {k[1]}D' for k in (kind, usual))
             detail = f'its joints are {own}, those of most clips {most}: {remedy}'
-            where = dict(line=clip.line, file=clip.file, clip=clip.name)
-            rejects.append(ClipError(detail, **where))
+            rejects.append(ClipError(detail, line=clip.line, file=clip.file, clip=clip.name))
     clips[:] = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == usual]
     if split:
         named = {name for members in split.values() for name in members}

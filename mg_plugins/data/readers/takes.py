@@ -54,10 +54,7 @@ class Take:
         self.numbers.add(number)
         try:
             with reading(file):
-                self.persons += [
-                    (number, points, np.ones(len(points)) if scores is None else scores, identity)
-                    for points, scores, identity in list(persons)
-                ]
+                self.persons += [(number, *person) for person in persons]
         except ClipError as error:
             self.broken[number] = error
 
@@ -90,7 +87,7 @@ def finish(take: Take, size: tuple[int, int] | None) -> None:
     take.size = size or take.options['size'] or take.size
     whole = np.zeros((len(points), joints, width + 1), np.float32)  # 0 for the hands that some lack
     for one, xy, score in zip(whole, points, scores, strict=True):
-        one[: len(xy), :-1], one[: len(xy), -1] = xy, score
+        one[: len(xy), :-1], one[: len(xy), -1] = xy, 1 if score is None else score
     points, scores = clean(take, whole[..., :-1], whole[..., -1])
     named = None if None in ids else list(ids)
     take.found = Detections(points, scores, np.array(numbers, np.int64), named)
@@ -125,7 +122,7 @@ def clean(take: Take, points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
     counts['joints that are empty, null or NaN count as missing'] += int((~finite).sum())
     seen = finite & points.any(-1) & (scores > 0)
     hidden = seen & (scores < least)
-    counts[f'joints with scores below {least:g} count as missing (--min-score)'] += hidden.sum()
+    counts[f'joints with a score below {least:g} count as missing (--min-score)'] += hidden.sum()
     seen &= ~hidden
     expect(seen.any(), f'no joint was detected in any of the {len(points)} poses', ALL_ZERO)
     points = np.where(seen[..., None], points, np.float32(0))
