@@ -54,8 +54,7 @@ def draw_labelled(
         raise ValueError(f'share must be above 0 and up to 1, got {share}')
     labels, clips = np.asarray(labels), np.asarray(clips)
     rank = np.empty(len(labels), int)
-    order = np.argsort(clips)
-    rank[order] = np.random.default_rng(seed).permutation(len(labels))
+    rank[np.argsort(clips)] = np.random.default_rng(seed).permutation(len(labels))
     chosen = []
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

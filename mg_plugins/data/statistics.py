@@ -47,11 +47,9 @@ def bootstrap_difference(
     random, found, size = np.random.default_rng(seed), [], max(1, BLOCK // clusters)
     for block in (min(size, draws - start) for start in range(0, draws, size)):
         people = _resampled(random, clusters, block)
-        sums = [
-            ((_resampled(random, len(side), block) / len(side) @ side) * people).sum(1)
-            for side in (second, first)
-        ]
-        found.append((sums[0] - sums[1]) / (people @ totals))
+        means = [_resampled(random, len(own), block) / len(own) @ own for own in (second, first)]
+        more, less = ((mean * people).sum(1) for mean in means)
+        found.append((more - less) / (people @ totals))
     low, high = np.quantile(np.concatenate(found), expanded_levels(clusters))
     return dict(value=float(value), low=float(low), high=float(high))
 

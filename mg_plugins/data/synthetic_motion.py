@@ -240,8 +240,7 @@ class BodyMotion:
     def _leg(self, limb: int) -> dict[str, np.ndarray]:
         size, mirror = self.size, self.mirror[limb][:, None]
         hip = self.hip + mirror * (1.0, 0.0, 0.0) * size['half_hips']
-        seated = self.posture == 'seated'
-        down, ahead = (0.0, size['thigh']) if seated else (size['thigh'], 0.03)
+        down, ahead = (0.0, size['thigh']) if self.posture == 'seated' else (size['thigh'], 0.03)
         foot = _xyz(mirror[..., :1] * 0.12, -0.98 * (down + size['shank']), ahead) + 0 * self.hip
         if limb == 0:
             step = (self.moves.foot * self.gain[:, None] * self.mirror[0])[:, None]

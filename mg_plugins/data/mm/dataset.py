@@ -67,8 +67,7 @@ class MGPoseDataset(PoseDataset):
     def load_data_list(self) -> Sequence[dict]:
         path = Path(self.ann_file)
         stat = path.stat() if path.exists() else None
-        stamp = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        content = _content(path, stamp)
+        content = _content(path, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
         self._metainfo = content['meta'] | self._metainfo
         clips = self._chosen(content)
         if not len(clips):

@@ -115,10 +115,7 @@ class MGRelayout(BaseTransform):
 
 
 def _keypoint(results: dict, layout: Layout) -> np.ndarray:
-    """Coordinates of a sample as float32, checked against the layout.
-
-    The inference API brings float16, in which lengths of more than 256 px overflow when squared.
-    """
+    """Coordinates checked against the layout, in float32: squares of the API's float16 overflow."""
     keypoint = np.asarray(results['keypoint']).astype(np.float32, copy=False)
     shape = keypoint.shape
     if len(shape) != 4 or shape[2] != layout.num_joints or shape[3] not in (2, 3):
@@ -135,8 +132,7 @@ def read_config(path: str | os.PathLike) -> Config:
     """
     cfg = Config.fromfile(path)
     if cfg.get('layout'):
-        joints = get_layout(cfg.layout).num_joints
-        set_everywhere(cfg, dict(layout=cfg.layout, num_joints=joints))
+        set_everywhere(cfg, dict(layout=cfg.layout, num_joints=get_layout(cfg.layout).num_joints))
     return cfg
 
 

@@ -38,7 +38,7 @@ class FormatError(UserError):
     """The given source is not of the format asked for, or an option does not fit it."""
 
 
-@dataclass(eq=False)
+@dataclass(unsafe_hash=True)
 class ClipError(UserError):
     """One clip or file cannot be used; `reading` and `listing` add what parsers leave out."""
 
@@ -49,7 +49,8 @@ class ClipError(UserError):
     clip: str = ''
 
     def __str__(self) -> str:
-        return f'{self.clip}: {self.reason} ({place(self.file, self.line)}): {self.detail}'
+        said = f'{self.clip}: {self.reason} ({place(self.file, self.line)}): {self.detail}'
+        return said.removeprefix(': ')
 
 
 def place(file: Any, line: int | None) -> str:
