@@ -130,7 +130,7 @@ class Layout:
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able dict that `get_layout` turns back into this layout."""
-        return asdict(self)
+        return json.loads(json.dumps(asdict(self)))
 
 
 _registered: dict[str, Layout] = {}
