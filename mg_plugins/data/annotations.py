@@ -236,10 +236,7 @@ def _check_suffix(path: Path) -> None:
 
 
 def _check_split_names(split: Any, where: Path) -> None:
-    if not isinstance(split, dict) or not all(
-        isinstance(name, str)
-        and isinstance(clips, (list, tuple, set))
-        and all(isinstance(clip, str) for clip in clips)
-        for name, clips in split.items()
-    ):
+    parts = split.items() if isinstance(split, dict) else [(None, ())]
+    listed = all(isinstance(clips, (list, tuple, set)) for _, clips in parts)
+    if not listed or not all(isinstance(one, str) for part, own in parts for one in (part, *own)):
         raise AnnotationError(f'{where}: "split" must be a dict of split name to clip names')

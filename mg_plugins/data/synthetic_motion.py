@@ -48,9 +48,8 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 def rotation(twist: np.ndarray, lean: np.ndarray, side: np.ndarray) -> np.ndarray:
     """(..., 3, 3) matrices Ry(twist) Rx(lean) Rz(side): to the left, forward, to the right side."""
-    (cy, sy), (cx, sx), (cz, sz) = (
-        (np.cos(a), np.sin(a)) for a in (np.radians(twist), np.radians(lean), np.radians(side))
-    )
+    angles = map(np.radians, (twist, lean, side))
+    (cy, sy), (cx, sx), (cz, sz) = ((np.cos(angle), np.sin(angle)) for angle in angles)
     rows = [
         [cy * cz + sy * sx * sz, -cy * sz + sy * sx * cz, sy * cx],
         [cx * sz, cx * cz, -sx],
