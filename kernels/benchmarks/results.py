@@ -8,17 +8,16 @@ train step), ``seconds``, and where they are known ``bytes``, ``operations`` and
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import metadata
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mg_plugins.errors import UserError
 from mg_plugins.files import read_json, replacing
 
-from ..setups import IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, SMALL, Shape
+from ..setups import IMIGUE, NTU, OVER_FRAMES, OVER_JOINTS, SMALL
 
 FORMAT = 2
 OWN = ('triton', 'torch', 'fused')
@@ -152,133 +151,71 @@ def draw(record: dict[str, Any], path: Path) -> None:
 # --- aims ---------------------------------------------------------------------------------------
 
 MET, MISSED, UNKNOWN = 'met', 'missed', 'not measured'
-Values = dict[str, float | None]
-
-
-class Figures:
-    """Values of a record by shape and type, None where something was not measured."""
-
-    def __init__(self, record: dict[str, Any]) -> None:
-        self.kind, self.rates = record['machine']['kind'], record['rates']
-        self.groups = groups(record['rows'])
-
-    def each(
-        self, value: Callable, work: str, direction: str, shapes: Iterable[Shape], *dtypes: str
-    ) -> Values:
-        """A value of the rows at every shape and type; on a GPU only where Triton ran."""
-        found: Values = {}
-        for shape, dtype in product(shapes, dtypes):
-            rows = self.groups.get((work, direction, str(shape), dtype), {})
-            own = rows.get('own')
-            measured = own and not (self.kind == 'cuda' and own['implementation'] == 'torch')
-            found[f'{shape} {dtype}'] = value(rows) if measured else None
-        return found
-
-    def over(self, others: Iterable[str], *where: Any, of: str = 'seconds') -> Values:
-        """How many times ours the better of some others takes."""
-
-        def ratio(rows: dict[str, dict]) -> float | None:
-            own, values = rows['own'][of], [rows[name][of] for name in others if name in rows]
-            return min(values) / own if own and values and None not in values else None
-
-        return self.each(ratio, *where)
-
-    def of_limit(self, *dtypes: str, products: bool = False) -> Values:
-        """The longest time that bytes or ``products`` must take, over that of ``mix`` forward."""
-
-        def share(rows: dict[str, dict]) -> float:
-            own = rows['own']
-            least = own['bytes'] / self.rates['copy']
-            if products:
-                least = max(least, own['operations'] / self.rates[own['dtype']])
-            return least / own['seconds']
-
-        return self.each(share, 'mix', 'forward', LISTED, *dtypes)
-
-    def growth(self, shapes: Iterable[Shape]) -> Values:
-        """Growth of bytes over growth of time, from the first shape to each other one."""
-
-        def rate(rows: dict[str, dict]) -> float:
-            return rows['own']['bytes'] / rows['own']['seconds']
-
-        (_, first), *others = self.each(rate, 'mix', 'forward', shapes, HALF).items()
-        return {shape: other and first and other / first for shape, other in others}
-
-    def steps(self) -> Values:
-        """Fused over plain train step, by network and type."""
-        return {
-            f'{key[1]} {key[3]}': rows['own']['seconds'] / rows['plain']['seconds']
-            for key, rows in self.groups.items()
-            if key[0] == 'step' and {'plain', 'own'} <= rows.keys()
-        }
-
-
-class Bar(NamedTuple):
-    """An aim: on which device, the values that it is about, and the bar that each must reach."""
-
-    aim: str
-    device: str
-    values: Callable[[Figures], Values]
-    least: float | None = None
-    most: float | None = None
-
-    def judge(self, figures: Figures) -> tuple[str, str]:
-        """Verdict and figures; missed if any value is, met only if all are there."""
-        found = self.values(figures) if self.device == figures.kind else {}
-        measured = {k: v for k, v in found.items() if v is not None}
-        if not measured:
-            return UNKNOWN, ''
-        pick = min if self.most is None else max
-        worst = pick(measured, key=measured.get)
-        text = f'worst {measured[worst]:.3g} ({worst}) of {len(measured)}'
-        if len(measured) < len(found):
-            text += f', {len(found) - len(measured)} not measured'
-        bad = measured[worst] < self.least if self.most is None else measured[worst] > self.most
-        return (MISSED if bad else UNKNOWN if len(measured) < len(found) else MET), text
-
-
-HALF, LOW, FULL = 'bfloat16', 'float16', 'float32'
-LISTED = [*NTU, *IMIGUE]
-EAGER = ('eager',)
-FORWARD, BOTH = ('pool+mix', 'forward'), ('pool+mix', 'forward+backward')
-BARS = [
-    Bar('pool+mix forward at least 3 times eager, bf16, C 64', 'cuda',
-        lambda f: f.over(EAGER, *FORWARD, NTU[:1], HALF), least=3),
-    Bar('pool+mix forward at least 1.3 times torch.compile max-autotune, bf16, C 64', 'cuda',
-        lambda f: f.over(['max-autotune'], *FORWARD, NTU[:1], HALF), least=1.3),
-    Bar('pool+mix forward at no listed shape slower than torch.compile', 'cuda',
-        lambda f: f.over(COMPILED, *FORWARD, LISTED, HALF, FULL), least=1),
-    Bar('pool+mix forward+backward at least 2.5 times eager, bf16, C 64', 'cuda',
-        lambda f: f.over(EAGER, *BOTH, NTU[:1], HALF), least=2.5),
-    Bar('mix forward at 70% of the copy rate, bf16 and fp16, T up to 100', 'cuda',
-        lambda f: f.of_limit(HALF, LOW), least=0.7),
-    Bar('mix forward in float32 at 60% of the larger of its two limits', 'cuda',
-        lambda f: f.of_limit(FULL, products=True), least=0.6),
-    Bar('peak memory of forward+backward at most half of eager, bf16, C 64', 'cuda',
-        lambda f: f.over(EAGER, *BOTH, NTU[:1], HALF, of='peak'), least=2),
-    Bar('time of mix forward grows no faster than its bytes over T up to 300, bf16', 'cuda',
-        lambda f: f.growth([s for s in OVER_FRAMES if s.t <= 300]), least=1),
-    Bar('time of mix forward grows no faster than its bytes over V, bf16', 'cuda',
-        lambda f: f.growth(OVER_JOINTS), least=1),
-    Bar('train step of fused ST-GCN at most 1.08 times the plain one', 'cuda',
-        Figures.steps, most=1.08),
-    Bar('pool+mix forward no slower than eager', 'cpu',
-        lambda f: f.over(EAGER, *FORWARD, SMALL, FULL), least=1),
-    Bar('pool+mix forward within 1.15 of torch.compile', 'cpu',
-        lambda f: f.over(COMPILED, *FORWARD, SMALL, FULL), least=1 / 1.15),
-    Bar('pool+mix forward+backward no slower than eager', 'cpu',
-        lambda f: f.over(EAGER, *BOTH, SMALL, FULL), least=1),
-    Bar('train step of fused ST-GCN at most 1.08 times the plain one', 'cpu',
-        Figures.steps, most=1.08),
-]  # fmt: skip
+SHAPES = dict(first=NTU[:1], listed=[*NTU, *IMIGUE], small=SMALL, joints=OVER_JOINTS)
+SHAPES['frames'] = [shape for shape in OVER_FRAMES if shape.t <= 300]
 
 
 def judge(record: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(aim, verdict, figures) of every aim, with the device that it is for."""
-    found = record['correctness']
+    """(aim, verdict, figures) of every aim of ``aims.json``, with the device that it is for.
+
+    ``value`` there is what must be ``least`` or ``most`` at each shape and type: how many times
+    ours the better of ``others`` takes (``over``); the share of ours that copying must take
+    (``of_copy``), or the longer of copying and products (``of_limits``); the growth of bytes over
+    that of time, from the first shape on (``growth``); or fused over plain train step (``step``).
+    """
+    found, aims = record['correctness'], read_json(Path(__file__).with_name('aims.json'))
     correct = {'passed': MET, 'failed': MISSED}.get(found.split(' ')[0], UNKNOWN)
-    figures, names = Figures(record), {'cuda': 'GPU', 'cpu': 'CPU'}
+    names = {'cuda': 'GPU', 'cpu': 'CPU'}
     return [
         ('tests of the kernels pass', correct, found),
-        *((f'{names[bar.device]}: {bar.aim}', *bar.judge(figures)) for bar in BARS),
+        *((f'{names[aim["device"]]}: {aim["aim"]}', *_verdict(record, aim)) for aim in aims),
     ]
+
+
+def _verdict(record: dict[str, Any], aim: dict[str, Any]) -> tuple[str, str]:
+    """Verdict and figures; missed if any value is, met only if all are there."""
+    found = _values(record, aim) if aim['device'] == record['machine']['kind'] else {}
+    measured = {k: v for k, v in found.items() if v is not None}
+    if not measured:
+        return UNKNOWN, ''
+    worst = (max if 'most' in aim else min)(measured, key=measured.get)
+    text = f'worst {measured[worst]:.3g} ({worst}) of {len(measured)}'
+    if len(measured) < len(found):
+        text += f', {len(found) - len(measured)} not measured'
+    bad = measured[worst] > aim['most'] if 'most' in aim else measured[worst] < aim['least']
+    return (MISSED if bad else UNKNOWN if len(measured) < len(found) else MET), text
+
+
+def _values(record: dict[str, Any], aim: dict[str, Any]) -> dict[str, float | None]:
+    """What an aim is about, by shape and type, or network; None where it was not measured."""
+    by_group, found = groups(record['rows']), {}
+    if aim['value'] == 'step':
+        return {
+            f'{key[1]} {key[3]}': rows['own']['seconds'] / rows['plain']['seconds']
+            for key, rows in by_group.items()
+            if key[0] == 'step' and {'plain', 'own'} <= rows.keys()
+        }
+    for shape, dtype in product(SHAPES[aim['shapes']], aim['types']):
+        rows = by_group.get((aim['work'], aim['direction'], str(shape), dtype), {})
+        own = rows.get('own')
+        # On a GPU it counts only where Triton ran.
+        measured = own and (aim['device'] == 'cpu' or own['implementation'] != 'torch')
+        found[f'{shape} {dtype}'] = _value(aim, rows, record['rates']) if measured else None
+    if aim['value'] != 'growth':
+        return found
+    (_, first), *others = found.items()
+    return {shape: other and first and other / first for shape, other in others}
+
+
+def _value(aim: dict[str, Any], rows: dict[str, dict], rates: dict[str, float]) -> float | None:
+    own = rows['own']
+    if aim['value'] == 'over':
+        of = aim.get('of', 'seconds')
+        values = [rows[name][of] for name in aim['others'] if name in rows]
+        return min(values) / own[of] if own[of] and values and None not in values else None
+    if aim['value'] == 'growth':
+        return own['bytes'] / own['seconds']
+    limits = [own['bytes'] / rates['copy']]
+    if aim['value'] == 'of_limits':
+        limits.append(own['operations'] / rates[own['dtype']])
+    return max(limits) / own['seconds']

@@ -6,6 +6,7 @@ import torch
 
 from mg_plugins.kernels import mix_reference, pool_reference
 from mg_plugins.kernels.aot import variants
+from mg_plugins.kernels.setups import DTYPES, Shape
 from mg_plugins.kernels.signatures import architecture
 
 BARS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
@@ -17,6 +18,34 @@ UNTOUCHED = 12288.0  # exact in every type
 def device() -> str:
     """Where the kernels run: on the GPU, or on a CPU under Triton's interpreter."""
     return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def awkward() -> list[tuple[Shape, torch.dtype]]:
+    """Every second pair of awkward T and V, each T in every type; N and C are small.
+
+    Channels of a head are 1 to 5, so that no block of channels divides all of them. At the end
+    stand the largest sizes that the kernels promise, sizes that fill their blocks exactly, and
+    heads with more channels than a program does.
+    """
+    cases = []
+    for i, t in enumerate((1, 7, 100, 129, 300)):
+        for j, v in enumerate((1, 17, 20, 22, 25, 33, 64)):
+            if (i + j) % 2:
+                continue
+            large = t * v > 3000
+            heads = 1 if large and j % 2 else 1 + (i + j) % 3
+            per_head = (1 + (i + j) % 2) if large else 1 + (2 * i + j) % 5
+            n = 1 if large else 1 + (i + 2 * j) % 3
+            if 1 in (t, v):
+                # A graph of one number: several of them, lest a chance zero is all there is.
+                n, per_head = -(-8 // heads), 2 if t > 100 else per_head
+            cases.append((Shape(n, heads * per_head, t, v, heads), DTYPES[(i + j) % 3]))
+    for k, dtype in enumerate(DTYPES):
+        cases.append((Shape(1, 1 + k, (512, 520, 512)[k], (64, 25, 33)[k]), dtype))
+        cases.append((Shape(2, 34, (16, 64, 32)[k], (16, 32, 64)[k], 2), dtype))
+        cases.append((Shape(1, (26, 26, 18)[k], (33, 7, 20)[k], (20, 17, 25)[k]), dtype))
+        cases.append((Shape(2, 10, 9, (8, 4, 2)[k], 2), dtype))
+    return cases
 
 
 def kernels_of(

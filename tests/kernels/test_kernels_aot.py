@@ -12,8 +12,9 @@ import sys
 import pytest
 
 from mg_plugins.kernels.aot import ALL, variants
-from mg_plugins.kernels.setups import DTYPES, awkward
+from mg_plugins.kernels.setups import DTYPES
 
+from kernel_oracle import awkward
 from paths import HELPERS as HERE
 
 pytestmark = [

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from mg_plugins.kernels import mix, mix_reference
 from mg_plugins.kernels.aot import variants
-from mg_plugins.kernels.setups import DTYPES, Shape, awkward, make_inputs
+from mg_plugins.kernels.setups import DTYPES, Shape, make_inputs
 from mg_plugins.kernels.signatures import Variant, architecture
 from mg_plugins.kernels.triton_parts import leading
 
@@ -17,6 +17,7 @@ from kernel_oracle import (
     NAMES,
     Poison,
     assert_close,
+    awkward,
     device,
     in_margins,
     kernels_of,

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mg_plugins.kernels import pool, pool_through
-from mg_plugins.kernels.setups import DTYPES, Shape, awkward, make_inputs
+from mg_plugins.kernels.setups import DTYPES, Shape, make_inputs
 
-from kernel_oracle import Poison, assert_close, device, in_margins, pool_oracle
+from kernel_oracle import Poison, assert_close, awkward, device, in_margins, pool_oracle
 
 
 def triton_pool(x):
