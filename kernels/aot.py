@@ -85,8 +85,7 @@ def compile_variant(variant: Variant, arch: str):
 
     if triton.knobs.runtime.interpret:
         raise RuntimeError(
-            'kernels cannot be compiled where TRITON_INTERPRET is set: unset it before Triton is '
-            'imported'
+            'nothing is compiled where TRITON_INTERPRET is set: unset it before Triton is imported'
         )
     source = ASTSource(
         variant.kernel, variant.signature, constexprs=variant.constexprs, attrs=variant.attrs

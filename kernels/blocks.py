@@ -9,8 +9,8 @@ spills on sm_80 or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .signatures import Form
 
@@ -24,8 +24,7 @@ _TABLES = json.loads(Path(__file__).with_name('blocks.json').read_text())
 _TABLES['mix_backward'] = _TABLES['mix_forward'] | _TABLES['mix_backward']
 
 
-@dataclass(frozen=True)
-class Blocks:
+class Blocks(NamedTuple):
     """How a kernel cuts its work."""
 
     frames: int  # of a program's tile
@@ -46,40 +45,25 @@ def _padded(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _look_up(kernel: str, form: Form) -> list[int] | None:
-    """The cut of a kernel's table, None where it has nothing."""
-    table, width = _TABLES[kernel], _padded(form.V)
-    kind = f'{"sm_90" if form.arch == "sm_90" else "other"} {8 * form.dtype.itemsize}'
-    rows = table.get(f'{kind} {width}') or table.get(f'{kind} {max(32, width)}', {})
-    return next((cut for most, cut in rows.items() if form.T <= int(most)), None)
+def blocks(kernel: str, form: Form) -> Blocks | None:
+    """Blocks of a kernel; None where the table has nothing, for it would take too many registers.
 
-
-def mix(kernel: str, form: Form) -> Blocks:
-    """Blocks of ``'mix_forward'``, or of ``'mix_backward'``: the gradients of x and b."""
-    frames, sources, warps = _look_up(kernel, form)
-    return Blocks(frames, sources, max(32, _padded(form.V)), 8, warps)
-
-
-def graphs_backward(form: Form) -> dict[str, Blocks]:
-    """Blocks of the gradients of both graphs and of a, by the kernels that make them.
-
-    Where ``'graphs_backward'`` has nothing for a type, both together take too many registers: each
-    has a launch of its own.
+    ``'mix_backward'`` makes the gradients of x and b, ``'graphs_backward'`` those of both graphs
+    and of a, ``'frame_graph_backward'`` and ``'joint_graph_backward'`` do that in two launches;
+    ``'pool'``, either way, does all channels, and a program goes through their frames.
     """
+    width, bits = _padded(form.V), 8 * form.dtype.itemsize
+    columns = max(32, width)
+    if kernel == 'pool':
+        warps = _TABLES['pool'][f'{bits} {width}']
+        return Blocks(min(_padded(form.T), 64), 0, columns, 1, warps)
+    table, kind = _TABLES[kernel], f'{"sm_90" if form.arch == "sm_90" else "other"} {bits}'
+    rows = table.get(f'{kind} {width}') or table.get(f'{kind} {columns}', {})
+    cut = next((cut for most, cut in rows.items() if form.T <= int(most)), None)
+    if cut is None:
+        return None
+    frames, own, warps = cut
+    if kernel.startswith('mix'):
+        return Blocks(frames, own, columns, 8, warps)
     # Parts of T × T each are written and added up: few, and as many as keep a GPU busy.
-    steps = 16 if form.T <= 128 else 64
-    found = {'graphs_backward': _look_up('graphs_backward', form)}
-    if found['graphs_backward'] is None:
-        alone = 'frame_graph_backward', 'joint_graph_backward'
-        found = {kernel: _look_up(kernel, form) for kernel in alone}
-    return {
-        kernel: Blocks(frames, 0, columns, steps, warps)
-        for kernel, (frames, columns, warps) in found.items()
-    }
-
-
-def pool(form: Form) -> Blocks:
-    """Blocks of ``pool``, both ways, for all channels; a program goes through their frames."""
-    width = _padded(form.V)
-    warps = _TABLES['pool'][f'{8 * form.dtype.itemsize} {width}']
-    return Blocks(min(_padded(form.T), 64), 0, max(32, width), 1, warps)
+    return Blocks(frames, 0, own, 16 if form.T <= 128 else 64, warps)

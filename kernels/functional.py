@@ -53,9 +53,7 @@ def _chosen(x: Tensor, heads: int, backend: str | None) -> tuple[bool, bool]:
     if backend in (None, 'auto'):
         backend = os.environ.get('MG_KERNELS', 'auto')
     if backend not in BACKENDS:
-        raise ValueError(
-            f'backend (or MG_KERNELS) must be one of {", ".join(BACKENDS)}, got {backend!r}'
-        )
+        raise ValueError(f'backend (or MG_KERNELS) must be one of {BACKENDS}, got {backend!r}')
     if backend == 'torch' or backend == 'auto' and (x.device.type != 'cuda' or interpreted()):
         return False, False
     if _transformed() or torch.compiler.is_exporting():
@@ -71,11 +69,6 @@ def _transformed() -> bool:
     return torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 
 
-def _refuse_other_numbers(name: str, x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise ValueError(f'{name} expects floating-point numbers, got x of type {x.dtype}')
-
-
 def pool(x: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """Mean over frames (N, C, V) and mean over joints (N, C, T) of a feature map x (N, C, T, V).
 
@@ -88,10 +81,9 @@ def pool(x: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor]:
             transforms of ``torch.func``, ``torch.jit.trace`` and ``torch.export``.
     """
     if x.dim() != 4:
-        raise ValueError(
-            f'pool expects a feature map (N, C, T, V), got a tensor of shape {tuple(x.shape)}'
-        )
-    _refuse_other_numbers('pool', x)
+        raise ValueError(f'pool expects a feature map (N, C, T, V), got {tuple(x.shape)}')
+    if not x.is_floating_point():
+        raise ValueError(f'pool expects floating-point numbers, got x of type {x.dtype}')
     triton, strict = _chosen(x, 1, backend)
     if triton:
         return torch.ops.mg_plugins.pool(x, strict)
@@ -142,7 +134,8 @@ def mix(
             'mix expects x (N, C, T, V) and As (N, H, V, V), got '
             f'x {tuple(x.shape)} and As {tuple(As.shape)}'
         )
-    _refuse_other_numbers('mix', x)
+    if not x.is_floating_point():
+        raise ValueError(f'mix expects floating-point numbers, got x of type {x.dtype}')
     n, c, t, v = x.shape
     h = As.shape[1]
     wanted = {'As': (n, h, v, v), 'At': (n, h, t, t), 'a': (n, c), 'b': (n, c)}

@@ -75,10 +75,6 @@ def _pool_setup(ctx, inputs, output):
     ctx.shape = inputs[0].shape
 
 
-def _spread(dy, dxs, dxt):
-    return spread(dy.shape, dy, dxs, dxt).to(dy.dtype)
-
-
 def _mix_setup(ctx, inputs, output):
     *tensors, ctx.strict = inputs
     ctx.save_for_backward(*tensors)
@@ -115,7 +111,9 @@ _register(
     lambda ctx, dxs, dxt: (spread(ctx.shape, None, dxs, dxt), None),
 )
 _register(
-    'pool_backward(Tensor dy, Tensor dxs, Tensor dxt, bool strict=False) -> Tensor', _spread, _like
+    'pool_backward(Tensor dy, Tensor dxs, Tensor dxt, bool strict=False) -> Tensor',
+    lambda dy, dxs, dxt: spread(dy.shape, dy, dxs, dxt).to(dy.dtype),
+    _like,
 )
 _register(f'mix({_TENSORS}) -> Tensor', mix_reference, _like, _mix_setup, _mix_autograd)
 _register(

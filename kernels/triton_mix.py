@@ -30,17 +30,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import blocks
+from .blocks import blocks
 from .signatures import Form, Variant
-from .triton_parts import (
-    columns,
-    dot,
-    load_block,
-    load_frames,
-    load_joints,
-    load_share,
-    store_block,
-)
+from .triton_parts import columns, dot, load_block, load_frames, load_joints, shares, store_block
 
 
 @triton.jit(do_not_specialize=['T'])
@@ -71,8 +63,8 @@ def _mix(
         start = g * K + first
         plane = map_ptr + start * (T * V)
         channel, at, inside = columns(first, T, V, K, BC, W)
-        a = load_share(a_ptr + start, channel, inside)
-        b = load_share(b_ptr + start, channel, inside)
+        a = shares(a_ptr + start, channel, inside)
+        b = shares(b_ptr + start, channel, inside)
         block = load_block(plane, t, at, inside, BT, T, V)
         if ONE:
             over_frames = dot(frames, block, None, PRECISION, UPCAST)
@@ -129,13 +121,13 @@ def _graphs_backward(
         dy = load_block(dy_ptr + start * (T * V), t, at, inside, BT, T, V)
         x = load_block(x_ptr + start * (T * V), s, at, inside, BT, T, V)
         if FRAMES:
-            b = load_share(b_ptr + start, channel, inside)
+            b = shares(b_ptr + start, channel, inside)
             scaled = (b * x.to(tl.float32)).to(x.dtype)
             dframes = dot(dy, tl.trans(scaled), dframes, PRECISION, UPCAST)
         if JOINTS and t == s:
             # All pairs of channels; those of a channel with itself are kept in the end.
             pairs = dot(tl.trans(x), dy, None, PRECISION, UPCAST)
-            djoints += load_share(a_ptr + start, channel, inside) * pairs
+            djoints += shares(a_ptr + start, channel, inside) * pairs
             da = tl.sum(joints.to(tl.float32) * pairs, 1)
             part = ((g * tiles + tile) * K + first) * V + tl.arange(0, W)
             tl.store(da_ptr + part, da, inside)
@@ -158,13 +150,17 @@ def variants(form: Form) -> tuple[Variant, ...]:
 
     Forward, the last two of the tensors are not read.
     """
-    cut, tensors = blocks.mix('mix_forward', form), 'map joints frames a b out x'
+    cut, tensors = blocks('mix_forward', form), 'map joints frames a b out x'
     found = [form.variant(_mix, 'mix_forward', cut, f'{tensors} db', BACKWARD=False)]
-    cut = blocks.mix('mix_backward', form)
+    cut = blocks('mix_backward', form)
     found.append(form.variant(_mix, 'mix_backward', cut, tensors, 'db', BACKWARD=True))
     tensors, parts = 'x joints a b dy', 'djoints dframes da'
-    for name, cut in blocks.graphs_backward(form).items():
+    names = ['graphs_backward']
+    if blocks(*names, form) is None:
+        names = ['frame_graph_backward', 'joint_graph_backward']
+    for name in names:
         makes = dict(FRAMES=name != 'joint_graph_backward', JOINTS=name != 'frame_graph_backward')
+        cut = blocks(name, form)
         found.append(form.variant(_graphs_backward, name, cut, tensors, parts, **makes))
     return tuple(found)
 

@@ -63,8 +63,8 @@ def load_joints(ptr, V: tl.constexpr, BC: tl.constexpr, W: tl.constexpr, TRANSPO
 
 
 @triton.jit
-def load_share(ptr, channel, inside):
-    """Share of each column's channel, (1, columns)."""
+def shares(ptr, channel, inside):
+    """Read the share of each column's channel, (1, columns)."""
     return tl.load(ptr + channel, inside, 0.0).to(tl.float32)[None, :]
 
 

@@ -50,8 +50,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     good = isinstance(record, dict) and record.get('format') == FORMAT
     if not good or not all(isinstance(record.get(f), kind) for f, kind in _FIELDS.items()):
         raise UserError(
-            f'{path} is not a record of kernel benchmarks in format {FORMAT}: make one by '
-            '`python kernels/run.py --out DIR`'
+            f'{path} is not a record in format {FORMAT}: make one by `python kernels/run.py`'
         )
     return record
 
