@@ -4,7 +4,6 @@ metadata; compare it with PyTorch and print the latency of both.
 example: python tools/export.py CONFIG CHECKPOINT --out model.onnx
 """
 
-import argparse
 import logging
 import warnings
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import options
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
+def main() -> None:
+    """Run the command."""
     parser = options.parser(__doc__)
     add = parser.add_argument
     add('config', help='config file of the model')
@@ -24,12 +23,6 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.opset < 18:
         parser.error(f'--opset must be at least 18, got {args.opset}')
-    return args
-
-
-def main() -> None:
-    """Run the command."""
-    args = parse_args()
     from mg_plugins.errors import UserError, counted
 
     options.need_openmmlab()

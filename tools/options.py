@@ -129,10 +129,7 @@ def config(parser: argparse.ArgumentParser) -> None:
     feats = ['joint', 'bone', 'joint_motion', 'bone_motion']
     shown = 'what the model is shown, in every pipeline (default: as the config says)'
     add('--feat', choices=feats, help=shown)
-    what = (
-        'with a …_linear config: all weights learn, from this share of the labels (default: 1, all '
-        'of them)'
-    )
+    what = 'with a …_linear config: all weights learn, from this share of the labels (default: 1)'
     add('--finetune', nargs='?', const=1.0, type=float, metavar='SHARE', help=what)
     fuse = parser.add_mutually_exclusive_group().add_argument
     wanted = 'put the fusion into the backbone of any GCN config'

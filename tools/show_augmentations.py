@@ -3,17 +3,15 @@
 python tools/show_augmentations.py --ann-file data/imigue/imigue.pkl --clip 0001_12 --only MGJitter
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import options
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description='Draw augmentations on a clip: a contact sheet of all, an animation of each.'
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = options.parser(__doc__)
     add = parser.add_argument
     add('--ann-file', help='annotation file (default: the synthetic set)')
     add('--clip', help='name of the clip (default: one with a lot of movement)')
@@ -24,11 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--out', type=Path, default='work_dirs/augmentations', help='folder (default: %(default)s)')
     add('--no-gif', action='store_true', help='draw the contact sheet only')
     add('--quiet', action='store_true', help='no progress bar')
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+    args = parser.parse_args(argv)
     from tqdm import tqdm
 
     try:

@@ -35,17 +35,13 @@ def build_views(
         feat = view.get('feat', 'joint')
         feat = (feat,) if isinstance(feat, str) else tuple(feat)
         if not feat or not set(feat) <= set(FEATURES):
-            raise UserError(
-                f'view {number} has feat={feat!r}, expected one or several of {list(FEATURES)}'
-            )
+            raise UserError(f'view {number} has feat={feat!r}, expected some of {list(FEATURES)}')
         built.append(View(Chain(view.get('chain', ()), layout), feat))
     if not built:
         raise UserError("views is empty; give at least one, such as dict(chain='weak')")
     numbers = [len(view.feat) for view in built]
     if len(set(numbers)) > 1:
-        raise UserError(
-            f'the views have {numbers} features; they become one tensor and need equally many'
-        )
+        raise UserError(f'the views have {numbers} features; in one tensor each has equally many')
     return layout, tuple(built)
 
 

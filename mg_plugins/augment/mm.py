@@ -97,10 +97,7 @@ for _name, _augmentation in AUGMENTATIONS.items():
 
 def _scores(results: dict, who: str) -> np.ndarray:
     if 'keypoint_score' not in results:
-        raise ValueError(
-            f'{who} needs keypoint_score to know which joints are missing: put it after '
-            'MGNormalize and before MGSkeFeat'
-        )
+        raise ValueError(f'{who} needs keypoint_score: put it after MGNormalize, before MGSkeFeat')
     return results['keypoint_score']
 
 

@@ -89,9 +89,7 @@ def load_clip(
     keypoint, score = chosen['keypoint'], filled_scores(chosen)
     _, frames, joints, _ = keypoint.shape
     if joints != layout.num_joints:
-        raise LayoutError(
-            f'{source} has {joints} joints, layout {layout.name!r} has {layout.num_joints}'
-        )
+        raise LayoutError(f'{source} has {joints} joints, layout {layout.name} {layout.num_joints}')
     detected, name = detected_joints(keypoint, score), classes.get(chosen.get('label'))
     keypoint, score = normalise(keypoint, detected, layout), (score * detected).astype(np.float32)
     what = f', “{name}”' if name else ''

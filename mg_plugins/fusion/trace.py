@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
@@ -65,18 +65,12 @@ class Trace:
     def shape(self, name: str) -> tuple[int, int]:
         """Channels C and joints V that a module passes on, or a PlugError where it does not."""
         if name not in self.calls:
-            raise PlugError(
-                f"cannot fuse '{name}' ({type(self.modules[name]).__name__}): the forward pass "
-                f'never calls it. {self.offer(name)}'
-            )
+            self._refuse(name, 'the forward pass never calls it')
         shapes = {self._one_shape(name, call) for call in self.calls[name]}
         if len(shapes) > 1:
             passed = ', '.join(describe(call.output) for call in self.calls[name])
-            raise PlugError(
-                f"cannot fuse '{name}': the model calls it {len(self.calls[name])} times and it "
-                f'passes {passed}; one fusion serves one number of channels and joints. Fuse '
-                f'modules that keep to one shape. {self.offer()}'
-            )
+            many = f'the model calls it {len(self.calls[name])} times and it passes {passed}'
+            self._refuse(name, f'{many}; one fusion serves one number of channels and joints')
         return shapes.pop()
 
     def _one_shape(self, name: str, call: Call) -> tuple[int, int]:
@@ -87,12 +81,13 @@ class Trace:
             problem = 'expected a floating-point map (N, C, T, V)'
         elif self.joints and found.shape[3] != self.joints and self.joints in found.shape[1:3]:
             problem = f'expected (N, C, T, V) with the {self.joints} joints on the last axis'
-        if problem is None:
-            return found.shape[1], found.shape[3]
-        raise PlugError(
-            f"cannot fuse '{name}' ({type(self.modules[name]).__name__}): it passes "
-            f'{describe(call.output)}; {problem}. {self.offer(name)}'
-        )
+        if problem is not None:
+            self._refuse(name, f'it passes {describe(call.output)}; {problem}')
+        return found.shape[1], found.shape[3]
+
+    def _refuse(self, name: str, why: str) -> NoReturn:
+        kind = type(self.modules[name]).__name__
+        raise PlugError(f"cannot fuse '{name}' ({kind}): {why}. {self.offer(name)}")
 
     def candidates(self) -> list[str]:
         """Names of modules that pass one (N, C, T, V), outermost first, plain layers left out."""

@@ -159,8 +159,7 @@ def _joints(path: str | os.PathLike, about: Mapping, layout: Any) -> Layout:
     if joints.num_joints != about['joints']:
         raise LaunchError(
             f'{path} has {about["joints"]} joints, but layout {joints.name!r} has '
-            f'{joints.num_joints}: '
-            + ('choose another --layout' if layout is not None else 'say the right one by --layout')
+            f'{joints.num_joints}: say the right one by --layout'
         )
     return joints
 
@@ -186,9 +185,7 @@ def _splits(
                 raise LaunchError(f'{path} has no clips in split {name!r}; its splits: {has}')
         train, test = wanted
         if train == test:
-            raise LaunchError(
-                f'--splits names {train!r} twice: a model is not tested on its training'
-            )
+            raise LaunchError(f'--splits names {train!r} twice: test on clips that did not train')
     elif testing and len(present) == 1:
         train = test = present[0]
     elif len(present) < 2:
@@ -197,9 +194,7 @@ def _splits(
     else:
         found = [pair for pair in PAIRS if set(pair) <= set(present)]
         if not found:
-            raise LaunchError(
-                f'{path} has the splits {has}: say by --splits TRAIN TEST which of them to use'
-            )
+            raise LaunchError(f'{path} has the splits {has}: say by --splits TRAIN TEST which')
         train, test = found[0]
     chosen = {loader: train if loader == 'train_dataloader' else test for loader in own}
     if wanted is None and (train, test) == ('train', 'val') and 'test' in present:

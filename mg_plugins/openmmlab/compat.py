@@ -199,11 +199,7 @@ def restore_inf(module: ModuleType) -> None:
     module.np = view
     for name in ('PoseCompact', 'MMCompact'):
         if hasattr(module, name):
-            copyreg.pickle(getattr(module, name), _reduce_mended)
-
-
-def _reduce_mended(instance: Any) -> tuple:
-    return _revive, (type(instance),), instance.__dict__
+            copyreg.pickle(getattr(module, name), lambda it: (_revive, (type(it),), it.__dict__))
 
 
 def _revive(kind: type) -> Any:

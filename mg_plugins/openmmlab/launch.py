@@ -279,9 +279,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
         )
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
-            raise LaunchError(
-                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=…) in the config'
-            )
+            raise LaunchError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
     if cfg.get('randomness') is None or args.seed is not None:
         cfg.randomness = dict(
@@ -297,9 +295,7 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     if checkpoint is None:
         note = Path(cfg.work_dir) / 'last_checkpoint'
         if not note.is_file():
-            raise LaunchError(
-                f'no checkpoint is given and {cfg.work_dir} holds none; train first, or name one'
-            )
+            raise LaunchError(f'no checkpoint is given, and none is in {cfg.work_dir}: name one')
         checkpoint = note.read_text().strip()
     if checkpoint.endswith(SUFFIXES):
         raise LaunchError(

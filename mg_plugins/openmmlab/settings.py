@@ -102,8 +102,7 @@ def set_fusion(cfg: Config, wanted: bool) -> None:
     model, kinds = cfg.model, (*WITH_GCN, 'MGSpotter')
     if model.get('type', '').removeprefix('mmaction.') not in kinds:
         raise LaunchError(
-            f'--fuse and --no-fuse need a {" or ".join(kinds)}, this config has a '
-            f'{model.get("type")}'
+            f'--fuse and --no-fuse need a {" or ".join(kinds)}, not a {model.get("type")}'
         )
     kind, wrapper = model.backbone.get('type'), 'MGFuse' if wanted else 'MGPlain'
     if kind == wrapper:
@@ -119,8 +118,7 @@ def set_finetuning(cfg: Config, share: float) -> None:
     """Let everything of a linear evaluation learn, with a share of each class's labels."""
     if cfg.model.get('type') != 'RecognizerDualStream':
         raise LaunchError(
-            '--finetune needs a config that follows a pre-training, such as '
-            'configs/stbcl_stgcn_imigue_linear.py'
+            '--finetune needs a config that follows a pre-training, such as …_linear.py'
         )
     if not 0 < share <= 1:
         raise LaunchError(f'--finetune takes a share above 0 and up to 1, not {share}')

@@ -35,9 +35,7 @@ def load_whole(path: str | os.PathLike) -> dict:
         raise CheckpointError(f'{path} holds no weights')
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(
-                f'{path} holds {type(value).__name__} {name!r} where weights belong'
-            )
+            raise CheckpointError(f'{path} holds {type(value).__name__} {name!r}, not a weight')
         if value.layout != torch.strided or value.is_meta or value.is_complex():
             raise CheckpointError(f'{path} holds a sparse, complex or empty tensor as {name!r}')
     name = not_finite(given)
