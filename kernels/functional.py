@@ -34,10 +34,8 @@ def supported(x: Tensor, heads: int = 1) -> str | None:
         return f'x is {x.dtype}, which is none of {", ".join(map(str, TYPES))}'
     n, c, t, v = x.shape
     if not (1 <= t <= MOST_FRAMES and 1 <= v <= MOST_JOINTS):
-        return (
-            f'x {tuple(x.shape)} has {t} frames and {v} joints, not 1 to {MOST_FRAMES} and '
-            f'1 to {MOST_JOINTS}'
-        )
+        most = f'1 to {MOST_FRAMES} frames and 1 to {MOST_JOINTS} joints'
+        return f'x {tuple(x.shape)} has {t} frames and {v} joints, not {most}'
     if c < 1 or c % heads:
         return f'{heads} heads do not divide the {c} channels of x {tuple(x.shape)}'
     # The compiler traces shapes and types only; the operator itself falls back on an old GPU.

@@ -13,10 +13,7 @@ import torch
 #: What Triton calls the types of the feature map.
 TYPES = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16'}
 #: What to do without a GPU.
-INTERPRETER = (
-    'Triton needs CUDA tensors, or its interpreter: set TRITON_INTERPRET=1 before triton is '
-    'imported'
-)
+INTERPRETER = 'Triton needs CUDA tensors, or TRITON_INTERPRET=1 set before it is imported'
 #: Architecture whose block shapes are used under the interpreter.
 INTERPRETED_AS = 'sm_90'
 

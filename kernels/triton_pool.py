@@ -41,11 +41,8 @@ def _pool_forward(
         over_frames += tl.sum(x.to(tl.float32), 0)
         over_joints = dot(x, selector, None, PRECISION, UPCAST) / V
         within = (k < BC) & (first + k < K)
-        tl.store(
-            xt_ptr + start * T + (k[None, :] * T + t[:, None]),
-            over_joints,
-            (t < T)[:, None] & within[None, :],
-        )
+        pointers = xt_ptr + start * T + (k[None, :] * T + t[:, None])
+        tl.store(pointers, over_joints, (t < T)[:, None] & within[None, :])
     tl.store(xs_ptr + start * V + tl.arange(0, W), over_frames / T, inside)
 
 
@@ -66,9 +63,8 @@ def _pool_backward(
             over_joints = tl.load(dxt_ptr + start * T + t, t < T, 0.0)[:, None]
         else:
             within = (t < T)[:, None] & inside[None, :]
-            over_joints = tl.load(
-                (dxt_ptr + start * T + channel * T)[None, :] + t[:, None], within, 0.0
-            )
+            pointers = (dxt_ptr + start * T + channel * T)[None, :] + t[:, None]
+            over_joints = tl.load(pointers, within, 0.0)
         dy = load_block(dy_ptr + start * (T * V), tile, at, inside, BT, T, V)
         dx = dy.to(tl.float32) + over_frames[None, :] + over_joints.to(tl.float32) / V
         store_block(dx_ptr + start * (T * V), tile, at, inside, dx, BT, T, V)

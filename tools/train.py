@@ -15,10 +15,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     what = 'go on from the latest checkpoint in the work directory, or from the one given'
     add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=what)
-    what = (
-        'for a long tail: the head alone learns anew from this checkpoint, on class-balanced '
-        'batches, for a fifth of the epochs'
-    )
+    what = 'for a long tail: the head alone learns anew from this checkpoint, on balanced batches'
     add('--retrain-head', metavar='CHECKPOINT', help=what)
     options.amp(parser)
     add('--no-validate', action='store_true', help='do not evaluate while training')

@@ -19,10 +19,7 @@ class Draws:
     """Random numbers for a clip, or N ``clips``, by ``rng``; ``noise(shape)`` makes large ones."""
 
     def __init__(
-        self,
-        rng: np.random.Generator,
-        clips: int | None = None,
-        noise: Callable[[tuple[int, ...]], Any] | None = None,
+        self, rng: np.random.Generator, clips: int | None = None, noise: Callable | None = None
     ) -> None:
         self.rng, self._noise = rng, noise
         self.batch = () if clips is None else (clips,)
@@ -51,9 +48,9 @@ class Draws:
         return self.rng.standard_normal(shape, dtype=np.float32)
 
 
-def option(default: Any, about: str, most: float = float('inf')) -> Any:
-    """An option of an augmentation: default, meaning, the largest value that makes sense."""
-    return dataclasses.field(default=default, metadata=dict(about=about, most=most))
+def option(default: Any, about: str, most: float = float('inf'), least: float = 0) -> Any:
+    """An option of an augmentation: default, meaning, the values that make sense."""
+    return dataclasses.field(default=default, metadata=dict(about=about, most=most, least=least))
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,10 @@ class Augmentation:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             most = 1 if field.name == 'p' else field.metadata.get('most', float('inf'))
-            if isinstance(value, (int, float)) and not 0 <= value <= most:
-                bound = 'not be negative' if value < 0 else f'be at most {most:g}'
+            least = field.metadata.get('least', 0)
+            if isinstance(value, (int, float)) and not least <= value <= most:
+                above = f'be at least {least}' if least else 'not be negative'
+                bound = above if value < least else f'be at most {most:g}'
                 raise UserError(f'{self.name}: {field.name} must {bound}, got {value!r}')
 
     def check(self, layout: Layout) -> None:

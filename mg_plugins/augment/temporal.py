@@ -3,7 +3,6 @@
 import numpy as np
 
 from mg_plugins.data.arrays import arange, like, mix_frames, namespace, positive, take_frames
-from mg_plugins.errors import UserError
 
 from .base import Augmentation, Draws, option, register
 
@@ -159,12 +158,7 @@ class Warp(Positions):
     """
 
     strength: float = option(0.5, 'largest |w|; 0.5 is a speed of 0.6 to 1.65 times the mean')
-    knots: int = option(5, 'number of values of w over the clip, at least 2')
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.knots < 2:
-            raise UserError(f'MGWarp: knots must be at least 2, got {self.knots}')
+    knots: int = option(5, 'number of values of w over the clip, at least 2', least=2)
 
     def at(self, draws: Draws, frames: int) -> np.ndarray:
         steps = frames - 1

@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -74,11 +74,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     training = [m.training for m in modules]
     buffers = [{k: (b, b.clone()) for k, b in m._buffers.items() if b is not None} for m in modules]
-    with ExitStack() as stack:
-        stack.enter_context(kept_random_state(model))
-        stack.enter_context(torch.no_grad())
-        if compiled_parts(model) and hasattr(torch.compiler, 'set_stance'):
-            stack.enter_context(torch.compiler.set_stance('force_eager'))
+    eager = torch.compiler.set_stance('force_eager') if compiled_parts(model) else nullcontext()
+    with eager, kept_random_state(model), torch.no_grad():
         try:
             for module in modules:
                 module.training = False
@@ -144,7 +141,7 @@ def _run(model: nn.Module, args: Sequence, kwargs: dict) -> tuple[Trace, Any]:
     with ExitStack() as stack:
         for name, module in modules.items():
             handle = module.register_forward_hook(partial(hook, name), with_kwargs=True)
-            stack.callback(handle.remove)
+            stack.enter_context(handle)
         output = model(*args, **kwargs)
     return Trace(modules, dict(calls)), output
 

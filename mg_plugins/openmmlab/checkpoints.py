@@ -16,13 +16,11 @@ Real numpy types may be registered by other libraries at the same time; ``torch.
 one of the two at random, and either works. Importing this module needs numpy only.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pickle import UnpicklingError
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -203,7 +201,7 @@ class _History:
 class _OneCycle:
     """Only names the class whose annealing function a ``OneCycleLR`` saves with its state."""
 
-    def __new__(cls, *args: Any) -> _OneCycle:
+    def __new__(cls, *args: Any) -> NoReturn:
         raise UnpicklingError('a OneCycleParamScheduler was refused')
 
 

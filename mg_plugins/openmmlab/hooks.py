@@ -72,9 +72,8 @@ class SyntheticHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Name the losses in the log."""
         if _is_synthetic(runner.train_dataloader):
-            runner.log_processor = runner.build_log_processor(
-                dict(runner.cfg.get('log_processor') or {}, type='SyntheticLogProcessor')
-            )
+            cfg = dict(runner.cfg.get('log_processor') or {}, type='SyntheticLogProcessor')
+            runner.log_processor = runner.build_log_processor(cfg)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Name the metrics of a validation."""

@@ -47,21 +47,16 @@ def use_synthetic(cfg: Config, missing: list[str], keep: Set[str] = frozenset())
     path = ensure_synthetic(**synthetic_options(cfg))
     for loader, dataset in settings.loaded(cfg):
         upstream = [s for s in dataset['pipeline'] if s['type'] == 'GenSkeFeat']
-        dataset.update(
-            type='MGPoseDataset',
-            ann_file=str(path),
-            data_root=None,
-            split='xsub_train' if loader == 'train_dataloader' else 'xsub_val',
-            with_score=not any(s.get('dataset') == 'nturgb+d' for s in upstream),
-        )
+        dataset.update(type='MGPoseDataset', ann_file=str(path), data_root=None)
+        dataset.split = 'xsub_train' if loader == 'train_dataloader' else 'xsub_val'
+        dataset.with_score = not any(s.get('dataset') == 'nturgb+d' for s in upstream)
     shorten(cfg, keep)
     # It names a metric that is called otherwise now.
     (cfg.get('default_hooks', {}).get('checkpoint') or {}).pop('save_best', None)
     told = [
         f'{how_to_get(cfg, missing)}\n',
-        'This run goes on with the embedded synthetic set and a smaller model on a short schedule. '
-        'It shows that everything works; its figures say synthetic and mean nothing for the real '
-        'data.',
+        'This run goes on with the embedded synthetic set, a smaller model and a short schedule. '
+        'It shows that everything works; its figures say synthetic and mean nothing for real data.',
     ]
     if cfg.work_dir:
         cfg.work_dir = f'{cfg.work_dir.rstrip("/").removesuffix("_synthetic")}_synthetic'

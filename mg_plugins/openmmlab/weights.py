@@ -99,10 +99,7 @@ def check(
     what = ''
     if graphs:
         then, here = given[graphs[0]].shape[-1], own[graphs[0]].shape[-1]
-        what = (
-            f'its graphs have {then} joints, those of this config {here}; both need the same joint '
-            f'layout. {remedy}'
-        )
+        what = f'its graphs have {then} joints, those of this config {here}. {remedy}'
     elif bad and all(k.startswith('cls_head.') for k in bad):
         then, here = given[bad[0]].shape[0], own[bad[0]].shape[0]
         what = (
