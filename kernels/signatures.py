@@ -1,11 +1,21 @@
-"""One form of a Triton kernel, to be launched or compiled ahead; needs neither Triton nor a GPU."""
+"""One form of a Triton kernel, to be launched or compiled ahead; needs neither Triton nor a GPU.
+
+Every kernel sees a feature map as frames by columns: the joints of several channels side by side,
+as many as fit, so that an odd number of joints wastes little of a block. ``blocks.json`` says for a
+chip, bits of the type and a number of joints how a kernel cuts its work up to how many frames T;
+these bounds are powers of two, so that clips of similar lengths share a compilation. The choice was
+made without a GPU, by counting the instructions of what the compiler made of each, and nothing for
+a listed shape spills on sm_80 or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +26,14 @@ TYPES = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16'}
 INTERPRETER = 'Triton needs CUDA tensors, or TRITON_INTERPRET=1 set before it is imported'
 #: Architecture whose block shapes are used under the interpreter.
 INTERPRETED_AS = 'sm_90'
+#: Channels that share a block at most, however few joints there are.
+MOST_CHANNELS = 16
+
+# {kernel: {'chip bits joints': {T up to: cut}}}; what has no row of its own for 16 joints takes
+# that for 32. A cut is (frames, sources, warps) of `mix`, (frames, columns, warps) of its graphs'
+# gradients, and warps alone of `pool`, of any chip and T.
+_TABLES = json.loads(Path(__file__).with_name('blocks.json').read_text())
+_TABLES['mix_backward'] = _TABLES['mix_forward'] | _TABLES['mix_backward']
 
 _launches: Counter[str] = Counter()
 
@@ -79,26 +97,57 @@ class Form(NamedTuple):
         how = arch, precision(x.dtype, arch), interpreted()
         return cls(x.dtype, t, v, c // heads, heads, *how)
 
+    def cut(self, name: str) -> tuple[int, int, int, int, int] | None:
+        """How a kernel cuts its work; None where it would take too many registers.
+
+        Frames of a program's tile; frames that a product over frames sums over at a time (where
+        these reach all T, a program keeps its rows of the frame graph for all of its channels);
+        columns of a block, each a joint of one of its channels; blocks of columns that a program
+        does one after another; and its warps.
+        """
+        width, bits = _padded(self.V), 8 * self.dtype.itemsize
+        columns = max(32, width)
+        if name.startswith('pool'):
+            warps = _TABLES['pool'][f'{bits} {width}']
+            return min(_padded(self.T), 64), 0, columns, 1, warps
+        table, kind = _TABLES[name], f'{"sm_90" if self.arch == "sm_90" else "other"} {bits}'
+        rows = table.get(f'{kind} {width}') or table.get(f'{kind} {columns}', {})
+        cut = next((cut for most, cut in rows.items() if self.T <= int(most)), None)
+        if cut is None:
+            return None
+        frames, own, warps = cut
+        if name.startswith('mix'):
+            return frames, own, columns, 8, warps
+        # Parts of T × T each are written and added up: few, and as many as keep a GPU busy.
+        return frames, 0, own, 16 if self.T <= 128 else 64, warps
+
     def variant(
-        self, kernel: Any, name: str, cut: Any, tensors: str, parts: str = '', **switches: bool
+        self, kernel: Any, name: str, tensors: str, parts: str = '', **switches: bool
     ) -> Variant:
-        """A kernel in this form, cut by `Blocks`, with what it asks for as compile-time arguments.
+        """A kernel in this form, with what it asks for as compile-time arguments.
 
         ``parts`` are float32, the other ``tensors`` of the map's type. A kernel without the switch
         ``ONE`` goes through all frames.
         """
-        channels = cut.channels(self.V)
-        sizes = dict(V=self.V, K=self.channels, BT=cut.frames, BS=cut.sources, BC=channels)
-        sizes |= dict(ONE=cut.frames >= self.T, HELD=cut.sources >= self.T, STEPS=cut.steps)
-        sizes |= dict(W=cut.columns, **switches, PRECISION=self.product, UPCAST=self.interpret)
+        frames, sources, columns, steps, warps = self.cut(name)
+        channels = min(columns // self.V, MOST_CHANNELS)
+        # In the order of the kernels' arguments.
+        sizes = dict(V=self.V, K=self.channels, BT=frames, BS=sources, BC=channels)
+        sizes |= dict(ONE=frames >= self.T, HELD=sources >= self.T, STEPS=steps)
+        sizes |= dict(W=columns, **switches, PRECISION=self.product, UPCAST=self.interpret)
         constexprs = {k: value for k, value in sizes.items() if k in kernel.arg_names}
         kinds = {f'{tensor}_ptr': '*' + TYPES[self.dtype] for tensor in tensors.split()}
         kinds |= {f'{tensor}_ptr': '*fp32' for tensor in parts.split()}
         kinds |= dict(T='i32') | dict.fromkeys(constexprs, 'constexpr')
-        tiles = -(-self.T // cut.frames) if 'ONE' in constexprs else 1
+        tiles = -(-self.T // frames) if 'ONE' in constexprs else 1
         tiles **= 2 if switches.get('FRAMES') else 1
-        programs = self.heads * -(-self.channels // (channels * cut.steps)) * tiles
-        return Variant(name, kernel, kinds, constexprs, cut.warps, programs, self.T)
+        programs = self.heads * -(-self.channels // (channels * steps)) * tiles
+        return Variant(name, kernel, kinds, constexprs, warps, programs, self.T)
+
+
+def _padded(size: int) -> int:
+    """The power of two, at least 16, that a matrix product takes for ``size``."""
+    return max(16, 1 << (size - 1).bit_length())
 
 
 def launches() -> dict[str, int]:

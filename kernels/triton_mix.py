@@ -30,7 +30,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .blocks import blocks
 from .signatures import Form, Variant
 from .triton_parts import columns, dot, load_block, load_frames, load_joints, shares, store_block
 
@@ -150,18 +149,16 @@ def variants(form: Form) -> tuple[Variant, ...]:
 
     Forward, the last two of the tensors are not read.
     """
-    cut, tensors = blocks('mix_forward', form), 'map joints frames a b out x'
-    found = [form.variant(_mix, 'mix_forward', cut, f'{tensors} db', BACKWARD=False)]
-    cut = blocks('mix_backward', form)
-    found.append(form.variant(_mix, 'mix_backward', cut, tensors, 'db', BACKWARD=True))
+    tensors = 'map joints frames a b out x'
+    found = [form.variant(_mix, 'mix_forward', f'{tensors} db', BACKWARD=False)]
+    found.append(form.variant(_mix, 'mix_backward', tensors, 'db', BACKWARD=True))
     tensors, parts = 'x joints a b dy', 'djoints dframes da'
     names = ['graphs_backward']
-    if blocks(*names, form) is None:
+    if form.cut(*names) is None:
         names = ['frame_graph_backward', 'joint_graph_backward']
     for name in names:
         makes = dict(FRAMES=name != 'joint_graph_backward', JOINTS=name != 'frame_graph_backward')
-        cut = blocks(name, form)
-        found.append(form.variant(_graphs_backward, name, cut, tensors, parts, **makes))
+        found.append(form.variant(_graphs_backward, name, tensors, parts, **makes))
     return tuple(found)
 
 

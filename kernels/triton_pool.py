@@ -14,7 +14,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .blocks import blocks
 from .signatures import Form, Variant
 from .triton_parts import columns, dot, load_block, store_block
 
@@ -73,9 +72,8 @@ def _pool_backward(
 @lru_cache
 def variants(form: Form) -> tuple[Variant, Variant]:
     """The forms of the forward and of the backward kernel, of one head."""
-    cut = blocks('pool', form)
-    forward = form.variant(_pool_forward, 'pool_forward', cut, 'x xs xt')
-    return forward, form.variant(_pool_backward, 'pool_backward', cut, 'dy dxs dxt dx')
+    forward = form.variant(_pool_forward, 'pool_forward', 'x xs xt')
+    return forward, form.variant(_pool_backward, 'pool_backward', 'dy dxs dxt dx')
 
 
 def pool(x: Tensor) -> tuple[Tensor, Tensor]:
