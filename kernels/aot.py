@@ -99,8 +99,8 @@ def read_cost(compiled) -> tuple[int, int, int]:
     if 'cubin' not in compiled.asm:
         listing = compiled.asm['amdgcn']
         names = 'vgpr_count', 'private_segment_fixed_size'
-        found = [re.search(rf'\.{name}:\s*(\d+)', listing)[1] for name in names]
-        return int(found[0]), int(found[1]), compiled.metadata.shared
+        registers, stack = (re.search(rf'\.{name}:\s*(\d+)', listing)[1] for name in names)
+        return int(registers), int(stack), compiled.metadata.shared
     import triton
 
     with tempfile.TemporaryDirectory() as folder:

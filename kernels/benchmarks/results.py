@@ -147,8 +147,6 @@ def draw(record: dict[str, Any], path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-# --- aims ---------------------------------------------------------------------------------------
-
 MET, MISSED, UNKNOWN = 'met', 'missed', 'not measured'
 SHAPES = dict(first=NTU[:1], listed=[*NTU, *IMIGUE], small=SMALL, joints=OVER_JOINTS)
 SHAPES['frames'] = [shape for shape in OVER_FRAMES if shape.t <= 300]

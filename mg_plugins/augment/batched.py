@@ -41,7 +41,7 @@ def build_views(
         raise UserError("views is empty; give at least one, such as dict(chain='weak')")
     numbers = [len(view.feat) for view in built]
     if len(set(numbers)) > 1:
-        raise UserError(f'the views have {numbers} features; in one tensor each has equally many')
+        raise UserError(f'the views have {numbers} features; one tensor needs equally many in each')
     return layout, tuple(built)
 
 

@@ -192,7 +192,7 @@ class Hands(Augmentation):
     def check(self, layout: Layout) -> None:
         if not any(region in layout.regions for region in HAND_REGIONS):
             raise LayoutError(
-                f'MGHands needs one of the regions {HANDS}; {layout.name!r} has {[*layout.regions]}'
+                f'MGHands needs one of the regions {", ".join(HANDS)}; {layout.name!r} has none'
             )
 
     def draw(self, draws: Draws, shape, layout) -> dict:

@@ -57,11 +57,10 @@ def smooth(keypoint, score, sigma: np.ndarray):
 
 
 class Positions(Augmentation):
-    """An augmentation that reads the clip at the positions of `at`, (T,) or (N, T)."""
+    """An augmentation that reads the clip at the positions, (T,) or (N, T), of its method ``at``.
 
-    def at(self, draws: Draws, frames: int) -> np.ndarray:
-        """Positions for clips of ``frames``: integers, or floats that may lie outside."""
-        raise NotImplementedError
+    They are integers, or floats that may lie outside.
+    """
 
     def draw(self, draws: Draws, shape, layout) -> dict:
         at = self.at(draws, shape[1])

@@ -27,8 +27,7 @@ def build_fused_backbone(
     """
     if init_cfg is not None:
         raise ValueError(
-            f'MGFuse got init_cfg={init_cfg!r}: put it into the backbone inside, '
-            "dict(type='MGFuse', backbone=dict(type=…, init_cfg=…))"
+            f'MGFuse got init_cfg={init_cfg!r}: put it into the backbone inside, backbone=dict(…)'
         )
     module = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
     return plug(module, positions, example_input, **options)

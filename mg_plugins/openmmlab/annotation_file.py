@@ -180,9 +180,8 @@ def _splits(
         return own
     has = ', '.join(present) or 'none'
     if wanted is not None:
-        for name in wanted:
-            if name not in present:
-                raise LaunchError(f'{path} has no clips in split {name!r}; its splits: {has}')
+        if absent := [name for name in wanted if name not in present]:
+            raise LaunchError(f'{path} has no clips in split {absent[0]!r}; its splits: {has}')
         train, test = wanted
         if train == test:
             raise LaunchError(f'--splits names {train!r} twice: test on clips that did not train')

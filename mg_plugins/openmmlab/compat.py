@@ -95,8 +95,7 @@ class OpenMMLabMissing(UserError, ImportError):
 
 def require_openmmlab() -> None:
     """Go on where MMEngine, mmcv and MMAction2 can be used, or raise `OpenMMLabMissing`."""
-    problem = openmmlab_problem()
-    if problem is not None:
+    if problem := openmmlab_problem():
         raise OpenMMLabMissing(problem)
 
 

@@ -43,8 +43,7 @@ class FiniteHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse weights that are not finite; tell what the model was fed with."""
         self._look(runner)
-        name = weights.not_finite(checkpoint.get('state_dict', {}))
-        if name is not None:
+        if (name := weights.not_finite(checkpoint.get('state_dict', {}))) is not None:
             self._stop(runner, f'{name} is not finite')
         loader = runner.train_loop.dataloader if runner.train_loop is not None else None
         checkpoint['meta']['inputs'] = weights.inputs_of(getattr(loader, 'dataset', None))

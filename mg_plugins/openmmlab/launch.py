@@ -22,7 +22,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmengine.utils import import_modules_from_strings
 
 from mg_plugins.data.annotations import SUFFIXES
-from mg_plugins.data.mm.transforms import read_config
+from mg_plugins.data.mm.transforms import META_KEYS, read_config
 from mg_plugins.errors import counted
 from mg_plugins.files import locked
 from mg_plugins.openmmlab import annotation_file, settings, synthetic_data, weights
@@ -117,7 +117,10 @@ def load_config(args: argparse.Namespace) -> Config:
         settings.set_fusion(cfg, bool(wish('fuse')))
     if wish('feat') or 'feat' in cfg:
         settings.set_feature(cfg, wish('feat') or cfg.feat)
-    settings.keep_fields(cfg)
+    # MMAction2's own pipelines, too, carry a clip's id, session, subject, … to the metrics.
+    for step in settings.steps(cfg):
+        if step['type'] == 'PackActionInputs':
+            step.setdefault('meta_keys', META_KEYS)
     cfg.launcher = launcher
     if wish('work_dir') is not None:  # empty where the caller has folders of its own
         cfg.work_dir = args.work_dir

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from mg_plugins.data.mm.transforms import META_KEYS
 from mg_plugins.errors import UserError
 
 WITH_GCN = ('RecognizerGCN', 'RecognizerDualStream', 'DualStreamContrast')
@@ -175,13 +174,6 @@ def set_feature(cfg: Config, feat: str) -> None:
             own = step['type'] == 'MGSkeFeat'
             step.update(dict(feat=feat) if own else dict(feats=[short[feat]]))
     cfg.feat = feat
-
-
-def keep_fields(cfg: Config) -> None:
-    """Let MMAction2's own pipelines, too, carry a clip's id, session, subject, … to the metrics."""
-    for step in steps(cfg):
-        if step['type'] == 'PackActionInputs':
-            step.setdefault('meta_keys', META_KEYS)
 
 
 def use_bfloat16(cfg: Config) -> None:

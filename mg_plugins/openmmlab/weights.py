@@ -38,8 +38,7 @@ def load_whole(path: str | os.PathLike) -> dict:
             raise CheckpointError(f'{path} holds {type(value).__name__} {name!r}, not a weight')
         if value.layout != torch.strided or value.is_meta or value.is_complex():
             raise CheckpointError(f'{path} holds a sparse, complex or empty tensor as {name!r}')
-    name = not_finite(given)
-    if name is not None:
+    if (name := not_finite(given)) is not None:
         raise CheckpointError(f'{path} has weights that are not finite ({name})')
     return content
 
