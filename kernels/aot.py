@@ -30,7 +30,6 @@ CHIPS = {
     'sm_89': ('cuda', 89, 32, 99 * 1024),
     'sm_120': ('cuda', 120, 32, 99 * 1024),
 }
-USUAL = ('sm_80', 'sm_90', 'gfx942')
 
 # The first and the last stage of both sets, and the ends of the curves over frames and joints.
 SHAPES = [NTU[0], NTU[-1], IMIGUE[0], OVER_FRAMES[4], OVER_FRAMES[-1], OVER_JOINTS[-1]]
@@ -137,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     name, what = 'python -m mg_plugins.kernels.aot', __doc__.split('\n')[0]
     parser = argparse.ArgumentParser(name, description=what)
     add = parser.add_argument
-    add('--arch', nargs='+', choices=list(CHIPS), default=USUAL)
+    add('--arch', nargs='+', choices=list(CHIPS), default=['sm_80', 'sm_90', 'gfx942'])
     add('--few', action='store_true', help='only what the tests compile, half a minute a chip')
     add('--json', type=Path, help='also write every kernel to this file')
     given = parser.parse_args(arguments)

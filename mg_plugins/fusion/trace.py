@@ -133,15 +133,10 @@ class Trace:
         if not largest or self.passed_by(chain[-1] for chain in largest):
             found = 'no sequence of numbered blocks that hand (N, C, T, V) from one to the next'
             if largest:
-                found = (
-                    f'{largest[0][-1]!r} to be one of several parallel paths, and no module that '
-                    'joins them: fused alone, half of the data would pass it by'
-                )
+                found = f'{largest[0][-1]!r} to be one of several parallel paths that nothing joins'
             largest = [self._trunk()]
             if not largest[0]:
-                raise PlugError(
-                    f"positions='auto' found {found}; name the positions. {self.offer()}"
-                )
+                raise PlugError(f"'auto' found {found}; name the positions. {self.offer()}")
         return [
             name
             for chain in largest

@@ -26,10 +26,6 @@ from mg_plugins.spotting.mm import use_recordings
 PAIRS = (('xsub_train', 'xsub_val'), ('train', 'val'), ('train', 'test'))
 #: Steps of an epoch below which a pre-training's batch size, momentum and epochs are not for a set.
 FEW_STEPS = 8
-TWO_SPLITS = (
-    'training and testing need two: run tools/prepare_data.py with --val-subjects LIST, or with '
-    'a column "split" (train or val) in the labels'
-)
 OURS = (
     'Take one of this project, e.g. configs/stgcn_mgfuse_imigue.py, aagcn_mgfuse_imigue.py, '
     'stgcnpp_mgfuse_imigue.py, or stbcl_stgcn_imigue.py to learn without labels: whatever set they '
@@ -189,7 +185,10 @@ def _splits(
         train = test = present[0]
     elif len(present) < 2:
         found = f'one split only, {has!r}' if present else 'no split'
-        raise LaunchError(f'{path} has {found}: {TWO_SPLITS}')
+        raise LaunchError(
+            f'{path} has {found}: training and testing need two: run tools/prepare_data.py with '
+            '--val-subjects LIST, or with a column "split" (train or val) in the labels'
+        )
     else:
         found = [pair for pair in PAIRS if set(pair) <= set(present)]
         if not found:

@@ -47,10 +47,9 @@ _ACCEPTED = {
     'mmaction': '>=1.0.0,<2.0.0',
 }
 #: What else has to be there: why, and the requirement that brings it.
-_DROPPED = 'MMEngine imports and setuptools dropped in its version 81'
 _NEEDED = {
     'importlib_metadata': ('MMAction2 imports without requiring it', 'importlib_metadata'),
-    'pkg_resources': (_DROPPED, '"setuptools<81"'),
+    'pkg_resources': ('MMEngine imports and setuptools 81 dropped', '"setuptools<81"'),
 }
 # What the extra [openmmlab] brings, without mmcv-lite for those who have an mmcv: one installed
 # over the other breaks both.

@@ -18,6 +18,7 @@ from mg_plugins.data.mm.transforms import read_config
 from mg_plugins.errors import UserError
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab.launch import build_model
+from mg_plugins.openmmlab.settings import backbone_of
 from mg_plugins.openmmlab.weights import weights_in
 
 INPUT, OUTPUT = 'keypoint', 'scores'
@@ -79,9 +80,7 @@ def describe(cfg: Config, model: Scores, classes: list[str] | None = None) -> De
     """
     pipeline = json.loads(json.dumps(cfg.test_dataloader.dataset.pipeline, default=str))
     find = {key: value for step in pipeline for key, value in step.items()}
-    graph = cfg.model.backbone
-    while 'graph_cfg' not in graph and 'backbone' in graph:
-        graph = graph['backbone']
+    graph = backbone_of(cfg)
     layout = find.get('layout') or graph.get('graph_cfg', {}).get('layout', 'unknown')
     if 'clip_len' not in find:
         raise UserError('the test pipeline of the config names no clip_len: sample clips in it')

@@ -24,8 +24,6 @@ import mg_plugins.spotting.mm  # noqa: F401
 from mg_plugins.data.layouts import get_layout
 from mg_plugins.openmmlab import in_place_of
 
-UPSTREAM_LAYOUTS = ('openpose', 'nturgb+d', 'coco')
-
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
@@ -74,6 +72,6 @@ def init_graph(
     MMAction2's ``Graph`` knows three names and bare dicts of bones; those mean what they meant.
     """
     bare = isinstance(layout, dict) and 'inward' in layout
-    if not bare and layout not in UPSTREAM_LAYOUTS:
+    if not bare and layout not in ('openpose', 'nturgb+d', 'coco'):
         layout = get_layout(layout).graph_cfg()['layout']
     build(self, layout, *args, **kwargs)
