@@ -102,9 +102,7 @@ def explain_resume(module: ModuleType) -> None:
     """
 
     @in_place_of(module.Runner, 'resume')
-    def resume_or_explain(
-        resume: Callable, runner: Any, filename: str, *args: Any, **kwargs: Any
-    ) -> None:
+    def resume_or_explain(resume: Callable, runner: Any, filename: str, *args: Any, **kwargs: Any):
         try:
             resume(runner, filename, *args, **kwargs)
         except ValueError as error:

@@ -38,8 +38,6 @@ def apply() -> None:
             _mend(sys.modules[name])
 
 
-# --- what is installed -------------------------------------------------------------------------
-
 #: What MMAction2 1.2 and this package accept, by import name.
 _ACCEPTED = {
     'mmengine': '>=0.7.1,<1.0.0',
@@ -125,9 +123,6 @@ def _replace(name: str, accepted: str) -> str:
     return f'pip install "{installed}{accepted}"'
 
 
-# --- acting when a module is imported ----------------------------------------------------------
-
-
 class _AfterImport(MetaPathFinder):
     """Finds what Python's own finder finds, and mends the module right after it has run."""
 
@@ -152,9 +147,6 @@ class _AfterImport(MetaPathFinder):
 def _mend(module: ModuleType) -> None:
     for mend in _MENDS[module.__name__]:
         mend(module)
-
-
-# --- the fixes ---------------------------------------------------------------------------------
 
 
 class DRN:

@@ -64,9 +64,7 @@ class SyntheticLogProcessor(LogProcessor):
 
 
 @in_place_of(Graph, '__init__')
-def init_graph(
-    build: Callable, self: Graph, layout: Any = 'coco', *args: Any, **kwargs: Any
-) -> None:
+def init_graph(build: Callable, self: Graph, layout: Any = 'coco', *args: Any, **kwargs: Any):
     """Let MMAction2's ``graph_cfg`` take any layout of ours: a name, a dict or a JSON file's path.
 
     MMAction2's ``Graph`` knows three names and bare dicts of bones; those mean what they meant.

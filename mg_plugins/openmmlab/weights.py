@@ -156,6 +156,5 @@ def _remedy(damaged: Path) -> str:
 
 def check_test(runner: Runner) -> None:
     """Look at the checkpoint that a runner is to test, before it loads it."""
-    path = runner._load_from
-    now = inputs_of(runner.test_loop.dataloader.dataset)
+    path, now = runner._load_from, inputs_of(runner.test_loop.dataloader.dataset)
     check(path, load_whole(path), runner.model, True, now)
