@@ -8,8 +8,6 @@ made without a GPU, by counting the instructions of what the compiler made of ea
 a listed shape spills on sm_80 or sm_90 (``aot.py``); ``NOTES.md`` has what was tried.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -90,7 +88,7 @@ class Form(NamedTuple):
     interpret: bool = False  # whether Triton's interpreter runs it
 
     @classmethod
-    def of(cls, x: torch.Tensor, heads: int = 1) -> Form:
+    def of(cls, x: torch.Tensor, heads: int = 1) -> 'Form':
         """The form for a feature map x (N, C, T, V)."""
         _, c, t, v = x.shape
         arch = architecture(x.device)

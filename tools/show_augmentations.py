@@ -26,8 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     try:
-        import matplotlib  # noqa: F401
-        import PIL  # noqa: F401
+        import matplotlib  # noqa: F401  (it needs Pillow itself)
     except ImportError as error:
         sys.exit(f'{error}. Install it: pip install -e ".[viz]"')
 

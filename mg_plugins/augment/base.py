@@ -1,7 +1,5 @@
 """What an augmentation is: a strength, a probability, a draw, and a function that is applied."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import numpy as np
 from mg_plugins.data.layouts import Layout
 from mg_plugins.errors import UserError
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {}
+AUGMENTATIONS: 'dict[str, type[Augmentation]]' = {}
 
 
 class Draws:
@@ -24,7 +22,7 @@ class Draws:
         self.rng, self._noise = rng, noise
         self.batch = () if clips is None else (clips,)
 
-    def of(self, hit: np.ndarray) -> tuple[np.ndarray | None, Draws]:
+    def of(self, hit: np.ndarray) -> 'tuple[np.ndarray | None, Draws]':
         """Index (n,) of the clips of a batch that are hit, and the source for them."""
         if not self.batch:
             return None, self

@@ -132,7 +132,7 @@ def _stand_ins() -> dict[str, Any]:
     """Name as written in a checkpoint, to what stands in for it."""
     known = {
         'builtins.getattr': _getattr,
-        'builtins.bytes': _bytes,
+        'builtins.bytes': lambda: b'',  # an array without elements; other bytes are no such call
         'mmengine.logging.history_buffer.HistoryBuffer': _History,
         'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler': _OneCycle,
         'numpy.ndarray': Array,
@@ -158,11 +158,6 @@ def _dtype(code: Any, *_: Any) -> np.dtype:
     if type(code) is not str or code not in NUMBERS.values():
         raise UnpicklingError(f'an array of {code!r} was refused, only numbers are read')
     return np.dtype(code)
-
-
-def _bytes() -> bytes:
-    """The content of an array without elements; other bytes are not written as a call of bytes."""
-    return b''
 
 
 class _History:
