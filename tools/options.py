@@ -132,10 +132,8 @@ def config(parser: argparse.ArgumentParser) -> None:
     what = 'with a …_linear config: all weights learn, from this share of the labels (default: 1)'
     add('--finetune', nargs='?', const=1.0, type=float, metavar='SHARE', help=what)
     fuse = parser.add_mutually_exclusive_group().add_argument
-    wanted = 'put the fusion into the backbone of any GCN config'
-    fuse('--fuse', action='store_true', help=wanted)
-    without = 'take it out again: the plain twin of a fused config'
-    fuse('--no-fuse', action='store_true', help=without)
+    fuse('--fuse', action='store_true', help='put the fusion into the backbone of any GCN config')
+    fuse('--no-fuse', action='store_true', help='take it out: the plain twin of a fused config')
     needed = 'fail where the data is missing instead of going on with the synthetic set'
     add('--require-data', action='store_true', help=needed)
     settings(parser)

@@ -14,8 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = options.parser(__doc__)
     options.config(parser)
     add = parser.add_argument
-    what = 'checkpoint file (default: the last one in the work directory)'
-    add('checkpoint', nargs='?', help=what)
+    add('checkpoint', nargs='?', help='checkpoint (default: the last one in the work directory)')
     add('--dump', metavar='FILE.pkl', help='also dump predictions to a pickle')
     add('--show-dir', help='where to put pictures of the predictions')
     add('--show', action='store_true', help='show predictions in a window')

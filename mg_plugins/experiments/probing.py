@@ -27,8 +27,8 @@ from mg_plugins.errors import UserError
 from mg_plugins.experiments.training import encoder_weights, finetune
 from mg_plugins.files import read_json, replacing, write_json
 from mg_plugins.openmmlab.launch import build_model
-from mg_plugins.openmmlab.settings import Config, ConfigDict, only_dataset
-from mg_plugins.openmmlab.weights import weights_in
+from mg_plugins.openmmlab.settings import Config, ConfigDict
+from mg_plugins.openmmlab.weights import inside, weights_in
 
 PROBES = ('knn', 'linear', 'retrieval', 'semi')
 #: Probes that train the model itself, from its checkpoint and from scratch.
@@ -93,7 +93,7 @@ def with_data(
     other = load_annotations(ann_file)
     named = layout or other['meta'].get('layout')
     wanted = pipeline[steps[0]]['layout']
-    sets = [only_dataset(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'test')]
+    sets = [inside(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'test')]
     if named is not None and get_layout(named).joints != get_layout(wanted).joints:
         # What the model was shown: by its own data, or by what the layout usually has.
         path = Path(sets[0].get('data_root') or '') / sets[0].ann_file

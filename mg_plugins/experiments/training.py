@@ -20,7 +20,7 @@ from mg_plugins.openmmlab import settings
 from mg_plugins.openmmlab.hooks import StartFrom
 from mg_plugins.openmmlab.launch import run_once
 from mg_plugins.openmmlab.settings import Config
-from mg_plugins.openmmlab.weights import weights_in
+from mg_plugins.openmmlab.weights import inside, weights_in
 
 #: Mild augmentations of the clips that are learned from, drawn anew at every visit.
 MILD = (
@@ -285,7 +285,7 @@ def _datasets(
     # Serialised clips are for many worker processes; here that costs as much as five steps.
     data = {}
     for part in ('train', 'test'):
-        own = settings.only_dataset(cfg[f'{part}_dataloader'].dataset).to_dict()
+        own = inside(cfg[f'{part}_dataloader'].dataset).to_dict()
         data[part] = dict(own, serialize_data=False)
     pipeline = data['test']['pipeline']
     made = [step for step in pipeline if step['type'].endswith('MGSkeFeat')]

@@ -120,12 +120,10 @@ def explain_resume(module: ModuleType) -> None:
 def _optimizer_sizes(module: ModuleType, runner: Any, filename: str) -> tuple[int, int]:
     """Number of parameters in a checkpoint's optimizer and in a runner's; 0 and 0 if unknown."""
     saved = module._load_checkpoint(filename, map_location='cpu').get('optimizer', {})
-    built = getattr(runner.optim_wrapper, 'param_groups', None)
-    if built is None or 'param_groups' not in saved:
+    both = saved.get('param_groups'), getattr(runner.optim_wrapper, 'param_groups', None)
+    if None in both:
         return 0, 0
-    return tuple(
-        sum(len(group['params']) for group in groups) for groups in (saved['param_groups'], built)
-    )
+    return tuple(sum(len(group['params']) for group in groups) for groups in both)
 
 
 def _stand_ins() -> dict[str, Any]:

@@ -35,13 +35,6 @@ def enter_scope() -> None:
     init_default_scope('mmaction')
 
 
-def only_dataset(dataset: ConfigDict) -> ConfigDict:
-    """The config of a dataset inside wrappers such as RepeatDataset."""
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
 def loaded(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
     """Every dataset of a config's dataloaders, out of wrappers, after its dataloader's name."""
     for name in LOADERS:
@@ -192,8 +185,7 @@ def use_bfloat16(cfg: Config) -> None:
 
 def add_report(cfg: Config) -> None:
     """Have the test epoch of a single-label recognizer write its report, by an MGMetric."""
-    evaluator = cfg.get('test_evaluator')
-    model = cfg.get('model', {})
+    evaluator, model = cfg.get('test_evaluator'), cfg.get('model', {})
     single = not (model.get('cls_head') or {}).get('multi_class', False)
     if evaluator is None or not str(model.get('type')).startswith('Recognizer') or not single:
         return

@@ -73,7 +73,7 @@ def inputs_of(dataset: Any) -> dict[str, Any]:
 
 
 def inside(dataset: Any) -> Any:
-    """The dataset inside wrappers such as RepeatDataset."""
+    """The dataset, or the config of one, inside wrappers such as RepeatDataset."""
     while hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     return dataset
