@@ -1,39 +1,26 @@
-"""Compare configs over seeds: ``python tools/compare.py CONFIG CONFIG --seeds 10``."""
+"""Train each config with each seed, test its last checkpoint, and compare them clip by clip.
+The same command goes on where a killed one stopped.
 
-import argparse
+examples:
+  python tools/compare.py configs/stgcn_msr_action3d.py configs/stgcn_mgfuse_msr_action3d.py
+  python tools/compare.py 'fused=configs/a.py' 'two heads=configs/a.py;model.backbone.heads=2' \\
+      --leave-out 1,3 5,7
+  python tools/compare.py CELLS.json --seeds 10
+
+CELLS.json is a list of {"name", "config", "options": ["KEY=VALUE", …], "seeds"}, or of tables
+{"cell": NAME, "rows": [such objects], "ann_file", "splits", "layout", "options"}.
+"""
 
 import options
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Train each config with each seed, test its last checkpoint, and compare them\n'
-        'clip by clip. The same command goes on where a killed one stopped.',
-        epilog='examples:\n'
-        '  python tools/compare.py configs/stgcn_msr_action3d.py '
-        'configs/stgcn_mgfuse_msr_action3d.py --seeds 10\n'
-        "  python tools/compare.py 'fused=configs/a.py' 'two heads=configs/a.py;"
-        "model.backbone.heads=2' --leave-out 1,3 5,7\n"
-        '  python tools/compare.py CELLS.json\n'
-        '\nCELLS.json is a list of {"name", "config", "options": ["KEY=VALUE", …], "seeds"}, or\n'
-        'of tables {"cell": NAME, "rows": [such objects], "ann_file", "splits", "layout",\n'
-        '"options"}.\n',
-    )
-    parser.add_argument(
-        'variants',
-        nargs='+',
-        metavar='CONFIG',
-        help='[NAME=]CONFIG[;KEY=VALUE…]; the first is what the others are compared with',
-    )
-    options.experiment(parser, 'work_dirs/compare', seeds=3)
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run the command."""
-    args = parse_args()
+    parser = options.parser(__doc__)
+    what = '[NAME=]CONFIG[;KEY=VALUE…]; the first is what the others are compared with'
+    parser.add_argument('variants', nargs='+', metavar='CONFIG', help=what)
+    options.experiment(parser, 'work_dirs/compare', seeds=3)
+    args = parser.parse_args()
     options.need_openmmlab()
     from functools import partial
 

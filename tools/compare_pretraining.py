@@ -1,27 +1,24 @@
-"""Compare ways of pre-training: ``python tools/compare_pretraining.py ARMS.json --seeds 5``."""
+"""Pre-train every arm with every seed, probe its frozen features (linear, kNN, few labels,
+retrieval), fine-tune it with a tenth of the labels, and compare the arms clip by clip. The same
+command goes on where a killed one stopped.
 
-import argparse
+example:
+  python tools/compare_pretraining.py configs/arms_msr_action3d.json --seeds 5 --jobs 2
+
+ARMS.json is a list of {"name", "config", "options": ["KEY=VALUE", …], "start", "seeds"}, or of
+tables {"cell": NAME, "rows": [arms], "ann_file", "splits", "layout", "options", "reference"}; start
+is "pre-training" (the default), "synthetic" (pre-train on the synthetic set) or "nothing" (random
+features, and training from scratch).
+"""
 
 import options
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Pre-train every arm with every seed, probe its frozen features (linear, kNN,\n'
-        'few labels, retrieval), fine-tune it with a tenth of the labels, and compare the arms\n'
-        'clip by clip. The same command goes on where a killed one stopped.',
-        epilog='example:\n'
-        '  python tools/compare_pretraining.py configs/arms_msr_action3d.json --seeds 5 --jobs 2\n'
-        '\nARMS.json is a list of {"name", "config", "options": ["KEY=VALUE", …], "start",\n'
-        '"seeds"}, or of tables {"cell": NAME, "rows": [arms], "ann_file", "splits",\n'
-        '"layout", "options",\n'
-        '"reference"}; start is "pre-training" (the default), "synthetic" (pre-train on the\n'
-        'synthetic set) or "nothing" (random features, and training from scratch).\n',
-    )
+def main() -> int:
+    """Run the command."""
+    parser = options.parser(__doc__)
     add = parser.add_argument
-    add('arms', help='JSON file with the arms')
+    add('arms', metavar='ARMS.json', help='JSON file with the arms')
     options.experiment(parser, 'work_dirs/compare_pretraining', seeds=5)
     what = 'these arms alone (default: all of the file)'
     add('--only', nargs='+', metavar='NAME', help=what)
@@ -31,12 +28,7 @@ def parse_args() -> argparse.Namespace:
     add('--finetune-lr', type=float, default=1e-3, help='its learning rate (default: 0.001)')
     what = 'learning rate of pre-trained encoders as a share of it (default: 1)'
     add('--finetune-mult', type=float, default=1.0, metavar='SHARE', help=what)
-    return parser.parse_args()
-
-
-def main() -> int:
-    """Run the command."""
-    args = parse_args()
+    args = parser.parse_args()
     options.need_openmmlab()
     from functools import partial
 

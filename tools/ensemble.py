@@ -1,6 +1,14 @@
-"""Fuse streams by their scores: ``python tools/ensemble.py CONFIG`` or ``… RUN RUN``."""
+"""Train the streams of a config and fuse their scores, or fuse rows that tools/compare.py has
+trained. Weights are found on training subjects that are left out, or clips where these name none,
+never on test clips. Where a config says retrain_head = True, heads are re-trained on balanced
+batches too. The same command goes on where a killed one stopped.
 
-import argparse
+examples:
+  python tools/ensemble.py configs/imigue_best.py --jobs 2
+  python tools/ensemble.py configs/stgcn_mgfuse_imigue.py --seeds 3
+  python tools/ensemble.py work_dirs/compare/joint work_dirs/compare/bone
+"""
+
 from pathlib import Path
 
 import options
@@ -8,44 +16,20 @@ import options
 STREAMS = ('joint', 'bone', 'joint_motion', 'bone_motion')
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Train the streams of a config and fuse their scores, or fuse rows that\n'
-        'tools/compare.py has trained. Weights are found on training subjects that are left\n'
-        'out, or clips where these name none, never on test clips. Where a config says\n'
-        'retrain_head = True, heads are re-trained on balanced batches too. The same command\n'
-        'goes on where a killed one stopped.',
-        epilog='examples:\n'
-        '  python tools/ensemble.py configs/imigue_best.py --jobs 2\n'
-        '  python tools/ensemble.py configs/stgcn_mgfuse_imigue.py --seeds 3\n'
-        '  python tools/ensemble.py work_dirs/compare/joint work_dirs/compare/bone\n',
-    )
-    parser.add_argument(
-        'what',
-        nargs='+',
-        type=Path,
-        metavar='CONFIG|RUN',
-        help='configs, each trained with every stream; or two or more folders of rows (with '
-        'test/s0/ and, to find the weights, without_…/s0/)',
-    )
-    parser.add_argument(
-        '--streams',
-        nargs='+',
-        choices=STREAMS,
-        default=STREAMS,
-        metavar='STREAM',
-        help=f'of each config (default: {" ".join(STREAMS)})',
-    )
-    leave_out = 'training subjects to find weights on (default: a third of them)'
-    options.experiment(parser, 'work_dirs/ensemble', 1, leave_out)
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run the command."""
-    args = parse_args()
+    parser = options.parser(__doc__)
+    add = parser.add_argument
+    what = (
+        'configs, each trained with every stream; or two or more folders of rows (with test/s0/ '
+        'and, to find the weights, without_…/s0/)'
+    )
+    add('what', nargs='+', type=Path, metavar='CONFIG|RUN', help=what)
+    what = f'of each config (default: {" ".join(STREAMS)})'
+    add('--streams', nargs='+', choices=STREAMS, default=STREAMS, metavar='STREAM', help=what)
+    leave_out = 'training subjects to find weights on (default: a third of them)'
+    options.experiment(parser, 'work_dirs/ensemble', 1, leave_out)
+    args = parser.parse_args()
     options.need_openmmlab()
     from mg_plugins.experiments.ensemble import name_runs, train_streams, write_ensemble
 

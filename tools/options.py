@@ -47,10 +47,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message} (--help tells more)\n')
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
+def parser(doc: str) -> Parser:
     """A command line that is described by the docstring of its tool."""
-    lines = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=doc, formatter_class=lines)
+    return Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -1,4 +1,13 @@
-"""Probe frozen features: ``python tools/probe.py CHECKPOINT``."""
+"""Probe the frozen features of a pre-trained (or supervised) model: kNN, linear, retrieval, and
+linear with few labels; or train the model itself with few labels, from the checkpoint and from
+scratch. All is fitted on training clips.
+
+examples:
+  python tools/probe.py work_dirs/stbcl_stgcn_msr_action3d/epoch_100.pth
+  python tools/probe.py CHECKPOINT --probes knn linear --streams graph
+  python tools/probe.py CHECKPOINT --probes finetune scratch --shares 0.1 --steps 300
+  python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val
+"""
 
 import argparse
 from pathlib import Path
@@ -8,17 +17,7 @@ import options
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Probe the frozen features of a pre-trained (or supervised) model: kNN,\n'
-        'linear, retrieval, and linear with few labels; or train the model itself with few\n'
-        'labels, from the checkpoint and from scratch. All is fitted on training clips.',
-        epilog='examples:\n'
-        '  python tools/probe.py work_dirs/stbcl_stgcn_msr_action3d/epoch_100.pth\n'
-        '  python tools/probe.py CHECKPOINT --probes knn linear --streams graph\n'
-        '  python tools/probe.py CHECKPOINT --probes finetune scratch --shares 0.1 --steps 300\n'
-        '  python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val\n',
-    )
+    parser = options.parser(__doc__)
     add = parser.add_argument
     add('checkpoint', help="checkpoint file, or a run's folder for its last one")
     add('--config', help='its config (default: the one that lies beside the checkpoint)')
@@ -41,11 +40,8 @@ def parse_args() -> argparse.Namespace:
     options.amp(tuning)
     # Its joints are brought to those of the model by their names.
     options.data(parser, 'probe on another set (transfer)')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help='output folder (default: probes/ beside the checkpoint, probes_FILE/ with --ann-file)',
-    )
+    what = 'output folder (default: probes/ beside the checkpoint, probes_FILE/ with --ann-file)'
+    parser.add_argument('--out', type=Path, help=what)
     return parser.parse_args()
 
 

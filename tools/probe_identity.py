@@ -1,35 +1,28 @@
-"""Measure how well people can be told apart from key points and gesture timelines.
+"""Measure how well people can be told apart from key points and gesture timelines: name the subject
+of held-out sessions by logistic regression, and compare that with chance and with shuffled
+subjects. Without a source: the synthetic set.
 
-python tools/probe_identity.py [--keypoints FILE] [--scenarios FILE] [--out DIR]
+example:
+  python tools/probe_identity.py --keypoints data/imigue/imigue.pkl \\
+      --scenarios scenarios.jsonl --out work_dirs/identity
 """
 
-import argparse
 from pathlib import Path
 
-from options import Parser, at_least, run
-
-
-def build_parser() -> Parser:
-    """The command line."""
-    parser = Parser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Name the subject of held-out sessions by logistic regression, and compare\n'
-        'that with chance and with shuffled subjects. Without a source: the synthetic set.',
-        epilog='example:\n  python tools/probe_identity.py --keypoints data/imigue/imigue.pkl '
-        '\\\n      --scenarios scenarios.jsonl --out work_dirs/identity',
-    )
-    add = parser.add_argument
-    add('--keypoints', type=Path, help='annotation file (.pkl, .npz)')
-    add('--scenarios', type=Path, help='scenarios file (.jsonl) with gesture timelines')
-    add('--out', type=Path, help='folder for identity.json')
-    add('--shuffles', type=at_least(1), default=200, help='of the null (default: 200)')
-    add('--seed', type=at_least(0), default=0, help='of folds, shuffles and intervals (default: 0)')
-    return parser
+import options
 
 
 def main() -> None:
     """Collect samples of every source that was given, or of the synthetic set, and probe them."""
-    args = build_parser().parse_args()
+    parser = options.parser(__doc__)
+    add = parser.add_argument
+    add('--keypoints', type=Path, help='annotation file (.pkl, .npz)')
+    add('--scenarios', type=Path, help='scenarios file (.jsonl) with gesture timelines')
+    add('--out', type=Path, help='folder for identity.json')
+    add('--shuffles', type=options.at_least(1), default=200, help='of the null (default: 200)')
+    what = 'of folds, shuffles and intervals (default: 0)'
+    add('--seed', type=options.at_least(0), default=0, help=what)
+    args = parser.parse_args()
     from mg_plugins.data.annotations import load_annotations
     from mg_plugins.emotion import identity, load_scenarios, synthetic_scenarios
     from mg_plugins.files import write_json
@@ -67,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    options.run(main)

@@ -1,27 +1,24 @@
-"""Which augmentations help: ``python tools/study_augmentations.py CONFIG --budget-minutes 60``."""
+"""Pre-train CONFIG briefly with each augmentation alone, with each left out of a recipe, and with
+pairs of the best four; probe the features of left-out training subjects, and rank. Test subjects
+are never read. A round is all of this with one seed; rounds follow each other as long as the budget
+lasts. The same command goes on where a killed one, or one whose budget was used up, stopped.
+--leave-out gives the folds (default: two of a third of the training subjects each, dealt in turn).
 
-import argparse
+examples:
+  python tools/study_augmentations.py configs/stbcl_stgcn_msr_action3d.py \\
+      --leave-out 7,9 1,3 --jobs 2 --budget-minutes 60
+  python tools/study_augmentations.py configs/stbcl_stgcn_msr_action3d.py \\
+      --leave-out 7,9 1,3 --report-only
+"""
+
 from pathlib import Path
 
 import options
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Pre-train CONFIG briefly with each augmentation alone, with each left out of\n'
-        'a recipe, and with pairs of the best four; probe the features of left-out training\n'
-        'subjects, and rank. Test subjects are never read. A round is all of this with one seed;\n'
-        'rounds follow each other as long as the budget lasts. The same command goes on where a\n'
-        'killed one, or one whose budget was used up, stopped. --leave-out gives the folds\n'
-        '(default: two of a third of the training subjects each, dealt in turn).',
-        epilog='examples:\n'
-        '  python tools/study_augmentations.py configs/stbcl_stgcn_msr_action3d.py '
-        '--leave-out 7,9 1,3 --jobs 2 --budget-minutes 60\n'
-        '  python tools/study_augmentations.py configs/stbcl_stgcn_msr_action3d.py '
-        '--leave-out 7,9 1,3 --report-only\n',
-    )
+def main() -> int:
+    """Run the command."""
+    parser = options.parser(__doc__)
     add = parser.add_argument
     add('config', help='config that learns by DualStreamContrast')
     options.experiment(parser, 'work_dirs/study_augmentations/CONFIG', seeds=5)
@@ -35,12 +32,7 @@ def parse_args() -> argparse.Namespace:
     add('--without-labels', dest='by', action='store_const', const='rank', help=what)
     add('--stream', metavar='NAME', help='probe this stream too: fused, graph or sequence')
     add('--require-data', action='store_true', help='fail where the data is missing')
-    return parser.parse_args()
-
-
-def main() -> int:
-    """Run the command."""
-    args = parse_args()
+    args = parser.parse_args()
     options.need_openmmlab()
     from dataclasses import replace
 
