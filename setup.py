@@ -65,6 +65,7 @@ setup(
         'filelock>=3.12',
         'lazy-loader>=0.4',
         'tqdm>=4.60',
+        'jinja2>=3',
         'rich>=13',
     ],
     extras_require={

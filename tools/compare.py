@@ -24,16 +24,17 @@ def main() -> int:
     options.need_openmmlab()
     from functools import partial
 
-    from mg_plugins.experiments import commands, plan, report, training
+    from mg_plugins.experiments import plan, report, training
+    from mg_plugins.experiments.runner import Plan
 
-    commands.check_arguments(args)
+    plan.check_arguments(args)
     if args.variants[0].endswith('.json') and len(args.variants) == 1:
-        cells = plan.read_cells(args.variants[0], commands.cell_of(args))
+        cells = plan.read_cells(args.variants[0], plan.cell_of(args))
     else:
-        cells = [commands.cell_of(args, *map(plan.Entry.parse, args.variants))]
+        cells = [plan.cell_of(args, *map(plan.Entry.parse, args.variants))]
     make = partial(training.fields_of, amp=args.amp)
-    made = commands.plan_of(args, cells, plan.parse_folds(args.leave_out), make)
-    return commands.run_and_report(made, args, report.Style())
+    runs = plan.plan_runs(cells, args.seeds, plan.parse_folds(args.leave_out), make)
+    return report.run_and_report(Plan(args.out, runs, args.finished), args, report.Style())
 
 
 if __name__ == '__main__':

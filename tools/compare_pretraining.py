@@ -32,9 +32,10 @@ def main() -> int:
     options.need_openmmlab()
     from functools import partial
 
-    from mg_plugins.experiments import commands, plan, pretraining, report
+    from mg_plugins.experiments import plan, pretraining, report
+    from mg_plugins.experiments.runner import Plan
 
-    commands.check_arguments(args)
+    plan.check_arguments(args)
     folds = plan.parse_folds(args.leave_out, overlap=False)
     measures = pretraining.Measures(
         steps=args.finetune_steps,
@@ -43,11 +44,12 @@ def main() -> int:
         full=not folds,
         amp=args.amp,
     )
-    cells = plan.read_cells(args.arms, commands.cell_of(args))
+    cells = plan.read_cells(args.arms, plan.cell_of(args))
     cells = [plan.choose(cell, args.only) for cell in cells]
     make = partial(pretraining.fields_of, measures=measures)
     style = report.Style(by=None, lead=True, drawn=('linear', 'knn', 'finetune_10%', 'mAP'))
-    return commands.run_and_report(commands.plan_of(args, cells, folds, make), args, style)
+    runs = plan.plan_runs(cells, args.seeds, folds, make)
+    return report.run_and_report(Plan(args.out, runs, args.finished), args, style)
 
 
 if __name__ == '__main__':

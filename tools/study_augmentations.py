@@ -37,9 +37,9 @@ def main() -> int:
     from dataclasses import replace
 
     from mg_plugins.errors import UserError
-    from mg_plugins.experiments import augmentation, commands, plan, report
+    from mg_plugins.experiments import augmentation, plan, report
 
-    commands.check_arguments(args)
+    plan.check_arguments(args)
     if args.epochs < 1:
         raise UserError('--epochs must be at least 1')
     # A run's own config is named after the shipped one; its folder also after the data.
@@ -47,12 +47,12 @@ def main() -> int:
     name = path.parent.name if (path.parent / 'last_checkpoint').is_file() else path.stem
     if args.out.name == 'CONFIG':
         args.out = args.out.with_name(name)
-    cell = commands.cell_of(args, plan.Entry(name, args.config))
+    cell = plan.cell_of(args, plan.Entry(name, args.config))
     plan.check_cells([cell])
     cell = replace(cell, require_data=args.require_data)
     wanted = augmentation.StudyOptions(
-        tuple(plan.parse_folds(args.leave_out, overlap=False)),
-        tuple(commands.seeds_of(args)),
+        tuple(plan.parse_folds(args.leave_out)),
+        tuple(args.seeds),
         args.recipe,
         args.augmentations,
         args.by,
@@ -63,7 +63,7 @@ def main() -> int:
     gains = dict.fromkeys((augmentation.RECIPES, augmentation.ALONE, augmentation.PAIRS), 1)
     style = report.Style(args.by, ranked={**gains, study.left_out_of: -1}, drawn=(args.by,))
     title = f'{name}, {args.epochs} epochs, left-out training subjects'
-    return commands.run_and_report(study, args, style, title)
+    return report.run_and_report(study, args, style, title)
 
 
 if __name__ == '__main__':

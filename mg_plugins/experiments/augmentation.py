@@ -6,7 +6,6 @@ features of the clips of subjects that it left out. Clips of the test split are 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from itertools import combinations, product
 from math import comb
 from pathlib import Path
@@ -16,7 +15,7 @@ from mg_plugins.augment.chain import Chain, build_steps, recipe_names
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.plan import Cell, Run, leave_out
+from mg_plugins.experiments.plan import Cell, Run, leave_out, refuse_unknown
 from mg_plugins.experiments.pretraining import Measures, pretrain_and_probe, set_epochs
 from mg_plugins.experiments.runner import Plan
 from mg_plugins.openmmlab.settings import Config, LaunchError, enter_scope, use_bfloat16
@@ -54,18 +53,15 @@ class Study(Plan):
         self._configs = {fold: leave_out(cfg, fold) for fold in self.folds}
         self.left_out_of = f'Left out of {options.recipe}'
         rows, self.unfit = self._rows(cfg.model.data_preprocessor.layout)
+        self.paired = False  # whether pairs are among the runs
         super().__init__(folder, self._of_rows(rows), finished)
 
     def _rows(self, layout: str | Mapping) -> tuple[list[tuple], dict[str, str]]:
         """Section, name, steps and base of each row but the pairs; and what does not fit."""
         recipe, names = self.options.recipe, self.options.augmentations
         names = list(AUGMENTATIONS if names is None else dict.fromkeys(names))
-        for what, asked, known in (
-            ('recipe', [recipe], recipe_names()),
-            ('augmentation', names, sorted(AUGMENTATIONS)),
-        ):
-            if unknown := [name for name in asked if name not in known]:
-                raise UserError(f'{what} {unknown[0]!r} is unknown; there are {", ".join(known)}')
+        refuse_unknown('recipe', [recipe], recipe_names())
+        refuse_unknown('augmentation', names, sorted(AUGMENTATIONS))
         rows = [(ALONE, NOTHING, (), '')]
         rows += [(RECIPES, name, build_steps(name), NOTHING) for name in recipe_names()]
         rows += [(ALONE, name, build_steps(name), NOTHING) for name in names]
@@ -99,19 +95,14 @@ class Study(Plan):
 
     def runs(self) -> list[Run]:
         """All runs that can be named now, round after round; pairs once the first round is done."""
-        pairs = self._pairs if self.best() else []
-        return sorted([*self.planned, *pairs], key=lambda run: self.options.seeds.index(run.seed))
-
-    @cached_property
-    def _pairs(self) -> list[Run]:
-        rows = []
-        for pair in combinations(self.best(), 2):
-            rows.append((PAIRS, ' + '.join(pair), sum(map(build_steps, pair), []), NOTHING))
-        return self._of_rows(rows)
-
-    def known(self) -> list[Run]:
-        """All runs that were named so far: asking for the pairs would ask what is known."""
-        return [*self.planned, *self.__dict__.get('_pairs', ())]
+        if not self.paired and (best := self.best()):
+            rows = []
+            for pair in combinations(best, 2):
+                rows.append((PAIRS, ' + '.join(pair), sum(map(build_steps, pair), []), NOTHING))
+            runs = [*self.planned, *self._of_rows(rows)]
+            self.planned = sorted(runs, key=lambda run: self.options.seeds.index(run.seed))
+            self.paired = True
+        return self.planned
 
     def best(self) -> list[str]:
         """The best four alone by the first seed, in the order of the table; [] until known."""
@@ -136,7 +127,8 @@ class Study(Plan):
     def total(self) -> int:
         """Number of runs, the pairs among them."""
         pairs = comb(min(BEST, len(self._alone())), 2)
-        return len(self.planned) + pairs * len(self.folds) * len(self.options.seeds)
+        alone = sum(run.section != PAIRS for run in self.planned)
+        return alone + pairs * len(self.folds) * len(self.options.seeds)
 
     def notes(self) -> list[str]:
         """What the report says beside its tables."""
@@ -206,10 +198,7 @@ def default_folds(subjects: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 def check_folds(cfg: Config, subjects: Mapping[str, int], folds: Sequence[tuple[str, ...]]) -> None:
     """Refuse unknown subjects, a subject in two folds, and too few clips left to learn from."""
     named = [subject for fold in folds for subject in fold]
-    if unknown := sorted(set(named) - set(subjects)):
-        raise UserError(
-            f'no training clips of subjects {", ".join(unknown)}; there are {", ".join(subjects)}'
-        )
+    refuse_unknown('training subject', named, subjects)
     if len(set(named)) < len(named):
         raise UserError('a subject can be left out in one fold only')
     queue = cfg.model.get('head', {}).get('queue_size', 0)

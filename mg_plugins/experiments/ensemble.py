@@ -20,10 +20,10 @@ from scipy.special import log_softmax
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.data.mm.dataset import dataset_labels
 from mg_plugins.errors import UserError, counted
+from mg_plugins.experiments import plan
 from mg_plugins.experiments.augmentation import default_folds, training_subjects
-from mg_plugins.experiments.commands import cell_of, check_arguments, plan_of, run
-from mg_plugins.experiments.plan import A_THIRD, Entry, check_cells, parse_folds
-from mg_plugins.experiments.report import Style, write_tables
+from mg_plugins.experiments.report import Style, run, write_tables
+from mg_plugins.experiments.runner import Plan
 from mg_plugins.experiments.training import Predicted, fields_of
 from mg_plugins.files import read_json, replacing
 from mg_plugins.openmmlab.settings import Config, datasets_of, set_feature
@@ -81,34 +81,30 @@ def train_streams(args: argparse.Namespace) -> int:
     Args:
         args: Of ``tools/ensemble.py``.
     """
-    check_arguments(args)
+    plan.check_arguments(args)
     entries = {}
     for config in args.what:
         for stream in args.streams:
             name = stream if len(args.what) == 1 else f'{config.stem}_{stream}'
-            entries[Entry(name, str(config))] = stream
+            entries[plan.Entry(name, str(config))] = stream
 
-    def make(entry: Entry, cfg: Config) -> dict:
+    def make(entry: plan.Entry, cfg: Config) -> dict:
         set_feature(cfg, entries[entry])
         steps = dict(retrain_head=True) if cfg.pop('retrain_head', False) else {}
         return dict(fields_of(entry, cfg, args.amp), options=steps)
 
-    def report() -> None:
-        done = sum(plan.done(run) for run in plan.runs())
-        if done < plan.total:
-            print(f'{done} of {counted(plan.total, "runs are")} done')
-        else:
-            print(write_ensemble({e.name: args.out / e.name for e in entries}, args.out))
+    def report() -> str:
+        done = sum(made.done(run) for run in made.runs())
+        if done < made.total:
+            return f'{done} of {counted(made.total, "runs are")} done'
+        return write_ensemble({entry.name: args.out / entry.name for entry in entries}, args.out)
 
     if len(entries) < 2:
         raise UserError('an ensemble needs at least two streams: name more in --streams')
-    cell = replace(cell_of(args, *entries), require_data=False)
-    check_cells([cell])
-    folds = parse_folds(args.leave_out)
-    if not folds:
-        folds = _default_folds(cell.config(next(iter(entries))))
-    plan = plan_of(args, [cell], [*folds, ()], make)
-    return run(plan, args, report)
+    cell = replace(plan.cell_of(args, *entries), require_data=False)
+    folds = plan.parse_folds(args.leave_out) or _default_folds(cell.config(cell.entries[0]))
+    made = Plan(args.out, plan.plan_runs([cell], args.seeds, [*folds, ()], make), args.finished)
+    return run(made, args, report)
 
 
 def _default_folds(cfg: Config) -> Sequence[tuple[str, ...]]:
@@ -119,7 +115,7 @@ def _default_folds(cfg: Config) -> Sequence[tuple[str, ...]]:
     shared = any(d.get('share') for d in datasets_of(cfg.train_dataloader.dataset))
     labels = dataset_labels(loader_of(cfg, 'train').dataset)
     few = np.bincount(labels[labels >= 0]).max() < 3  # so that a third of a class is a clip
-    return [] if shared or few else [A_THIRD]
+    return [] if shared or few else [plan.A_THIRD]
 
 
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
@@ -155,8 +151,8 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
     """
     if len(streams) < 2:
         raise UserError('an ensemble needs at least two streams')
-    seeds = set.intersection(*(set(_seeds(folder / 'test')) for folder in streams.values()))
-    if not seeds:
+    there = [{p.parent.name for p in f.glob('test/s*/scores.npz')} for f in streams.values()]
+    if not (seeds := set.intersection(*there)):
         raise UserError(
             f'there is no seed of which all of {", ".join(map(str, streams.values()))} have '
             'test/s…/scores.npz: give folders of rows that tools/compare.py has tested'
@@ -206,7 +202,7 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
             f'(single streams {100 * min(errors[:-2]):.1f} to {100 * max(errors[:-2]):.1f}%).'
         )
     best = list(streams)[int(chosen.argmax())]
-    of_clips = any((folder / f'without_{A_THIRD[0]}').is_dir() for folder in streams.values())
+    of_clips = any((folder / f'without_{plan.A_THIRD[0]}').is_dir() for folder in streams.values())
     kind = 'subjects' if all(held.subjects) and not of_clips else 'clips'
     notes.append(
         f'Weights are from left-out training {kind}, and so is the best single stream, {best}.'
@@ -231,10 +227,6 @@ def write_ensemble(streams: Mapping[str, Path], out: Path) -> str:
     return write_tables([table], out, Style(), dict(title=title), notes)
 
 
-def _seeds(folder: Path) -> list[str]:
-    return [path.parent.name for path in folder.glob('s*/scores.npz')]
-
-
 def _read(runs: Mapping[str, Sequence[Path]], scores: str) -> tuple[Predicted, np.ndarray]:
     """Clips of runs, in the order of their ids, and log-probabilities (S, N, K) by stream."""
     first, found = None, []
@@ -244,11 +236,9 @@ def _read(runs: Mapping[str, Sequence[Path]], scores: str) -> tuple[Predicted, n
             subjects = read_json(folder / 'outcome.json')['subjects']
             with np.load(folder / scores, allow_pickle=False) as file:
                 parts.append([file['clips'], subjects, file['labels'], file['scores']])
-        said = Predicted(*map(np.concatenate, zip(*parts, strict=True)))
-        order = np.argsort(said.clips, kind='stable')
-        said = Predicted(
-            said.clips[order], said.subjects[order], said.labels[order], said.scores[order]
-        )
+        columns = list(map(np.concatenate, zip(*parts, strict=True)))
+        order = np.argsort(columns[0], kind='stable')
+        said = Predicted(*(column[order] for column in columns))
         first = said if first is None else first
         same = np.array_equal(said.clips, first.clips) and np.array_equal(said.labels, first.labels)
         if not same or said.scores.shape != first.scores.shape:

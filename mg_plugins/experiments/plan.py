@@ -1,4 +1,4 @@
-"""What is to be run: runs with their folders and fingerprints, and the cells of a table."""
+"""What is to be run: from a command's options to cells, and to runs with their fingerprints."""
 
 import argparse
 import copy
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -112,11 +112,45 @@ def _entries(where: str, rows: Any, folder: Path) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse numbers and combinations that cannot be; read ``--finished`` and count the seeds."""
+    if min(args.seeds, args.jobs) < 1:
+        raise UserError('--seeds and --jobs must be at least 1')
+    if args.budget_minutes is not None and not args.budget_minutes >= 0:
+        raise UserError('--budget-minutes must not be negative')
+    if not args.ann_file and (args.layout or args.splits):
+        raise UserError('--layout and --splits say more about --ann-file: give it')
+    if args.finished is not None:
+        content = read_json(args.finished)
+        if not isinstance(content, dict) or not isinstance(content.get('tables'), list):
+            raise UserError(f'{args.finished} is no results.json of this command: it has no tables')
+        args.finished = content
+    args.seeds = range(args.first_seed, args.first_seed + args.seeds)
+
+
+def cell_of(args: argparse.Namespace, *entries: Entry) -> Cell:
+    """The command's own cell; in a file of cells, what they do not say themselves."""
+    return Cell(
+        entries,
+        ann_file=args.ann_file,
+        splits=tuple(args.splits) if args.splits else None,
+        layout=args.layout,
+        options=tuple(args.cfg_options),
+        reference=getattr(args, 'reference', None) or '',
+    )
+
+
+def refuse_unknown(
+    what: str, names: Iterable[str], known: Collection[str], error: type[UserError] = UserError
+) -> None:
+    """Name the first of names that is not known."""
+    if unknown := [name for name in names if name not in known]:
+        raise error(f'there is no {what} {unknown[0]!r}; there are {", ".join(known)}')
+
+
 def choose(cell: Cell, names: Sequence[str] | None) -> Cell:
     """A cell with the rows named; the last one is its reference where there is none."""
-    known = [entry.name for entry in cell.entries]
-    if unknown := [name for name in names or () if name not in known]:
-        raise UserError(f'there is no row {unknown[0]!r}; there are {", ".join(known)}')
+    refuse_unknown('row', names or (), [entry.name for entry in cell.entries])
     entries = tuple(e for e in cell.entries if names is None or e.name in names)
     return replace(cell, entries=entries, reference=cell.reference or entries[-1].name)
 
@@ -132,10 +166,7 @@ def check_cells(cells: Sequence[Cell]) -> None:
             raise UserError(
                 f'two rows have one name ({", ".join(rows)}); name them: NAME=CONFIG;KEY=VALUE'
             )
-        if cell.reference and cell.reference not in rows:
-            raise UserError(
-                f'there is no row {cell.reference!r} to compare with: {", ".join(rows)}'
-            )
+        refuse_unknown('reference row', [cell.reference] * bool(cell.reference), rows)
         for entry in cell.entries:
             config_path(entry.config)
             for option in (*cell.options, *entry.options):
@@ -193,11 +224,9 @@ class Run:
 def _content(name: str) -> str:
     """Hashes of a file or of the files in a folder; '' where there is none."""
     inside = sorted(os.listdir(name)) if os.path.isdir(name) else ()
-    paths = [
-        path for path in (name, *(os.path.join(name, f) for f in inside)) if os.path.isfile(path)
-    ]
-    states = [os.stat(path) for path in paths]
-    return ' '.join(map(_hash, paths, [(s.st_mtime_ns, s.st_size) for s in states]))
+    paths = filter(os.path.isfile, (name, *(os.path.join(name, file) for file in inside)))
+    states = ((path, os.stat(path)) for path in paths)
+    return ' '.join(_hash(path, (state.st_mtime_ns, state.st_size)) for path, state in states)
 
 
 @lru_cache
@@ -246,10 +275,11 @@ def leave_out(cfg: Config, subjects: Sequence[str]) -> Config:
 def plan_runs(
     cells: Sequence[Cell], seeds: Sequence[int], folds: Sequence[tuple[str, ...]], make: Make
 ) -> list[Run]:
-    """All runs of checked cells, seed by seed: what is done at any time compares fairly.
+    """All runs of cells, seed by seed: what is done at any time compares fairly.
 
     The first row is the reference where none is named; without ``folds`` the test split is tested.
     """
+    check_cells(cells)
     rows = []
     for cell in cells:
         base = cell.reference or cell.entries[0].name

@@ -13,11 +13,12 @@ from torch import nn
 from mg_plugins.contrast import probes
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.probes import extract_features, filling_statistics
+from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data import synthetic as synthetic_set
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.plan import Entry, Run
-from mg_plugins.experiments.probing import probe_scores, refuse_unknown
+from mg_plugins.experiments.plan import Entry, Run, refuse_unknown
+from mg_plugins.experiments.probing import probe_scores
 from mg_plugins.experiments.training import finetune, train
 from mg_plugins.openmmlab import synthetic_data
 from mg_plugins.openmmlab.launch import build_model
@@ -103,7 +104,7 @@ def pretrain_and_probe(run: Run, folder: Path) -> dict:
     names = list(learned)
     if measures.streams is not None:
         names = list(dict.fromkeys([main, *measures.streams]))
-    refuse_unknown(names, learned, 'the model has no stream', 'it has')
+    refuse_unknown('stream', names, learned, ContrastError)
     kinds = ['semi' if name == 'linear_10%' else name for name in measures.probes]
     scores = {}
     for name in names:

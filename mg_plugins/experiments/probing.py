@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -24,6 +24,7 @@ from mg_plugins.data.classes import draw_labelled
 from mg_plugins.data.layouts import get_layout, usual_coordinates
 from mg_plugins.data.mm.transforms import MGRelayout
 from mg_plugins.errors import UserError
+from mg_plugins.experiments.plan import refuse_unknown
 from mg_plugins.experiments.training import encoder_weights, finetune
 from mg_plugins.files import read_json, replacing, write_json
 from mg_plugins.openmmlab.launch import build_model
@@ -160,20 +161,13 @@ def probe_scores(
 
 def run_probes(train: Features, test: Features, names: Sequence[str] = PROBES, **options) -> Report:
     """Run `PROBES` on one stream's features, with options of `probe_scores`."""
-    refuse_unknown(names, PROBES, 'there is no probe', 'known are')
+    refuse_unknown('probe', names, PROBES, ContrastError)
     if probes.is_collapsed(train.vectors):
         raise ContrastError(
             'the features have collapsed: all clips have the same, and no probe can tell them '
             'apart. Look at contrast/std in the log of the training'
         )
     return Report(probe_scores(train, test, names, **options), test)
-
-
-def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str, there: str) -> None:
-    """Name the first of names that is not known; ``what`` and ``there`` begin the two halves."""
-    for name in names:
-        if name not in known:
-            raise ContrastError(f'{what} {name!r}; {there} {", ".join(known)}')
 
 
 def probe_checkpoint(
@@ -202,7 +196,7 @@ def probe_checkpoint(
         training: Options of `finetune`, such as ``steps`` and ``lr``.
         shares, draws, neighbours: As for `probe_scores`; the first two hold for probes that train.
     """
-    refuse_unknown(names, (*PROBES, *TRAINED), 'there is no probe', 'known are')
+    refuse_unknown('probe', names, (*PROBES, *TRAINED), ContrastError)
     model = load_model(cfg, checkpoint)
     about = dict(checkpoint=str(checkpoint), config=str(cfg.filename))
     taken = {}
@@ -213,7 +207,7 @@ def probe_checkpoint(
         meta = loader.dataset.metainfo
         about.update(classes=meta.get('classes'), source=meta.get('source', ''))
     present = list(taken['train'])
-    refuse_unknown(streams or (), present, 'the model has no stream', 'it has')
+    refuse_unknown('stream', streams or (), present, ContrastError)
     options = dict(shares=shares, draws=draws, neighbours=neighbours)
     frozen = [name for name in names if name in PROBES]
     found = {}

@@ -1,12 +1,13 @@
-"""From outcomes to counts by seed and subject, and to a table, a record and a picture."""
+"""Run a plan; from outcomes to counts by seed and subject, a table, a record and a picture."""
 
+import argparse
 import json
 import platform
 import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,8 +19,8 @@ import mg_plugins
 from mg_plugins.data.statistics import bootstrap_difference
 from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.plan import Run
-from mg_plugins.experiments.runner import TESTED, Plan
-from mg_plugins.files import replacing, write_text
+from mg_plugins.experiments.runner import TESTED, Plan, execute
+from mg_plugins.files import locked, replacing, write_text
 
 #: Measures in the order of the tables, and how these call them.
 MEASURES = {
@@ -295,3 +296,30 @@ def _origin() -> dict:
         versions=dict(mg_plugins=mg_plugins.__version__, torch=torch.__version__),
         commit=said.strip() or None,
     )
+
+
+def run_and_report(plan: Plan, args: argparse.Namespace, style: Style, title: str = '') -> int:
+    """Run a plan, write its report and print it; returns the exit status."""
+    title = title or ('left-out training subjects' if args.leave_out else 'test split')
+
+    def report() -> str:
+        text = write_report(plan, style, dict(title=title))
+        return f'{text}\ntable.md, results.json and results.png are in {plan.folder}'
+
+    return run(plan, args, report)
+
+
+def run(plan: Plan, args: argparse.Namespace, report: Callable[[], str]) -> int:
+    """Run a plan and print a report on it, both in its locked folder; returns the exit status."""
+    with locked(plan.folder, 'the output folder'):
+        failed = {} if args.report_only else execute(plan, args.jobs, args.budget_minutes)
+        print(report())
+    for one, error in failed.items():
+        log = plan.folder / one.path / 'output.txt'
+        said = log.read_text(errors='replace').splitlines()[-8:] if log.is_file() else []
+        last = ''.join(f'  {line}\n' for line in said)
+        print(f'{plan.folder / one.path} failed:\n{last}{error}', file=sys.stderr)
+    if failed:
+        again = f'{counted(len(failed), "runs")} failed; the same command tries again'
+        print(again, file=sys.stderr)
+    return 1 if failed else 0

@@ -70,14 +70,10 @@ class Plan:
             )
         return True
 
-    def known(self) -> Iterable[Run]:
-        """All runs that were named so far."""
-        return self.planned
-
     def row_fingerprint(self, group: str, name: str) -> str:
         """Hash of all that a row follows from, its folds among it."""
-        own = (run for run in self.known() if (run.group, run.name) == (group, name))
-        folds = dict.fromkeys(run.fingerprint for run in own)
+        own = (run for run in self.planned if (run.group, run.name) == (group, name))
+        folds = {run.fingerprint for run in own}
         return hashlib.sha256(''.join(sorted(folds)).encode()).hexdigest()
 
     def check(self, run: Run) -> None:

@@ -178,15 +178,12 @@ def finetune(
         batch_size, stream, frozen, amp: As for training; frozen trains the head alone.
         augment: Chain of augmentations of the training clips: a recipe's name or a list.
     """
-    if min(epochs if steps is None else steps, batch_size) < 1 or lr <= 0:
+    length = epochs if steps is None else steps
+    if min(length, batch_size) < 1 or min(lr, backbone_lr_mult) <= 0:
         raise ContrastError(
-            f'steps, epochs and batch_size must be at least 1 and lr above 0, got steps={steps}, '
-            f'epochs={epochs}, batch_size={batch_size}, lr={lr}'
-        )
-    if backbone_lr_mult <= 0:
-        raise ContrastError(
-            f'backbone_lr_mult must be above 0, got {backbone_lr_mult}; frozen=True trains the '
-            'head alone'
+            'steps, epochs and batch_size must be at least 1, lr and backbone_lr_mult above 0 '
+            f'(frozen=True trains the head alone); got {steps=}, {epochs=}, {batch_size=}, {lr=}, '
+            f'{backbone_lr_mult=}'
         )
     settings.enter_scope()
     data, views = _datasets(cfg, share, seed, augment)
@@ -277,11 +274,7 @@ def encoder_weights(
 def _datasets(
     cfg: Config, share: float, seed: int, augment: str | Sequence
 ) -> tuple[dict[str, dict], dict]:
-    """Configs of the training and the test set, and what makes the training clips' features.
-
-    A training clip goes through the pipeline of the test, up to its features: those are made of
-    whole batches, after the augmentations (`ContrastPreprocessor`).
-    """
+    """Configs of the training and the test set, and what makes features of training batches."""
     # Serialised clips are for many worker processes; here that costs as much as five steps.
     data = {}
     for part in ('train', 'test'):

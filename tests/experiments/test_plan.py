@@ -78,7 +78,7 @@ def test_bad_files_are_named(tmp_path, content, message):
         ([Cell((Entry('a b', CONFIG), Entry('a_b', CONFIG)))], 'two rows have one name'),
         ([Cell((Entry('a', CONFIG, ('heads',)),))], "must be KEY=VALUE, got 'heads'"),
         ([Cell((Entry('a', CONFIG),), options=('x',))], "must be KEY=VALUE, got 'x'"),
-        ([Cell((Entry('a', CONFIG),), reference='b')], "no row 'b' to compare with"),
+        ([Cell((Entry('a', CONFIG),), reference='b')], "no reference row 'b'; there are a"),
         ([Cell((Entry('a', CONFIG),))] * 2, 'cells need names of their own'),
     ],
 )

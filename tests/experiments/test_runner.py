@@ -13,8 +13,7 @@ import pytest
 import toy_runs
 
 from mg_plugins.errors import UserError
-from mg_plugins.experiments.commands import run_and_report
-from mg_plugins.experiments.report import Style, write_report
+from mg_plugins.experiments.report import Style, run_and_report, write_report
 from mg_plugins.experiments.runner import MOST_FAILURES, Plan, execute
 from mg_plugins.files import InUse, locked, read_json
 

@@ -277,11 +277,11 @@ def test_studies_that_cannot_be_are_refused(cfg, tmp_path):
             Study(cfg, tmp_path, StudyOptions(**options))
 
     names = list(augmentation.training_subjects(cfg))
-    refused('no training clips of subjects S999; there are S0', folds=(('S999',),))
+    refused("no training subject 'S999'; there are S0", folds=(('S999',),))
     refused('in one fold only', folds=((names[0],), (names[0], names[1])))
     refused('0 clips to learn from, and the queues hold 8', folds=(tuple(names),))
-    refused("augmentation 'MGSheer' is unknown; there are MG", augmentations=('MGSheer',))
-    refused("recipe 'mild' is unknown", recipe='mild')
+    refused("no augmentation 'MGSheer'; there are MG", augmentations=('MGSheer',))
+    refused("no recipe 'mild'; there are", recipe='mild')
 
 
 def test_a_study_s_run_leaves_nothing_behind_and_says_the_same_again(study, tmp_path):

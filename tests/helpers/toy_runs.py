@@ -73,13 +73,12 @@ def main():
     """``toy_runs.py FOLDER FILE``: a run that ends once FILE is there."""
     import argparse
 
-    from mg_plugins.experiments import commands
-    from mg_plugins.experiments.report import Style
+    from mg_plugins.experiments.report import Style, run_and_report
 
     folder, until = map(Path, sys.argv[1:])
     plan = Plan(folder, runs(dict(a=5), 1, task=sleep, until=str(until)))
     args = argparse.Namespace(jobs=1, budget_minutes=None, report_only=False, leave_out=[])
-    return commands.run_and_report(plan, args, Style())
+    return run_and_report(plan, args, Style())
 
 
 if __name__ == '__main__':
