@@ -9,14 +9,13 @@ examples:
   python tools/probe.py CHECKPOINT --ann-file data/other.pkl --splits train val
 """
 
-import argparse
 from pathlib import Path
 
 import options
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
+def main() -> None:
+    """Run the command."""
     parser = options.parser(__doc__)
     add = parser.add_argument
     add('checkpoint', help="checkpoint file, or a run's folder for its last one")
@@ -25,9 +24,8 @@ def parse_args() -> argparse.Namespace:
     what = 'of knn, linear, retrieval, semi (default: these), and finetune, scratch, which take '
     add('--probes', nargs='+', default=usual, metavar='NAME', help=f'{what}minutes')
     add('--streams', nargs='+', metavar='NAME', help='fused, graph, sequence (default: all)')
-    few = [0.01, 0.05, 0.1]
     what = 'shares of labels for semi, finetune and scratch (default: 0.01 0.05 0.1)'
-    add('--shares', nargs='+', type=float, default=few, help=what)
+    add('--shares', nargs='+', type=float, default=[0.01, 0.05, 0.1], help=what)
     what = 'draws of labelled clips for semi, finetune and scratch (default: 5)'
     add('--draws', type=int, default=5, help=what)
     add('--neighbours', type=int, default=20, help='of kNN (default: 20)')
@@ -42,12 +40,7 @@ def parse_args() -> argparse.Namespace:
     options.data(parser, 'probe on another set (transfer)')
     what = 'output folder (default: probes/ beside the checkpoint, probes_FILE/ with --ann-file)'
     parser.add_argument('--out', type=Path, help=what)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Run the command."""
-    args = parse_args()
+    args = parser.parse_args()
     options.need_openmmlab()
     from rich.console import Console
     from rich.table import Table
@@ -82,10 +75,8 @@ def main() -> None:
     probing.write_probes(folder, found, about)
     names = list(dict.fromkeys(name for _, report in found.values() for name in report.figures))
     synthetic = ', SYNTHETIC data' if about['source'] == 'synthetic' else ''
-    table = Table(
-        title=f'{about["train_clips"]} training and {about["test_clips"]} test clips{synthetic}'
-    )
-    table.add_column('probe, %')
+    clips = f'{about["train_clips"]} training and {about["test_clips"]} test clips{synthetic}'
+    table = Table('probe, %', title=clips)
     for stream in found:
         table.add_column(stream, justify='right')
     for name in names:

@@ -252,14 +252,12 @@ class DualStream(nn.Module):
 
     @torch.no_grad()
     def _keys(self, clips: Tensor) -> dict[str, list[Tensor]]:
-        """Keys by stream, a tensor (n, D) for each rank, of this rank's (n, 1 or 2, M, T, V, C).
-
-        Of two the first is the sequence stream's view, the second that of the graph stream.
-        """
+        """Keys by stream, a tensor (n, D) for each rank, of this rank's (n, 1 or 2, M, T, V, C)."""
         back = gather
         if self.shuffle_bn and ranks()[1] > 1:
             clips, places = shuffled(clips)
             back = partial(unshuffled, places=places)
+        # Of two views the first is the sequence stream's, the second that of the graph stream.
         keys, _ = self._embeddings(self.momentum, *clips.unbind(1))
         return {name: back(key) for name, key in keys.items()}
 

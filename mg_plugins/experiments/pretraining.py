@@ -1,7 +1,6 @@
 """One pre-training, and what its features are worth: frozen, with few labels, fine-tuned."""
 
 import copy
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -44,7 +43,7 @@ class Measures:
 
     def __post_init__(self) -> None:
         rates = (self.lr, self.backbone_lr_mult)
-        if self.steps < 0 or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+        if self.steps < 0 or not all(0 < rate < float('inf') for rate in rates):
             raise UserError(
                 'fine-tuning needs steps of at least 0 and learning rates above 0, got steps='
                 f'{self.steps}, lr={self.lr}, backbone_lr_mult={self.backbone_lr_mult}'

@@ -237,12 +237,10 @@ def draw(tables: Sequence[dict], style: Style, path: Path, title: str) -> None:
     for at, (_, row) in enumerate(rows):
         colour = '#cc6644' if not row['base'] else '#88aacc'
         for axes, measure in zip(panels, shown, strict=True):
-            value = row['figures'].get(measure)
-            if value is not None:
+            if value := row['figures'].get(measure):
                 axes.plot(value['seeds'], [at] * len(value['seeds']), 'o', color=colour, alpha=0.6)
                 axes.plot(value['mean'], at, '|', color='#223355', markersize=14, mew=2)
-        difference = row['differences'].get(gap)
-        if difference is not None:
+        if difference := row['differences'].get(gap):
             if difference['low'] is not None:
                 last.plot([difference['low'], difference['high']], [at, at], color='#cc6644', lw=2)
             last.plot(difference['value'], at, 'o', color='#882211')

@@ -202,13 +202,10 @@ def _processes(jobs: int, threads: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context('spawn')
     pool = ProcessPoolExecutor(jobs, context, _start, (os.getpid(), threads))
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     signals = (signal.SIGTERM, signal.SIGHUP)
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, interrupt) for number in signals}
+        before = {n: signal.signal(n, signal.default_int_handler) for n in signals}
     try:
         yield pool
     except BaseException:

@@ -9,8 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         'dense': ['DenseHead', 'dense_loss', 'frame_probabilities'],
         'features': ['RecordingFeatures'],
         'metrics': ['detection_scores', 'overlap_scores', 'spotting_scores'],
-        'pictures': ['LiveView', 'display', 'draw_timeline', 'frame_ends', 'write_video'],
-        'report': ['write_outputs', 'write_report'],
+        'pictures': ['LiveView', 'display', 'draw_timeline', 'frame_ends', 'write_outputs']
+        + ['write_report', 'write_video'],
         'segments': ['Segment', 'Segments', 'frame_segments', 'read_segments'],
     },
 )

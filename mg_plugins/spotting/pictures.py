@@ -1,5 +1,6 @@
-"""Pictures of spotted segments: a timeline, a video with skeleton and labels, a webcam's window."""
+"""All that is written of one recording, with a timeline, a video and a page; a webcam's window."""
 
+import base64
 import itertools
 import os
 import re
@@ -10,13 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
+import jinja2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mg_plugins.data.layouts import Layout, get_layout
-from mg_plugins.files import replacing
-from mg_plugins.pose import Estimator, PoseTrack, as_track
+from mg_plugins.errors import counted
+from mg_plugins.files import replacing, write_text
+from mg_plugins.pose import Estimator, PoseTrack, as_track, frames_of
 from mg_plugins.pose.estimate import Person, VideoInfo
 
 from .decode import runs
@@ -27,6 +31,92 @@ Texts = tuple[str, ...]  # lines on a picture
 SIDE, RATE = 640, 30.0
 #: Seconds of a webcam that are spotted anew, how often, and how long an ended gesture still counts.
 CHUNK, EVERY, RECENT = 8.0, 0.5, 0.5
+#: A larger video is linked, not embedded.
+LARGEST_EMBEDDED = 24 << 20
+#: Drawing a longer recording takes longer than everything else.
+LONGEST_VIDEO = 1800.0
+TEMPLATE = jinja2.Template(
+    Path(__file__).with_name('report_template.html').read_text(encoding='utf-8'),
+    trim_blocks=True,
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def write_outputs(
+    folder: Path,
+    track: PoseTrack,
+    segments: Segments,
+    warning: str = '',
+    video: Path | None = None,
+    long_video: bool = False,
+) -> None:
+    """Write table, ELAN and Praat files, timeline, annotated video and report into a folder.
+
+    ``warning`` is what a reader should know of the model; ``video`` is drawn on, black without.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    segments.write_csv(folder / 'segments.csv')
+    segments.write_json(folder / 'segments.json')
+    segments.write_textgrid(folder / 'segments.TextGrid')
+    present, ends = (track.score > 0).any((0, 2)), frame_ends(track.times, track.fps)
+    title, notes = folder.name, [warning] if warning else []
+    if segments.source:
+        title += f' ({segments.source} model)'
+        notes.append('SYNTHETIC: the model has seen synthetic data only; it shows the machinery.')
+    if not present.any():
+        notes.append('Nobody was seen in this recording.')
+    draw_timeline(folder / 'timeline.png', segments, title, present, ends)
+    annotated = None
+    if ends[-1] <= LONGEST_VIDEO or long_video:
+        annotated = folder / 'annotated.mp4'
+        write_video(annotated, track, segments, frames_of(video) if video else None)
+    else:
+        notes.append('No annotated video beyond half an hour; --long-video draws it.')
+    segments.write_eaf(folder / 'segments.eaf', annotated)
+    write_report(folder / 'report.html', segments, title, present, ends, annotated, notes)
+
+
+def write_report(
+    path: Path,
+    segments: Segments,
+    title: str,
+    present: np.ndarray,
+    times: np.ndarray,
+    video: Path | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page; ``present`` and ``times`` are those of `draw_timeline`, notes come first."""
+    duration = max(segments.duration, 1e-3)
+    classes: dict[str, list[Segment]] = {}
+    for row in segments:
+        classes.setdefault(row.label, []).append(row)
+    lengths = {name: [row.end - row.start for row in rows] for name, rows in classes.items()}
+    source = quote(video.name) if video else ''
+    if video and video.stat().st_size <= LARGEST_EMBEDDED:
+        source = 'data:video/mp4;base64,' + base64.b64encode(video.read_bytes()).decode()
+    page = TEMPLATE.render(
+        title=title,
+        notes=notes,
+        segments=segments,
+        classes=dict(sorted(classes.items(), key=lambda item: -len(item[1]))),
+        lengths=lengths,
+        duration=duration,
+        share=sum(map(sum, lengths.values())) / duration,
+        seen=present.mean() if len(present) else 0,
+        gaps=[(times[start], times[stop]) for start, stop in runs(~present)],
+        video=source,
+        mean=np.mean,
+        counted=counted,
+        clock=_clock,
+    )
+    write_text(path, page)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f'{hours}:{minutes:02d}:{rest:04.1f}' if hours else f'{minutes}:{rest:04.1f}'
 
 
 def draw_timeline(
