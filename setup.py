@@ -57,6 +57,7 @@ setup(
         'mg_plugins.data': ['*.json'],
         'mg_plugins.data.readers': ['*.json'],
         'mg_plugins.emotion': ['*.json', 'templates/*', 'judges/*.json', 'report_template/*'],
+        'mg_plugins.experiments': ['*.json'],
         'mg_plugins.spotting': ['*.html'],
     },
     install_requires=[

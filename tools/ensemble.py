@@ -13,8 +13,6 @@ from pathlib import Path
 
 import options
 
-STREAMS = ('joint', 'bone', 'joint_motion', 'bone_motion')
-
 
 def main() -> int:
     """Run the command."""
@@ -25,8 +23,9 @@ def main() -> int:
         'and, to find the weights, without_…/s0/)'
     )
     add('what', nargs='+', type=Path, metavar='CONFIG|RUN', help=what)
-    what = f'of each config (default: {" ".join(STREAMS)})'
-    add('--streams', nargs='+', choices=STREAMS, default=STREAMS, metavar='STREAM', help=what)
+    streams = options.FEATS
+    what = f'of each config (default: {" ".join(streams)})'
+    add('--streams', nargs='+', choices=streams, default=streams, metavar='STREAM', help=what)
     leave_out = 'training subjects to find weights on (default: a third of them)'
     options.experiment(parser, 'work_dirs/ensemble', 1, leave_out)
     args = parser.parse_args()

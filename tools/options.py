@@ -15,6 +15,8 @@ from typing import NoReturn
 if 'GOMP_SPINCOUNT' not in os.environ:
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
+FEATS = ('joint', 'bone', 'joint_motion', 'bone_motion')
+
 
 def run(main: Callable[[], int | None], goes_on: str = '') -> None:
     """Run a tool, which returns its exit status: a user's error is one line.
@@ -125,9 +127,8 @@ def config(parser: argparse.ArgumentParser) -> None:
     what = "run any of this project's GCN configs on it"
     more = '; files of the clips to train, validate and test on are put together'
     data(parser.add_argument_group('your data'), what, more)
-    feats = ['joint', 'bone', 'joint_motion', 'bone_motion']
     shown = 'what the model is shown, in every pipeline (default: as the config says)'
-    add('--feat', choices=feats, help=shown)
+    add('--feat', choices=FEATS, help=shown)
     what = 'with a …_linear config: all weights learn, from this share of the labels (default: 1)'
     add('--finetune', nargs='?', const=1.0, type=float, metavar='SHARE', help=what)
     fuse = parser.add_mutually_exclusive_group().add_argument
@@ -151,13 +152,13 @@ def experiment(
 ) -> None:
     """Add what the commands that train many times have in common, with these defaults."""
     add = parser.add_argument
-    add('--seeds', type=int, default=seeds, help='number of seeds (default: %(default)s)')
+    add('--seeds', type=at_least(1), default=seeds, help='number of seeds (default: %(default)s)')
     add('--first-seed', type=int, default=0, help='the first seed (default: 0)')
     what = f'{leave_out}; comma-separated within a fold, a word a fold'
     add('--leave-out', nargs='+', default=[], metavar='SUBJECTS', help=what)
     data(parser, 'run the configs on this file instead')
     add('--out', type=Path, default=Path(out), help='output folder (default: %(default)s)')
-    add('--jobs', type=int, default=1, help='runs at a time (default: 1)')
+    add('--jobs', type=at_least(1), default=1, help='runs at a time (default: 1)')
     amp(parser)
     what = 'start no run after this time; what was not run is in the report (default: run all)'
     add('--budget-minutes', type=float, metavar='MINUTES', help=what)

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 # More rejected clips than this are in the log only, which always lists every one.
 SHOWN_REJECTS = 50
 # Read by path, so that --help need not import anything of ours.
-TABLE = Path(__file__).parents[1] / 'mg_plugins' / 'data' / 'readers' / 'formats.json'
+PATH = Path(__file__).parents[1] / 'mg_plugins' / 'data' / 'readers' / 'formats.json'
+TABLE = json.loads(PATH.read_text(encoding='utf-8'))
 TYPES = {'int': int, 'float': float}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """One sub-command a format, and `auto`."""
-    table = json.loads(TABLE.read_text(encoding='utf-8'))
-    known, formats = table['options'], table['formats']
+    known = TABLE['options'] | TABLE['always']
+    named = {key for entry in TABLE['formats'].values() for key in entry['options']}
+    of_any = [key for key in known if key in named and not key.startswith('synthetic_')]
+    formats = dict(TABLE['formats'], auto=dict(TABLE['auto'], options=of_any))
     parser = argparse.ArgumentParser(
         description='Turn a dataset in its own format into an annotation file for training. '
         'Without FORMAT, the format is found by looking at the files.',
@@ -37,15 +40,6 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='What each format looks like, its options and an example: FORMAT --help',
     )
     commands = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
-    named = {key for entry in formats.values() for key in entry['options']}
-    formats['auto'] = dict(
-        summary='look at the files of SOURCE (the same as leaving FORMAT out)',
-        doc=['The format is found by looking at the files.'],
-        expects='file, folder or archive to read',
-        example='python tools/prepare_data.py PATH --out data/mine.pkl',
-        options=[key for key in known if key in named and not key.startswith('synthetic_')],
-        out="the format's own",
-    )
     for name, entry in formats.items():
         doc = '\n'.join(entry['doc']).strip()
         command = commands.add_parser(
@@ -59,11 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument('source', metavar='SOURCE', help='what to read; see above')
         out = entry.get('out', 'data/<source>/<source>.pkl')
         command.add_argument('--out', help=f'.pkl, .npz or .mg to write (default: {out})')
-        command.add_argument('--workers', type=int, help='processes (default: all CPUs)')
-        strict = 'write nothing and exit with 1 when any clip is rejected'
-        command.add_argument('--strict', action='store_true', help=strict)
-        command.add_argument('--quiet', action='store_true', help='no progress bar')
-        for key in entry['options']:
+        for key in (*TABLE['always'], *entry['options']):
             option = dict(known[key], default=argparse.SUPPRESS)
             if 'type' in option:
                 option['type'] = TYPES[option['type']]
@@ -75,11 +65,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 (bad data), 2 (bad usage) or 130 (stopped)."""
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser()
-    formats = json.loads(TABLE.read_text(encoding='utf-8'))['formats']
-    if argv and argv[0] not in (*formats, 'auto', '-h', '--help'):
+    if argv and argv[0] not in (*TABLE['formats'], 'auto', '-h', '--help'):
         argv = ['auto', *argv]
     options = vars(parser.parse_args(argv))
-    name, bar = options.pop('format'), not options.pop('quiet')
+    name, bar = options.pop('format'), not options.pop('quiet', False)
 
     from mg_plugins.data.prepare import prepare
     from mg_plugins.data.readers.common import FormatError

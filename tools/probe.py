@@ -27,8 +27,8 @@ def main() -> None:
     what = 'shares of labels for semi, finetune and scratch (default: 0.01 0.05 0.1)'
     add('--shares', nargs='+', type=float, default=[0.01, 0.05, 0.1], help=what)
     what = 'draws of labelled clips for semi, finetune and scratch (default: 5)'
-    add('--draws', type=int, default=5, help=what)
-    add('--neighbours', type=int, default=20, help='of kNN (default: 20)')
+    add('--draws', type=options.at_least(1), default=5, help=what)
+    add('--neighbours', type=options.at_least(1), default=20, help='of kNN (default: 20)')
     tuning = parser.add_argument_group('finetune and scratch')
     add = tuning.add_argument
     add('--steps', type=int, help='steps of a training (default: of 50 epochs)')
@@ -49,8 +49,8 @@ def main() -> None:
     from mg_plugins.errors import UserError
     from mg_plugins.experiments import probing
 
-    if min(args.draws, args.neighbours) < 1 or not all(0 < share <= 1 for share in args.shares):
-        raise UserError('--draws and --neighbours must be at least 1, --shares above 0 and up to 1')
+    if not all(0 < share <= 1 for share in args.shares):
+        raise UserError(f'--shares must be above 0 and up to 1, got {args.shares}')
     checkpoint = probing.checkpoint_in(args.checkpoint)
     other = f'_{Path(args.ann_file).stem}' if args.ann_file else ''
     folder = args.out or checkpoint.parent / f'probes{other}'

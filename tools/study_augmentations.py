@@ -22,7 +22,7 @@ def main() -> int:
     add = parser.add_argument
     add('config', help='config that learns by DualStreamContrast')
     options.experiment(parser, 'work_dirs/study_augmentations/CONFIG', seeds=5)
-    add('--epochs', type=int, default=15, help='of each run (default: 15)')
+    add('--epochs', type=options.at_least(1), default=15, help='of each run (default: 15)')
     what = 'recipe out of which each augmentation is left (default: micro_gesture)'
     add('--recipe', default='micro_gesture', help=what)
     add('--augmentations', nargs='+', metavar='NAME', help='those to try alone (default: all)')
@@ -34,22 +34,15 @@ def main() -> int:
     add('--require-data', action='store_true', help='fail where the data is missing')
     args = parser.parse_args()
     options.need_openmmlab()
-    from dataclasses import replace
-
-    from mg_plugins.errors import UserError
     from mg_plugins.experiments import augmentation, plan, report
 
     plan.check_arguments(args)
-    if args.epochs < 1:
-        raise UserError('--epochs must be at least 1')
     # A run's own config is named after the shipped one; its folder also after the data.
     path = Path(args.config)
     name = path.parent.name if (path.parent / 'last_checkpoint').is_file() else path.stem
     if args.out.name == 'CONFIG':
         args.out = args.out.with_name(name)
-    cell = plan.cell_of(args, plan.Entry(name, args.config))
-    plan.check_cells([cell])
-    cell = replace(cell, require_data=args.require_data)
+    cell = plan.cell_of(args, plan.Entry(name, args.config), require_data=args.require_data)
     wanted = augmentation.StudyOptions(
         tuple(plan.parse_folds(args.leave_out)),
         tuple(args.seeds),

@@ -10,16 +10,7 @@ from torch import Tensor, nn
 
 from mg_plugins.data.layouts import Layout
 
-from .losses import (
-    NEVER,
-    InfoNCE,
-    NearestNeighbours,
-    distribution_loss,
-    drop_energetic,
-    embed,
-    info_nce,
-    projector,
-)
+from . import losses
 from .masked import MaskedMotion
 from .probes import evaluating
 from .queue import ContrastError, gather, ranks, shuffled, unshuffled
@@ -90,9 +81,9 @@ class DualStream(nn.Module):
         segments: int = SEGMENTS,
         layout: str | Mapping | Layout | None = None,
         fusion: str = 'concat',
-        head: Callable[[], InfoNCE] = InfoNCE,
+        head: Callable[[], losses.InfoNCE] = losses.InfoNCE,
         terms: Terms | None = None,
-        mining: NearestNeighbours | None = None,
+        mining: losses.NearestNeighbours | None = None,
         masked: MaskedMotion | None = None,
         shuffle_bn: bool = True,
     ) -> None:
@@ -113,7 +104,7 @@ class DualStream(nn.Module):
             self.fusion = StreamFusion(widths['graph'], widths['sequence'], fusion)
         used = [name for name in widths if any(name in pair[:2] for pair in self.pairs)]
         self.heads = nn.ModuleDict({name: head() for name in used})
-        made = {name: projector(widths[name], own.dim) for name, own in self.heads.items()}
+        made = {name: losses.projector(widths[name], own.dim) for name, own in self.heads.items()}
         self.projectors = nn.ModuleDict(made)
         self.parts = tuple(name for name in PARTS if hasattr(self, name))
         slow = self.parts if self.pairs else ()
@@ -184,11 +175,11 @@ class DualStream(nn.Module):
             )
         if clips is None:
             clips = torch.full((len(views),), -1, device=views.device)
-        losses = {}
+        found = {}
         if self.masked is not None:
-            losses['loss_masked'] = self.terms.masked * self.masked(self.backbone, views[:, 0])
+            found['loss_masked'] = self.terms.masked * self.masked(self.backbone, views[:, 0])
         if not self.pairs:
-            return losses
+            return found
         own_view = views[:, -2] if dual else None
         queries, _ = self._embeddings(self._encoders(), views[:, 0], own_view)
         extremes = self._extremes(views[:, 2]) if self.terms.extreme else []
@@ -201,17 +192,18 @@ class DualStream(nn.Module):
             logits = head.logits(queries[query], own[key], clips)
             others = [head.logits(e[query], own[key], clips) for e in extremes if query in e]
             positives = self.mining([logits, *others]) if self.mining is not None else None
-            losses[f'loss_{name}'] = weight * info_nce(logits, positives)
+            found[f'loss_{name}'] = weight * losses.info_nce(logits, positives)
             if others:
-                extreme = sum(distribution_loss(other, logits) for other in others) / len(others)
-                losses[f'loss_{name}_extreme'] = self.terms.extreme * weight * extreme
+                apart = [losses.distribution_loss(other, logits) for other in others]
+                extreme = self.terms.extreme * weight
+                found[f'loss_{name}_extreme'] = extreme * (sum(apart) / len(apart))
             if (query, key) == self.pairs[-1][:2] and logits.shape[1] > 1:
-                losses.update(figures(logits, head.temperature))
+                found.update(figures(logits, head.temperature))
         numbers = torch.cat(gather(clips))
         for name, parts in keys.items():
             self.heads[name].queue.put(torch.cat(parts), numbers)
         self.queries = {name: value.detach() for name, value in queries.items()}
-        return losses
+        return found
 
     def _encoders(self) -> dict[str, nn.Module]:
         return {name: getattr(self, name) for name in self.parts}
@@ -239,16 +231,16 @@ class DualStream(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Embeddings (N, D) by stream, and what else `_features` gives."""
         features, maps = self._features(parts, clips, graph)
-        projectors = parts['projectors']
-        return {n: embed(projectors[n], f) for n, f in features.items() if n in projectors}, maps
+        made = {n: losses.embed(p, features[n]) for n, p in parts['projectors'].items()}
+        return made, maps
 
     def _extremes(self, clips: Tensor) -> list[dict[str, Tensor]]:
         """Embeddings of the extreme view, and of it with its distinctive features dropped."""
         whole, maps = self._embeddings(self._encoders(), clips)
         if not self.terms.drop or 'graph' not in self.projectors:
             return [whole]
-        dropped = self.pool(drop_energetic(maps, self.terms.drop))
-        return [whole, dict(graph=embed(self.projectors['graph'], dropped))]
+        dropped = self.pool(losses.drop_energetic(maps, self.terms.drop))
+        return [whole, dict(graph=losses.embed(self.projectors['graph'], dropped))]
 
     @torch.no_grad()
     def _keys(self, clips: Tensor) -> dict[str, list[Tensor]]:
@@ -265,7 +257,7 @@ class DualStream(nn.Module):
 @torch.no_grad()
 def figures(logits: Tensor, temperature: float) -> dict[str, Tensor]:
     """Share of queries whose own key is the most similar, and mean similarities, for the log."""
-    possible = logits[:, 1:] > NEVER
+    possible = logits[:, 1:] > losses.NEVER
     negative = (logits[:, 1:] * possible).sum() / possible.sum().clamp_min(1)
     return {
         'contrast/acc': (logits.argmax(1) == 0).float().mean(),

@@ -9,7 +9,6 @@ fused probabilities are calibrated. Test clips choose nothing.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def train_streams(args: argparse.Namespace) -> int:
 
     if len(entries) < 2:
         raise UserError('an ensemble needs at least two streams: name more in --streams')
-    cell = replace(plan.cell_of(args, *entries), require_data=False)
+    cell = plan.cell_of(args, *entries, require_data=False)
     folds = plan.parse_folds(args.leave_out) or _default_folds(cell.config(cell.entries[0]))
     made = Plan(args.out, plan.plan_runs([cell], args.seeds, [*folds, ()], make), args.finished)
     return run(made, args, report)

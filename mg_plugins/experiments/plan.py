@@ -114,8 +114,6 @@ def _entries(where: str, rows: Any, folder: Path) -> tuple[Entry, ...]:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse numbers and combinations that cannot be; read ``--finished`` and count the seeds."""
-    if min(args.seeds, args.jobs) < 1:
-        raise UserError('--seeds and --jobs must be at least 1')
     if args.budget_minutes is not None and not args.budget_minutes >= 0:
         raise UserError('--budget-minutes must not be negative')
     if not args.ann_file and (args.layout or args.splits):
@@ -128,7 +126,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     args.seeds = range(args.first_seed, args.first_seed + args.seeds)
 
 
-def cell_of(args: argparse.Namespace, *entries: Entry) -> Cell:
+def cell_of(args: argparse.Namespace, *entries: Entry, require_data: bool = True) -> Cell:
     """The command's own cell; in a file of cells, what they do not say themselves."""
     return Cell(
         entries,
@@ -137,6 +135,7 @@ def cell_of(args: argparse.Namespace, *entries: Entry) -> Cell:
         layout=args.layout,
         options=tuple(args.cfg_options),
         reference=getattr(args, 'reference', None) or '',
+        require_data=require_data,
     )
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from mg_plugins.contrast import probes
 from mg_plugins.contrast.mm.hooks import loader_of
-from mg_plugins.contrast.probes import extract_features, filling_statistics
+from mg_plugins.contrast.probes import extract_features, filling_statistics, is_collapsed
 from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data import synthetic as synthetic_set
 from mg_plugins.data.annotations import load_annotations
@@ -133,7 +132,7 @@ def pretrain_and_probe(run: Run, folder: Path) -> dict:
         subjects=asked[main].subjects.tolist(),
         scores={k: np.round(values.astype(float), 4).tolist() for k, values in scores.items()},
         # A collapsed model is an outcome too: what its features are good for is what counts.
-        collapsed=[name for name in names if probes.is_collapsed(learned[name].vectors)],
+        collapsed=[name for name in names if is_collapsed(learned[name].vectors)],
         learned_from=len(learned[main]),
         source=str(loader_of(cfg, 'train').dataset.metainfo.get('source', '')),
     )

@@ -240,7 +240,6 @@ def write_probes(
     ``about`` is what ``probes.json`` begins with; ``classes`` names the colours. Figures that are
     there already, of the same checkpoint on the same clips, stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     arrays, figures = {}, {}
     with suppress(UserError):
         known = read_json(folder / 'probes.json')

@@ -20,21 +20,10 @@ from mg_plugins.data.statistics import bootstrap_difference
 from mg_plugins.errors import UserError, counted
 from mg_plugins.experiments.plan import Run
 from mg_plugins.experiments.runner import TESTED, Plan, execute
-from mg_plugins.files import locked, replacing, write_text
+from mg_plugins.files import locked, read_table, replacing, write_text
 
 #: Measures in the order of the tables, and how these call them.
-MEASURES = {
-    'top1': 'top-1',
-    'mean_class': 'mean class accuracy',
-    'linear': 'linear',
-    'knn': 'kNN',
-    'rank': 'effective rank, % of the greatest possible',
-    'linear_10%': 'linear, 10% of labels',
-    'finetune_10%': 'fine-tuned, 10% of labels',
-    'mAP': 'retrieval, mAP',
-    'R1': 'retrieval, R@1',
-    'finetune_100%': 'trained with all labels',
-}
+MEASURES: dict[str, str] = read_table('experiments/measures.json')
 
 #: Measures of all clips together, of which a bootstrap over clips or subjects says nothing.
 WHOLE = ('rank',)

@@ -55,7 +55,6 @@ def write_outputs(
 
     ``warning`` is what a reader should know of the model; ``video`` is drawn on, black without.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     segments.write_csv(folder / 'segments.csv')
     segments.write_json(folder / 'segments.json')
     segments.write_textgrid(folder / 'segments.TextGrid')
@@ -123,7 +122,6 @@ def draw_timeline(
     path: Path, segments: Segments, title: str, present: np.ndarray, times: np.ndarray
 ) -> None:
     """Bars over time of segments and of gaps in ``present`` (T,); ``times`` (T + 1,) in seconds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     classes = sorted({row.label for row in segments})
@@ -145,7 +143,7 @@ def draw_timeline(
     if not classes:
         axes.text(0.5, 0.5, 'no gesture found', transform=axes.transAxes, ha='center', va='center')
     with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+        figure.savefig(temporary, format='png')
 
 
 def write_video(

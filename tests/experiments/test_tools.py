@@ -106,7 +106,6 @@ def test_arms_and_the_study_run_from_their_command_lines(toy_config, tmp_path, c
 @pytest.mark.parametrize(
     'tool, arguments, message',
     [
-        ('compare', ['a.py', '--jobs', '0'], '--seeds and --jobs must be at least 1'),
         ('compare', ['a.py', '--splits', 'a', 'b'], '--layout and --splits say more about'),
         ('compare', ['missing.py'], 'there is no config missing.py'),
         ('compare_pretraining', ['missing.json'], 'missing.json cannot be read'),
@@ -119,6 +118,22 @@ def test_what_cannot_be_is_one_line(tool, arguments, message, tmp_path, call):
     with pytest.raises(UserError, match=message):
         call(tool, *arguments, cwd=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ['bad.json']
+
+
+@pytest.mark.parametrize(
+    'tool, option',
+    [
+        ('compare', '--jobs'),
+        ('compare_pretraining', '--seeds'),
+        ('study_augmentations', '--epochs'),
+        ('probe', '--draws'),
+    ],
+)
+def test_a_number_below_one_is_wrong_usage(tool, option, tmp_path, call, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call(tool, 'a', option, '0', cwd=tmp_path)
+    said = f'{tool}: argument {option}: at least 1 was expected, not 0 (--help tells more)\n'
+    assert ended.value.code == 2 and capsys.readouterr().err == said
 
 
 @pytest.mark.slow
