@@ -9,12 +9,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         'learner': ['DualStream', 'Terms'],
-        'losses': ['InfoNCE', 'NearestNeighbours', 'SupConLoss', 'distribution_loss']
-        + ['effective_rank', 'info_nce', 'projector', 'spread'],
+        'losses': ['ContrastError', 'InfoNCE', 'MomentumQueue', 'NearestNeighbours', 'SupConLoss']
+        + ['distribution_loss', 'effective_rank', 'info_nce', 'projector', 'spread'],
         'masked': ['MaskedMotion', 'SkeletonTransformer'],
         'probes': ['Features', 'evaluating', 'extract_features', 'features_of_batch', 'knn_probe']
         + ['left_out_knn', 'linear_probe', 'retrieval'],
-        'queue': ['ContrastError', 'MomentumQueue'],
         'streams': ['GraphPool', 'GRUStream', 'StreamFusion', 'limbs', 'pool_frames'],
     },
 )

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from mg_plugins.data.layouts import Layout
 
 from . import losses
+from .losses import ContrastError
 from .masked import MaskedMotion
 from .probes import evaluating
-from .queue import ContrastError, gather, ranks, shuffled, unshuffled
 from .streams import SEGMENTS, GraphPool, StreamFusion
 
 #: Steps without a step of the momentum encoders after which something must be wrong.
@@ -264,3 +265,51 @@ def figures(logits: Tensor, temperature: float) -> dict[str, Tensor]:
         'contrast/positive': logits[:, 0].mean() * temperature,
         'contrast/negative': negative * temperature,
     }
+
+
+def ranks() -> tuple[int, int]:
+    """This process's rank and the number of ranks; (0, 1) where nothing is distributed."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@torch.no_grad()
+def gather(values: Tensor) -> list[Tensor]:
+    """The tensors (n, …) of all ranks, in the order of ranks; n may differ between ranks."""
+    _, number_of_ranks = ranks()
+    if number_of_ranks == 1:
+        return [values]
+    number = torch.tensor([len(values)], device=values.device)
+    numbers = [torch.zeros_like(number) for _ in range(number_of_ranks)]
+    dist.all_gather(numbers, number)
+    largest = int(max(numbers))
+    padded = values.new_zeros(largest, *values.shape[1:])
+    padded[: len(values)] = values
+    parts = [torch.empty_like(padded) for _ in range(number_of_ranks)]
+    dist.all_gather(parts, padded)
+    return [part[: int(n)] for part, n in zip(parts, numbers, strict=True)]
+
+
+@torch.no_grad()
+def shuffled(values: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Deal the values of all ranks out again at random, as many to each rank as it had.
+
+    Batch normalisation of keys then sees other clips than that of queries, which could otherwise
+    tell a query's key by the statistics they share (shuffled batch norm of He et al., MoCo).
+    Returns the values (n, …) that this rank was dealt, and where each rank's own (n,) were dealt.
+    """
+    parts = gather(values)
+    numbers = [len(part) for part in parts]
+    order = torch.randperm(sum(numbers), device=values.device)
+    if len(parts) > 1:
+        dist.broadcast(order, 0)
+    dealt = torch.cat(parts)[order.split(numbers)[ranks()[0]]]
+    return dealt, list(order.argsort().split(numbers))
+
+
+@torch.no_grad()
+def unshuffled(values: Tensor, places: list[Tensor]) -> list[Tensor]:
+    """What became of each rank's own values, from what became (n, …) of those dealt to it."""
+    every = torch.cat(gather(values))
+    return [every[at] for at in places]

@@ -1,4 +1,4 @@
-"""What compares embeddings (N, D), measures of collapse, and the modules with a queue or weights.
+"""What compares embeddings (N, D), measures of collapse, the queue of keys, modules with weights.
 
 Embeddings are L2-normalised; there are K keys in a queue, of which F ≤ K are filled.
 """
@@ -7,10 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .queue import ContrastError, MomentumQueue
+from mg_plugins.errors import UserError
 
 #: Stands for minus infinity among logits: its probability is 0, and 0 times its logarithm is 0 too.
 NEVER = -1e4
+
+
+class ContrastError(UserError):
+    """A setting of contrastive learning that cannot work; the message says what would."""
 
 
 def info_nce(logits: Tensor, positives: Tensor | None = None) -> Tensor:
@@ -111,6 +115,43 @@ def check_temperature(temperature: float) -> float:
     if temperature <= 0:
         raise ContrastError(f'temperature must be positive, got {temperature}')
     return temperature
+
+
+class MomentumQueue(nn.Module):
+    """The last ``size`` keys of width ``dim``, with the clip that each one shows.
+
+    All of it is in the checkpoint. A batch that does not divide the size wraps around, and one that
+    is larger leaves its last keys. A size that is no positive integer is a ContrastError.
+    """
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__()
+        if not isinstance(size, int) or size < 1:
+            raise ContrastError(f'queue_size must be a positive integer, got {size!r}')
+        self.size = size
+        self.register_buffer('features', torch.zeros(size, dim))
+        self.register_buffer('clips', torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer('pointer', torch.zeros((), dtype=torch.int64))
+        self.register_buffer('filled', torch.zeros((), dtype=torch.int64))
+
+    def held(self) -> tuple[Tensor, Tensor]:
+        """Keys (F, D) that were put in so far, F ≤ K, and their clips' numbers (F,)."""
+        filled = int(self.filled)
+        # Copies: autograd still needs them after the next keys have been written.
+        return self.features[:filled].clone(), self.clips[:filled].clone()
+
+    @torch.no_grad()
+    def put(self, keys: Tensor, clips: Tensor) -> None:
+        """Put keys (N, D) of clips (N,) in the place of the oldest ones."""
+        keys, clips = keys[-self.size :], clips[-self.size :]
+        at = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.size
+        self.features[at] = keys.to(self.features.dtype)
+        self.clips[at] = clips
+        self.pointer.copy_((self.pointer + len(keys)) % self.size)
+        self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
+
+    def extra_repr(self) -> str:
+        return f'size={self.size}, dim={self.features.shape[1]}'
 
 
 class InfoNCE(nn.Module):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .queue import ContrastError
+from .losses import ContrastError
 
 
 class SkeletonTransformer(nn.Module):

@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .queue import ContrastError
+from .losses import ContrastError
 from .streams import GraphPool
 
 # Inverse regularisation strengths that the linear probe chooses from, on training subjects.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mg_plugins.data import get_layout
 from mg_plugins.data.layouts import Layout
 
-from .queue import ContrastError
+from .losses import ContrastError
 
 FUSIONS = ('concat', 'balance')
 #: Segments of time that features are averaged in, see `pool_frames`.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.probes import extract_features, filling_statistics, is_collapsed
-from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data import synthetic as synthetic_set
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.errors import UserError

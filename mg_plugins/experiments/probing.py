@@ -15,10 +15,9 @@ from rich.progress import track
 from torch import nn
 
 from mg_plugins.contrast import probes
-from mg_plugins.contrast.losses import effective_rank
+from mg_plugins.contrast.losses import ContrastError, effective_rank
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.probes import Features, extract_features
-from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import load_annotations
 from mg_plugins.data.classes import draw_labelled
 from mg_plugins.data.layouts import get_layout, usual_coordinates

@@ -173,7 +173,7 @@ def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run,
                 # While it is tried again it has not failed.
                 (folder / 'failed.txt').unlink(missing_ok=True)
                 write_json(folder / 'run.json', dict(name=run.name, fingerprint=run.fingerprint))
-                running[pool.submit(_work_aside, run, folder)] = run
+                running[pool.submit(_work, run, folder, aside=True)] = run
                 bar.update(task, description=f'{run.name}, seed {run.seed}')
             done = sum(plan.done(run) for run in plan.runs())
             bar.update(task, completed=done, total=plan.total)
@@ -240,16 +240,12 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _work_aside(run: Run, folder: Path) -> str:
-    """Do a run in a process of the pool; what it prints goes to ``output.txt``."""
-    with (folder / 'output.txt').open('wb') as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    return _work(run, folder)
-
-
-def _work(run: Run, folder: Path) -> str:
-    """Do a run and write its outcome; returns the error, empty where there is none."""
+def _work(run: Run, folder: Path, aside: bool = False) -> str:
+    """Do a run, what it prints in a file if ``aside``, and write its outcome; returns the error."""
+    if aside:
+        with (folder / 'output.txt').open('wb') as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
     started = time.monotonic()
     try:
         outcome = run.task(run, folder)

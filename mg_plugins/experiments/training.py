@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.mm.hooks import loader_of
 from mg_plugins.contrast.mm.models import ENCODERS
-from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.experiments.plan import Entry, Run
 from mg_plugins.files import replacing
 from mg_plugins.openmmlab import settings

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from mg_plugins.contrast.losses import (
     NEVER,
+    ContrastError,
     distribution_loss,
     drop_energetic,
     effective_rank,
@@ -15,7 +16,6 @@ from mg_plugins.contrast.losses import (
     spread,
     supervised_contrast,
 )
-from mg_plugins.contrast.queue import ContrastError
 
 
 def test_info_nce_by_hand():

@@ -8,9 +8,8 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.logging import MessageHub
 
-from mg_plugins.contrast.losses import NEVER, InfoNCE
+from mg_plugins.contrast.losses import NEVER, ContrastError, InfoNCE, MomentumQueue
 from mg_plugins.contrast.mm.models import GCNSupConHead, NearestNeighbourMining
-from mg_plugins.contrast.queue import ContrastError, MomentumQueue
 from mg_plugins.contrast.streams import (
     LIMBS,
     GraphPool,

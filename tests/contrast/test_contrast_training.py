@@ -17,8 +17,9 @@ from mmengine.dist import all_reduce_params
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
+from mg_plugins.contrast.learner import gather, shuffled, unshuffled
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.mm.hooks import CollapseHook
-from mg_plugins.contrast.queue import ContrastError, gather, shuffled, unshuffled
 
 from contrast_toys import build, model_config, run, runner_config, write_clips
 from paths import HELPERS as HERE

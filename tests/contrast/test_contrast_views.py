@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmaction.structures import ActionDataSample
 
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.mm.models import ContrastPreprocessor
-from mg_plugins.contrast.queue import ContrastError
 
 
 def batch(clips=4, channels=4):

@@ -7,10 +7,10 @@ import torch
 from mmaction.structures import ActionDataSample
 from mmengine.registry import DefaultScope
 
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.mm.hooks import MomentumHook, check_queues
 from mg_plugins.contrast.mm.models import RecognizerDualStream
 from mg_plugins.contrast.probes import filling_statistics
-from mg_plugins.contrast.queue import ContrastError
 
 from contrast_toys import BACKBONE, GRU, build
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mg_plugins.contrast import probes
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.probes import Features
-from mg_plugins.contrast.queue import ContrastError
 
 
 def features(seed=0, clips=120, classes=4, subjects=5, dims=8, spread=0.3):

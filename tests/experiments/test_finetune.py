@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.data.mm.dataset import MGPoseDataset
 from mg_plugins.experiments import training
 from mg_plugins.experiments.training import ENCODERS, finetune

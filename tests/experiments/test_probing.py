@@ -9,9 +9,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.contrast.mm import hooks as probe_hook
 from mg_plugins.contrast.probes import Features, extract_features
-from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.data.annotations import load_annotations, save_annotations
 from mg_plugins.experiments import probing
 

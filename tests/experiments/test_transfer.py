@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mg_plugins.contrast.queue import ContrastError
+from mg_plugins.contrast.losses import ContrastError
 from mg_plugins.data.annotations import AnnotationError, save_annotations
 from mg_plugins.data.layouts import LayoutError
 from mg_plugins.data.synthetic import make_synthetic

@@ -12,9 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mg_plugins.contrast.losses import InfoNCE, effective_rank, spread
+from mg_plugins.contrast.losses import ContrastError, InfoNCE, effective_rank, spread
 from mg_plugins.contrast.probes import extract_features, is_collapsed, left_out_knn
-from mg_plugins.contrast.queue import ContrastError
 
 #: Rows from which on the mean of a batch says where it is, and embeddings whether they differ.
 FEW = 4

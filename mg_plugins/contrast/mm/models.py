@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from mg_plugins.augment.batched import BatchedViews
 from mg_plugins.contrast.learner import DualStream, Terms
-from mg_plugins.contrast.losses import InfoNCE, NearestNeighbours, SupConLoss
+from mg_plugins.contrast.losses import ContrastError, InfoNCE, NearestNeighbours, SupConLoss
 from mg_plugins.contrast.masked import MaskedMotion, SkeletonTransformer
-from mg_plugins.contrast.queue import ContrastError
 from mg_plugins.contrast.streams import SEGMENTS, GraphPool, GRUStream, StreamFusion
 from mg_plugins.data.layouts import Layout
 
