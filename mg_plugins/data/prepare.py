@@ -143,21 +143,20 @@ def prepare(
     require(unit in (None, *UNITS), f'--unit {unit} must be one of {", ".join(UNITS)}')
 
     plan = reader.plan(Source(source, [out, log_of(out)]) if source else None, given)
-    rejects, notes, counts, found, twice = list(plan.rejects), list(plan.notes), Counter(), {}, []
+    rejects, notes, counts, found = list(plan.rejects), list(plan.notes), Counter(), {}
     spool = Spool(existing_parent(out)) if out.suffix == '.mg' else None
     about = dict(desc=reader.name, total=len(plan.jobs), unit='job', leave=False)
     for parsed in tqdm(run_jobs(reader, plan, workers), disable=None if bar else True, **about):
+        rejects += parsed.rejects
+        counts += parsed.counts
         for clip in parsed.clips:
             first = found.setdefault(clip.name, clip)
             if first is not clip:
                 kept = f'kept: {common.place(first.file, first.line)}'
-                twice.append(ClipError(kept, common.DUPLICATE, clip.line, clip.file, clip.name))
+                rejects.append(ClipError(kept, common.DUPLICATE, clip.line, clip.file, clip.name))
             elif spool:
                 with writing(out, rejects):
                     spool.put(clip.annotation)
-        rejects += parsed.rejects
-        counts += parsed.counts
-    rejects += twice
     notes += [counted(count, what) for what, count in counts.items() if count]
     clips = list(found.values())
     if not clips:

@@ -18,7 +18,6 @@ from mg_plugins.data.skeleton import FEATURES, detected_joints, features, normal
 
 # Fields that travel to the evaluator; those that a sample lacks are left out.
 META_KEYS = ('frame_dir', 'session', 'subject', 'start', 'end', 'fps', 'outcome')
-MODES = ('auto', '2d', '3d')
 
 
 @TRANSFORMS.register_module()
@@ -38,8 +37,8 @@ class MGNormalize(BaseTransform):
         scale: bool | None = None,
         per_frame: bool = False,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f'mode is {mode!r}, expected one of {list(MODES)}')
+        if mode not in ('auto', '2d', '3d'):
+            raise ValueError(f'mode is {mode!r}, expected auto, 2d or 3d')
         self.layout, self.mode = get_layout(layout), mode
         self.options = dict(scale=scale, per_frame=per_frame)
 

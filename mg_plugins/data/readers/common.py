@@ -157,7 +157,6 @@ class Reader:
     def __init__(self, name: str):
         entry = FORMATS[name]
         known = [OPTIONS[key] for key in entry['options']]
-        # Names and defaults; `plan` and `collect` get the format's name as the option `format` too.
         options = {o['flag'][2:].replace('-', '_'): o.get('default') for o in known}
         module = import_module(f'{__package__}.{entry["module"]}')
         self.plan, self.read, self.collect = module.plan, module.read, module.collect
@@ -214,10 +213,7 @@ def split_clips(
     split: Split,
     rest: str = 'are in no split: their subject or split is not given',
 ) -> list[str]:
-    """Put every clip in the split that `part` names for it; a note on those that are in none.
-
-    An untrimmed recording (one with segments) goes to `recordings_<split>`.
-    """
+    """Put clips in the split of their `part`, recordings in `recordings_…`; a note on the rest."""
     left = 0
     for clip in clips:
         if (name := part(clip)) is None:

@@ -37,11 +37,7 @@ class Detections:
 def assemble(
     found: Detections, start: int, frames: int, most: int, keep: str, size: Size | None
 ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
-    """Keypoint (M, T, V, C) of so many frames from `start`, scores (M, T, V), and notes as counts.
-
-    Of `most` persons at most: those with the largest sum of scores (`keep` is 'score') or extents
-    ('size'), nearest the middle of the picture ('centre'), or the one of this track id.
-    """
+    """Keypoint (M, T, V, C) of `frames` from `start` on, scores (M, T, V), and notes as counts."""
     tracks, kept, counts = follow(found), [], Counter()
     value = rank(found, tracks, keep, size)
     for i in sorted(range(len(tracks)), key=lambda i: -value[i]):
@@ -111,7 +107,7 @@ def continues(found: Detections, track: list[int], piece: list[int], anywhere: b
 
 
 def rank(found: Detections, tracks: list, keep: str, size: Size | None) -> list[float]:
-    """How much each track is wanted."""
+    """How much each track is wanted by `keep`, one of `CHOICES` or a track id."""
     each, seen = found.scores.sum(1), found.scores > 0
     low, high = bounds(found.points, seen)
     if keep == 'size':

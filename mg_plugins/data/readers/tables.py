@@ -170,10 +170,7 @@ def parse_label_row(row: Mapping, names: Sequence, first: int, file: str, line: 
 
 
 def cut(parsed: Parsed, job: common.Job, file: str, rows: list, frames: range, make: Callable):
-    """Add the clips of a recording, and the whole with its segments if that was asked for.
-
-    `make(row, whole)` makes the annotation of a row; in a whole, broken frames are empty ones.
-    """
+    """Add the clips of a recording that `make(row, whole)` makes, and the whole if asked for."""
     windows, first = [], frames.start
     there = f'only frames {first} to {frames[-1]}' if frames else 'no frames'
     for row in rows:
