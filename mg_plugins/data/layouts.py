@@ -129,8 +129,14 @@ class Layout:
         return dict(layout=layout, mode=mode, max_hop=max_hop)
 
     def as_dict(self) -> dict[str, Any]:
-        """A JSON-able dict that `get_layout` turns back into this layout."""
-        return json.loads(json.dumps(asdict(self)))
+        """A JSON-able dict, joints by name, that `get_layout` turns back into this layout."""
+
+        def named(index: Any) -> Any:
+            return self.joints[index] if isinstance(index, int) else [named(i) for i in index]
+
+        regions = {part: named(joints) for part, joints in self.regions.items()}
+        own = dict(bones=named(self.bones), centre=named(self.centre), pairs=named(self.pairs))
+        return dict(asdict(self), joints=list(self.joints), regions=regions, **own)
 
 
 _registered: dict[str, Layout] = {}

@@ -138,7 +138,8 @@ def prepare(
     given = options | dict(format=reader.name)
     for name in ('workers', 'max_persons', 'max_score', 'fps'):
         number, flag = dict(given, workers=workers).get(name), name.replace('_', '-')
-        require(number is None or 0 < number < 1e6, f'--{flag} {number} must be above 0')
+        what = f'--{flag} {number} must be above 0 and below a million'
+        require(number is None or 0 < number < 1e6, what)
     unit = given.get('unit')
     require(unit in (None, *UNITS), f'--unit {unit} must be one of {", ".join(UNITS)}')
 
