@@ -86,7 +86,7 @@ class Segments:
         eaf = Eaf(author='mg_plugins')
         eaf.remove_tier('default')
         if media is not None:
-            eaf.add_linked_file(str(media), relpath=f'./{media.name}')
+            eaf.add_linked_file(media.resolve().as_uri(), relpath=f'./{media.name}')
         if self.source:
             eaf.add_property('source', self.source)
         tiers = self._tiers()

@@ -41,6 +41,9 @@ def test_elan_holds_the_same_segments(tmp_path, rows) -> None:
     Segments(rows, '', 10.0).write_eaf(path, tmp_path / 'annotated.mp4')
     assert [p.name for p in tmp_path.iterdir()] == ['segments.eaf']
     eaf = Eaf(str(path))
+    (media,) = eaf.media_descriptors  # ELAN looks at the whole URL first, then beside the file
+    assert media['MEDIA_URL'] == (tmp_path / 'annotated.mp4').as_uri()
+    assert media['RELATIVE_MEDIA_URL'] == './annotated.mp4'
     found = [
         (tier, start / 1000, end / 1000, label)
         for tier in eaf.get_tier_names()
