@@ -49,10 +49,15 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10,<3.15',
-    packages=[*find_packages(include=['mg_plugins', 'mg_plugins.*']), 'mg_plugins.kernels'],
+    packages=[
+        *find_packages(include=['mg_plugins', 'mg_plugins.*']),
+        'mg_plugins.kernels',
+        'mg_plugins.kernels.benchmarks',
+    ],
     package_dir={'mg_plugins.kernels': 'kernels'},
     package_data={
         'mg_plugins.kernels': ['*.json'],
+        'mg_plugins.kernels.benchmarks': ['*.json'],
         'mg_plugins.augment': ['*.json'],
         'mg_plugins.data': ['*.json'],
         'mg_plugins.data.readers': ['*.json'],

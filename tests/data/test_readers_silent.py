@@ -217,3 +217,18 @@ def test_labels_that_differ_in_case_alone_are_said(tmp_path):
     assert len(content['meta']['classes']) == 3
     (note,) = (note for note in report.notes if 'misspelt' in note)
     assert note.startswith("2 classes are called 'touch ear'")
+
+
+@pytest.mark.parametrize('labels', [False, True])
+def test_links_in_a_circle_are_listed(tmp_path, labels):
+    files = {f'{name}.json': mmpose(*[coco(f) for f in P17]) for name in 'ab'}
+    (tmp_path / 'raw').mkdir()
+    (tmp_path / 'raw/c.json').symlink_to('c.json')
+    (tmp_path / 'raw/again').symlink_to('../raw')
+    given = {}
+    if labels:
+        write(tmp_path / 'raw/labels.csv', 'clip,label\na,nod\nb,nod\nc,nod\n')
+        given = dict(labels=str(tmp_path / 'raw/labels.csv'))
+    report, content = convert(tmp_path, files, layout='coco17', **given)
+    assert [row['frame_dir'] for row in content['annotations']] == ['a', 'b']
+    assert [(r.clip, r.file) for r in report.rejects] == [('c', 'c.json')]

@@ -1,5 +1,6 @@
 """Users' own recordings from pose estimators: JSON, tables, text; cut by frame number."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -51,11 +52,11 @@ def plan(source: Source, options: Options) -> Plan:
 
 def group(source: Source, options: Options, notes: list[str]) -> dict[str, Any]:
     """Recordings by name: a file, or a list of (frame number, file)."""
-    own = {Path(options[key]).resolve() for key in ('labels', 'classes') if options[key]}
+    own = {os.path.realpath(options[key]) for key in ('labels', 'classes') if options[key]}
     found: list[tuple[str, Any]] = []
     frames: dict[tuple[str, str], list[tuple[int, Entry]]] = {}
     for entry in source.entries:
-        if own and isinstance(entry.place, Path) and entry.place.resolve() in own:
+        if own and isinstance(entry.place, Path) and os.path.realpath(entry.place) in own:
             continue
         match, path = FRAME_FILE.match(entry.path.name), entry.path
         if match and (path.suffix == '.json' or options['format'] in ('yolo', 'poses')):

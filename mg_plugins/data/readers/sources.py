@@ -76,7 +76,7 @@ class Source:
 
     def __init__(self, path: str | os.PathLike, skip: Iterable[Path] = ()):
         self.path = Path(path)
-        self.skip = {Path(other).resolve() for other in skip}
+        self.skip = {os.path.realpath(other) for other in skip}
 
     def __str__(self) -> str:
         return shown(str(self.path))
@@ -114,10 +114,13 @@ class Source:
 
     def _folder(self) -> Iterator[Entry]:
         for folder, folders, names in os.walk(self.path):
-            folders[:] = [n for n in folders if Path(folder, n).resolve() not in self.skip]
+            folders[:] = [n for n in folders if not self._skipped(Path(folder, n))]
             for path in (Path(folder, name) for name in names):
-                if path.resolve() not in self.skip:
+                if not self._skipped(path):
                     yield Entry(shown(path.relative_to(self.path).as_posix()), path)
+
+    def _skipped(self, path: Path) -> bool:
+        return bool(self.skip) and os.path.realpath(path) in self.skip  # links may run in a circle
 
     def _archived(self) -> Iterator[Entry]:
         """Members of an archive; those of a tar file in memory, as nothing is unpacked to disk."""
