@@ -51,7 +51,8 @@ def _chosen(x: Tensor, heads: int, backend: str | None) -> tuple[bool, bool]:
     if backend in (None, 'auto'):
         backend = os.environ.get('MG_KERNELS', 'auto')
     if backend not in BACKENDS:
-        raise ValueError(f'backend (or MG_KERNELS) must be one of {BACKENDS}, got {backend!r}')
+        known = ', '.join(BACKENDS)
+        raise ValueError(f'backend (or MG_KERNELS) must be one of {known}, got {backend!r}')
     if backend == 'torch' or backend == 'auto' and (x.device.type != 'cuda' or interpreted()):
         return False, False
     if _transformed() or torch.compiler.is_exporting():

@@ -80,7 +80,8 @@ def main() -> None:
     about['transcripts without capital letters or others cannot be checked'] = redactor.uncased
     if args.split is None and not {'train', 'test'} <= {scenario.split for scenario in scenarios}:
         advice = 'build each with --split and the same --salt, and put the files together'
-        notes.append(f'baselines and a fitted prior need both train and test: {advice}')
+        need = 'baselines and a fitted prior need scenarios of split train as well as test'
+        notes.append(f'built without --split: {need}; {advice}')
     if any(session.transcript for session in sessions):
         notes.append('names that are not given and in lower case cannot be spotted')
     for what, found in about.items():

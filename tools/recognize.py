@@ -109,7 +109,8 @@ def complaint(args: argparse.Namespace) -> str:
         (not 5 <= args.pose_rate < 1000,
          f'--pose-rate {args.pose_rate:g} is not from 5 (gaps to 0.3 s are interpolated) to 1000'),
         (not 0 <= args.threshold <= 1, f'--threshold {args.threshold:g} is not from 0 to 1'),
-        (args.transcript and len(args.recordings) > 1, '--transcript belongs to one recording'),
+        (args.transcript and len(args.recordings) > 1,
+         '--transcript belongs to one recording; give one'),
         (args.judge not in (None, 'lexicon'),
          f'--judge {args.judge} cannot be asked at once, only lexicon can: leave it out, and run '
          f'`python tools/eval_emotion.py --scenarios {args.out}/…/scenarios.jsonl` afterwards'),
