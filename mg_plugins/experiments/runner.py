@@ -179,7 +179,9 @@ def execute(plan: Plan, jobs: int = 1, budget: float | None = None) -> dict[Run,
             bar.update(task, completed=done, total=plan.total)
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            # Not without a limit: a signal to a stopped process may reach a thread other than this
+            # one (Ctrl-Z, then `kill`), which then must wake up by itself to hear of it.
+            for future in wait(running, timeout=2, return_when=FIRST_COMPLETED).done:
                 run = running.pop(future)
                 try:
                     error = future.result()

@@ -114,29 +114,33 @@ def alive(mark):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='processes are found by /proc')
 def test_killed_commands_leave_no_process_and_go_on(tmp_path):
-    """Three at a time, as each needs seconds to start."""
+    """All at once, as each needs seconds to start; one is stopped when it is told to end."""
+    stop, end, go_on = signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT
     paths = os.pathsep.join(map(str, (HELPERS, ROOT)))
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until, started = tmp_path / 'go', {}
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+    for numbers in ([end], [stop, end, go_on], [signal.SIGINT], [signal.SIGKILL]):
+        name = '_'.join(number.name for number in numbers)
         mark = f'MG_TEST_MARK={uuid.uuid4().hex}'
         start = dict(env=os.environ | dict([mark.split('=')], PYTHONPATH=paths), **pipes)
-        command = [sys.executable, HELPERS / 'toy_runs.py', tmp_path / number.name, until]
-        started[number] = mark, command, start, subprocess.Popen(command, **start)
-    for number, (mark, command, start, process) in started.items():
+        command = [sys.executable, HELPERS / 'toy_runs.py', tmp_path / name, until]
+        started[name] = numbers, mark, command, start, subprocess.Popen(command, **start)
+    for name, (numbers, mark, command, start, process) in started.items():
         for _ in range(2400):
-            if list(tmp_path.glob(f'{number.name}/*/*/*/started')) or process.poll() is not None:
+            if list(tmp_path.glob(f'{name}/*/*/*/started')) or process.poll() is not None:
                 break
             time.sleep(0.05)
         # The command, its run, and what that one started.
         assert len(alive(mark)) >= 3
-        process.send_signal(number)
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.2)
         said = process.communicate(timeout=60)[0]
         end = time.monotonic() + 5
         while alive(mark) and time.monotonic() < end:
             time.sleep(0.05)
         assert alive(mark) == []
-        if number != signal.SIGKILL:
+        if name != 'SIGKILL':
             assert process.returncode == 130 and 'The same command goes on.' in said
             assert 'Traceback' not in said
             continue
