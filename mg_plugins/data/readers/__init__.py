@@ -20,7 +20,7 @@ def detect(source: Source) -> tuple[str, str]:
     for name, reader in READERS.items():
         for pattern in reader.files:
             if found := source.find(pattern):
-                return name, f'{found[0].name} has a name of that kind'
+                return name, f'{found[0].name} is named as files of this kind are'
     for suffix in ('.json', '.csv', '.tsv', '.txt'):
         for entry in source.find(re.escape(suffix) + '$')[:LOOKED_AT]:
             try:
