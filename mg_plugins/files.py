@@ -1,5 +1,6 @@
 """Write a file whole or not at all, and one lock a folder."""
 
+import glob
 import json
 import os
 import re
@@ -111,7 +112,7 @@ def locked(folder: str | os.PathLike, what: str = 'this folder') -> Iterator[Non
 
 def _remove_leftovers(path: Path) -> None:
     form = re.compile(rf'\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}')
-    for other in path.parent.iterdir():
+    for other in path.parent.glob(f'.{glob.escape(path.name)}.*'):
         if match := form.fullmatch(other.name):
             try:
                 os.kill(int(match[1]), 0)

@@ -6,6 +6,7 @@ import torch
 from mmaction.models.heads import GCNHead
 from mmaction.registry import MODELS
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -14,6 +15,10 @@ from mg_plugins.errors import UserError
 from .longtail import LongTailLoss, NameLoss
 
 MODELS.register_module(module=LongTailLoss)
+
+
+def _model(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @HOOKS.register_module()
@@ -28,7 +33,7 @@ class HeadAlone(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Freeze all but the head; draw the head's weights anew unless the run is resumed."""
-        model = getattr(runner.model, 'module', runner.model)
+        model = _model(runner)
         model.requires_grad_(False)
         model.cls_head.requires_grad_(True)
         if runner.iter == 0:
@@ -37,7 +42,7 @@ class HeadAlone(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Keep what is frozen as it is in a test."""
-        model = getattr(runner.model, 'module', runner.model)
+        model = _model(runner)
         model.eval()
         model.cls_head.train()
 

@@ -220,7 +220,8 @@ def _fit_sizes(cfg: Config, persons: int, clips: int, counts: list[int]) -> Iter
     if 'head' in cfg.model and number < FEW_STEPS:
         yield (
             f'only {counted(number, "steps")} an epoch of {counted(clips, "clips")} with this '
-            'batch size: set it lower, or take configs/stbcl_stgcn_msr_action3d.py for few clips'
+            'batch size: set train_dataloader.batch_size lower, or take '
+            'configs/stbcl_stgcn_msr_action3d.py, which is set for a few hundred clips'
         )
     loss = (cfg.model.get('cls_head') or {}).get('loss_cls') or {}
     if 'counts' in loss:

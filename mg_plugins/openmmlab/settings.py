@@ -110,7 +110,8 @@ def set_finetuning(cfg: Config, share: float) -> None:
     """Let everything of a linear evaluation learn, with a share of each class's labels."""
     if cfg.model.get('type') != 'RecognizerDualStream':
         raise LaunchError(
-            '--finetune needs a config that follows a pre-training, such as …_linear.py'
+            '--finetune needs a config that follows a pre-training, such as '
+            'configs/stbcl_stgcn_imigue_linear.py'
         )
     if not 0 < share <= 1:
         raise LaunchError(f'--finetune takes a share above 0 and up to 1, not {share}')

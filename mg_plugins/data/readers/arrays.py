@@ -209,7 +209,7 @@ def read_clip(name: str, row: dict, about: Mapping[str, Any], counts: Counter[st
     layout = takes.check_joints(about['layout'], shape[2])
     label, start, end, fps = (row.get(key) for key in ('label', 'start', 'end', 'fps'))
     if label is not None:
-        expect(isinstance(label, INTEGER), f'label is {label!r:.40}, not a number', NON_NUMERIC)
+        expect(isinstance(label, INTEGER), f'label is {label!r:.40}, no integer', NON_NUMERIC)
         label, most = int(label) - about['first'], about['classes'] - 1
         expect(0 <= label <= most, f'label {label}, expected 0 to {most}', common.LABEL_RANGE)
     fine = fps is None or isinstance(fps, (int, float, np.number)) and 0 < fps < 1e6
